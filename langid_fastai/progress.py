@@ -1,0 +1,85 @@
+"""Progress of a long step: a bar with rate and time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["Steps", "track"]
+
+Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") -> Iterator[Item]:
+    """Pass `items` through and show on stderr how far they are.
+
+    Parameters
+    ----------
+    items : anything, `total` of them
+    what : name of the work, for the start of the line
+    unit : what an item is, in the plural
+    """
+    with Steps(what, total, unit) as steps:
+        for item in items:
+            yield item
+            steps.advance()
+
+
+class Steps:
+    """Shows on stderr how far a piece of work is, for loops that are not ours to write.
+
+    Parameters
+    ----------
+    what : name of the work
+    total : how many steps it has
+    unit : what a step is, in the plural
+    """
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.n = 0
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Steps:
+        self.start = self.said = time.monotonic()
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.task = self.bar.add_task(self.what, total=self.total, rate="")
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def advance(self) -> None:
+        """Count one step."""
+        self.n += 1
+        now = time.monotonic()
+        rate = f"{self.n / max(now - self.start, 1e-6):.1f} {self.unit}/s"
+        if self.bar:
+            self.bar.update(self.task, completed=self.n, rate=rate)
+        elif now - self.said >= SECONDS_BETWEEN_LINES and self.n < self.total:
+            self.said = now
+            left = (now - self.start) / self.n * (self.total - self.n)
+            text = f"{self.what}: {self.n} of {self.total}, {rate}, {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)
