@@ -1,0 +1,242 @@
+"""A spoken demo corpus, made on the spot: written sentences in, clips with Kaggle names out.
+
+eSpeak NG, a formant synthesiser, reads sentences written for this project (demo_sentences.json)::
+
+    <folder>/train/de_f_<md5 of the voice's name>.fragment1.flac     ten seconds of running speech
+    <folder>/test/…
+    <folder>/README.txt                                              languages, voices, seed
+
+Conventions: a *voice* is an eSpeak NG variant (``f3``, ``Andy``) and counts as one speaker, who
+reads every language under the same ID. Test voices and test sentences are never heard in training.
+Waveforms are int16 at 22 050 Hz. A robot is no person: accuracy here shows that the pipeline works,
+not that a model would know the languages of human beings.
+
+Licence: eSpeak NG is GPL-3.0. It comes as a shared library from PyPI (``espeakng-loader``, extra
+``demo``) and is called at run time; neither it nor its speech is shipped with this package.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Collection
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from langid_fastai.errors import CorpusError
+
+if sys.platform == "win32":
+    from _ctypes import FreeLibrary as unload
+else:
+    from _ctypes import dlclose as unload
+
+__all__ = ["VOICES", "make_demo", "read_sentences"]
+
+# Variants that name their gender, do not set out to whisper, clang or clip, and are no near-twins:
+# their mel cepstra lie further apart than those of one voice on two texts.
+VOICES = {
+    "f": ["Alicia", "Andrea", "Annie", "anika", "belinda", "f1", "f2", "f3", "f4", "f5",
+          "grandma", "steph"],
+    "m": ["Andy", "Hugo", "Lee", "m1", "m2", "m3", "m5", "m7", "m8", "michel", "sandro", "victor"],
+}  # fmt: skip
+SAMPLE_RATE = 22_050  # Hz, of eSpeak NG and of the Kaggle set alike
+CLIP_SAMPLES = 10 * SAMPLE_RATE
+VOLUME = 45  # percent; at eSpeak's own 100 a quarter of the voices clip, at 60 still one
+MIN_PEAK = 0.05  # of full scale; every voice here is louder
+
+# From eSpeak NG's speak_lib.h.
+_SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1
+_RATE, _VOLUME, _PITCH = 1, 2, 3
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+def make_demo(
+    folder: str | Path,
+    *,
+    languages: Collection[str] = ("de", "en", "es"),
+    train_voices: int = 18,
+    test_voices: int = 6,
+    clips_per_voice: int = 6,
+    seed: int = 0,
+) -> Path:
+    """Make the demo corpus, or finish one begun with the same settings.
+
+    The same settings give the same bytes. The default is 324 training and 108 test clips, 72
+    minutes of speech, made in about ten seconds.
+
+    Parameters
+    ----------
+    folder : new, empty, or left by an earlier call; clips already there are kept
+    languages : any of those in demo_sentences.json
+    train_voices, test_voices : speakers, half women and half men; together at most 24
+    clips_per_voice : ten-second clips of each voice in each language
+    seed : chooses the test voices, each speaker's rate and pitch, and each clip's sentences
+
+    Returns
+    -------
+    folder
+
+    Raises
+    ------
+    CorpusError : `espeakng_loader` is missing, `folder` holds something else, a language is
+        unknown, or a number is below 1 or beyond the voices there are
+    """
+    folder = Path(folder)
+    sentences = read_sentences()
+    for language in languages:
+        _check_known("language", language, sentences)
+    if clips_per_voice < 1:
+        raise CorpusError(f"clips_per_voice={clips_per_voice} must be at least 1")
+    cast = _cast(train_voices, test_voices, seed)
+    _find_espeak()  # complains before anything is written
+    _claim(folder, languages, cast, clips_per_voice, seed)
+
+    for split, voices in cast.items():
+        (folder / split).mkdir(exist_ok=True)
+        for voice, language in product(voices, languages):
+            gender = "f" if voice in VOICES["f"] else "m"
+            speaker = hashlib.md5(voice.encode(), usedforsecurity=False).hexdigest()
+            for n in range(1, clips_per_voice + 1):
+                path = folder / split / f"{language}_{gender}_{speaker}.fragment{n}.flac"
+                if not path.exists():
+                    y = _read_aloud(sentences[language][split], language, voice, n, seed)
+                    _write_flac(path, y)
+    return folder
+
+
+def read_sentences() -> dict[str, dict[str, list[str]]]:
+    """Read demo_sentences.json: ``sentences[language][split]``, split being train or test."""
+    file = Path(__file__).with_name("demo_sentences.json")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _read_aloud(
+    sentences: list[str], language: str, voice: str, fragment: int, seed: int
+) -> np.ndarray:
+    """Ten seconds, int16 (CLIP_SAMPLES,), of a voice reading in an order of this clip's own."""
+    speaker = random.Random(f"{seed}/{voice}")
+    clip = random.Random(f"{seed}/{language}/{voice}/{fragment}")
+    text = " ".join(_shuffled(sentences, clip))
+    rate = 150 + round(35 * speaker.random())  # words a minute; eSpeak's own is 175
+    pitch = 40 + round(20 * speaker.random())  # of 0 to 100; 50 is the voice as designed
+    y = _speak(text, language, voice, rate, pitch, round(2**30 * clip.random()))
+    peak = np.abs(y / 32767).max(initial=0)
+    if len(y) != CLIP_SAMPLES or not MIN_PEAK <= peak < 1:
+        raise CorpusError(
+            f"voice={voice!r}, language={language!r}: {len(y)} samples with peak {peak:.2f} must "
+            f"be {CLIP_SAMPLES} with a peak from {MIN_PEAK} to below 1; did eSpeak NG change?"
+        )
+    return y
+
+
+def _speak(text: str, language: str, voice: str, rate: int, pitch: int, seed: int) -> np.ndarray:
+    """Speak a text, int16 (n_samples,), with eSpeak's own pauses; stop after ten seconds."""
+    library, data = _find_espeak()
+    pcm = bytearray()
+
+    @_Callback
+    def collect(wav: int | None, n: int, _events: int | None) -> int:
+        if wav and n > 0:
+            pcm.extend(ctypes.string_at(wav, 2 * n))
+        return int(len(pcm) >= 2 * CLIP_SAMPLES)  # 1 makes eSpeak stop
+
+    espeak = ctypes.CDLL(library)
+    try:
+        sr = espeak.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _DONT_EXIT)
+        if sr != SAMPLE_RATE:
+            raise CorpusError(
+                f"{data}: eSpeak NG answers {sr}, not {SAMPLE_RATE} Hz; reinstall espeakng-loader, "
+                "in a shorter path if this one is over 150 characters"
+            )
+        espeak.espeak_SetSynthCallback(collect)
+        espeak.espeak_SetVoiceByName(f"{language}+{voice}".encode())
+        for parameter, value in [(_RATE, rate), (_PITCH, pitch), (_VOLUME, VOLUME)]:
+            espeak.espeak_SetParameter(parameter, value, 0)
+        espeak.espeak_ng_SetRandSeed(ctypes.c_long(seed))  # of the breath noise
+        utf8 = text.encode() + b"\0"
+        espeak.espeak_Synth(utf8, ctypes.c_size_t(len(utf8)), 0, 0, 0, _UTF8, None, None)
+        espeak.espeak_Terminate()
+    finally:
+        # eSpeak keeps its place in the pitch flutter from text to text, `espeak_Terminate` or not.
+        # Loading it anew takes a millisecond and frees a clip from those spoken before it.
+        unload(espeak._handle)
+    return np.frombuffer(pcm, dtype=np.int16)[:CLIP_SAMPLES]
+
+
+def _find_espeak() -> tuple[str, Path]:
+    """The shared library and the folder of its data, which must hold all our voices."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise CorpusError(
+            'the demo corpus needs espeakng_loader: pip install "langid_fastai[demo]"'
+        ) from error
+    data = Path(espeakng_loader.get_data_path())
+    # eSpeak takes an unknown variant for none at all: two speakers would share one voice.
+    known = sorted(path.name for path in (data / "voices" / "!v").glob("*"))
+    for voice in VOICES["f"] + VOICES["m"]:
+        _check_known("voice", voice, known)
+    return espeakng_loader.get_library_path(), data
+
+
+def _write_flac(path: Path, y: np.ndarray) -> None:
+    """Write a FLAC file that is either whole or not there."""
+    unfinished = path.with_name(path.name + ".tmp")
+    sf.write(unfinished, y, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    unfinished.replace(path)
+
+
+def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]]:
+    """Draw the voices of each split, women and men by turns."""
+    rng = random.Random(f"{seed}/cast")
+    pairs = zip(_shuffled(VOICES["f"], rng), _shuffled(VOICES["m"], rng), strict=True)
+    voices = [voice for pair in pairs for voice in pair]
+    if min(train_voices, test_voices) < 1 or train_voices + test_voices > len(voices):
+        raise CorpusError(
+            f"train_voices={train_voices} and test_voices={test_voices} must each be at least 1 "
+            f"and together at most {len(voices)}, the number of voices there are"
+        )
+    return {"train": voices[test_voices:][:train_voices], "test": voices[:test_voices]}
+
+
+def _claim(
+    folder: Path, languages: Collection[str], cast: dict[str, list[str]], n_clips: int, seed: int
+) -> None:
+    """Write README.txt; refuse a folder with another corpus, or one of other settings."""
+    readme = f"""\
+Demo corpus of langid_fastai: sentences read by the speech synthesiser eSpeak NG.
+
+languages        {" ".join(languages)}
+training voices  {" ".join(cast["train"])}
+test voices      {" ".join(cast["test"])}
+clips            {n_clips} of each voice in each language, ten seconds each
+seed             {seed}
+
+A file name's long number is the md5 of the voice's name. Each voice speaks every language.
+"""
+    path = folder / "README.txt"
+    if path.exists() and path.read_text(encoding="utf-8") == readme:
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise CorpusError(
+            f"{folder} must be new, empty, or a demo corpus of the same settings (its README.txt "
+            "tells them), lest a training voice turn up in the test; choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(readme, encoding="utf-8")
+
+
+def _check_known(what: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise CorpusError(f"{what}={name!r} must be one of {', '.join(known)}")
+
+
+def _shuffled(items: list[str], rng: random.Random) -> list[str]:
+    # Python promises that `random()` stays the same from version to version, not `shuffle()`.
+    return sorted(items, key=lambda _: rng.random())

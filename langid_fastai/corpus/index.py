@@ -1,0 +1,361 @@
+"""The clip index: one row per recording, what it is and on which side of the split it stands.
+
+A corpus goes in as a folder of audio files and comes out as a pandas DataFrame, stored as CSV. All
+columns are text except `duration` and `sr`, so a label such as ``3`` (speakers), ``na`` (Nauru) or
+``nan`` (Min Nan) stays what it is.
+
+Conventions
+-----------
+`path`
+    Audio file, relative to the corpus root, with ``/`` between its parts.
+`language`
+    The class: an ISO 639 code in lower case, or any other label.
+`speaker`
+    Who speaks; empty if unknown, never invented.
+`group`
+    What must stay on one side of a split: the speaker, else what is known to belong together (a
+    video, a folder), else the recording itself.
+`split`
+    ``train``, ``valid`` or ``test``; empty before the split is made.
+`variant`
+    Empty for clean audio, else the augmentation that made it (``noise3``).
+
+Readers add what their corpus knows (`gender`, `fragment`); `measure_audio` adds `duration`
+(seconds), `sr` (Hz) and `digest`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.pool import ThreadPool
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import pandas as pd
+import soundfile as sf
+
+from langid_fastai.errors import CorpusError
+
+__all__ = [
+    "COLUMNS",
+    "SPLITS",
+    "Corpus",
+    "make_index",
+    "read_index",
+    "write_index",
+    "validate_index",
+    "used_rows",
+    "measure_audio",
+    "summarize_corpus",
+    "index_hash",
+]
+
+COLUMNS = ("path", "language", "speaker", "group", "split", "variant")
+SPLITS = ("train", "valid", "test")
+
+# Names for the three sides met in the wild; mapped where they enter.
+SPLIT_ALIASES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Audio files below one folder, and the index that describes them.
+
+    Parameters
+    ----------
+    root : folder that `index.path` is relative to
+    index : one row per recording, with at least `COLUMNS`
+    layout : what was recognised, in words
+    notes : what was left out or mapped while reading, a sentence each
+    """
+
+    root: Path
+    index: pd.DataFrame
+    layout: str
+    notes: tuple[str, ...] = ()
+
+    def with_index(self, index: pd.DataFrame, *notes: str) -> Corpus:
+        """Return the same corpus with another index, and further notes."""
+        return replace(self, index=index, notes=(*self.notes, *notes))
+
+
+def make_index(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Build an index from one dict a recording; what is absent is filled by the rules above.
+
+    Examples
+    --------
+    >>> make_index([{"path": "de/a.wav", "language": "de"}])[["path", "group", "speaker"]].values
+    array([['de/a.wav', 'de/a.wav', '']], dtype=object)
+    """
+    index = pd.DataFrame(list(rows), dtype=object).fillna("")
+    for column in COLUMNS:
+        if column not in index:
+            index[column] = ""
+    for known in ("speaker", "recording", "path"):
+        if known in index:
+            index["group"] = index["group"].where(index["group"] != "", index[known])
+    extra = [c for c in index.columns if c not in COLUMNS]
+    return index[[*COLUMNS, *extra]].sort_values("path", ignore_index=True)
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """Read an index CSV (or TSV, by its suffix) as text; `duration` and `sr` become numbers.
+
+    Raises
+    ------
+    CorpusError : the file is not a readable table, or lacks `path` or `language`
+    """
+    try:
+        index = pd.read_csv(
+            path,
+            sep="\t" if path.suffix.lower() == ".tsv" else ",",
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+    except (ValueError, OSError) as error:
+        raise CorpusError(f"{path}: not a readable index CSV ({error})") from error
+    missing = {"path", "language"} - set(index.columns)
+    if missing:
+        raise CorpusError(
+            f"{path}: an index needs the columns 'path' and 'language'; "
+            f"it has {', '.join(map(repr, index.columns))}"
+        )
+    if not isinstance(index.index, pd.RangeIndex):  # pandas took the first column for row names
+        raise CorpusError(
+            f"{path}: its rows have more fields than its first line has names; is there a comma "
+            "too many, or a comma in a path that is not quoted?"
+        )
+    for number in {"duration", "sr"} & set(index.columns):
+        index[number] = pd.to_numeric(index[number], errors="coerce")
+    return index
+
+
+def write_index(index: pd.DataFrame, path: Path) -> None:
+    """Write an index as CSV, atomically: a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    index.to_csv(temporary, index=False, encoding="utf-8")
+    temporary.replace(path)
+
+
+def validate_index(index: pd.DataFrame, *, source: str | Path = "index") -> None:
+    """Raise unless every row names a file inside the root, a usable label and a known split.
+
+    Raises
+    ------
+    CorpusError : naming the first offending recording, the value, the rule and the way out
+    """
+    if index.empty:
+        raise CorpusError(f"{source}: no recording in it")
+    _refuse(index, index["path"] == "", source, "has no path")
+    _refuse(index, index["path"].duplicated(), source, "stands in the index twice")
+    outside = index["path"].map(_is_outside)
+    _refuse(
+        index,
+        outside,
+        source,
+        "must be a path below the corpus root: relative, without '..' or control characters",
+    )
+    _refuse(index, index["language"].str.strip() == "", source, "has no language")
+    unusable = index["language"].map(_unusable_label)
+    _refuse(
+        index,
+        unusable,
+        source,
+        "has a language that cannot name a folder (no '/', no control character, no leading '.', "
+        "no space around it, at most 100 bytes)",
+        column="language",
+    )
+    unknown = ~index["split"].isin([*SPLITS, ""])
+    _refuse(index, unknown, source, f"has a split not in {SPLITS}", column="split")
+    languages = sorted(index["language"].unique())
+    for one, other in _alike(languages):
+        raise CorpusError(
+            f"{source}: the languages {one!r} and {other!r} differ only in upper and lower case "
+            "or in how an accent is encoded; name one language in one way"
+        )
+    if len(languages) < 2:
+        raise CorpusError(
+            f"{source}: holds one language ({languages[0]!r}); telling languages apart needs at "
+            "least two. Is this a level too high or too deep? Give the folder that holds a folder "
+            "a language"
+        )
+
+
+def used_rows(index: pd.DataFrame) -> pd.DataFrame:
+    """Rows that become images: all training rows, and the clean ones of the other sides.
+
+    Augmented variants follow their recording to its side of the split, but only training uses
+    them: a figure measured on them would not be about real recordings.
+    """
+    return index[(index["split"] == "train") | (index["variant"] == "")]
+
+
+def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
+    """Add `duration` (s), `sr` (Hz) and `digest` to the index, from file headers and bytes.
+
+    `digest` is empty unless another file has the same size; equal digests mean byte-identical
+    files. A header that cannot be read gives no number here and a line in ``failed.csv`` later.
+    """
+    files = [corpus.root / path for path in corpus.index["path"]]
+    with ThreadPool(n_threads) as pool:
+        headers = pool.map(_read_header, files, chunksize=64)
+        sizes = pd.Series(pool.map(_size, files, chunksize=64))
+        shared = sizes.duplicated(keep=False) & (sizes > 0)
+        twins = [file if twin else None for file, twin in zip(files, shared, strict=True)]
+        digests = pool.map(_digest, twins)
+    measured = pd.DataFrame(headers, columns=["duration", "sr"], dtype=float)
+    index = corpus.index.assign(
+        duration=measured["duration"].to_numpy(), sr=measured["sr"].to_numpy(), digest=digests
+    )
+    return corpus.with_index(index)
+
+
+def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
+    """Counts of a split corpus, as ``metrics.json`` keeps them.
+
+    Returns
+    -------
+    summary : `layout`, `notes`, `n_recordings`, `n_speakers`, `hours`, and under `languages` the
+        `recordings`, `groups` and `hours` of each side; augmented variants count on the training
+        side only, where they are used
+    """
+    index = used_rows(corpus.index)
+    languages: dict[str, dict[str, dict[str, float]]] = {}
+    for (language, split), rows in index.groupby(["language", "split"]):
+        languages.setdefault(str(language), {})[str(split)] = {
+            "recordings": len(rows),
+            "groups": int(rows["group"].nunique()),
+            "hours": round(float(rows["duration"].sum()) / 3600, 4),
+        }
+    unused = len(corpus.index) - len(index)
+    notes = list(corpus.notes)
+    if unused:
+        notes.append(f"{unused} augmented variants of validation and test recordings left out")
+    return {
+        "layout": corpus.layout,
+        "notes": notes,
+        "n_recordings": len(index),
+        "n_speakers": int(index.loc[index["speaker"] != "", "speaker"].nunique()),
+        "hours": round(float(index["duration"].sum()) / 3600, 4),
+        "languages": languages,
+    }
+
+
+def index_hash(index: pd.DataFrame) -> str:
+    """Short fingerprint of what a run learns from: paths, labels, groups, sides and variants."""
+    content = index[list(COLUMNS)].sort_values("path").to_csv(index=False)
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a name can stand in a table: no control character, line break or broken Unicode.
+
+    Unlike `str.isprintable`, it allows the joiners that Persian and Indian languages are written
+    with.
+
+    Examples
+    --------
+    >>> is_one_line("می\u200cخواهم.wav"), is_one_line("a\\nb.wav")
+    (True, False)
+    """
+    return text.isprintable() or not any(
+        unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
+    )
+
+
+def _refuse(
+    index: pd.DataFrame,
+    bad: pd.Series,
+    source: str | Path,
+    rule: str,
+    *,
+    column: str | None = None,
+) -> None:
+    if bad.any():
+        rows = index[bad]
+        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+        value = f": {rows[column].iloc[0]!r}" if column else ""
+        raise CorpusError(f"{source}: {rows['path'].iloc[0]!r}{more} {rule}{value}")
+
+
+def _is_outside(path: str) -> bool:
+    parts = PurePosixPath(path.replace("\\", "/"))
+    is_absolute = parts.is_absolute() or PureWindowsPath(path).is_absolute()
+    return is_absolute or ".." in parts.parts or not is_one_line(path)
+
+
+def _unusable_label(label: str) -> bool:
+    return (
+        "/" in label
+        or "\\" in label
+        or label.startswith(".")
+        or label != label.strip()
+        or not is_one_line(label)
+        or len(label.encode()) > 100
+    )
+
+
+def _alike(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of labels that some disks take for the same name."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        other = seen.setdefault(unicodedata.normalize("NFC", label).casefold(), label)
+        if other != label:
+            yield other, label
+
+
+def _read_header(file: Path) -> tuple[float, float]:
+    """Duration in s and sampling rate in Hz; NaN where the header cannot be read."""
+    try:
+        header = sf.info(file)
+    except (sf.LibsndfileError, OSError):
+        return math.nan, math.nan
+    return header.frames / header.samplerate, header.samplerate
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _digest(file: Path | None) -> str:
+    if file is None:
+        return ""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError:  # a folder, or a file we may not read: failed.csv will say so
+        return ""
+    return digest.hexdigest()
+
+
+def list_some(names: Sequence[str], n: int = 5) -> str:
+    """Join the first `n` names for an error message, and say how many more there are.
+
+    Examples
+    --------
+    >>> list_some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(names[:n])
+    return shown if len(names) <= n else f"{shown} and {len(names) - n} more"

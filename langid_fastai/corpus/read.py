@@ -1,0 +1,155 @@
+"""From what the user names to a corpus: recognise the layout, read it, say what was found.
+
+What may be named: a folder, an index CSV, ``demo``, or ``kaggle:<owner>/<dataset>``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from langid_fastai.corpus.folders import read_folders, read_index_csv
+from langid_fastai.corpus.index import Corpus, is_one_line, list_some, validate_index
+from langid_fastai.corpus.kaggle import KAGGLE_NAME, download_kaggle, read_kaggle
+from langid_fastai.corpus.voxlingua107 import VOXLINGUA_NAME, read_voxlingua107
+from langid_fastai.errors import CorpusError
+
+__all__ = ["AUDIO_SUFFIXES", "read_corpus", "find_audio"]
+
+# What libsndfile 1.1 and later reads.
+AUDIO_SUFFIXES = frozenset(
+    {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"}
+    | {".snd", ".w64", ".wav", ".wve"}
+)
+# A layout is believed when more than this share of the files bears its names.
+MAJORITY = 0.5
+
+
+def read_corpus(
+    source: str | Path,
+    *,
+    root: Path | None = None,
+    speaker: str | None = None,
+    demo_folder: Path = Path("demo-corpus"),
+) -> Corpus:
+    """Recognise a corpus, read it, and check that it can be learned from.
+
+    Parameters
+    ----------
+    source : a folder, an index CSV, ``demo`` or ``kaggle:<owner>/<dataset>``
+    root : where the files of an index CSV lie; by default the folder of the CSV
+    speaker : for a folder per language: regular expression that finds the speaker in a path
+    demo_folder : where ``demo`` is made
+
+    Returns
+    -------
+    corpus : its `layout` says what was recognised, its `notes` what was left out
+
+    Raises
+    ------
+    CorpusError : nothing there, no audio, fewer than two languages, or an unusable index
+    """
+    name = str(source)
+    if name == "demo" and not Path(name).exists():
+        from langid_fastai.corpus.demo import make_demo
+
+        source = make_demo(demo_folder)
+    elif name.startswith("kaggle:"):
+        source = download_kaggle(name.removeprefix("kaggle:"))
+    path = Path(source)
+    if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises on a name too long
+        raise CorpusError(f"{path}: no such file or folder; a corpus is a folder or an index CSV")
+    if root is not None and path.is_dir():
+        raise CorpusError(f"--root {root} goes with an index CSV; {path} is a folder")
+    if speaker is not None and path.is_file():
+        raise CorpusError(
+            f"--speaker goes with a folder per language; {path} is a file, and an index CSV has a "
+            "column 'speaker'"
+        )
+    corpus = read_index_csv(path, root=root) if path.is_file() else _read_folder(path, speaker)
+    validate_index(corpus.index, source=name)
+    return corpus
+
+
+def find_audio(root: Path) -> tuple[list[str], list[str]]:
+    """Find audio files below `root`, by suffix; hidden files and folders are passed over.
+
+    Returns
+    -------
+    audio : relative paths with ``/``, sorted
+    others : relative paths of the other files, and of folders that cannot be read
+    """
+    audio: list[str] = []
+    others: list[str] = []
+    for path in _walk(root, unreadable=others):
+        is_audio = PurePosixPath(path).suffix.lower() in AUDIO_SUFFIXES
+        if is_audio and is_one_line(path):
+            audio.append(path)
+        else:  # what is no text, or holds a line break, cannot stand in a CSV
+            others.append(path)
+    return sorted(audio), sorted(o if is_one_line(o) else ascii(o) for o in others)
+
+
+def _read_folder(root: Path, speaker: str | None) -> Corpus:
+    audio, others = find_audio(root)
+    if not audio:
+        seen = f"only {list_some(others, 3)}" if others else "the folder is empty"
+        raise CorpusError(
+            f"{root}: no audio file ({seen}); wanted: {' '.join(sorted(AUDIO_SUFFIXES))}"
+        )
+    if _share(audio, KAGGLE_NAME) > MAJORITY:
+        corpus = read_kaggle(root, audio)
+    elif _share(audio, VOXLINGUA_NAME) > MAJORITY:
+        corpus = read_voxlingua107(root, audio)
+    else:
+        return _with_others(read_folders(root, audio, speaker=speaker), others)
+    if speaker is not None:
+        raise CorpusError(
+            f"--speaker goes with a folder per language; {root} has {corpus.layout}, "
+            "which tells by itself what belongs together"
+        )
+    return _with_others(corpus, others)
+
+
+def _with_others(corpus: Corpus, others: list[str]) -> Corpus:
+    """Say which files were passed over."""
+    if not others:
+        return corpus
+    return corpus.with_index(
+        corpus.index,
+        f"{len(others)} files that are not audio, cannot be listed, or have unprintable names, "
+        f"left out ({list_some(others, 3)})",
+    )
+
+
+def _share(paths: list[str], pattern: re.Pattern[str]) -> float:
+    return sum(bool(pattern.match(PurePosixPath(p).name)) for p in paths) / len(paths)
+
+
+def _walk(root: Path, *, unreadable: list[str]) -> Iterator[str]:
+    """Relative paths of all visible files; folders that cannot be read join `unreadable`.
+
+    Links to folders are followed after everything else and each folder is entered once, so that a
+    folder keeps its own name, and a link that leads back to where it lies ends there.
+    """
+
+    def note(error: OSError) -> None:
+        unreadable.append(f"{Path(error.filename).relative_to(root).as_posix()}/")
+
+    seen = set()
+    tops = [root]
+    for top in tops:  # grows by the links met
+        for folder, folders, files in os.walk(top, onerror=note):
+            real = os.path.realpath(folder)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            visible = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+            folders[:] = visible
+            tops += [Path(folder, f) for f in visible if Path(folder, f).is_symlink()]
+            for file in files:
+                if not file.startswith("."):
+                    yield Path(folder, file).relative_to(root).as_posix()
