@@ -1,0 +1,278 @@
+"""A split corpus → a folder of spectrogram images, one a clip.
+
+::
+
+    images/mel.json                               the MelConfig of all of them
+    images/images.csv                             which image is which clip of which recording
+    images/failed.csv                             path, offset, reason: what became no image
+    images/train/de/<recording>@<offset>.png
+
+An export can be killed at any time and started again. Each image appears whole or not at all, each
+finished recording is noted at once in ``images.csv``, and the next export makes only what is
+missing or whose source file has changed (by size and time of change). Images whose recording has
+left the index, or changed sides, are removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+from joblib import Parallel, delayed
+
+from langid_fastai.audio import stream_audio
+from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
+from langid_fastai.errors import AudioError, CorpusError, RunError, first_line
+from langid_fastai.preprocessing import MelConfig, clips_of, mel_image, write_png
+from langid_fastai.progress import track
+
+__all__ = ["ExportResult", "export_images", "image_stems", "read_clips"]
+
+# Longest file stem in bytes; with offset, suffix and temporary mark it stays under the 255 that
+# file systems allow.
+MAX_STEM = 160
+
+JOURNAL = {
+    "path": str,
+    "offset": float,
+    "image": str,
+    "reason": str,
+    "n_rows": int,
+    "size": int,
+    "mtime_ns": int,
+}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made.
+
+    Parameters
+    ----------
+    clips : one row an image: `image` (relative to the folder), `path`, `offset` (s)
+    failed : one row a failure: `path`, `offset`, `reason`
+    n_made, n_kept : recordings worked on now, and those that were there already
+    """
+
+    clips: pd.DataFrame
+    failed: pd.DataFrame
+    n_made: int
+    n_kept: int
+
+
+def export_images(
+    corpus: Corpus, folder: Path, config: MelConfig = MelConfig(), *, n_jobs: int = -1
+) -> ExportResult:
+    """Make the images of a split corpus, or those that are missing.
+
+    Parameters
+    ----------
+    corpus : split; augmented variants are used for training only
+    folder : made if need be; must be empty or hold images of the same `config`
+    n_jobs : processes; -1 for all cores
+
+    Returns
+    -------
+    result : its tables also lie in `folder` as ``images.csv`` and ``failed.csv``
+
+    Raises
+    ------
+    CorpusError : a recording has no side yet
+    RunError : `folder` holds something else, or images of another `MelConfig`
+    """
+    index = used_rows(corpus.index)
+    unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
+    if len(unsplit):
+        raise CorpusError(
+            f"{list_some(list(unsplit))}: split must be one of {SPLITS}; split the corpus"
+        )
+    _claim(folder, config)
+    stems = dict(zip(index["path"], image_stems(index), strict=True))
+    stamps = {path: _stamp(corpus.root / path) for path in index["path"]}
+    journal = _kept(folder, stems, stamps)
+    _remove_orphans(folder, set(journal["image"]))
+    kept = set(journal["path"])
+    todo = [path for path in index["path"] if path not in kept]
+    for parent in {PurePosixPath(stems[path]).parent for path in todo}:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    _write_table(journal, folder / "images.csv")
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    results = parallel(
+        delayed(_export_recording)(corpus.root, path, folder, stems[path], config) for path in todo
+    )
+    with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
+        for rows in track(results, total=len(todo), what="images"):
+            size, mtime_ns = stamps[rows[0]["path"]]
+            noted = {"n_rows": len(rows), "size": size, "mtime_ns": mtime_ns}
+            stream.write(_csv_lines([row | noted for row in rows]))
+            stream.flush()
+    journal = _read_journal(folder).sort_values(["path", "offset"], ignore_index=True)
+    _write_table(journal, folder / "images.csv")
+    failed = journal.loc[journal["reason"] != "", ["path", "offset", "reason"]]
+    _write_table(failed, folder / "failed.csv")
+    clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
+    return ExportResult(
+        clips.reset_index(drop=True), failed.reset_index(drop=True), len(todo), len(kept)
+    )
+
+
+def read_clips(folder: Path, index: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Read which images belong to one side, with what the index knows of their recordings.
+
+    Returns
+    -------
+    clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns
+    """
+    journal = _read_journal(folder)
+    clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
+    return clips.merge(index[index["split"] == split], on="path", validate="many_to_one")
+
+
+def image_stems(index: pd.DataFrame) -> list[str]:
+    """Where the images of each recording lie: ``<split>/<language>/<recording>``.
+
+    The recording is the file name without suffix. Where two of one folder would share it (also on
+    disks that do not tell upper from lower case, or é from e with an accent), or it is too long or
+    unprintable, a short hash of the whole path is added.
+    """
+    names = index["path"].map(lambda path: PurePosixPath(path).stem)
+    clash = (
+        (index["split"] + "/" + index["language"] + "/" + names)
+        .map(lambda stem: unicodedata.normalize("NFC", stem).casefold())
+        .duplicated(keep=False)
+    )
+    return [
+        f"{split}/{language}/{_hashed(name, path) if twice or _is_awkward(name) else name}"
+        for split, language, name, path, twice in zip(
+            index["split"], index["language"], names, index["path"], clash, strict=True
+        )
+    ]
+
+
+def _export_recording(
+    root: Path, path: str, folder: Path, stem: str, config: MelConfig
+) -> list[dict[str, object]]:
+    """Write the images of one recording; a row for each, or for why there is none."""
+    rows: list[dict[str, object]] = []
+    try:
+        for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
+            image = f"{stem}@{offset:.2f}.png"
+            offset = round(offset, 6)  # so few digits come back from a CSV as they were
+            try:
+                write_png(mel_image(y, config), folder / image)
+                rows.append({"path": path, "offset": offset, "image": image, "reason": ""})
+            except AudioError as error:  # one silent stretch does not spoil the recording
+                rows.append({"path": path, "offset": offset, "image": "", "reason": str(error)})
+    except AudioError as error:
+        for row in rows:
+            if row["image"]:
+                (folder / str(row["image"])).unlink(missing_ok=True)
+        reason = str(error).removeprefix(f"{root / path}: ")
+        return [{"path": path, "offset": 0.0, "image": "", "reason": reason}]
+    return rows
+
+
+def _claim(folder: Path, config: MelConfig) -> None:
+    """Make the folder ours, or see that it is."""
+    note = folder / "mel.json"
+    if note.exists():
+        there = MelConfig.read(note)
+        if there != config:
+            differing = ", ".join(
+                f"{name}={value!r} there, {getattr(config, name)!r} asked"
+                for name, value in asdict(there).items()
+                if value != getattr(config, name)
+            )
+            raise RunError(
+                f"{folder} holds images of another MelConfig ({differing}); "
+                "choose another --out, or the same values"
+            )
+        return
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, not a folder; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    # A kill may have left the note's temporary file, and nothing else of ours.
+    if any(path.name != "mel.json.tmp" for path in folder.iterdir()):
+        raise RunError(f"{folder} is not empty and holds no mel.json of ours; choose another --out")
+    config.write(note)
+
+
+def _kept(folder: Path, stems: dict[str, str], stamps: dict[str, tuple[int, int]]) -> pd.DataFrame:
+    """Journal rows of recordings that need no work: noted whole, unchanged, images in place."""
+    journal = _read_journal(folder)
+    there = {path.relative_to(folder).as_posix() for path in _pictures(folder)}
+    n_noted = journal["path"].map(journal["path"].value_counts())
+    stamp = pd.Series(list(zip(journal["size"], journal["mtime_ns"], strict=True)), dtype=object)
+    stem = journal["image"].str.rsplit("@", n=1).str[0]
+    good = (
+        (n_noted == journal["n_rows"])
+        & (stamp == journal["path"].map(stamps))
+        & ((journal["image"] == "") | journal["image"].isin(there))
+        & ((journal["image"] == "") | (stem == journal["path"].map(stems)))
+    )
+    bad_paths = set(journal.loc[~good, "path"])
+    return journal[~journal["path"].isin(bad_paths)]
+
+
+def _remove_orphans(folder: Path, wanted: set[str]) -> None:
+    for picture in _pictures(folder):
+        if picture.relative_to(folder).as_posix() not in wanted:
+            picture.unlink()
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Images below the folder, and halves of images that a killed export left."""
+    for split in SPLITS:
+        yield from (folder / split).glob("*/*.png")
+        yield from (folder / split).glob("*/*.png.*.tmp")
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in ns; a file that has gone matches no other."""
+    try:
+        status = file.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _read_journal(folder: Path) -> pd.DataFrame:
+    """Rows of ``images.csv``; a line torn by a kill is dropped with its recording."""
+    file = folder / "images.csv"
+    content = file.read_bytes() if file.exists() else b""
+    # Cut before decoding: the tear may go through a character.
+    whole = content[: content.rfind(b"\n") + 1] or ",".join(JOURNAL).encode()
+    try:
+        return pd.read_csv(
+            io.BytesIO(whole), dtype=JOURNAL, usecols=list(JOURNAL), keep_default_na=False
+        )
+    except ValueError as error:
+        raise RunError(
+            f"{file} is damaged ({first_line(error)}); delete it, and all images are made anew"
+        ) from error
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    table.to_csv(temporary, index=False, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _csv_lines(rows: list[dict[str, object]]) -> str:
+    return pd.DataFrame(rows, columns=list(JOURNAL)).to_csv(index=False, header=False)
+
+
+def _is_awkward(name: str) -> bool:
+    return len(name.encode()) > MAX_STEM or not name.isprintable()
+
+
+def _hashed(name: str, path: str) -> str:
+    printable = "".join(c if c.isprintable() else "_" for c in name)
+    short = printable.encode()[: MAX_STEM - 17].decode(errors="ignore")
+    # 64 bits: with 32, a hundred thousand files of one name would likely share a hash.
+    return f"{short}~{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}"

@@ -1,0 +1,397 @@
+"""Mono waveform → STFT → mel scale → decibels → 8-bit image; a whole index → a folder of PNG files.
+
+Each step is a public function, in the order in which sound meets them::
+
+    y = load_audio("speech.flac")              (220500,)       float32, 10 s at 22 050 Hz
+    S = stft_power(y)                          (1025, 431)     power
+    M = mel_scale(S)                           (128, 431)      mel power
+    M_db = power_to_db(M)                      (128, 431)      0 dB at the loudest bin, ≥ -80 dB
+    image = db_to_image(M_db)                  (128, 431)      uint8, row 0 is the highest band
+    write_png(image, "speech.png")
+
+`mel_image` does all of it with one `MelConfig`; `clips_of` cuts a recording into clips; the export
+of an index in parallel is `langid_fastai.images`.
+
+The values are those of `librosa.feature.melspectrogram` and `librosa.power_to_db(ref=np.max)`: mel
+power within 80 dB of the loudest bin to 1e-3 relative, decibels to 0.01 dB and so grey values to 1,
+where librosa's absolute floor `amin` does not bite: here the floor is relative to the peak alone,
+so recording gain never shows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import scipy.sparse
+from PIL import Image
+
+from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
+from langid_fastai.errors import AudioError
+
+__all__ = [
+    "MelConfig",
+    "clips_of",
+    "stft_power",
+    "mel_filters",
+    "mel_scale",
+    "power_to_db",
+    "db_to_image",
+    "mel_image",
+    "write_png",
+]
+
+# A clip whose loudest sample lies below this amplitude (-80 dBFS) is silence: a few steps of
+# 16-bit audio, in which the relative scale would show nothing but quantisation noise.
+SILENCE = 1e-4
+# A sample beyond this is none: samples of a damaged file, whose power float32 cannot hold.
+LOUDEST = 1e9
+# Less speech than this is no clip: too little to hear a language in.
+MIN_SECONDS = 1.0
+# Frames transformed at once: few enough to stay in the cache, which halves the time.
+FRAME_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """How a waveform becomes an image. Stored beside the images and inside the model.
+
+    Parameters
+    ----------
+    sr : Hz that audio is brought to
+    clip_seconds : length of sound in one image, s
+    n_fft : samples per frame; 2048 is 93 ms at 22 050 Hz
+    hop_length : samples between frames; 512 is 23 ms at 22 050 Hz
+    n_mels : mel bands, the image height
+    fmin, fmax : band edges, Hz; `fmax` None is sr / 2
+    top_db : dynamic range kept below the loudest bin, dB
+
+    Raises
+    ------
+    AudioError : a value outside its range
+
+    Examples
+    --------
+    >>> MelConfig().shape
+    (128, 431)
+    """
+
+    sr: int = 22_050
+    clip_seconds: float = 10.0
+    n_fft: int = 2048
+    hop_length: int = 512
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float | None = None
+    top_db: float = 80.0
+
+    def __post_init__(self) -> None:
+        for name in ("sr", "n_fft", "hop_length", "n_mels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise AudioError(f"{name}={value!r} must be a positive whole number")
+        if not LOWEST_SR <= self.sr <= HIGHEST_SR:
+            raise AudioError(f"sr={self.sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
+        if not MIN_SECONDS <= self.clip_seconds <= 60:
+            raise AudioError(
+                f"clip_seconds={self.clip_seconds!r} must lie between {MIN_SECONDS:g} and 60 s; "
+                "did you pass milliseconds?"
+            )
+        if not 0 <= self.fmin < self.highest <= self.sr / 2:
+            raise AudioError(
+                f"fmin={self.fmin!r}, fmax={self.fmax!r} must be 0 <= fmin < fmax <= sr / 2 = "
+                f"{self.sr / 2:g} Hz"
+            )
+        if not 0 < self.top_db < math.inf:
+            raise AudioError(f"top_db={self.top_db!r} must be above 0 dB and finite")
+
+    @property
+    def highest(self) -> float:
+        """Upper edge of the highest band, Hz."""
+        return self.sr / 2 if self.fmax is None else self.fmax
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in one clip."""
+        return round(self.clip_seconds * self.sr)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of an image: mel bands, frames."""
+        return self.n_mels, 1 + self.n_samples // self.hop_length
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> MelConfig:
+        """Read what `write` wrote; unknown or missing names raise `AudioError`."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            missing = {field.name for field in fields(cls)} - set(content)
+            if missing:
+                raise AudioError(f"it lacks {', '.join(sorted(missing))}")
+            return cls(**content)
+        except (TypeError, ValueError) as error:
+            raise AudioError(f"{path}: no MelConfig ({error})") from error
+
+
+def clips_of(
+    blocks: Iterable[np.ndarray], config: MelConfig = MelConfig()
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Cut a recording into clips of one length.
+
+    Clips follow one another without overlap. A remainder of at least `MIN_SECONDS` gives one more
+    clip, which ends where the recording ends and so overlaps the one before. A recording shorter
+    than a clip is repeated until it fills one.
+
+    Parameters
+    ----------
+    blocks : consecutive pieces of one mono recording at `config.sr`, each (n_samples,); for a
+        waveform in memory, ``[y]``
+
+    Yields
+    ------
+    offset, y : start in the recording, s; float32, (config.n_samples,)
+
+    Raises
+    ------
+    AudioError : the recording is shorter than `MIN_SECONDS`
+
+    Examples
+    --------
+    >>> [offset for offset, _ in clips_of([np.ones(int(22_050 * 23.5), dtype=np.float32)])]
+    [0.0, 10.0, 13.5]
+    """
+    n, shortest = config.n_samples, int(MIN_SECONDS * config.sr)
+    rest = np.empty(0, dtype=np.float32)
+    before = None
+    start = 0
+    for block in blocks:
+        if np.ndim(block) != 1:
+            raise AudioError(
+                f"a block of shape {np.shape(block)} must be (n_samples,); "
+                "pass a waveform in memory as [y], its channels averaged"
+            )
+        rest = np.concatenate([rest, block])
+        while len(rest) >= n:
+            before, rest = rest[:n], rest[n:]
+            yield start / config.sr, before
+            start += n
+    if before is not None and len(rest) >= shortest:
+        yield (start + len(rest) - n) / config.sr, np.concatenate([before[len(rest) :], rest])
+    elif before is None and len(rest) < shortest:
+        raise AudioError(
+            f"{len(rest) / config.sr:.2f} s of sound is too short; {MIN_SECONDS:g} s is needed"
+        )
+    elif before is None:
+        yield 0.0, np.resize(rest, n)
+
+
+def stft_power(y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512) -> np.ndarray:
+    """Power of the short-time Fourier transform, Hann window, frames centred on their time.
+
+    Parameters
+    ----------
+    y : (n_samples,)
+    n_fft : samples per frame
+    hop_length : samples between frames
+
+    Returns
+    -------
+    S : float32, (1 + n_fft // 2, 1 + n_samples // hop_length); half a frame of zeros stands before
+        and after `y`
+
+    Raises
+    ------
+    AudioError : `y` is not mono, is empty or holds NaN
+
+    Examples
+    --------
+    >>> stft_power(np.ones(22_050, dtype=np.float32)).shape
+    (1025, 44)
+    """
+    y = _validate_mono(y)
+    padded = np.pad(y, (n_fft // 2, n_fft - n_fft // 2))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    S = np.empty((len(frames), 1 + n_fft // 2), dtype=np.float32)
+    for i in range(0, len(frames), FRAME_BLOCK):
+        spectrum = scipy.fft.rfft(frames[i : i + FRAME_BLOCK] * _hann(n_fft), axis=1)
+        S[i : i + FRAME_BLOCK] = spectrum.real**2 + spectrum.imag**2
+    return S.T
+
+
+@lru_cache(maxsize=8)
+def mel_filters(
+    sr: int = 22_050,
+    n_fft: int = 2048,
+    n_mels: int = 128,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+) -> scipy.sparse.csr_array:
+    """Triangular filters on Slaney's mel scale, each of unit area (`librosa.filters.mel`).
+
+    Returns
+    -------
+    filters : float32, (n_mels, 1 + n_fft // 2), sparse, since a bin falls into two bands at most;
+        ``.toarray()`` for a picture. Shared between calls: not to be written to.
+    """
+    from librosa.filters import mel  # takes a second to import, so only where it is used
+
+    filters = mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    return scipy.sparse.csr_array(filters)
+
+
+def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> np.ndarray:
+    """Gather a power spectrogram into mel bands.
+
+    Parameters
+    ----------
+    S : (1 + n_fft // 2, n_frames), power
+    filters : from `mel_filters`; by default those of `MelConfig`
+
+    Returns
+    -------
+    M : (n_mels, n_frames), mel power, band 0 the lowest
+    """
+    filters = mel_filters() if filters is None else filters
+    if filters.shape[1] != S.shape[0]:
+        raise AudioError(
+            f"S.shape={S.shape} and filters.shape={filters.shape} differ in frequency bins; "
+            "make both with one n_fft"
+        )
+    return filters @ S
+
+
+def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
+    """Decibels below the loudest bin, floored at `-top_db`.
+
+    Parameters
+    ----------
+    S : power, any shape
+    top_db : dynamic range kept, dB
+
+    Returns
+    -------
+    S_db : float32, like `S`, in [-top_db, 0]
+
+    Raises
+    ------
+    AudioError : `S` holds no power at all, or NaN
+
+    Examples
+    --------
+    >>> power_to_db(np.array([1.0, 0.1, 0.0])).tolist()
+    [0.0, -10.0, -80.0]
+    """
+    peak = S.max(initial=0)
+    if peak <= 0:
+        raise AudioError("silent: no power in any bin")
+    if not np.isfinite(peak):
+        raise AudioError("S holds NaN or infinite power")
+    floor = 10 ** (-top_db / 10)
+    return (10 * np.log10(np.maximum(S / peak, floor))).astype(np.float32)
+
+
+def db_to_image(S_db: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
+    """Decibels to grey values: 0 dB becomes 255, `-top_db` becomes 0; high bands on top.
+
+    Parameters
+    ----------
+    S_db : (n_mels, n_frames), from `power_to_db`
+
+    Returns
+    -------
+    image : uint8, (n_mels, n_frames), row 0 the highest band
+    """
+    grey = np.rint((S_db[::-1] + top_db) * (255 / top_db))
+    return np.clip(grey, 0, 255).astype(np.uint8)
+
+
+def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
+    """Turn a mono waveform into an 8-bit log-mel image.
+
+    The loudest bin becomes 255; everything `config.top_db` or more below it becomes 0, so
+    recording gain does not show.
+
+    Parameters
+    ----------
+    y : (n_samples,), in [-1, 1], at `config.sr`
+
+    Returns
+    -------
+    image : uint8, (config.n_mels, 1 + n_samples // config.hop_length); row 0 is the highest band
+
+    Raises
+    ------
+    AudioError : `y` is not mono, is empty, silent or holds NaN
+
+    Examples
+    --------
+    >>> t = np.arange(220_500, dtype=np.float32) / 22_050
+    >>> mel_image(np.sin(2 * np.pi * 440 * t)).shape
+    (128, 431)
+    """
+    y = _validate_mono(y)
+    peak = np.abs(y).max()
+    if peak < SILENCE:
+        raise AudioError(f"silent: no sample reaches {SILENCE:g} of full scale")
+    if peak > LOUDEST:
+        raise AudioError(f"a sample of {peak:.1g} is not sound in [-1, 1]; is the file damaged?")
+    S = stft_power(y, n_fft=config.n_fft, hop_length=config.hop_length)
+    filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
+    S_db = power_to_db(mel_scale(S, filters), top_db=config.top_db)
+    return db_to_image(S_db, top_db=config.top_db)
+
+
+def write_png(image: np.ndarray, path: str | Path) -> None:
+    """Write a grey image as PNG, atomically: the file is there whole or not at all.
+
+    Parameters
+    ----------
+    image : uint8, (height, width)
+    """
+    path = Path(path)
+    # The process number keeps two writers of one file apart.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Run-length matching: on spectrograms as small as zlib's default, and quicker.
+    try:
+        Image.fromarray(image).save(
+            temporary, format="png", compress_level=1, compress_type=zlib.Z_RLE
+        )
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@lru_cache(maxsize=8)
+def _hann(n_fft: int) -> np.ndarray:
+    """Periodic Hann window, as for spectral analysis."""
+    return np.hanning(n_fft + 1)[:-1].astype(np.float32)
+
+
+def _validate_mono(y: np.ndarray) -> np.ndarray:
+    y = np.asarray(y)
+    if y.ndim != 1:
+        raise AudioError(f"y.shape={y.shape} must be (n_samples,); average the channels first")
+    if y.size == 0:
+        raise AudioError("y is empty")
+    if not np.issubdtype(y.dtype, np.floating):
+        raise AudioError(
+            f"y.dtype={y.dtype} must be floating point in [-1, 1]; divide by its range"
+        )
+    if not np.isfinite(y).all():
+        raise AudioError("y holds NaN or infinite samples")
+    return y.astype(np.float32, copy=False)
