@@ -1,0 +1,270 @@
+"""A folder of spectrogram images → DataLoaders → a fastai Learner.
+
+::
+
+    dls = make_dataloaders("runs/demo/images")
+    learn = language_learner(dls, arch="resnet152", weights="imagenet")
+
+Both are plain fastai objects: everything its documentation shows can be done with them.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import fastai.callback.progress  # gives every Learner its bar, and `no_bar`
+import fastai.callback.schedule  # noqa: F401  # gives every Learner `fit_one_cycle`, `lr_find`
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.fp16 import AMPMode, MixedPrecision
+from fastai.data.block import CategoryBlock, DataBlock
+from fastai.data.core import DataLoaders
+from fastai.data.transforms import GrandparentSplitter, Normalize, parent_label
+from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
+from fastai.metrics import accuracy
+from fastai.torch_core import default_device, set_seed
+from fastai.vision.core import imagenet_stats
+from fastai.vision.data import ImageBlock
+from PIL import Image
+
+from langid_fastai.errors import ModelError, RunError
+from langid_fastai.networks import build_network, layer_groups, load_network
+
+__all__ = [
+    "Precision",
+    "make_dataloaders",
+    "language_learner",
+    "load_learner",
+    "full_precision",
+    "pick_precision",
+    "CpuAutocast",
+]
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def make_dataloaders(
+    images: str | Path,
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+) -> DataLoaders:
+    """Make fastai DataLoaders from ``images/train/<language>/*.png`` and ``images/valid/…``.
+
+    Batches are ``(n, 3, n_mels, n_frames)``, the grey image three times, normalised by the ImageNet
+    statistics that pretrained weights expect.
+
+    Parameters
+    ----------
+    images : folder made by `export_images`, or any folder of this form
+    batch_size : images in a training batch; at most the number of training images
+    workers : loading processes; 0 loads in the training process
+    device : by default a GPU if there is one
+    seed : of the order of the training images
+
+    Returns
+    -------
+    dls : `dls.vocab` are the languages, sorted
+
+    Raises
+    ------
+    RunError : no images, one language, or a language on one side only
+
+    Examples
+    --------
+    ::
+
+        dls = make_dataloaders("runs/demo/images")
+        dls.show_batch()
+    """
+    images = Path(images)
+    if batch_size < 2:
+        raise RunError(f"batch_size={batch_size} must be at least 2: batch norm needs company")
+    pictures = _pictures(images)
+    n_train = sum(p.parent.parent.name == "train" for p in pictures)
+    device = torch.device(device) if device is not None else default_device()
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock(vocab=sorted({p.parent.name for p in pictures}))),
+        splitter=GrandparentSplitter(),
+        get_y=parent_label,
+        batch_tfms=Normalize.from_stats(*imagenet_stats, cuda=device.type == "cuda"),
+    )
+    set_seed(seed)
+    dls = block.dataloaders(
+        pictures, path=images, bs=min(batch_size, n_train), num_workers=workers, device=device
+    )
+    dls.train.rng = random.Random(seed)
+    return dls
+
+
+def language_learner(
+    dls: DataLoaders,
+    arch: str = "resnet152",
+    *,
+    weights: str | Path = "imagenet",
+    precision: Precision = "auto",
+    seed: int = 0,
+) -> Learner:
+    """Make a Learner: the body of a known network, a new head, and three layer groups.
+
+    Parameters
+    ----------
+    dls : from `make_dataloaders`
+    arch : any torchvision name, or timm name (extra `timm`)
+    weights : ``imagenet``, ``none``, or a path: a torchvision state dict, or a model folder of this
+        library, to transfer from one set of languages to another
+    precision : arithmetic of training; ``auto`` is bfloat16 where the hardware computes it, float16
+        on older GPUs, else float32. Weights are float32 always
+    seed : of the new weights
+
+    Returns
+    -------
+    learn : not frozen; `fit_stages` freezes and thaws. `learn.arch` and `learn.weights` say what it
+        was made of
+
+    Raises
+    ------
+    ModelError : unknown arch, weights that cannot be had, or images the arch does not take
+
+    Examples
+    --------
+    ::
+
+        learn = language_learner(dls, arch="resnet18", weights="none")
+    """
+    set_seed(seed)
+    network = build_network(arch, len(dls.vocab), weights=weights)
+    _try_image(network, dls, arch)
+    device = dls.device or default_device()
+    learn = Learner(
+        dls,
+        _placed(network, device),
+        loss_func=CrossEntropyLossFlat(),
+        splitter=layer_groups,
+        metrics=accuracy,
+    )
+    learn.arch, learn.weights = arch, str(weights)
+    learn.precision = pick_precision(device) if precision == "auto" else precision
+    return learn.add_cbs(_precision_callbacks(learn.precision, device))
+
+
+def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
+    """Make a Learner of a trained model folder, to test it or train it on, in float32.
+
+    Parameters
+    ----------
+    folder : a model folder, or a run folder that holds one
+    dls : with the languages of the model
+
+    Raises
+    ------
+    ModelError : no model folder, or the languages differ
+    """
+    network, info = load_network(folder)
+    if list(info.vocab) != list(dls.vocab):
+        raise ModelError(f"{folder} knows {list(info.vocab)}, the images hold {list(dls.vocab)}")
+    device = dls.device or default_device()
+    learn = Learner(
+        dls,
+        _placed(network, device),
+        loss_func=CrossEntropyLossFlat(),
+        splitter=layer_groups,
+        metrics=accuracy,
+    )
+    learn.arch, learn.weights, learn.precision = info.arch, str(folder), "fp32"
+    return learn
+
+
+def full_precision(learn: Learner) -> AbstractContextManager[Learner]:
+    """Compute in float32 inside the block, as prediction does later."""
+    mixed = [cb for cb in learn.cbs if isinstance(cb, (CpuAutocast, MixedPrecision))]
+    return learn.removed_cbs(mixed)
+
+
+def pick_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """The fastest arithmetic that the device computes itself."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
+
+
+class CpuAutocast(Callback):
+    """bfloat16 on CPUs that compute it; fastai's own `MixedPrecision` is for CUDA only."""
+
+    order = MixedPrecision.order
+
+    def before_batch(self) -> None:
+        """Enter autocast for the forward pass and the loss."""
+        self.autocast = torch.autocast("cpu", torch.bfloat16)
+        self.autocast.__enter__()
+
+    def after_pred(self) -> None:
+        """Losses and metrics are computed in float32."""
+        self.learn.pred = self.pred.float()
+
+    def after_loss(self) -> None:
+        """Leave autocast before the backward pass."""
+        self.autocast.__exit__(None, None, None)
+
+
+def _placed(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    # In this memory order CPUs and GPUs convolve without reordering first.
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def _precision_callbacks(precision: str, device: torch.device) -> list[Callback]:
+    if precision == "fp32":
+        return []
+    if precision == "bf16" and device.type == "cpu":
+        return [CpuAutocast()]
+    if device.type == "cuda" and precision in ("bf16", "fp16"):
+        return [MixedPrecision(AMPMode(precision))]
+    raise ModelError(
+        f"precision={precision!r} does not go with device {device.type!r}; "
+        "use auto, fp32, bf16 (CPU or CUDA) or fp16 (CUDA)"
+    )
+
+
+def _cpu_computes_bf16() -> bool:
+    """Whether the processor has bfloat16 instructions; emulated ones are slower than float32."""
+    # These are torch's only word on it, underscored; absent, float32 is the safe answer.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+def _pictures(images: Path) -> list[Path]:
+    """Training and validation images, sorted, after checking that they can be learned from."""
+    if not images.is_dir():
+        raise RunError(f"{images}: no such folder of images; make one with `langid prepare CORPUS`")
+    sides = {side: sorted((images / side).glob("*/*.png")) for side in ("train", "valid")}
+    for side, pictures in sides.items():
+        if not pictures:
+            raise RunError(f"{images}: no image as {side}/<language>/*.png")
+    languages = {side: {p.parent.name for p in pictures} for side, pictures in sides.items()}
+    if len(languages["train"]) < 2:
+        raise RunError(f"{images / 'train'}: holds one language; at least two are needed")
+    if only_valid := languages["valid"] - languages["train"]:
+        raise RunError(f"{images}: {sorted(only_valid)} stand in valid but not in train")
+    return sides["train"] + sides["valid"]
+
+
+def _try_image(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
+    """See that the arch takes images of this size; some want 224 × 224 and no other."""
+    with Image.open(dls.train.items[0]) as image:
+        width, height = image.size
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, height, width))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ModelError(
+            f"arch {arch!r} does not take images of {height} × {width} ({error}); "
+            "take a convolutional one such as resnet152"
+        ) from error
+    network.train()

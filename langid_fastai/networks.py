@@ -1,0 +1,271 @@
+"""A name and a source of weights → a network with a fastai head.
+
+The network is ``Sequential(body, head)``: the convolutional part of a torchvision or timm model,
+and fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
+width)``, its output ``(n, n_languages)``, unnormalised log-probabilities.
+
+Weights are ``imagenet``, ``none``, or a path: a torchvision state dict (``.pth``, ``.safetensors``)
+or a model folder of this library, whose body is taken over. Weights that cannot be had are an
+error, never silently random.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from urllib.error import HTTPError
+
+import torch
+import torchvision.models
+from fastai.callback.hook import num_features_model
+from fastai.vision.learner import add_head, create_body, create_timm_model, model_meta
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from langid_fastai.errors import ModelError, first_line
+from langid_fastai.model_folder import ModelInfo, read_model
+
+__all__ = [
+    "build_network",
+    "load_network",
+    "layer_groups",
+    "load_body",
+    "fetch_state",
+    "read_state",
+]
+
+State = Mapping[str, torch.Tensor]
+
+# What `torch.load` raises for a file that is damaged, or that is more than plain tensors.
+UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
+
+
+def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") -> nn.Sequential:
+    """Build body and head; the head is always new.
+
+    Parameters
+    ----------
+    arch : a torchvision name (``resnet152``) or, with the extra `timm`, a timm name
+    n_languages : outputs
+    weights : ``imagenet``, ``none``, a state dict or a model folder
+
+    Returns
+    -------
+    network : ``Sequential(body, head)`` in float32 on the CPU
+
+    Raises
+    ------
+    ModelError : unknown name; weights that cannot be fetched, read, or do not fit
+
+    Examples
+    --------
+    >>> network = build_network("resnet18", 3)
+    >>> network(torch.zeros(2, 3, 128, 431)).shape
+    torch.Size([2, 3])
+    """
+    if arch in torchvision.models.list_models(module=torchvision.models):
+        builder = torchvision.models.get_model_builder(arch)
+        return _torchvision_network(arch, builder, n_languages, weights)
+    return _timm_network(arch, n_languages, weights)
+
+
+def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:
+    """Load a trained network from a model folder, in evaluation mode.
+
+    Raises
+    ------
+    ModelError : no model folder, or a damaged one
+    """
+    info, state = read_model(Path(folder))
+    network = build_network(info.arch, len(info.vocab))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder}: its tensors do not fit {info.arch} ({first_line(error)})"
+        ) from (error)
+    return network.eval(), info
+
+
+def layer_groups(network: nn.Sequential) -> list[list[nn.Parameter]]:
+    """Parameters in three groups, for discriminative rates: early body, late body, head.
+
+    The border in the body is that of fastai's ResNet splitter (before the third of a ResNet's four
+    stages); other bodies are cut before the last third of their blocks.
+    """
+    body, head = network[0], network[1]
+    blocks = list(body.children())
+    while len(blocks) == 1:
+        blocks = list(blocks[0].children())
+    blocks = [block for block in blocks if any(True for _ in block.parameters())]
+    n_late = max(1, len(blocks) // 3)
+    early = [p for block in blocks[:-n_late] for p in block.parameters()]
+    known = {id(p) for p in early}
+    late = [p for p in body.parameters() if id(p) not in known]
+    return [early, late, list(head.parameters())]
+
+
+def load_body(network: nn.Sequential, state: State, *, source: str | Path) -> None:
+    """Take the body's weights from the state of another network of this library."""
+    body = {name[2:]: value for name, value in state.items() if name.startswith("0.")}
+    try:
+        network[0].load_state_dict(body)
+    except RuntimeError as error:
+        raise ModelError(f"{source}: its body does not fit ({first_line(error)})") from error
+
+
+def fetch_state(url: str) -> State:
+    """Download a state dict, or take it from torch's cache folder.
+
+    Raises
+    ------
+    ModelError : naming the address, the cache folder and both ways out
+    """
+    try:
+        return torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True, progress=True
+        )
+    except (OSError, RuntimeError) as error:  # no network, a refusal, a wrong hash
+        if isinstance(error, HTTPError):
+            error.close()
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ModelError(
+            f"the weights cannot be downloaded from {url} ({first_line(error)}). Download that "
+            f"file elsewhere and put it into {cache}, or pass it with --weights FILE; or train "
+            "without weights: --weights none"
+        ) from error
+
+
+def read_state(path: Path) -> State:
+    """Read a state dict from ``.safetensors``, or from a torch file without running its code."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"weights {str(path)!r}: no such file or folder; weights are 'imagenet', 'none', a "
+            "state dict file or a model folder"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: not a plain state dict; save one with torch.save(model.state_dict(), …)"
+        ) from error
+    except (SafetensorError, OSError, *UNREADABLE) as error:
+        raise ModelError(f"{path}: no readable weights ({first_line(error)})") from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(v, torch.Tensor) for v in state.values()
+    ):
+        raise ModelError(f"{path}: not a plain state dict; save one with model.state_dict()")
+    return state
+
+
+def _torchvision_network(
+    arch: str, builder: Callable[..., nn.Module], n_languages: int, weights: str | Path
+) -> nn.Sequential:
+    source, state = weights, None
+    if str(weights) == "imagenet":
+        source = torchvision.models.get_model_weights(builder).DEFAULT.url
+        state = fetch_state(source)
+    elif str(weights) != "none":
+        state = _local_state(Path(weights), arch)
+    full = builder(weights=None)
+    try:
+        body = create_body(full, cut=model_meta.get(builder, {}).get("cut"))
+        n_features = num_features_model(nn.Sequential(*body.children()))
+    except (StopIteration, RuntimeError, AttributeError, AssertionError) as error:
+        raise ModelError(
+            f"arch {arch!r} has no convolutional body to put a head on; "
+            "take a ResNet, MobileNet, EfficientNet, DenseNet or ConvNeXt"
+        ) from error
+    network = add_head(body, n_features, n_languages)
+    if state is not None:
+        _load(network, full, body, state, source=source, arch=arch)
+    return network
+
+
+def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequential:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"arch {arch!r} is no torchvision model{_nearest(arch, _torchvision_names())}; for the "
+            "names of timm: pip install 'langid_fastai[timm]'"
+        ) from error
+    if not timm.is_model(arch.split(".")[0]):
+        names = [*_torchvision_names(), *timm.list_models()]
+        raise ModelError(f"arch {arch!r} is no torchvision or timm model{_nearest(arch, names)}")
+    if str(weights) == "imagenet":
+        return _timm_pretrained(arch, n_languages)
+    state = None if str(weights) == "none" else _local_state(Path(weights), arch)
+    network, _ = create_timm_model(arch, n_languages, pretrained=False)
+    if state is not None:
+        model = network[0].model
+        _load(network, model, model, state, source=weights, arch=arch)
+    return network
+
+
+def _timm_pretrained(arch: str, n_languages: int) -> nn.Sequential:
+    import timm
+
+    try:
+        return create_timm_model(arch, n_languages, pretrained=True)[0]
+    except (OSError, RuntimeError) as error:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        cfg = timm.get_pretrained_cfg(arch)
+        where = f"https://huggingface.co/{cfg.hf_hub_id}" if cfg and cfg.hf_hub_id else arch
+        raise ModelError(
+            f"the weights of {arch!r} cannot be downloaded from {where} ({first_line(error)}; "
+            f"cache folder {HF_HUB_CACHE}). Download its model.safetensors elsewhere and pass it "
+            "with --weights FILE; or train without weights: --weights none"
+        ) from error
+
+
+def _local_state(path: Path, arch: str) -> State:
+    """State of a model folder of ours, which must be of the same arch, or of a weight file."""
+    if not path.is_dir():
+        return read_state(path)
+    info, state = read_model(path)
+    if info.arch != arch:
+        raise ModelError(f"{path} holds arch {info.arch!r}, not {arch!r}; pass --arch {info.arch}")
+    return state
+
+
+def _load(
+    network: nn.Sequential,
+    full: nn.Module,
+    body: nn.Module,
+    state: State,
+    *,
+    source: str | Path,
+    arch: str,
+) -> None:
+    """Load a body from a network of ours, or from a published model, of which `body` is a part."""
+    if Path(source).is_dir():
+        load_body(network, state, source=source)
+        return
+    in_body = {id(tensor) for tensor in [*body.parameters(), *body.buffers()]}
+    own = full.state_dict(keep_vars=True)
+    wanted = {name for name, tensor in own.items() if id(tensor) in in_body}
+    fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
+    missing = sorted(wanted - fitting.keys())
+    if missing:
+        raise ModelError(
+            f"{source} does not fit arch {arch!r}: {len(missing)} of {len(wanted)} tensors of the "
+            f"body are absent or of another shape, as {missing[0]!r}. Are they weights of another "
+            "arch?"
+        )
+    full.load_state_dict(fitting, strict=False)
+
+
+def _torchvision_names() -> list[str]:
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=3)
+    return f" (did you mean {', '.join(near)}?)" if near else ""

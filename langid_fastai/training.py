@@ -1,0 +1,335 @@
+"""The three stages, as data; fit them, keep what is needed to go on, and go on.
+
+The recipe: train the head on a frozen body, then everything with rates that grow from the early
+layers to the head, then the head again.
+
+Conventions: a stage counts its epochs from 0; rates are per layer group (early body, late body,
+head) or one for all; losses are means over an epoch; times are in seconds.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.schedule import valley
+from fastai.learner import Learner
+from fastai.torch_core import set_seed
+from fastcore.foundation import L
+
+from langid_fastai.errors import RunError, first_line
+from langid_fastai.networks import UNREADABLE
+from langid_fastai.progress import Steps
+
+__all__ = [
+    "Stage",
+    "SEED_SCHEDULE",
+    "SCRATCH_SCHEDULE",
+    "SCHEDULES",
+    "discriminative",
+    "fit_stages",
+    "find_lr",
+    "BatchBar",
+    "history_table",
+    "HISTORY",
+]
+
+Rate = float | tuple[float, ...]
+HISTORY = ("stage", "epoch", "train_loss", "valid_loss", "accuracy", "lr", "seconds")
+
+
+def discriminative(lr: float) -> tuple[float, float, float]:
+    """Rates for the three layer groups: lower where the features are more general.
+
+    Parameters
+    ----------
+    lr : rate of the head; early and late body get a ninth and a sixth of it
+
+    Examples
+    --------
+    >>> discriminative(9e-4)
+    (0.0001, 0.00015, 0.0009)
+    """
+    return lr / 9, lr / 6, lr
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Parameters
+    ----------
+    name : for the history and the pictures
+    trains : ``head`` freezes the body (its batch norms go on learning, as fastai does it);
+        ``all`` trains everything
+    epochs : passes over the training images
+    lr : one rate, or one a layer group
+    policy : ``constant`` keeps the rate; ``one_cycle`` rises to it and falls towards zero (Smith
+        2018, as fastai's `fit_one_cycle`)
+    """
+
+    name: str
+    trains: Literal["head", "all"]
+    epochs: int
+    lr: Rate
+    policy: Literal["constant", "one_cycle"] = "constant"
+
+
+# The recipe of the source project, for a body with weights.
+SEED_SCHEDULE: tuple[Stage, ...] = (
+    Stage("head", "head", epochs=7, lr=1e-2),
+    Stage("all", "all", epochs=12, lr=discriminative(1e-4)),
+    Stage("refreeze", "head", epochs=8, lr=1e-4),
+)
+
+# For a body without weights, where there is nothing to freeze until it has learned: the long middle
+# stage does the work, at rates thirty times as high, one for all groups.
+SCRATCH_SCHEDULE: tuple[Stage, ...] = (
+    Stage("head", "head", epochs=1, lr=1e-3),
+    Stage("all", "all", epochs=24, lr=3e-3, policy="one_cycle"),
+    Stage("refreeze", "head", epochs=2, lr=1e-4),
+)
+
+
+SCHEDULES = {"seed": SEED_SCHEDULE, "scratch": SCRATCH_SCHEDULE}
+
+
+def fit_stages(
+    learn: Learner,
+    stages: Sequence[Stage] = SEED_SCHEDULE,
+    *,
+    checkpoints: Path | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
+) -> pd.DataFrame:
+    """Train a Learner stage by stage.
+
+    Parameters
+    ----------
+    learn : from `language_learner`
+    stages : the schedule; change one with `dataclasses.replace`
+    checkpoints : folder that keeps the last finished epoch; if it holds one of the same schedule
+        and seed, training goes on from there, and ends as it would have without the break
+    seed : of the order of images and of dropout; each epoch's follows from it
+    on_epoch : called after each epoch with the history so far
+
+    Returns
+    -------
+    history : one row an epoch, columns `HISTORY`; `lr` is the head's at the end of the epoch
+
+    Raises
+    ------
+    RunError : the checkpoint is of another schedule, seed or set of languages
+
+    Examples
+    --------
+    ::
+
+        fit_stages(learn, SEED_SCHEDULE)
+        first, middle, last = SEED_SCHEDULE
+        fit_stages(learn, (first, replace(middle, lr=discriminative(1e-3)), last))
+    """
+    keeper = _Keeper(learn, stages, checkpoints, seed, on_epoch)
+    resumed = keeper.resume()
+    for number, stage in enumerate(stages):
+        if number < keeper.stage:
+            continue
+        start_epoch = keeper.epochs_done if number == keeper.stage else 0
+        if start_epoch == stage.epochs:
+            continue
+        _freeze(learn, stage)
+        if resumed and start_epoch:
+            learn.opt.load_state_dict(resumed | {"hypers": L(resumed["hypers"])})
+        keeper.start(number, start_epoch)
+        fit = learn.fit if stage.policy == "constant" else learn.fit_one_cycle
+        fit(stage.epochs, stage.lr, cbs=keeper, start_epoch=start_epoch)
+    return history_table(keeper.history)
+
+
+def find_lr(
+    learn: Learner, stage: Stage = SEED_SCHEDULE[0], *, picture: Path | None = None
+) -> float:
+    """Suggest a rate for a stage: train a few batches at growing rates, then undo it.
+
+    The suggestion is fastai's "valley": the steepest part of the longest fall of the loss. See
+    L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
+
+    Parameters
+    ----------
+    learn : left as it was
+    stage : tells what is frozen
+    picture : PNG file for the curve, if wanted
+
+    Returns
+    -------
+    lr : rate for the head; for a stage with several rates, see `discriminative`
+    """
+    _freeze(learn, stage)
+    suggested = learn.lr_find(suggest_funcs=(valley,), show_plot=False)
+    learn.opt = None
+    if picture is not None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(learn.recorder.lrs, torch.stack(learn.recorder.losses))
+        axes.axvline(suggested.valley, linestyle="--", color="grey")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"stage {stage.name}")
+        figure.savefig(picture)
+    return float(suggested.valley)
+
+
+class BatchBar(Callback):
+    """Shows on stderr how far an epoch is: a bar on a terminal, plain lines in a log.
+
+    In place of fastai's own bar, which fills a log with its redrawing.
+    """
+
+    def before_train(self) -> None:
+        """Begin an epoch."""
+        what = f"epoch {self.epoch + 1} of {self.n_epoch}"
+        self.steps = Steps(what, len(self.dls.train), "batches").__enter__()
+
+    def after_batch(self) -> None:
+        """Count a training batch."""
+        if self.training:
+            self.steps.advance()
+
+    def after_train(self) -> None:
+        """End the training half of the epoch."""
+        self.steps.__exit__(None, None, None)
+
+
+def history_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of the history as a table with the columns `HISTORY`."""
+    return pd.DataFrame(rows, columns=list(HISTORY))
+
+
+def _freeze(learn: Learner, stage: Stage) -> None:
+    """Begin a stage: a new optimizer, and only what the stage trains set free."""
+    # A frozen weight that still has a gradient would go on decaying: fastai's optimizer steps on
+    # every weight with a gradient, also where it is all zeros.
+    learn.model.zero_grad(set_to_none=True)
+    learn.create_opt()
+    learn.freeze_to({"head": -1, "all": 0}[stage.trains])
+
+
+class _Keeper(Callback):
+    """Seeds each epoch, writes its row of the history, and saves what a killed run needs.
+
+    Because every epoch's randomness follows from its number, a checkpoint holds no random state,
+    and a resumed epoch shuffles and drops out as the unbroken one.
+    """
+
+    order = 100  # after fastai's Recorder has the epoch's metrics
+
+    def __init__(
+        self,
+        learn: Learner,
+        stages: Sequence[Stage],
+        folder: Path | None,
+        seed: int,
+        on_epoch: Callable[[pd.DataFrame], None] | None,
+    ) -> None:
+        self.stages, self.seed, self.on_epoch = stages, seed, on_epoch
+        self.file = folder / "last.pth" if folder else None
+        self.stage, self.epochs_done = 0, 0
+        self.history: list[dict[str, Any]] = []
+        self.of = {
+            "schedule": [asdict(stage) | {"lr": _as_list(stage.lr)} for stage in stages],
+            "seed": seed,
+            "vocab": list(learn.dls.vocab),
+            "arch": learn.arch,
+        }
+        self.trained = learn
+
+    def resume(self) -> dict[str, Any] | None:
+        """Load the checkpoint, if there is one; returns the state of the optimizer."""
+        if self.file is None or not self.file.exists():
+            return None
+        device = next(self.trained.model.parameters()).device
+        try:
+            saved = torch.load(self.file, map_location=device, weights_only=True)
+        except UNREADABLE as error:
+            raise RunError(
+                f"{self.file}: damaged ({first_line(error)}); remove it to train anew"
+            ) from error
+        for what, value in self.of.items():
+            if saved["of"][what] != value:
+                raise RunError(
+                    f"{self.file} was made with another {what} ({saved['of'][what]}, now {value}); "
+                    "choose another --out, or remove the folder to start anew"
+                )
+        self.trained.model.load_state_dict(saved["model"])
+        self.history = saved["history"]
+        self.stage, self.epochs_done = saved["stage"], saved["epochs_done"]
+        return saved["opt"]
+
+    def start(self, stage: int, first_epoch: int) -> None:
+        """Begin a stage; its first epochs may be done already."""
+        self.stage, self.first_epoch = stage, first_epoch
+
+    def before_train(self) -> None:
+        """Seed the epoch."""
+        self.began, self.loss_sum, self.n_seen = time.monotonic(), 0.0, 0
+        epochs_before = sum(stage.epochs for stage in self.stages[: self.stage])
+        epoch_seed = self.seed * 10_000 + epochs_before + self.epoch
+        set_seed(epoch_seed)
+        self.learn.dls.train.rng = random.Random(epoch_seed)
+
+    def after_batch(self) -> None:
+        """Sum up the loss, for its mean over the epoch."""
+        if self.training:
+            n = len(self.yb[0])
+            self.loss_sum += float(self.loss.detach()) * n
+            self.n_seen += n
+
+    def after_epoch(self) -> None:
+        """Note the epoch and save it."""
+        if self.epoch < self.first_epoch:  # skipped: done before the break
+            return
+        recorder = self.learn.recorder
+        measured = dict(zip(recorder.metric_names[1:-1], recorder.values[-1], strict=True))
+        row = {
+            "stage": self.stages[self.stage].name,
+            "epoch": self.epoch,
+            "train_loss": self.loss_sum / self.n_seen,
+            "valid_loss": float(measured["valid_loss"]),
+            "accuracy": float(measured["accuracy"]),
+            "lr": float(self.opt.hypers[-1]["lr"]),
+            "seconds": time.monotonic() - self.began,
+        }
+        self.history.append(row)
+        self._save()
+        if self.on_epoch:
+            self.on_epoch(history_table(self.history))
+
+    def _save(self) -> None:
+        if self.file is None:
+            return
+        state = self.opt.state_dict()
+        # Schedules leave numpy numbers there, which a file without code cannot hold.
+        hypers = [{name: float(value) for name, value in h.items()} for h in state["hypers"]]
+        saved = {
+            "of": self.of,
+            "stage": self.stage,
+            "epochs_done": self.epoch + 1,
+            "history": self.history,
+            "model": self.learn.model.state_dict(),
+            "opt": {"state": list(state["state"]), "hypers": hypers},
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".tmp")
+        torch.save(saved, temporary)
+        temporary.replace(self.file)
+
+
+def _as_list(lr: Rate) -> list[float]:
+    return list(lr) if isinstance(lr, tuple) else [lr]

@@ -1,0 +1,162 @@
+"""DataLoaders and Learner: what they are made of, and what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+from fastai.callback.fp16 import MixedPrecision
+from PIL import Image
+
+from langid_fastai import learner as learner_module
+from langid_fastai.errors import ModelError, RunError
+from langid_fastai.learner import (
+    CpuAutocast,
+    full_precision,
+    language_learner,
+    load_learner,
+    make_dataloaders,
+    pick_precision,
+)
+from langid_fastai.model_folder import ModelInfo, write_model
+from langid_fastai.preprocessing import MelConfig
+
+
+def test_batches_are_normalised_grey_images(picture_folder):
+    dls = make_dataloaders(picture_folder, batch_size=4)
+    x, y = dls.one_batch()
+    assert x.shape == (4, 3, 32, 48)
+    assert y.shape == (4,)
+    assert list(dls.vocab) == ["de", "es"]
+    grey = x * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    grey = grey + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    torch.testing.assert_close(grey[:, 0], grey[:, 2], atol=1e-5, rtol=0)
+    assert grey.min() >= -1e-5
+    assert grey.max() <= 1 + 1e-5
+
+
+def test_sides_are_kept_apart(picture_folder):
+    dls = make_dataloaders(picture_folder, batch_size=4)
+    assert {p.parent.parent.name for p in dls.train.items} == {"train"}
+    assert {p.parent.parent.name for p in dls.valid.items} == {"valid"}
+
+
+def test_order_follows_from_the_seed(picture_folder):
+    first = make_dataloaders(picture_folder, batch_size=8, seed=1).one_batch()[1]
+    again = make_dataloaders(picture_folder, batch_size=8, seed=1).one_batch()[1]
+    torch.testing.assert_close(first, again)
+
+
+def test_batch_is_never_larger_than_the_training_set(picture_folder):
+    """A larger one would be dropped as incomplete, and nothing would be trained."""
+    dls = make_dataloaders(picture_folder, batch_size=999)
+    assert dls.bs == 16
+    assert len(dls.train) == 1
+
+
+def test_single_image_batches_are_refused(picture_folder):
+    with pytest.raises(RunError, match="batch_size=1 must be at least 2"):
+        make_dataloaders(picture_folder, batch_size=1)
+
+
+def test_missing_folder_names_the_command(tmp_path):
+    with pytest.raises(RunError, match="langid prepare"):
+        make_dataloaders(tmp_path / "absent")
+
+
+def test_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"no image as train/<language>/\*\.png"):
+        make_dataloaders(tmp_path)
+
+
+def test_one_language_is_refused(picture_folder):
+    for file in picture_folder.glob("*/es/*.png"):
+        file.unlink()
+    with pytest.raises(RunError, match="holds one language"):
+        make_dataloaders(picture_folder)
+
+
+def test_language_only_in_validation_is_refused(picture_folder):
+    extra = picture_folder / "valid" / "fr"
+    extra.mkdir()
+    Image.fromarray(np.zeros((32, 48), np.uint8)).save(extra / "a.png")
+    with pytest.raises(RunError, match=r"\['fr'\] stand in valid but not in train"):
+        make_dataloaders(picture_folder)
+
+
+def test_same_seed_same_weights(picture_folder):
+    dls = make_dataloaders(picture_folder, batch_size=4)
+    one, two, three = (
+        language_learner(dls, "squeezenet1_1", weights="none", seed=seed).model.state_dict()
+        for seed in (5, 5, 6)
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not all(torch.equal(one[name], three[name]) for name in one)
+
+
+def test_weights_none_downloads_nothing(picture_folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    learn = language_learner(make_dataloaders(picture_folder), "resnet18", weights="none")
+    assert (learn.arch, learn.weights) == ("resnet18", "none")
+
+
+def test_arch_that_wants_another_size_is_refused(picture_folder):
+    pytest.importorskip("timm")
+    dls = make_dataloaders(picture_folder)
+    with pytest.raises(ModelError, match="does not take images of 32 × 48"):
+        language_learner(dls, "vit_tiny_patch16_224", weights="none")
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_cpu_arithmetic_follows_the_hardware(monkeypatch, supported):
+    monkeypatch.setattr(learner_module, "_cpu_computes_bf16", lambda: supported)
+    assert pick_precision(torch.device("cpu")) == ("bf16" if supported else "fp32")
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_gpu_arithmetic_follows_the_hardware(monkeypatch, supported, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert pick_precision(torch.device("cuda")) == expected
+
+
+def test_fp16_on_a_cpu_is_refused(picture_folder):
+    dls = make_dataloaders(picture_folder, device="cpu")
+    with pytest.raises(ModelError, match="precision='fp16' does not go with device 'cpu'"):
+        language_learner(dls, "squeezenet1_1", weights="none", precision="fp16")
+
+
+def test_bf16_is_used_in_training_and_left_for_testing(picture_folder):
+    dls = make_dataloaders(picture_folder, batch_size=4, device="cpu")
+    learn = language_learner(dls, "squeezenet1_1", weights="none", precision="bf16")
+    seen = []
+    learn.model[0][0][0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1, 1e-3)
+        assert set(seen) == {torch.bfloat16}
+        seen.clear()
+        with full_precision(learn):
+            learn.validate()
+            assert set(seen) == {torch.float32}
+            assert not any(isinstance(cb, (CpuAutocast, MixedPrecision)) for cb in learn.cbs)
+    assert any(isinstance(cb, CpuAutocast) for cb in learn.cbs)
+    assert next(learn.model.parameters()).dtype == torch.float32
+
+
+def test_trained_folder_becomes_a_learner_again(picture_folder, tmp_path):
+    dls = make_dataloaders(picture_folder, batch_size=4, device="cpu")
+    learn = language_learner(dls, "squeezenet1_1", weights="none", precision="fp32")
+    info = ModelInfo("squeezenet1_1", ("de", "es"), MelConfig())
+    write_model(tmp_path / "model", learn.model.state_dict(), info)
+    again = load_learner(tmp_path / "model", dls)
+    x, _ = dls.one_batch()
+    torch.testing.assert_close(again.model.eval()(x), learn.model.eval()(x))
+
+
+def test_folder_of_other_languages_is_refused(picture_folder, tmp_path):
+    dls = make_dataloaders(picture_folder, batch_size=4)
+    learn = language_learner(dls, "squeezenet1_1", weights="none")
+    info = ModelInfo("squeezenet1_1", ("de", "fr"), MelConfig())
+    write_model(tmp_path / "model", learn.model.state_dict(), info)
+    with pytest.raises(ModelError, match=r"knows \['de', 'fr'\], the images hold \['de', 'es'\]"):
+        load_learner(tmp_path / "model", dls)

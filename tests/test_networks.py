@@ -1,0 +1,264 @@
+"""Networks: names, layer groups, and weights that are had or refused, never silently random."""
+
+import http.server
+import threading
+from functools import partial
+
+import pytest
+import torch
+import torchvision.models
+from fastai.vision.learner import model_meta
+from safetensors.torch import save_file
+
+from langid_fastai.errors import ModelError
+from langid_fastai.model_folder import ModelInfo, write_model
+from langid_fastai.networks import (
+    build_network,
+    fetch_state,
+    layer_groups,
+    load_network,
+    read_state,
+)
+from langid_fastai.preprocessing import MelConfig
+
+SMALL = "squeezenet1_1"
+IMAGE = torch.zeros(2, 3, 64, 96)
+
+
+@pytest.fixture
+def body_state():
+    torch.manual_seed(1)
+    return torchvision.models.resnet18(weights=None).state_dict()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A local HTTP server over a folder, and an empty cache for torch's downloads."""
+    served = tmp_path / "served"
+    served.mkdir()
+    handler = partial(QuietHandler, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+        yield served, f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "convnext_tiny"]
+)
+def test_torchvision_names_build(arch):
+    network = build_network(arch, 3).eval()
+    assert network(IMAGE).shape == (2, 3)
+
+
+def test_resnet152_is_the_published_one():
+    n_body = sum(p.numel() for p in build_network("resnet152", 3)[0].parameters())
+    full = torchvision.models.resnet152(weights=None)
+    n_classifier = sum(p.numel() for p in full.fc.parameters())
+    assert n_body == sum(p.numel() for p in full.parameters()) - n_classifier == 58_143_808
+
+
+def test_timm_names_build():
+    pytest.importorskip("timm")
+    assert build_network("resnet10t", 3).eval()(IMAGE).shape == (2, 3)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet152"])
+def test_layer_groups_are_those_of_fastai(arch):
+    network = build_network(arch, 3)
+    theirs = model_meta[torchvision.models.get_model_builder(arch)]["split"](network)
+    ours = layer_groups(network)
+    assert [{id(p) for p in group} for group in ours] == [{id(p) for p in g} for g in theirs]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "convnext_tiny"])
+def test_layer_groups_hold_every_parameter_once(arch):
+    network = build_network(arch, 3)
+    groups = layer_groups(network)
+    assert len(groups) == 3
+    assert all(groups)
+    ids = [id(p) for group in groups for p in group]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {id(p) for p in network.parameters()}
+
+
+def test_unknown_arch_names_the_nearest():
+    with pytest.raises(ModelError, match=r"'resnet125'.*did you mean.*resnet152"):
+        build_network("resnet125", 3)
+
+
+def test_unknown_arch_without_timm_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(ModelError, match=r"langid_fastai\[timm\]"):
+        build_network("efficientnet_b99", 3)
+
+
+def test_arch_without_a_convolutional_body_is_refused():
+    with pytest.raises(ModelError, match="'vit_b_16' has no convolutional body"):
+        build_network("vit_b_16", 3)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_state_dict_file_fills_the_body(tmp_path, body_state, suffix):
+    file = tmp_path / f"weights{suffix}"
+    torch.save(body_state, file) if suffix == ".pth" else save_file(body_state, file)
+    network = build_network("resnet18", 3, weights=file)
+    torch.testing.assert_close(network[0][0].weight.data, body_state["conv1.weight"])
+    last = network[0][7][1].bn2.weight.data
+    torch.testing.assert_close(last, body_state["layer4.1.bn2.weight"])
+
+
+def test_state_dict_without_classifier_is_enough(tmp_path, body_state):
+    del body_state["fc.weight"], body_state["fc.bias"]
+    torch.save(body_state, tmp_path / "w.pth")
+    build_network("resnet18", 3, weights=tmp_path / "w.pth")
+
+
+def test_state_dict_of_another_arch_is_refused(tmp_path, body_state):
+    torch.save(body_state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w\.pth does not fit arch 'resnet50'.*another arch"):
+        build_network("resnet50", 3, weights=tmp_path / "w.pth")
+
+
+def test_missing_weight_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"absent\.pth.*no such file"):
+        build_network("resnet18", 3, weights=tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damaged_weight_file_is_refused(tmp_path, content, suffix):
+    file = tmp_path / f"w{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match="w"):
+        read_state(file)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_weight_file_cannot_run_code(tmp_path, capsys):
+    torch.save({"conv1.weight": Evil()}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="not a plain state dict"):
+        read_state(tmp_path / "w.pth")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_whole_saved_object_is_no_state_dict(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="not a plain state dict"):
+        read_state(tmp_path / "w.pth")
+
+
+def test_download_reads_and_caches(server, tmp_path):
+    served, address = server
+    torch.save({"weight": torch.ones(2)}, served / "tiny.pth")
+    url = f"{address}/tiny.pth"
+    state = fetch_state(url)
+    torch.testing.assert_close(state["weight"], torch.ones(2))
+    (served / "tiny.pth").unlink()
+    torch.testing.assert_close(fetch_state(url)["weight"], torch.ones(2))
+    assert (tmp_path / "cache" / "checkpoints" / "tiny.pth").exists()
+
+
+def test_download_of_wrong_content_is_refused(server):
+    served, address = server
+    torch.save({"weight": torch.ones(2)}, served / "tiny-deadbeef.pth")
+    with pytest.raises(ModelError, match=r"tiny-deadbeef\.pth.*invalid hash"):
+        fetch_state(f"{address}/tiny-deadbeef.pth")
+
+
+def test_download_that_fails_names_url_cache_and_ways_out(server, tmp_path):
+    url = f"{server[1]}/absent-0a1b2c3d.pth"
+    with pytest.raises(ModelError) as caught:
+        fetch_state(url)
+    text = str(caught.value)
+    assert url in text
+    assert str(tmp_path / "cache" / "checkpoints") in text
+    assert "--weights FILE" in text
+    assert "--weights none" in text
+    assert "404" in text
+
+
+def test_imagenet_asks_the_published_address(server, monkeypatch):
+    """The real name and path on torchvision's server, with the host answering nothing."""
+    asked = []
+
+    def refuse(url, **options):
+        asked.append(url)
+        assert options["weights_only"]
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    with pytest.raises(ModelError, match="no route to host"):
+        build_network("resnet152", 3, weights="imagenet")
+    assert asked == [torchvision.models.ResNet152_Weights.DEFAULT.url]
+
+
+def test_timm_weights_that_cannot_be_had_are_an_error(monkeypatch):
+    timm = pytest.importorskip("timm")
+
+    def refuse(*args, **kwargs):
+        raise OSError("hub out of reach")
+
+    monkeypatch.setattr("fastai.vision.learner.timm.create_model", refuse)
+    assert timm.is_model("resnet10t")
+    with pytest.raises(ModelError, match=r"resnet10t.*huggingface\.co.*out of reach.*cache folder"):
+        build_network("resnet10t", 3, weights="imagenet")
+
+
+def test_body_of_a_model_folder_is_taken_over(tmp_path):
+    torch.manual_seed(2)
+    old = build_network(SMALL, 5)
+    info = ModelInfo(SMALL, tuple("abcde"), MelConfig())
+    write_model(tmp_path, old.state_dict(), info)
+    new = build_network(SMALL, 2, weights=tmp_path)
+    for mine, theirs in zip(new[0].parameters(), old[0].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert new.eval()(IMAGE).shape == (2, 2)
+
+
+def test_model_folder_of_another_arch_names_it(tmp_path):
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    with pytest.raises(ModelError, match=f"--arch {SMALL}"):
+        build_network("resnet18", 2, weights=tmp_path)
+
+
+def test_model_folder_round_trip(tmp_path):
+    network = build_network(SMALL, 2).eval()
+    info = ModelInfo(SMALL, ("de", "es"), MelConfig(sr=16_000), {"seed": 3}, {"torch": "2"})
+    write_model(tmp_path, network.state_dict(), info)
+    loaded, loaded_info = load_network(tmp_path)
+    assert loaded_info == info
+    assert not loaded.training
+    torch.testing.assert_close(loaded(IMAGE), network(IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.json").unlink(), "no model folder"),
+        (lambda f: (f / "model.json").write_text("{"), "damaged"),
+        (lambda f: (f / "model.json").write_text("[]"), "not a model of this library"),
+        (lambda f: (f / "model.json").write_text('{"format_version": 99}'), "newer than"),
+        (lambda f: (f / "model.json").write_text('{"format_version": 1}'), "damaged"),
+        (lambda f: (f / "model.safetensors").unlink(), "missing or damaged"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 99), "missing or damaged"),
+        (lambda f: save_file({"x": torch.ones(1)}, f / "model.safetensors"), "do not fit"),
+    ],
+)
+def test_damaged_model_folder_is_refused(tmp_path, damage, message):
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    damage(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_network(tmp_path)
