@@ -1,0 +1,55 @@
+"""Repeat the source project on the Kaggle set: ResNet152, ImageNet weights, 7 + 12 + 8 epochs.
+
+    python examples/kaggle_replication.py                     downloads 16 GB with kagglehub
+    python examples/kaggle_replication.py path/to/the/set     or reads a copy
+
+It reached 0.945, 0.976 and 0.986 on its validation after the three stages, and 0.9463 (511 of 540)
+on the test. Its validation shared speakers with training; ours does not, so expect less there.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langid_fastai import describe, steps
+from langid_fastai.corpus.index import summarize_corpus
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.run import CorpusChoice, Run, TrainChoice
+
+
+def main(
+    corpus: Annotated[
+        str, typer.Argument(help="A copy of the set, or its name.")
+    ] = "kaggle:toponowicz/spoken-language-identification",
+    out: Path = Path("runs/kaggle-replication"),
+    arch: str = "resnet152",
+    weights: str = "imagenet",
+    lr: Annotated[float, typer.Option(help="Stage 2; the source names 1e-4 and 1e-3.")] = 1e-4,
+    epochs: tuple[int, int, int] = (7, 12, 8),
+    batch_size: int = 32,
+) -> None:
+    """Run the recipe and print our figures under the published ones."""
+    run = Run(out)
+    found = steps.read_and_split(run, CorpusChoice(corpus))
+    print(*describe.corpus_lines(corpus, summarize_corpus(found)), sep="\n")
+    steps.make_images(run, found, MelConfig())
+    choice = TrainChoice(
+        arch, weights, schedule="seed", epochs=epochs, lr=lr, batch_size=batch_size
+    )
+    learn = steps.make_learner(run, choice)
+    print(*describe.plan_lines(steps.make_plan(learn, choice)), sep="\n")
+    steps.train(run, learn, choice, on_epoch=lambda history: print(describe.epoch_line(history)))
+    metrics = steps.test(run, learn)
+    print(*describe.result_lines(metrics), sep="\n")
+    print(f"{'':20}{'stage 1':>9}{'stage 2':>9}{'stage 3':>9}{'test':>9}")
+    published = metrics["published"]
+    print(f"{'source project':20}", *(f"{x:9.4f}" for x in published["valid"]), end="")
+    print(f"{published['test']:9.4f}")
+    ours = [stage["accuracy"] for stage in metrics["training"]["stages"]]
+    print(f"{'this run':20}", *(f"{x:9.4f}" for x in ours), end="")
+    print(f"{metrics['test']['clips']['accuracy']:9.4f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

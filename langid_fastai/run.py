@@ -1,0 +1,158 @@
+"""One run, one folder: what was chosen, and where everything lies.
+
+::
+
+    runs/<name>/
+      run.json             what was chosen and found
+      index.csv            the split clip index
+      images/              spectrograms, mel.json, images.csv, failed.csv
+      checkpoints/         what a killed training goes on from
+      history.csv          one row an epoch
+      model/               model.json, model.safetensors
+      metrics.json         everything that was measured
+      predictions.csv      one row a test recording
+      report.html          the same to read, with curves.png and confusion.png
+
+A step with other choices in the same folder is refused, so that a folder always tells one story.
+The steps themselves are in `langid_fastai.steps`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langid_fastai.corpus.index import Corpus, list_some, read_index
+from langid_fastai.errors import RunError
+
+__all__ = ["CorpusChoice", "TrainChoice", "Run", "write_json"]
+
+
+@dataclass(frozen=True)
+class CorpusChoice:
+    """Which recordings, and how they are split.
+
+    Parameters
+    ----------
+    source : folder, index CSV, ``demo`` or ``kaggle:<owner>/<dataset>``
+    root, speaker : see `read_corpus`
+    valid, test : shares of the recordings, see `split_corpus`
+    seed : of the split
+    allow_leaks : accept a split whose figures overstate
+    """
+
+    source: str
+    root: str | None = None
+    speaker: str | None = None
+    valid: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+    allow_leaks: bool = False
+
+
+@dataclass(frozen=True)
+class TrainChoice:
+    """Which network, and how it is trained.
+
+    Parameters
+    ----------
+    arch, weights, precision : see `language_learner`
+    schedule : ``seed``, ``scratch``, or None: seed with weights, scratch without
+    epochs : epochs of each stage, instead of the schedule's
+    lr : rate of the stage that trains everything, instead of the schedule's
+    batch_size, workers, device : see `make_dataloaders`
+    seed : of new weights, the order of images, and dropout
+    """
+
+    arch: str = "resnet152"
+    weights: str = "imagenet"
+    schedule: str | None = None
+    epochs: tuple[int, ...] | None = None
+    lr: float | None = None
+    batch_size: int = 32
+    workers: int = 0
+    device: str | None = None
+    precision: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where everything of a run lies."""
+
+    folder: Path
+
+    @property
+    def index(self) -> Path:
+        """The split clip index."""
+        return self.folder / "index.csv"
+
+    @property
+    def images(self) -> Path:
+        """Spectrogram images, by side and language."""
+        return self.folder / "images"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a killed training goes on from."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.folder / "model"
+
+    def claim(self, section: str, choices: dict[str, Any]) -> None:
+        """Remember choices in ``run.json``; refuse a folder that was made with others."""
+        note = self.folder / "run.json"
+        if not note.exists() and self.folder.exists() and any(self.folder.iterdir()):
+            raise RunError(
+                f"{self.folder} is not empty and is no run of ours; choose another --out"
+            )
+        content = self.read() if note.exists() else {}
+        choices = json.loads(json.dumps(choices))
+        there = content.setdefault(section, choices)
+        if there != choices:
+            differing = [
+                f"{name} was {there.get(name)!r}, now {value!r}"
+                for name, value in choices.items()
+                if there.get(name) != value
+            ]
+            raise RunError(
+                f"{self.folder} belongs to another run ({list_some(differing)}); choose another "
+                "--out, or repeat the command that began it"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(note, content)
+
+    def note(self, section: str, found: dict[str, Any]) -> None:
+        """Remember what a step found."""
+        write_json(self.folder / "run.json", self.read() | {section: found})
+
+    def read(self) -> dict[str, Any]:
+        """What ``run.json`` remembers."""
+        try:
+            return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(f"{self.folder}: no run folder (it has no run.json)") from error
+        except ValueError as error:
+            raise RunError(f"{self.folder / 'run.json'}: damaged ({error})") from error
+
+    def corpus(self) -> Corpus:
+        """The split corpus of a prepared run."""
+        found = self.read().get("corpus_found")
+        if found is None or not self.index.exists():
+            raise RunError(f"{self.folder}: not prepared; begin with `langid prepare CORPUS`")
+        return Corpus(
+            Path(found["root"]), read_index(self.index), found["layout"], tuple(found["notes"])
+        )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, atomically; numbers that are no numbers are an error, not invalid JSON."""
+    temporary = path.with_name(path.name + ".tmp")
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,141 @@
+"""The package as a whole: what it imports, in which direction, and how it is written."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import langid_fastai
+
+ROOT = Path(langid_fastai.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# The order of ARCHITECTURE.md: a module imports only what stands before it.
+ORDER = [
+    "errors",
+    "progress",
+    "corpus",
+    "audio",
+    "preprocessing",
+    "images",
+    "model_folder",
+    "networks",
+    "learner",
+    "training",
+    "evaluation",
+    "report",
+    "provenance",
+    "run",
+    "steps",
+    "describe",
+    "cli",
+]
+WITHOUT_TORCH = {"errors", "progress", "corpus", "audio", "preprocessing", "images", "run", "cli"}
+
+
+def layer(file):
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(file):
+    """Every module imported anywhere in a file, with whether it is at the top level."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        top = node in tree.body
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{a.name}" for a in node.names]
+            yield from ((name, top) for name in [str(node.module), *names])
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_every_file_has_its_place_in_the_order():
+    assert {layer(f) for f in FILES} == {*ORDER, "__init__"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_point_upwards_only(file):
+    if layer(file) == "__init__":
+        return
+    allowed = ORDER[: ORDER.index(layer(file)) + 1]
+    for name, _ in imports_of(file):
+        parts = name.split(".")
+        if parts[0] == "langid_fastai" and len(parts) > 1 and parts[1] != "__version__":
+            assert parts[1] in allowed, f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_light_modules_import_no_torch(file):
+    if layer(file) in WITHOUT_TORCH:
+        heavy = {"torch", "torchvision", "fastai", "timm"}
+        assert not [n for n, top in imports_of(file) if top and n.split(".")[0] in heavy]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_a_file_is_one_page_and_hides_nothing(file):
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert [a.name for a in node.names] != ["*"]
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.args.kwarg is None, f"{node.name} takes **{node.args.kwarg.arg}"
+        assert not isinstance(node, ast.Assert)
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None
+
+
+def test_import_is_light():
+    code = (
+        "import sys, langid_fastai, langid_fastai.cli\n"
+        "print([m for m in ('torch', 'fastai', 'librosa', 'pandas') if m in sys.modules])"
+    )
+    assert run_python(code) == "[]"
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys\nsys.argv = ['langid', '--help']\nimport langid_fastai.cli as cli\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    print('code', end.code)\n"
+        "print('torch' in sys.modules)"
+    )
+    out = run_python(code)
+    assert "corpus" in out
+    assert out.splitlines()[-2:] == ["code 0", "False"]
+
+
+def test_public_names_are_there():
+    assert len(langid_fastai.__all__) > 30
+    for name in langid_fastai.__all__:
+        assert getattr(langid_fastai, name).__doc__
+
+
+def test_public_functions_state_their_parameters():
+    """Shapes, units and errors stand in the docstring of what takes arguments."""
+    for name in langid_fastai.__all__:
+        thing = getattr(langid_fastai, name)
+        if callable(thing) and not isinstance(thing, type):
+            assert "Parameters\n" in thing.__doc__ or "Returns\n" in thing.__doc__, name
+
+
+def test_versions_agree():
+    from importlib.metadata import version
+
+    assert version("langid_fastai") == langid_fastai.__version__
