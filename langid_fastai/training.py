@@ -24,6 +24,7 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.foundation import L
 
+from langid_fastai.augment import SpecAugment
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.networks import UNREADABLE
 from langid_fastai.progress import Steps
@@ -73,6 +74,7 @@ class Stage:
     lr : one rate, or one a layer group
     policy : ``constant`` keeps the rate; ``one_cycle`` rises to it and falls towards zero (Smith
         2018, as fastai's `fit_one_cycle`)
+    masks : bands and stretches of time covered in each training image, see `SpecAugment`
     """
 
     name: str
@@ -80,6 +82,7 @@ class Stage:
     epochs: int
     lr: Rate
     policy: Literal["constant", "one_cycle"] = "constant"
+    masks: int = 0
 
 
 # The recipe of the source project, for a body with weights.
@@ -149,7 +152,8 @@ def fit_stages(
             learn.opt.load_state_dict(resumed | {"hypers": L(resumed["hypers"])})
         keeper.start(number, start_epoch)
         fit = learn.fit if stage.policy == "constant" else learn.fit_one_cycle
-        fit(stage.epochs, stage.lr, cbs=keeper, start_epoch=start_epoch)
+        cbs = [keeper, SpecAugment(stage.masks)] if stage.masks else [keeper]
+        fit(stage.epochs, stage.lr, cbs=cbs, start_epoch=start_epoch)
     return history_table(keeper.history)
 
 

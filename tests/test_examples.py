@@ -1,0 +1,61 @@
+"""The examples run, small, as a reader would start them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from langid_fastai.corpus.demo import make_demo
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "corpus"
+    return make_demo(
+        folder, languages=("de", "es"), train_voices=4, test_voices=2, clips_per_voice=1
+    )
+
+
+def run_example(name, *argv):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, argv)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here():
+    text = Path(__file__).read_text(encoding="utf-8")
+    files = sorted(EXAMPLES.glob("*.py"))
+    assert len(files) >= 2
+    assert all(f'"{file.name}"' in text for file in files)
+
+
+@pytest.mark.slow
+def test_own_folder(demo, tmp_path):
+    """A folder a language, as a user has it, from the demo's voices."""
+    mine = tmp_path / "recordings"
+    for file in demo.rglob("*.flac"):
+        language, _, rest = file.name.split("_", 2)
+        target = mine / language / rest.partition(".")[0] / file.name.partition(".")[2]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    text = run_example("own_folder.py", mine, "--out", tmp_path / "run", "--epochs", 1)
+    assert "a folder per language" in text
+    assert "0 leaks" in text
+    assert "12 images, 0 failed" in text
+    assert "accuracy " in text
+
+
+@pytest.mark.slow
+def test_kaggle_replication(demo, tmp_path):
+    small = "--arch resnet18 --weights none --epochs 1 1 1 --batch-size 4".split()
+    text = run_example("kaggle_replication.py", demo, "--out", tmp_path / "run", *small)
+    assert "the Kaggle names" in text
+    table = [line.split() for line in text.splitlines()[-2:]]
+    assert table[0] == "source project 0.9450 0.9760 0.9860 0.9463".split()
+    assert table[1][:2] == ["this", "run"]
+    assert len(table[1]) == 6
