@@ -378,8 +378,10 @@ def _exit_if_failed(exported: ExportResult) -> None:
 
 
 def _default_out(corpus: str) -> Path:
-    name = corpus.rstrip("/").rpartition("/")[2] or "run"
-    return Path("runs") / (Path(name).stem if name.endswith((".csv", ".tsv")) else name)
+    path = Path(corpus)
+    if path.exists():
+        return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
+    return Path("runs") / corpus.rpartition("/")[2]
 
 
 def _epochs(text: str | None) -> tuple[int, ...] | None:

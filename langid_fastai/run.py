@@ -104,39 +104,47 @@ class Run:
         """The trained model."""
         return self.folder / "model"
 
-    def claim(self, section: str, choices: dict[str, Any]) -> None:
-        """Remember choices in ``run.json``; refuse a folder that was made with others."""
-        note = self.folder / "run.json"
-        if not note.exists() and self.folder.exists() and any(self.folder.iterdir()):
-            raise RunError(
-                f"{self.folder} is not empty and is no run of ours; choose another --out"
-            )
-        content = self.read() if note.exists() else {}
-        choices = json.loads(json.dumps(choices))
-        there = content.setdefault(section, choices)
-        if there != choices:
-            differing = [
-                f"{name} was {there.get(name)!r}, now {value!r}"
-                for name, value in choices.items()
-                if there.get(name) != value
-            ]
+    def check(self, section: str, choices: dict[str, Any]) -> None:
+        """Refuse a folder that is no run, or whose work so far was done with other choices.
+
+        Choices bind once work was done with them: those of the corpus with the index, those of
+        training with the first checkpoint. A slip before that can be mended by trying again.
+
+        Raises
+        ------
+        RunError : naming what differs
+        """
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        there = self.read().get(section)
+        work = {"corpus": self.index, "training": self.checkpoints / "last.pth"}[section]
+        if there is None or not work.exists():
+            return
+        differing = [
+            f"{name} was {there.get(name)!r}, now {value!r}"
+            for name, value in _as_json(choices).items()
+            if there.get(name) != value
+        ]
+        if differing:
             raise RunError(
                 f"{self.folder} belongs to another run ({list_some(differing)}); choose another "
                 "--out, or repeat the command that began it"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, content)
 
-    def note(self, section: str, found: dict[str, Any]) -> None:
-        """Remember what a step found."""
-        write_json(self.folder / "run.json", self.read() | {section: found})
+    def note(self, section: str, found: Any) -> None:
+        """Remember choices, or what a step found, in ``run.json``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        known = self.read() if any(self.folder.iterdir()) else {}
+        write_json(self.folder / "run.json", known | {section: found})
 
     def read(self) -> dict[str, Any]:
         """What ``run.json`` remembers."""
         try:
             return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         except OSError as error:
-            raise RunError(f"{self.folder}: no run folder (it has no run.json)") from error
+            raise RunError(
+                f"{self.folder} is no run of ours (it has no run.json); choose another folder"
+            ) from error
         except ValueError as error:
             raise RunError(f"{self.folder / 'run.json'}: damaged ({error})") from error
 
@@ -148,6 +156,11 @@ class Run:
         return Corpus(
             Path(found["root"]), read_index(self.index), found["layout"], tuple(found["notes"])
         )
+
+
+def _as_json(choices: dict[str, Any]) -> dict[str, Any]:
+    """As they come back from a file: tuples as lists."""
+    return json.loads(json.dumps(choices))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -33,6 +33,7 @@ from langid_fastai.corpus.index import (
     used_rows,
     write_index,
 )
+from langid_fastai.corpus.kaggle import holds_published_test
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, confounded_rates, split_corpus
 from langid_fastai.errors import CorpusError, RunError
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 
-def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("demo-corpus")) -> Corpus:
+def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-corpus")) -> Corpus:
     """Read, measure and split a corpus, in memory.
 
     Parameters
@@ -110,7 +111,7 @@ def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
     CorpusError : the corpus cannot be learned from, or its split leaks and `allow_leaks` is off
     RunError : the folder belongs to another run, or the corpus has changed since training began
     """
-    run.claim("corpus", asdict(choice))
+    run.check("corpus", asdict(choice))
     corpus = find_corpus(choice, demo_folder=run.folder.parent / "demo-corpus")
     leaks = audit_split(corpus)
     if len(leaks) and not choice.allow_leaks:
@@ -127,6 +128,7 @@ def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
             f"{run.folder}: the corpus has changed since training began; a checkpoint would "
             "have heard what is now tested. Choose another --out"
         )
+    run.note("corpus", asdict(choice))
     found = {"root": str(corpus.root.resolve()), "layout": corpus.layout, "notes": corpus.notes}
     run.note("corpus_found", found | {"leaks": len(leaks)})
     write_index(corpus.index, run.index)
@@ -171,7 +173,7 @@ def make_learner(run: Run, choice: TrainChoice) -> Learner:
 
     Raises
     ------
-    ModelError, RunError : see `language_learner`, `make_dataloaders`, `Run.claim`
+    ModelError, RunError : see `language_learner`, `make_dataloaders`, `build_network`
     """
     from langid_fastai.learner import language_learner, make_dataloaders
 
@@ -274,7 +276,9 @@ def train(
 
     name, stages = choose_stages(choice)
     where = {"device": None, "workers": None, "precision": None}  # these may change on resuming
-    run.claim("training", asdict(choice) | where | {"schedule": name})
+    chosen = asdict(choice) | where | {"schedule": name}
+    run.check("training", chosen)
+    run.note("training", chosen)
     run.note("plan", make_plan(learn, choice) | {"command": command})
 
     def note(history: pd.DataFrame) -> None:
@@ -347,7 +351,7 @@ def test(run: Run, learn: Learner) -> dict[str, Any]:
         "training": _training(run, remembered["plan"]["stages"]),
         "test": evaluate(clips, log_probs, vocab),
     }
-    if corpus.layout.startswith("the Kaggle names"):
+    if holds_published_test(corpus.index):
         metrics["published"] = PUBLISHED_SEED
     write_json(run.folder / "metrics.json", metrics)
     recordings, recording_log_probs = average_clips(clips, log_probs)

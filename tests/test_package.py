@@ -18,6 +18,7 @@ ORDER = [
     "progress",
     "corpus",
     "audio",
+    "augment",
     "preprocessing",
     "images",
     "model_folder",

@@ -313,6 +313,16 @@ def test_a_folder_of_another_run_is_refused(trained, corpus, langid, change, mes
     assert "choose another --out" in err
 
 
+def test_a_slip_before_any_work_does_not_bind_the_folder(corpus, langid, tmp_path):
+    argv = [corpus, "--out", tmp_path / "out", "--epochs", "1,0,0", *QUICK]
+    assert langid(*argv, "--speaker", "no group")[0] == 1
+    assert langid(*argv, "--arch", "resnet19")[0] == 1
+    assert langid(*argv, "--batch-size", "4")[0] == 0
+    code, _, err = langid(*argv, "--batch-size", "8")
+    assert code == 1
+    assert "batch_size was 4, now 8" in err
+
+
 def test_a_folder_that_is_no_run_is_refused(corpus, langid, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     code, _, err = langid(corpus, "--out", tmp_path, *QUICK)
