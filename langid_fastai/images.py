@@ -222,7 +222,8 @@ def _kept(folder: Path, stems: dict[str, str], stamps: dict[str, tuple[int, int]
 def _remove_orphans(folder: Path, wanted: set[str]) -> None:
     for picture in _pictures(folder):
         if picture.relative_to(folder).as_posix() not in wanted:
-            picture.unlink()
+            # Helpers of an export that was just killed may still rename or remove theirs.
+            picture.unlink(missing_ok=True)
 
 
 def _pictures(folder: Path) -> Iterator[Path]:

