@@ -27,7 +27,7 @@ def main(
     weights: str = "imagenet",
     lr: Annotated[float, typer.Option(help="Stage 2; the source names 1e-4 and 1e-3.")] = 1e-4,
     epochs: tuple[int, int, int] = (7, 12, 8),
-    batch_size: int = 32,
+    batch_size: int = 16,
 ) -> None:
     """Run the recipe and print our figures under the published ones."""
     run = Run(out)

@@ -105,7 +105,7 @@ def train(
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Only suggest a rate for the first stage, and stop.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Images in a training batch.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images in a training batch.")] = 16,
     workers: Annotated[int, typer.Option(help="Processes that load images for training.")] = 0,
     device: Annotated[
         str | None, typer.Option(help="As 'cpu' or 'cuda'; by default a GPU.")
@@ -308,9 +308,10 @@ def split(
 @corpus_app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo-corpus"),
-    train_voices: Annotated[int, typer.Option(help="Voices for training.")] = 18,
+    train_voices: Annotated[int, typer.Option(help="Voices for training.")] = 36,
     test_voices: Annotated[int, typer.Option(help="Other voices, for the test.")] = 6,
-    clips: Annotated[int, typer.Option(help="Clips of each voice in each language.")] = 6,
+    train_clips: Annotated[int, typer.Option(help="Clips of each in each language.")] = 3,
+    test_clips: Annotated[int, typer.Option(help="The same, for the test voices.")] = 6,
     seed: SeedOption = 0,
 ) -> None:
     """Make the spoken demo corpus (eSpeak NG; extra `demo`)."""
@@ -320,7 +321,8 @@ def demo(
         folder,
         train_voices=train_voices,
         test_voices=test_voices,
-        clips_per_voice=clips,
+        train_clips=train_clips,
+        test_clips=test_clips,
         seed=seed,
     )
     print(f"demo corpus in {made}; train on it with: langid-train {made}")

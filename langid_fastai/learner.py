@@ -50,7 +50,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 def make_dataloaders(
     images: str | Path,
     *,
-    batch_size: int = 32,
+    batch_size: int = 16,
     workers: int = 0,
     device: str | torch.device | None = None,
     seed: int = 0,

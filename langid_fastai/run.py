@@ -71,7 +71,7 @@ class TrainChoice:
     schedule: str | None = None
     epochs: tuple[int, ...] | None = None
     lr: float | None = None
-    batch_size: int = 32
+    batch_size: int = 16
     workers: int = 0
     device: str | None = None
     precision: str = "auto"

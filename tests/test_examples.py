@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from langid_fastai.corpus.demo import make_demo
+from langid_fastai.corpus.kaggle import TEST_SPEAKERS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -15,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "corpus"
     return make_demo(
-        folder, languages=("de", "es"), train_voices=4, test_voices=2, clips_per_voice=1
+        folder, languages=("de", "es"), train_voices=4, test_voices=2, train_clips=1, test_clips=1
     )
 
 
@@ -53,7 +54,15 @@ def test_own_folder(demo, tmp_path):
 @pytest.mark.slow
 def test_kaggle_replication(demo, tmp_path):
     small = "--arch resnet18 --weights none --epochs 1 1 1 --batch-size 4".split()
-    text = run_example("kaggle_replication.py", demo, "--out", tmp_path / "run", *small)
+    ids = {f.name.split("_")[2][:32] for f in (demo / "test").iterdir()}
+    renamed = dict(zip(sorted(ids), sorted(TEST_SPEAKERS), strict=False))
+    for file in demo.rglob("*.flac"):
+        language, gender, rest = file.name.split("_", 2)
+        name = f"{language}_{gender}_{renamed.get(rest[:32], rest[:32])}{rest[32:]}"
+        target = tmp_path / "set" / file.parent.name / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    text = run_example("kaggle_replication.py", tmp_path / "set", "--out", tmp_path / "run", *small)
     assert "the Kaggle names" in text
     table = [line.split() for line in text.splitlines()[-2:]]
     assert table[0] == "source project 0.9450 0.9760 0.9860 0.9463".split()

@@ -23,7 +23,7 @@ import json
 import random
 import sys
 from collections.abc import Collection
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +38,16 @@ else:
 
 __all__ = ["VOICES", "make_demo", "read_sentences"]
 
-# Variants that name their gender, do not set out to whisper, clang or clip, and are no near-twins:
-# their mel cepstra lie further apart than those of one voice on two texts.
+# Variants that do not set out to whisper, clang or clip, and are no near-twins: their mel cepstra
+# lie further apart than those of one voice on two texts. A variant that names no gender is a man,
+# as eSpeak's own voice is.
 VOICES = {
     "f": ["Alicia", "Andrea", "Annie", "anika", "belinda", "f1", "f2", "f3", "f4", "f5",
-          "grandma", "steph"],
-    "m": ["Andy", "Hugo", "Lee", "m1", "m2", "m3", "m5", "m7", "m8", "michel", "sandro", "victor"],
+          "grandma", "linda", "steph"],
+    "m": ["Alex", "Andy", "Gene", "Hugo", "Lee", "Mario", "adam", "boris", "david", "edward",
+          "grandpa", "gustave", "ian", "iven3", "john", "m1", "m2", "m3", "m5", "m7", "m8",
+          "marcelo", "max", "michel", "mike2", "norbert", "pablo", "pedro", "quincy", "robert",
+          "sandro", "victor"],
 }  # fmt: skip
 SAMPLE_RATE = 22_050  # Hz, of eSpeak NG and of the Kaggle set alike
 CLIP_SAMPLES = 10 * SAMPLE_RATE
@@ -60,9 +64,10 @@ def make_demo(
     folder: str | Path,
     *,
     languages: Collection[str] = ("de", "en", "es"),
-    train_voices: int = 18,
+    train_voices: int = 36,
     test_voices: int = 6,
-    clips_per_voice: int = 6,
+    train_clips: int = 3,
+    test_clips: int = 6,
     seed: int = 0,
 ) -> Path:
     """Make the demo corpus, or finish one begun with the same settings.
@@ -74,8 +79,9 @@ def make_demo(
     ----------
     folder : new, empty, or left by an earlier call; clips already there are kept
     languages : any of those in demo_sentences.json
-    train_voices, test_voices : speakers, half women and half men; together at most 24
-    clips_per_voice : ten-second clips of each voice in each language
+    train_voices, test_voices : speakers, together at most 45; women and men by turns while there
+        are women
+    train_clips, test_clips : ten-second clips of each voice in each language
     seed : chooses the test voices, each speaker's rate and pitch, and each clip's sentences
 
     Returns
@@ -91,18 +97,19 @@ def make_demo(
     sentences = read_sentences()
     for language in languages:
         _check_known("language", language, sentences)
-    if clips_per_voice < 1:
-        raise CorpusError(f"clips_per_voice={clips_per_voice} must be at least 1")
+    n_clips = {"train": train_clips, "test": test_clips}
+    if min(n_clips.values()) < 1:
+        raise CorpusError(f"train_clips={train_clips}, test_clips={test_clips} must be at least 1")
     cast = _cast(train_voices, test_voices, seed)
     _find_espeak()  # complains before anything is written
-    _claim(folder, languages, cast, clips_per_voice, seed)
+    _claim(folder, languages, cast, n_clips, seed)
 
     for split, voices in cast.items():
         (folder / split).mkdir(exist_ok=True)
         for voice, language in product(voices, languages):
             gender = "f" if voice in VOICES["f"] else "m"
             speaker = hashlib.md5(voice.encode(), usedforsecurity=False).hexdigest()
-            for n in range(1, clips_per_voice + 1):
+            for n in range(1, n_clips[split] + 1):
                 path = folder / split / f"{language}_{gender}_{speaker}.fragment{n}.flac"
                 if not path.exists():
                     y = _read_aloud(sentences[language][split], language, voice, n, seed)
@@ -123,8 +130,10 @@ def _read_aloud(
     speaker = random.Random(f"{seed}/{voice}")
     clip = random.Random(f"{seed}/{language}/{voice}/{fragment}")
     text = " ".join(_shuffled(sentences, clip))
-    rate = 150 + round(35 * speaker.random())  # words a minute; eSpeak's own is 175
-    pitch = 40 + round(20 * speaker.random())  # of 0 to 100; 50 is the voice as designed
+    # Words a minute, eSpeak's own being 175, and pitch of 0 to 100, 50 being the voice as designed:
+    # each speaker has a habit, and nobody reads twice alike.
+    rate = round(150 + 35 * speaker.random() + 40 * (clip.random() - 0.5))
+    pitch = round(40 + 20 * speaker.random() + 40 * (clip.random() - 0.5))
     y = _speak(text, language, voice, rate, pitch, round(2**30 * clip.random()))
     peak = np.abs(y / 32767).max(initial=0)
     if len(y) != CLIP_SAMPLES or not MIN_PEAK <= peak < 1:
@@ -195,8 +204,8 @@ def _write_flac(path: Path, y: np.ndarray) -> None:
 def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]]:
     """Draw the voices of each split, women and men by turns."""
     rng = random.Random(f"{seed}/cast")
-    pairs = zip(_shuffled(VOICES["f"], rng), _shuffled(VOICES["m"], rng), strict=True)
-    voices = [voice for pair in pairs for voice in pair]
+    pairs = zip_longest(_shuffled(VOICES["f"], rng), _shuffled(VOICES["m"], rng))
+    voices = [voice for pair in pairs for voice in pair if voice]
     if min(train_voices, test_voices) < 1 or train_voices + test_voices > len(voices):
         raise CorpusError(
             f"train_voices={train_voices} and test_voices={test_voices} must each be at least 1 "
@@ -206,16 +215,21 @@ def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]
 
 
 def _claim(
-    folder: Path, languages: Collection[str], cast: dict[str, list[str]], n_clips: int, seed: int
+    folder: Path,
+    languages: Collection[str],
+    cast: dict[str, list[str]],
+    n_clips: dict[str, int],
+    seed: int,
 ) -> None:
     """Write README.txt; refuse a folder with another corpus, or one of other settings."""
+    numbers = " and ".join(f"{n} of each {split} voice" for split, n in n_clips.items())
     readme = f"""\
 Demo corpus of langid_fastai: sentences read by the speech synthesiser eSpeak NG.
 
 languages        {" ".join(languages)}
 training voices  {" ".join(cast["train"])}
 test voices      {" ".join(cast["test"])}
-clips            {n_clips} of each voice in each language, ten seconds each
+clips            {numbers} in each language, ten seconds each
 seed             {seed}
 
 A file name's long number is the md5 of the voice's name. Each voice speaks every language.
