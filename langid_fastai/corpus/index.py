@@ -57,6 +57,9 @@ __all__ = [
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant")
 SPLITS = ("train", "valid", "test")
 
+# libsndfile reports 2^63 - 1 frames for a file whose header does not tell.
+UNKNOWN_FRAMES = 2**62
+
 # Names for the three sides met in the wild; mapped where they enter.
 SPLIT_ALIASES = {
     "train": "train",
@@ -211,6 +214,15 @@ def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
 
     `digest` is empty unless another file has the same size; equal digests mean byte-identical
     files. A header that cannot be read gives no number here and a line in ``failed.csv`` later.
+
+    Parameters
+    ----------
+    corpus : with or without a split
+    n_threads : files read at a time
+
+    Returns
+    -------
+    corpus : with the three columns
     """
     files = [corpus.root / path for path in corpus.index["path"]]
     with ThreadPool(n_threads) as pool:
@@ -326,6 +338,8 @@ def _read_header(file: Path) -> tuple[float, float]:
         header = sf.info(file)
     except (sf.LibsndfileError, OSError):
         return math.nan, math.nan
+    if header.frames >= UNKNOWN_FRAMES:  # a flac that was piped; its length is not in the header
+        return math.nan, header.samplerate
     return header.frames / header.samplerate, header.samplerate
 
 
@@ -347,6 +361,17 @@ def _digest(file: Path | None) -> str:
     except OSError:  # a folder, or a file we may not read: failed.csv will say so
         return ""
     return digest.hexdigest()
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> count(1, "file"), count(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def list_some(names: Sequence[str], n: int = 5) -> str:

@@ -22,10 +22,12 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+import pandas as pd
+
 from langid_fastai.corpus.index import Corpus, list_some, make_index
 from langid_fastai.errors import CorpusError, first_line
 
-__all__ = ["KAGGLE_NAME", "TEST_SPEAKERS", "download_kaggle", "read_kaggle"]
+__all__ = ["KAGGLE_NAME", "TEST_SPEAKERS", "download_kaggle", "holds_published_test", "read_kaggle"]
 
 KAGGLE_NAME = re.compile(
     r"^(?P<language>[a-z]{2})_(?P<gender>[mf])_(?P<speaker>[0-9a-f]{32})"
@@ -73,6 +75,12 @@ def read_kaggle(root: Path, paths: list[str]) -> Corpus:
         )
     index = make_index(row | {"group": row["speaker"]} for row in rows)
     return Corpus(root, index, "the Kaggle names (language_gender_speaker.fragment)", tuple(notes))
+
+
+def holds_published_test(index: pd.DataFrame) -> bool:
+    """Whether the test side is spoken by the set's own test speakers, as published figures are."""
+    speakers = set(index.loc[index["split"] == "test", "speaker"])
+    return bool(speakers) and speakers <= TEST_SPEAKERS
 
 
 def _side(path: str) -> str:

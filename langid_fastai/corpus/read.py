@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from langid_fastai.corpus.folders import read_folders, read_index_csv
-from langid_fastai.corpus.index import Corpus, is_one_line, list_some, validate_index
+from langid_fastai.corpus.index import Corpus, count, is_one_line, list_some, validate_index
 from langid_fastai.corpus.kaggle import KAGGLE_NAME, download_kaggle, read_kaggle
 from langid_fastai.corpus.voxlingua107 import VOXLINGUA_NAME, read_voxlingua107
 from langid_fastai.errors import CorpusError
@@ -32,7 +32,7 @@ def read_corpus(
     *,
     root: Path | None = None,
     speaker: str | None = None,
-    demo_folder: Path = Path("demo-corpus"),
+    demo_folder: Path = Path("runs/demo-corpus"),
 ) -> Corpus:
     """Recognise a corpus, read it, and check that it can be learned from.
 
@@ -119,8 +119,8 @@ def _with_others(corpus: Corpus, others: list[str]) -> Corpus:
         return corpus
     return corpus.with_index(
         corpus.index,
-        f"{len(others)} files that are not audio, cannot be listed, or have unprintable names, "
-        f"left out ({list_some(others, 3)})",
+        f"{count(len(others), 'file')} left out: not audio, or cannot be listed "
+        f"({list_some(others, 3)})",
     )
 
 

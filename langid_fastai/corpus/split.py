@@ -272,16 +272,16 @@ def _checked(corpus: Corpus, *, made: tuple[str, ...]) -> Corpus:
     for language in sorted(corpus.index["language"].unique()):
         present = sides.get(language, set())
         missing = [side for side in SPLITS if side not in present]
-        if set(missing) & set(made):
+        if "train" in missing and len(made) < len(SPLITS[1:]):
+            raise CorpusError(
+                f"language {language!r} has no recording left for {', '.join(missing)}; leave the "
+                "language out of the corpus, or drop the corpus's own split and let one be made"
+            )
+        if set(missing) & {"train", *made}:
             raise CorpusError(
                 f"language {language!r} has no recording left for {', '.join(missing)}: its "
                 "speakers or files are tied to other languages, which need them elsewhere. Add "
                 "recordings of other speakers, or leave the language out"
-            )
-        if "train" in missing:
-            raise CorpusError(
-                f"language {language!r} has no recording left for {', '.join(missing)}; leave the "
-                "language out of the corpus, or drop the corpus's own split and let one be made"
             )
         notes += [f"language {language!r} has no {side} recordings" for side in missing]
     return corpus.with_index(corpus.index, *notes)
