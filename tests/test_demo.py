@@ -1,5 +1,6 @@
 """The demo corpus: names, lengths, disjoint speakers and sentences, reproducible, resumable."""
 
+import random
 import re
 import sys
 from pathlib import Path
@@ -46,7 +47,34 @@ def test_default_is_324_and_108_clips(tmp_path, monkeypatch):
     make_demo(tmp_path)
     assert {split: len(clips) for split, clips in pools.items()} == {"train": 324, "test": 108}
     for split, clips in pools.items():
-        assert all(read == read_sentences()[language][split] for read, language, *_ in clips)
+        assert {pool for _, pool, *_ in clips} == {split}
+        assert all(read == read_sentences()[language] for read, _, language, *_ in clips)
+
+
+def test_training_voices_never_read_a_test_sentence(monkeypatch):
+    texts = []
+
+    def speak(text, *_):
+        texts.append(text)
+        return np.full(demo.CLIP_SAMPLES, 10_000, dtype=np.int16)
+
+    monkeypatch.setattr(demo, "_speak", speak)
+    for language, sentences in read_sentences().items():
+        for pool in ("train", "test"):
+            for n in range(1, 20):
+                demo._read_aloud(sentences, pool, language, "f3", n, 0)
+        train, test = " ".join(texts[:19]), " ".join(texts[19:])
+        texts.clear()
+        assert not [s for s in sentences["test"] if s in train]
+        assert any(s in test for s in sentences["test"])
+
+
+def test_made_up_sentences_are_sentences():
+    rng = random.Random(0)
+    for language, sentences in read_sentences().items():
+        made = {demo._made_up(sentences["patterns"], rng) for _ in range(200)}
+        assert len(made) > 190, language
+        assert all(re.fullmatch(r"[A-ZÁÉÍÓÚÄÖÜ][^.]+\w\.", s) for s in made), language
 
 
 def test_clips_are_ten_seconds_of_speech(corpus):
@@ -85,7 +113,7 @@ def test_sentences():
         assert len(set(pools["train"])) == len(pools["train"]) >= 60, language
         assert len(set(pools["test"])) == len(pools["test"]) >= 30, language
         assert not set(pools["train"]) & set(pools["test"]), language
-        assert all(re.search(r"[.?!]$", s) for pool in pools.values() for s in pool), language
+        assert all(re.search(r"[.?!]$", s) for s in pools["train"] + pools["test"]), language
 
 
 def test_voices_are_of_their_gender():
@@ -99,7 +127,7 @@ def test_voices_are_of_their_gender():
 
 def test_every_voice_speaks_every_language():
     spoken = [
-        demo._read_aloud(pools["test"], language, voice, 1, seed=0).tobytes()
+        demo._read_aloud(pools, "test", language, voice, 1, seed=0).tobytes()
         for language, pools in read_sentences().items()
         for voice in VOICES["f"] + VOICES["m"]
     ]  # _read_aloud itself checks length and peak

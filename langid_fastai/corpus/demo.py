@@ -25,6 +25,7 @@ import sys
 from collections.abc import Collection
 from itertools import product, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -112,28 +113,35 @@ def make_demo(
             for n in range(1, n_clips[split] + 1):
                 path = folder / split / f"{language}_{gender}_{speaker}.fragment{n}.flac"
                 if not path.exists():
-                    y = _read_aloud(sentences[language][split], language, voice, n, seed)
+                    y = _read_aloud(sentences[language], split, language, voice, n, seed)
                     _write_flac(path, y)
     return folder
 
 
-def read_sentences() -> dict[str, dict[str, list[str]]]:
-    """Read demo_sentences.json: ``sentences[language][split]``, split being train or test."""
+def read_sentences() -> dict[str, dict[str, Any]]:
+    """Read demo_sentences.json: by language, the sentences for ``train`` and ``test``, and
+    ``patterns``, from whose parts training voices make further sentences.
+    """
     file = Path(__file__).with_name("demo_sentences.json")
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _read_aloud(
-    sentences: list[str], language: str, voice: str, fragment: int, seed: int
+    sentences: dict[str, Any], split: str, language: str, voice: str, fragment: int, seed: int
 ) -> np.ndarray:
     """Ten seconds, int16 (CLIP_SAMPLES,), of a voice reading in an order of this clip's own."""
     speaker = random.Random(f"{seed}/{voice}")
     clip = random.Random(f"{seed}/{language}/{voice}/{fragment}")
-    text = " ".join(_shuffled(sentences, clip))
+    pool = list(sentences[split])
+    if split == "train":  # else few sentences were heard so often that words are learned by heart
+        pool += [_made_up(sentences["patterns"], clip) for _ in pool]
+    text = " ".join(_shuffled(pool, clip))
     # Words a minute, eSpeak's own being 175, and pitch of 0 to 100, 50 being the voice as designed:
-    # each speaker has a habit, and nobody reads twice alike.
-    rate = round(150 + 35 * speaker.random() + 40 * (clip.random() - 0.5))
-    pitch = round(40 + 20 * speaker.random() + 40 * (clip.random() - 0.5))
+    # each speaker has a habit, and nobody reads twice alike. Training voices read livelier, for
+    # what they are: too few to stand for all.
+    spread = {"train": 40, "test": 10}[split]
+    rate = round(150 + 35 * speaker.random() + spread * (clip.random() - 0.5))
+    pitch = round(40 + 20 * speaker.random() + spread * (clip.random() - 0.5))
     y = _speak(text, language, voice, rate, pitch, round(2**30 * clip.random()))
     peak = np.abs(y / 32767).max(initial=0)
     if len(y) != CLIP_SAMPLES or not MIN_PEAK <= peak < 1:
@@ -142,6 +150,13 @@ def _read_aloud(
             f"be {CLIP_SAMPLES} with a peak from {MIN_PEAK} to below 1; did eSpeak NG change?"
         )
     return y
+
+
+def _made_up(patterns: dict[str, list[str]], rng: random.Random) -> str:
+    """A sentence of who does what, where and when, in the word order of the language."""
+    parts = [patterns[part][int(rng.random() * len(patterns[part]))] for part in patterns["order"]]
+    text = " ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _speak(text: str, language: str, voice: str, rate: int, pitch: int, seed: int) -> np.ndarray:
