@@ -19,7 +19,7 @@ def main(
     out: Path = Path("runs/own"),
     arch: str = "resnet18",
     weights: str = "none",
-    epochs: int = 24,
+    epochs: int = 30,
 ) -> None:
     """Train and test on a folder per language."""
     # 1 Read the corpus, and put every speaker on one side of the split.

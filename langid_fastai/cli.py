@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that ``--help`` comes at once.
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from collections.abc import Iterable
@@ -25,6 +26,9 @@ app = typer.Typer(
 )
 corpus_app = typer.Typer(help="Look at, split and make corpora.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
+
+
+STOPPED = 130  # exit code after an interrupt, as shells have it
 
 
 class Schedule(str, Enum):
@@ -61,7 +65,8 @@ SpeakerOption = Annotated[
     str | None,
     typer.Option(
         metavar="REGEX",
-        help="For a folder per language: finds the speaker in a path, as '(?P<speaker>[^/]+)/'.",
+        help="For a folder per language: finds who speaks in a path, as "
+        "'(?P<speaker>[^/]+)/[^/]+$' for the folder a file lies in.",
     ),
 ]
 ValidOption = Annotated[float, typer.Option(help="Share of the recordings for validation.")]
@@ -103,7 +108,7 @@ def train(
         float | None, typer.Option(help="Rate of the stage that trains everything.")
     ] = None,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Only suggest a rate for the first stage, and stop.")
+        bool, typer.Option("--find-lr", help="Only suggest a value for --lr, and stop.")
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Images in a training batch.")] = 16,
     workers: Annotated[int, typer.Option(help="Processes that load images for training.")] = 0,
@@ -133,10 +138,10 @@ def train(
 
     Stopped and started again, it goes on where it was.
     """
-    from langid_fastai import describe, steps
+    from langid_fastai import describe, preparation, steps
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.preprocessing import MelConfig
-    from langid_fastai.run import CorpusChoice, Run, TrainChoice
+    from langid_fastai.run import Run, TrainChoice, choose_corpus, default_folder
 
     mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db)
     choice = TrainChoice(
@@ -151,33 +156,27 @@ def train(
         precision.value,
         seed,
     )
-    steps.choose_stages(choice)  # a slip here shows before the work begins
-    run = Run(out_folder or _default_out(corpus))
-    found = steps.read_and_split(
+    steps.choose_stages(choice)  # a slip here shows before the corpus is read
+    run = Run(out_folder or default_folder(corpus))
+    found = preparation.read_and_split(
         run,
-        CorpusChoice(
-            corpus,
-            str(root) if root else None,
-            speaker,
-            valid,
-            test,
-            seed=seed,
-            allow_leaks=allow_leaks,
-        ),
+        choose_corpus(corpus, root, speaker, valid, test, seed, allow_leaks),
     )
     _say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    exported = steps.make_images(run, found, mel, n_jobs=jobs)
+    network, plan = steps.make_network(run, found, choice)
+    _say(describe.plan_lines(plan))
+    exported = preparation.make_images(run, found, mel, n_jobs=jobs)
     _say(describe.image_lines(exported, run.images))
-    learn = steps.make_learner(run, choice)
+    learn = steps.make_learner(run, choice, network)
     if find_lr:
         rate = steps.suggest_lr(run, learn, choice)
-        print(f"suggested  {rate:.1e} for the first stage; the curve: {run.folder / 'lr_find.png'}")
+        print(f"suggested  --lr {rate:.1e}; the curve: {run.folder / 'lr_find.png'}")
         return
-    _say(describe.plan_lines(steps.make_plan(learn, choice)))
     steps.train(
         run,
         learn,
         choice,
+        plan,
         command=_command(),
         on_epoch=lambda history: _say([describe.epoch_line(history)]),
     )
@@ -206,27 +205,19 @@ def prepare(
     top_db: DbOption = 80.0,
 ) -> None:
     """Make index and images only."""
-    from langid_fastai import describe, steps
+    from langid_fastai import describe, preparation
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.preprocessing import MelConfig
-    from langid_fastai.run import CorpusChoice, Run
+    from langid_fastai.run import Run, choose_corpus, default_folder
 
     mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db)
-    run = Run(out_folder or _default_out(corpus))
-    found = steps.read_and_split(
+    run = Run(out_folder or default_folder(corpus))
+    found = preparation.read_and_split(
         run,
-        CorpusChoice(
-            corpus,
-            str(root) if root else None,
-            speaker,
-            valid,
-            test,
-            seed=seed,
-            allow_leaks=allow_leaks,
-        ),
+        choose_corpus(corpus, root, speaker, valid, test, seed, allow_leaks),
     )
     _say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    exported = steps.make_images(run, found, mel, n_jobs=jobs)
+    exported = preparation.make_images(run, found, mel, n_jobs=jobs)
     _say(describe.image_lines(exported, run.images))
     _exit_if_failed(exported)
 
@@ -260,14 +251,12 @@ def audit(
 
     Exit code 1 when something leaks.
     """
-    from langid_fastai import describe, steps
+    from langid_fastai import describe, preparation
     from langid_fastai.corpus.index import summarize_corpus
-    from langid_fastai.run import CorpusChoice
+    from langid_fastai.run import choose_corpus
 
-    choice = CorpusChoice(
-        corpus, str(root) if root else None, speaker, valid, test, seed=seed, allow_leaks=True
-    )
-    found, leaks = steps.audit(choice)
+    choice = choose_corpus(corpus, root, speaker, valid, test, seed, True)
+    found, leaks = preparation.audit(choice)
     _say(describe.corpus_lines(corpus, summarize_corpus(found)))
     _say(describe.leak_lines(leaks))
     if len(leaks):
@@ -286,20 +275,12 @@ def split(
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Split a corpus without leaks and write its index, to look at or change by hand."""
-    from langid_fastai import describe, steps
+    from langid_fastai import describe, preparation
     from langid_fastai.corpus.index import summarize_corpus, write_index
-    from langid_fastai.run import CorpusChoice
+    from langid_fastai.run import choose_corpus
 
-    choice = CorpusChoice(
-        corpus,
-        str(root) if root else None,
-        speaker,
-        valid,
-        test,
-        seed=seed,
-        allow_leaks=allow_leaks,
-    )
-    found = steps.find_corpus(choice)
+    choice = choose_corpus(corpus, root, speaker, valid, test, seed, allow_leaks)
+    found = preparation.find_corpus(choice)
     write_index(found.index, file)
     _say(describe.corpus_lines(corpus, summarize_corpus(found)))
     print(f"index      {file}; train on it with: langid-train {file} --root {found.root}")
@@ -310,7 +291,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo-corpus"),
     train_voices: Annotated[int, typer.Option(help="Voices for training.")] = 36,
     test_voices: Annotated[int, typer.Option(help="Other voices, for the test.")] = 6,
-    train_clips: Annotated[int, typer.Option(help="Clips of each in each language.")] = 3,
+    train_clips: Annotated[int, typer.Option(help="Clips of each in each language.")] = 6,
     test_clips: Annotated[int, typer.Option(help="The same, for the test voices.")] = 6,
     seed: SeedOption = 0,
 ) -> None:
@@ -347,14 +328,18 @@ def _run(command: typer.Typer) -> NoReturn:
 
     # fastai's own imports warn of torch functions it still uses; nothing a user can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+    for stream in (sys.stdout, sys.stderr):  # a name in another script must not end the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
+    except SystemExit as end:  # typer turns an interrupt into this
+        if end.code == STOPPED:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
     except LangidError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
     sys.exit(0)
 
 
@@ -377,13 +362,6 @@ def _exit_if_failed(exported: ExportResult) -> None:
     if len(exported.failed):
         print(f"{len(exported.failed)} recordings or clips failed, see failed.csv", file=sys.stderr)
         raise typer.Exit(code=1)
-
-
-def _default_out(corpus: str) -> Path:
-    path = Path(corpus)
-    if path.exists():
-        return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
-    return Path("runs") / corpus.rpartition("/")[2]
 
 
 def _epochs(text: str | None) -> tuple[int, ...] | None:

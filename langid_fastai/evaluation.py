@@ -63,21 +63,21 @@ MAX_TOP_LOSSES = 12  # as many pictures as one looks through
 
 
 def predict_images(learn: Learner, images: list[Path]) -> np.ndarray:
-    """Score spectrogram images as the learner's validation does.
+    """Score spectrogram images, in float32 whatever the learner trains in.
 
     Returns
     -------
     log_probs : float32, (n_images, n_languages), columns in the order of `learn.dls.vocab`
     """
-    import fastai.callback.progress  # noqa: F401  # importing it gives Learner its no_bar
     import torch
+
+    from langid_fastai.learner import full_precision
 
     if not images:
         raise ModelError("images=[] must name at least one file; does the split hold any clip?")
     dl = learn.dls.test_dl(images)
-    with learn.no_bar():
-        # float32: half precision rounds small probabilities to 0
-        log_probs, _ = learn.get_preds(dl=dl, act=lambda x: torch.log_softmax(x.float(), dim=-1))
+    with learn.no_bar(), full_precision(learn):
+        log_probs, _ = learn.get_preds(dl=dl, act=lambda x: torch.log_softmax(x, dim=-1))
     return np.asarray(log_probs)
 
 

@@ -9,8 +9,8 @@
 
 An export can be killed at any time and started again. Each image appears whole or not at all, each
 finished recording is noted at once in ``images.csv``, and the next export makes only what is
-missing or whose source file has changed (by size and time of change). Images whose recording has
-left the index, or changed sides, are removed.
+missing, failed, or has a changed source file (by size and time of change). Images whose recording
+has left the index, or changed sides, are removed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ExportResult:
 
 
 def export_images(
-    corpus: Corpus, folder: Path, config: MelConfig = MelConfig(), *, n_jobs: int = -1
+    corpus: Corpus, folder: str | Path, config: MelConfig = MelConfig(), *, n_jobs: int = -1
 ) -> ExportResult:
     """Make the images of a split corpus, or those that are missing.
 
@@ -85,7 +85,7 @@ def export_images(
     CorpusError : a recording has no side yet
     RunError : `folder` holds something else, or images of another `MelConfig`
     """
-    index = used_rows(corpus.index)
+    folder, index = Path(folder), used_rows(corpus.index)
     unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
     if len(unsplit):
         raise CorpusError(
@@ -121,14 +121,14 @@ def export_images(
     )
 
 
-def read_clips(folder: Path, index: pd.DataFrame, split: str) -> pd.DataFrame:
+def read_clips(folder: str | Path, index: pd.DataFrame, split: str) -> pd.DataFrame:
     """Read which images belong to one side, with what the index knows of their recordings.
 
     Returns
     -------
     clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns
     """
-    journal = _read_journal(folder)
+    journal = _read_journal(Path(folder))
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
     return clips.merge(index[index["split"] == split], on="path", validate="many_to_one")
 
@@ -206,11 +206,14 @@ def _kept(folder: Path, stems: dict[str, str], stamps: dict[str, tuple[int, int]
     """Journal rows of recordings that need no work: noted whole, unchanged, images in place."""
     journal = _read_journal(folder)
     there = {path.relative_to(folder).as_posix() for path in _pictures(folder)}
+    # What could not be read at all is tried again: a locked file or disk tells no time of change.
+    readable = journal["path"].isin(journal.loc[journal["image"] != "", "path"])
     n_noted = journal["path"].map(journal["path"].value_counts())
     stamp = pd.Series(list(zip(journal["size"], journal["mtime_ns"], strict=True)), dtype=object)
     stem = journal["image"].str.rsplit("@", n=1).str[0]
     good = (
-        (n_noted == journal["n_rows"])
+        readable
+        & (n_noted == journal["n_rows"])
         & (stamp == journal["path"].map(stamps))
         & ((journal["image"] == "") | journal["image"].isin(there))
         & ((journal["image"] == "") | (stem == journal["path"].map(stems)))

@@ -31,7 +31,7 @@ from fastai.vision.core import imagenet_stats
 from fastai.vision.data import ImageBlock
 from PIL import Image
 
-from langid_fastai.errors import ModelError, RunError
+from langid_fastai.errors import ModelError, RunError, first_line
 from langid_fastai.networks import build_network, layer_groups, load_network
 
 __all__ = [
@@ -39,7 +39,9 @@ __all__ = [
     "make_dataloaders",
     "language_learner",
     "load_learner",
+    "wrap_network",
     "full_precision",
+    "pick_device",
     "pick_precision",
     "CpuAutocast",
 ]
@@ -74,7 +76,7 @@ def make_dataloaders(
 
     Raises
     ------
-    RunError : no images, one language, or a language on one side only
+    RunError : no images, one language, or a language that is validated but not trained
 
     Examples
     --------
@@ -88,7 +90,7 @@ def make_dataloaders(
         raise RunError(f"batch_size={batch_size} must be at least 2: batch norm needs company")
     pictures = _pictures(images)
     n_train = sum(p.parent.parent.name == "train" for p in pictures)
-    device = torch.device(device) if device is not None else default_device()
+    device = pick_device(str(device) if device is not None else None)
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=sorted({p.parent.name for p in pictures}))),
         splitter=GrandparentSplitter(),
@@ -140,14 +142,24 @@ def language_learner(
     """
     set_seed(seed)
     network = build_network(arch, len(dls.vocab), weights=weights)
+    return wrap_network(dls, network, arch, weights=weights, precision=precision)
+
+
+def wrap_network(
+    dls: DataLoaders,
+    network: torch.nn.Sequential,
+    arch: str,
+    *,
+    weights: str | Path,
+    precision: Precision = "auto",
+) -> Learner:
+    """Make a Learner of a network that is built already; see `language_learner`."""
     _try_image(network, dls, arch)
     device = dls.device or default_device()
+    # In this memory order CPUs and GPUs convolve without reordering first.
+    network = network.to(device).to(memory_format=torch.channels_last)
     learn = Learner(
-        dls,
-        _placed(network, device),
-        loss_func=CrossEntropyLossFlat(),
-        splitter=layer_groups,
-        metrics=accuracy,
+        dls, network, loss_func=CrossEntropyLossFlat(), splitter=layer_groups, metrics=accuracy
     )
     learn.arch, learn.weights = arch, str(weights)
     learn.precision = pick_precision(device) if precision == "auto" else precision
@@ -169,22 +181,31 @@ def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
     network, info = load_network(folder)
     if list(info.vocab) != list(dls.vocab):
         raise ModelError(f"{folder} knows {list(info.vocab)}, the images hold {list(dls.vocab)}")
-    device = dls.device or default_device()
-    learn = Learner(
-        dls,
-        _placed(network, device),
-        loss_func=CrossEntropyLossFlat(),
-        splitter=layer_groups,
-        metrics=accuracy,
-    )
-    learn.arch, learn.weights, learn.precision = info.arch, str(folder), "fp32"
-    return learn
+    return wrap_network(dls, network, info.arch, weights=folder, precision="fp32")
 
 
 def full_precision(learn: Learner) -> AbstractContextManager[Learner]:
     """Compute in float32 inside the block, as prediction does later."""
     mixed = [cb for cb in learn.cbs if isinstance(cb, (CpuAutocast, MixedPrecision))]
     return learn.removed_cbs(mixed)
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device of that name, or a GPU if there is one.
+
+    Raises
+    ------
+    ModelError : no such device here
+    """
+    if name is None:
+        return default_device()
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {name!r} cannot be used here ({first_line(error)}); take cpu, or cuda with a "
+            "GPU and its driver"
+        ) from error
 
 
 def pick_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
@@ -211,11 +232,6 @@ class CpuAutocast(Callback):
     def after_loss(self) -> None:
         """Leave autocast before the backward pass."""
         self.autocast.__exit__(None, None, None)
-
-
-def _placed(network: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    # In this memory order CPUs and GPUs convolve without reordering first.
-    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def _precision_callbacks(precision: str, device: torch.device) -> list[Callback]:

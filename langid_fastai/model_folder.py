@@ -36,7 +36,8 @@ class ModelInfo:
     arch : torchvision or timm name
     vocab : languages, in the order of the network's outputs
     mel : how a waveform becomes its input
-    training : summary of the run: schedule, seed, weights, test accuracy
+    training : schedule, weights, seed, and under `heard` the hashes of the groups (speakers,
+        videos, …) it was trained and validated on
     versions : of the libraries that made it
     format_version : of the folder
     """

@@ -1,7 +1,7 @@
 """A name and a source of weights → a network with a fastai head.
 
-The network is ``Sequential(body, head)``: the convolutional part of a torchvision or timm model,
-and fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
+The network is ``Sequential(body, head)``: a torchvision or timm model up to its classifier, and
+fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
 width)``, its output ``(n, n_languages)``, unnormalised log-probabilities.
 
 Weights are ``imagenet``, ``none``, or a path: a torchvision state dict (``.pth``, ``.safetensors``)
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.error import HTTPError
 
 import torch
 import torchvision.models
-from fastai.callback.hook import num_features_model
 from fastai.vision.learner import add_head, create_body, create_timm_model, model_meta
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -41,6 +41,31 @@ State = Mapping[str, torch.Tensor]
 
 # What `torch.load` raises for a file that is damaged, or that is more than plain tensors.
 UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
+
+# What stands between the last feature map of a torchvision model and its logits.
+CLASSIFIER_NAMES = {"classifier", "fc", "head", "heads"}
+CLASSIFIER_LAYERS = (
+    nn.AdaptiveAvgPool2d,
+    nn.AvgPool2d,
+    nn.MaxPool2d,
+    nn.Dropout,
+    nn.Flatten,
+    nn.Linear,
+)
+
+# Auxiliary classifiers serve ImageNet's training alone and stand among the body's children; the
+# slow initial draw, and the input scaling of the published weights, are left out with them.
+BUILDER_OPTIONS: dict[str, dict[str, bool]] = {
+    "googlenet": {"aux_logits": False, "init_weights": False, "transform_input": False},
+    "inception_v3": {"aux_logits": False, "init_weights": False, "transform_input": False},
+}
+
+# Height and width of the image that tries a body: not square, so that swapped axes show, and
+# above the 75 pixels that inception_v3 needs.
+TRIAL_SIZE = (96, 128)
+
+# DenseNet's published files are older than the rule against dots in module names: `norm.1`.
+OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") -> nn.Sequential:
@@ -166,25 +191,59 @@ def read_state(path: Path) -> State:
 def _torchvision_network(
     arch: str, builder: Callable[..., nn.Module], n_languages: int, weights: str | Path
 ) -> nn.Sequential:
+    full = builder(weights=None, **BUILDER_OPTIONS.get(arch, {}))
+    body, n_features = _torchvision_body(
+        full, cut=model_meta.get(builder, {}).get("cut"), arch=arch
+    )
     source, state = weights, None
     if str(weights) == "imagenet":
         source = torchvision.models.get_model_weights(builder).DEFAULT.url
         state = fetch_state(source)
     elif str(weights) != "none":
         state = _local_state(Path(weights), arch)
-    full = builder(weights=None)
-    try:
-        body = create_body(full, cut=model_meta.get(builder, {}).get("cut"))
-        n_features = num_features_model(nn.Sequential(*body.children()))
-    except (StopIteration, RuntimeError, AttributeError, AssertionError) as error:
-        raise ModelError(
-            f"arch {arch!r} has no convolutional body to put a head on; "
-            "take a ResNet, MobileNet, EfficientNet, DenseNet or ConvNeXt"
-        ) from error
     network = add_head(body, n_features, n_languages)
     if state is not None:
         _load(network, full, body, state, source=source, arch=arch)
     return network
+
+
+def _torchvision_body(full: nn.Module, *, cut: int | None, arch: str) -> tuple[nn.Sequential, int]:
+    """Cut where fastai's table says, else before the classifier; count the channels that come out.
+
+    Not every model is its children in order: one image shows whether the body gives a feature map.
+    """
+    body = create_body(full, cut=cut) if cut is not None else _before_classifier(full)
+    image = torch.zeros(1, 3, *TRIAL_SIZE)
+    try:
+        with torch.no_grad():
+            features = body.eval()(image)  # (1, n_features, height, width)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise _no_body(arch) from error
+    is_map = features.ndim == 4 and all(
+        n_out < n_in for n_out, n_in in zip(features.shape[2:], TRIAL_SIZE, strict=True)
+    )
+    if not is_map:
+        raise _no_body(arch)
+    return body.train(), features.shape[1]
+
+
+def _before_classifier(full: nn.Module) -> nn.Sequential:
+    children = list(full.named_children())
+    while children and _is_classifier(*children[-1]):
+        children.pop()
+    return nn.Sequential(*(child for _, child in children))
+
+
+def _is_classifier(name: str, child: nn.Module) -> bool:
+    leaves = [module for module in child.modules() if not list(module.children())]
+    return name in CLASSIFIER_NAMES or all(isinstance(m, CLASSIFIER_LAYERS) for m in leaves)
+
+
+def _no_body(arch: str) -> ModelError:
+    return ModelError(
+        f"arch {arch!r} has no convolutional body to put a head on; take for example resnet34, "
+        "mobilenet_v3_large, efficientnet_b0, densenet121 or convnext_tiny"
+    )
 
 
 def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequential:
@@ -248,18 +307,27 @@ def _load(
     if Path(source).is_dir():
         load_body(network, state, source=source)
         return
+    state = {OLD_DENSENET_KEY.sub(r"\1\2", name): value for name, value in state.items()}
     in_body = {id(tensor) for tensor in [*body.parameters(), *body.buffers()]}
     own = full.state_dict(keep_vars=True)
-    wanted = {name for name, tensor in own.items() if id(tensor) in in_body}
-    fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
-    missing = sorted(wanted - fitting.keys())
+    wanted = {name: tensor for name, tensor in own.items() if id(tensor) in in_body}
+    missing = sorted(
+        name
+        for name, tensor in wanted.items()
+        # Files from before torch 0.4.1 lack this counter, which no layer here reads.
+        if not name.endswith("num_batches_tracked")
+        and (name not in state or state[name].shape != tensor.shape)
+    )
     if missing:
         raise ModelError(
             f"{source} does not fit arch {arch!r}: {len(missing)} of {len(wanted)} tensors of the "
             f"body are absent or of another shape, as {missing[0]!r}. Are they weights of another "
             "arch?"
         )
-    full.load_state_dict(fitting, strict=False)
+    # Tensor by tensor: `load_state_dict` of MNASNet refuses states without torch's metadata.
+    with torch.no_grad():
+        for name in wanted.keys() & state.keys():
+            wanted[name].copy_(state[name])
 
 
 def _torchvision_names() -> list[str]:

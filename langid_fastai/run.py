@@ -22,12 +22,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from langid_fastai.corpus.index import Corpus, list_some, read_index
 from langid_fastai.errors import RunError
 
-__all__ = ["CorpusChoice", "TrainChoice", "Run", "write_json"]
+__all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainChoice:
     batch_size: int = 16
     workers: int = 0
     device: str | None = None
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
 
 
@@ -114,7 +114,7 @@ class Run:
         ------
         RunError : naming what differs
         """
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        if not self._is_begun():
             return
         there = self.read().get(section)
         work = {"corpus": self.index, "training": self.checkpoints / "last.pth"}[section]
@@ -134,8 +134,16 @@ class Run:
     def note(self, section: str, found: Any) -> None:
         """Remember choices, or what a step found, in ``run.json``."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        known = self.read() if any(self.folder.iterdir()) else {}
+        known = self.read() if self._is_begun() else {}
         write_json(self.folder / "run.json", known | {section: found})
+
+    def _is_begun(self) -> bool:
+        """Whether anything lies in the folder but what a kill in its first moment leaves."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"{self.folder} is a file; --out must be a folder, or a new name")
+        return self.folder.exists() and any(
+            path.name != "run.json.tmp" for path in self.folder.iterdir()
+        )
 
     def read(self) -> dict[str, Any]:
         """What ``run.json`` remembers."""
@@ -156,6 +164,36 @@ class Run:
         return Corpus(
             Path(found["root"]), read_index(self.index), found["layout"], tuple(found["notes"])
         )
+
+
+def choose_corpus(
+    source: str,
+    root: Path | None = None,
+    speaker: str | None = None,
+    valid: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    allow_leaks: bool = False,
+) -> CorpusChoice:
+    """A choice with whole paths: the same corpus is the same, however it is named."""
+    whole = str(Path(source).resolve()) if _is_there(source) else source
+    whole_root = str(root.resolve()) if root else None
+    return CorpusChoice(whole, whole_root, speaker, valid, test, seed, allow_leaks)
+
+
+def default_folder(source: str) -> Path:
+    """Run folder of a corpus: ``runs/`` and its name."""
+    path = Path(source)
+    if _is_there(source):
+        return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
+    return Path("runs") / source.rpartition("/")[2][:100]
+
+
+def _is_there(source: str) -> bool:
+    try:
+        return Path(source).exists()
+    except OSError:  # no name that a file could have
+        return False
 
 
 def _as_json(choices: dict[str, Any]) -> dict[str, Any]:

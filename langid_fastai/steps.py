@@ -1,20 +1,19 @@
-"""From a corpus to a tested model, in steps that can be stopped and gone on with.
+"""From the images of a run to a tested model, in steps that can be stopped and gone on with.
 
 ::
 
-    run = Run(Path("runs/demo"))
-    corpus = read_and_split(run, CorpusChoice("demo"))       run.json, index.csv
-    make_images(run, corpus)                                 images/
     choice = TrainChoice("resnet18", weights="none")
-    learn = make_learner(run, choice)
-    train(run, learn, choice)                                checkpoints/, history.csv, model/
+    network, plan = make_network(run, corpus, choice)        before images are made, to fail early
+    learn = make_learner(run, choice, network)
+    train(run, learn, choice, plan)                          checkpoints/, history.csv, model/
     metrics = test(run, learn)                               metrics.json, …, report.html
 
-Each step finds what the one before left in the run folder, and does only what is missing.
+What comes before is in `langid_fastai.preparation`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
@@ -23,159 +22,80 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from langid_fastai.corpus.index import (
-    SPLITS,
-    Corpus,
-    index_hash,
-    measure_audio,
-    read_index,
-    summarize_corpus,
-    used_rows,
-    write_index,
-)
+from langid_fastai.corpus.index import Corpus, index_hash, summarize_corpus
 from langid_fastai.corpus.kaggle import holds_published_test
-from langid_fastai.corpus.read import read_corpus
-from langid_fastai.corpus.split import audit_split, confounded_rates, split_corpus
+from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.images import ExportResult, export_images, read_clips
+from langid_fastai.images import read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.provenance import describe_device, library_versions
-from langid_fastai.run import CorpusChoice, Run, TrainChoice, write_json
+from langid_fastai.run import Run, TrainChoice, write_json
 
 if TYPE_CHECKING:  # torch and fastai take seconds to import
     from fastai.learner import Learner
+    from torch import nn
 
     from langid_fastai.training import Stage
 
 __all__ = [
-    "find_corpus",
-    "audit",
-    "read_and_split",
-    "make_images",
+    "make_network",
     "make_learner",
     "choose_stages",
-    "make_plan",
     "suggest_lr",
     "train",
     "test",
 ]
 
 
-def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-corpus")) -> Corpus:
-    """Read, measure and split a corpus, in memory.
-
-    Parameters
-    ----------
-    demo_folder : where the corpus ``demo`` is made
-
-    Raises
-    ------
-    CorpusError : see `read_corpus`, `split_corpus`
-    """
-    corpus = read_corpus(
-        choice.source,
-        root=Path(choice.root) if choice.root else None,
-        speaker=choice.speaker,
-        demo_folder=demo_folder,
-    )
-    corpus = split_corpus(
-        measure_audio(corpus),
-        valid=choice.valid,
-        test=choice.test,
-        seed=choice.seed,
-        allow_leaks=choice.allow_leaks,
-    )
-    warning = confounded_rates(corpus.index)
-    return corpus.with_index(corpus.index, *([f"WARNING: {warning}"] if warning else []))
-
-
-def audit(choice: CorpusChoice) -> tuple[Corpus, pd.DataFrame]:
-    """Split a corpus as training would, or take that of a run folder, and look for leaks.
+def make_network(
+    run: Run, corpus: Corpus, choice: TrainChoice
+) -> tuple[nn.Sequential, dict[str, Any]]:
+    """Build the network, and say what training will do, before the long work begins.
 
     Returns
     -------
-    corpus, leaks : see `audit_split`
-    """
-    if (Path(choice.source) / "run.json").exists():
-        corpus = Run(Path(choice.source)).corpus()
-    else:
-        corpus = find_corpus(choice)
-    return corpus, audit_split(corpus)
-
-
-def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
-    """Read, measure and split a corpus, and store its index in the run folder.
+    network : body with its weights, and a new head
+    plan : as ``metrics.json`` keeps it under `run`
 
     Raises
     ------
-    CorpusError : the corpus cannot be learned from, or its split leaks and `allow_leaks` is off
-    RunError : the folder belongs to another run, or the corpus has changed since training began
+    CorpusError : the weights come from a run that has heard what is now tested
+    ModelError : see `build_network`, `pick_device`
+    RunError : unknown schedule, or the folder was trained with other choices
     """
-    run.check("corpus", asdict(choice))
-    corpus = find_corpus(choice, demo_folder=run.folder.parent / "demo-corpus")
-    leaks = audit_split(corpus)
-    if len(leaks) and not choice.allow_leaks:
-        first = leaks.iloc[0]
-        raise CorpusError(
-            f"{choice.source}: {len(leaks)} leaks between the sides of its split, as "
-            f"{first['kind']} {first['name']!r} in {first['sides']} ({first['example']}). See all "
-            "with `langid corpus audit`, mend the corpus, or go on with --allow-leaks: "
-            "the figures will overstate, and say so"
-        )
-    began = run.checkpoints.exists() and run.index.exists()
-    if began and index_hash(read_index(run.index)) != index_hash(corpus.index):
-        raise RunError(
-            f"{run.folder}: the corpus has changed since training began; a checkpoint would "
-            "have heard what is now tested. Choose another --out"
-        )
-    run.note("corpus", asdict(choice))
-    found = {"root": str(corpus.root.resolve()), "layout": corpus.layout, "notes": corpus.notes}
-    run.note("corpus_found", found | {"leaks": len(leaks)})
-    write_index(corpus.index, run.index)
-    return corpus
+    from fastai.torch_core import set_seed
+
+    from langid_fastai.learner import pick_device, pick_precision
+    from langid_fastai.networks import build_network
+
+    name, stages = choose_stages(choice)
+    run.check("training", _binding(choice, name))
+    _refuse_heard(run, corpus, choice)
+    device = pick_device(choice.device)
+    set_seed(choice.seed)
+    languages = corpus.index["language"].nunique()
+    network = build_network(choice.arch, languages, weights=choice.weights)
+    return network, {
+        "arch": choice.arch,
+        "weights": choice.weights,
+        "n_parameters": sum(p.numel() for p in network.parameters()),
+        "schedule": name,
+        "stages": [asdict(stage) for stage in stages],
+        "batch_size": choice.batch_size,
+        "device": describe_device(device),
+        "precision": pick_precision(device) if choice.precision == "auto" else choice.precision,
+        "seed": choice.seed,
+    }
 
 
-def make_images(
-    run: Run, corpus: Corpus, config: MelConfig = MelConfig(), *, n_jobs: int = -1
-) -> ExportResult:
-    """Make the images of a run, or those that are missing.
+def make_learner(run: Run, choice: TrainChoice, network: nn.Sequential) -> Learner:
+    """Make the Learner of a prepared run, from the network of `make_network`.
 
     Raises
     ------
-    CorpusError : a language has no readable recording left on a side
-    RunError : the folder holds images of another `MelConfig`
+    ModelError, RunError : see `language_learner`, `make_dataloaders`
     """
-    exported = export_images(corpus, run.images, config, n_jobs=n_jobs)
-    run.note(
-        "images",
-        {
-            "n": len(exported.clips),
-            "n_failed": len(exported.failed),
-            "recordings_made": exported.n_made,
-            "recordings_kept": exported.n_kept,
-        },
-    )
-    index = used_rows(corpus.index)
-    readable = index[index["path"].isin(exported.clips["path"])]
-    for side in SPLITS:
-        wanted = set(index.loc[index["split"] == side, "language"])
-        lost = wanted - set(readable.loc[readable["split"] == side, "language"])
-        if lost:
-            raise CorpusError(
-                f"no recording of {', '.join(sorted(lost))} could be read for {side}; the reasons "
-                f"stand in {run.images / 'failed.csv'}"
-            )
-    return exported
-
-
-def make_learner(run: Run, choice: TrainChoice) -> Learner:
-    """Make the Learner of a prepared run.
-
-    Raises
-    ------
-    ModelError, RunError : see `language_learner`, `make_dataloaders`, `build_network`
-    """
-    from langid_fastai.learner import language_learner, make_dataloaders
+    from langid_fastai.learner import make_dataloaders, wrap_network
 
     dls = make_dataloaders(
         run.images,
@@ -184,12 +104,8 @@ def make_learner(run: Run, choice: TrainChoice) -> Learner:
         device=choice.device,
         seed=choice.seed,
     )
-    return language_learner(
-        dls,
-        choice.arch,
-        weights=choice.weights,
-        precision=choice.precision,  # type: ignore[arg-type]  # checked there
-        seed=choice.seed,
+    return wrap_network(
+        dls, network, choice.arch, weights=choice.weights, precision=choice.precision
     )
 
 
@@ -206,6 +122,8 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
     if name not in SCHEDULES:
         raise RunError(f"schedule {name!r} must be one of {', '.join(SCHEDULES)}")
     stages = SCHEDULES[name]
+    if choice.lr is not None and not 0 < choice.lr < 10:
+        raise RunError(f"lr={choice.lr} must lie between 0 and 10, as 1e-4")
     if choice.lr is not None:
         stages = tuple(
             replace(s, lr=discriminative(choice.lr) if isinstance(s.lr, tuple) else choice.lr)
@@ -214,9 +132,9 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
             for s in stages
         )
     if choice.epochs is not None:
-        if len(choice.epochs) != len(stages) or min(choice.epochs) < 0:
+        if len(choice.epochs) != len(stages) or min(choice.epochs) < 0 or not any(choice.epochs):
             raise RunError(
-                f"epochs={choice.epochs} must be {len(stages)} numbers from 0, one for each of "
+                f"epochs={choice.epochs} must be {len(stages)} numbers from 0, not all 0, for "
                 f"{', '.join(s.name for s in stages)}"
             )
         pairs = zip(stages, choice.epochs, strict=True)
@@ -224,33 +142,19 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
     return name, stages
 
 
-def make_plan(learn: Learner, choice: TrainChoice) -> dict[str, Any]:
-    """What training will do, as ``metrics.json`` keeps it under `run`."""
-    name, stages = choose_stages(choice)
-    return {
-        "arch": learn.arch,
-        "weights": choice.weights,
-        "n_parameters": sum(p.numel() for p in learn.model.parameters()),
-        "schedule": name,
-        "stages": [asdict(stage) for stage in stages],
-        "batch_size": learn.dls.bs,
-        "device": describe_device(learn.dls.device),
-        "precision": learn.precision,
-        "seed": choice.seed,
-    }
-
-
 def suggest_lr(run: Run, learn: Learner, choice: TrainChoice) -> float:
-    """Run the LR finder for the first stage; the curve becomes ``lr_find.png`` in the run."""
+    """Find a rate for the stage that trains everything; the curve becomes ``lr_find.png``."""
     from langid_fastai.training import find_lr
 
-    return find_lr(learn, choose_stages(choice)[1][0], picture=run.folder / "lr_find.png")
+    stage = next(s for s in choose_stages(choice)[1] if s.trains == "all")
+    return find_lr(learn, stage, picture=run.folder / "lr_find.png")
 
 
 def train(
     run: Run,
     learn: Learner,
     choice: TrainChoice,
+    plan: dict[str, Any],
     *,
     command: str = "",
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
@@ -259,29 +163,22 @@ def train(
 
     Parameters
     ----------
-    learn : from `make_learner` with the same choice
+    learn, choice, plan : from `make_learner` and `make_network`
     command : what the user typed, for the report
     on_epoch : called after each epoch with the history so far
 
     Returns
     -------
     history : one row an epoch
-
-    Raises
-    ------
-    RunError : the folder was trained with other choices
     """
     from langid_fastai.model_folder import ModelInfo, write_model
     from langid_fastai.training import BatchBar, fit_stages
 
     name, stages = choose_stages(choice)
-    where = {"device": None, "workers": None, "precision": None}  # these may change on resuming
-    chosen = asdict(choice) | where | {"schedule": name}
-    run.check("training", chosen)
-    run.note("training", chosen)
-    run.note("plan", make_plan(learn, choice) | {"command": command})
+    run.note("training", _binding(choice, name))
 
     def note(history: pd.DataFrame) -> None:
+        run.note("plan", plan | {"command": command})  # of those who trained, not of who looks on
         history.to_csv(run.folder / "history.csv", index=False)
         if on_epoch:
             on_epoch(history)
@@ -291,11 +188,17 @@ def train(
             learn, stages, checkpoints=run.checkpoints, seed=choice.seed, on_epoch=note
         )
     history.to_csv(run.folder / "history.csv", index=False)
+    index = run.corpus().index
     info = ModelInfo(
         arch=choice.arch,
         vocab=tuple(learn.dls.vocab),
         mel=MelConfig.read(run.images / "mel.json"),
-        training={"schedule": name, "weights": choice.weights, "seed": choice.seed},
+        training={
+            "schedule": name,
+            "weights": choice.weights,
+            "seed": choice.seed,
+            "heard": sorted(_group_hashes(index[index["split"] != "test"])),
+        },
         versions=library_versions(),
     )
     write_model(run.model, learn.model.state_dict(), info)
@@ -324,14 +227,12 @@ def test(run: Run, learn: Learner) -> dict[str, Any]:
         predict_images,
         predictions_table,
     )
-    from langid_fastai.learner import full_precision
     from langid_fastai.report import write_report
 
     corpus = run.corpus()
     clips = read_clips(run.images, corpus.index, "test")
     vocab = list(learn.dls.vocab)
-    with full_precision(learn):
-        log_probs = predict_images(learn, [run.images / image for image in clips["image"]])
+    log_probs = predict_images(learn, [run.images / image for image in clips["image"]])
     remembered = run.read()
     if "plan" not in remembered:
         raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
@@ -359,6 +260,38 @@ def test(run: Run, learn: Learner) -> dict[str, Any]:
     table.to_csv(run.folder / "predictions.csv", index=False)
     write_report(run.folder)
     return metrics
+
+
+def _binding(choice: TrainChoice, schedule: str) -> dict[str, Any]:
+    """What a resumed training must have in common; the machine may be another."""
+    free = {"device": None, "workers": None, "precision": None}
+    return asdict(choice) | free | {"schedule": schedule}
+
+
+def _group_hashes(index: pd.DataFrame) -> set[str]:
+    """Groups by hash: a model folder tells who was heard to those who know, and to no other."""
+    return {hashlib.blake2b(g.encode(), digest_size=8).hexdigest() for g in index["group"]}
+
+
+def _refuse_heard(run: Run, corpus: Corpus, choice: TrainChoice) -> None:
+    """A model to start from must not have heard what is to be tested."""
+    if not Path(choice.weights).is_dir():
+        return
+    from langid_fastai.model_folder import read_model
+
+    info, _ = read_model(Path(choice.weights))
+    tested = _group_hashes(corpus.index[corpus.index["split"] == "test"])
+    n_heard = len(tested & set(info.training.get("heard", [])))
+    remembered = run.read()
+    if n_heard and not remembered["corpus"]["allow_leaks"]:
+        raise CorpusError(
+            f"the model in {choice.weights} was trained on {n_heard} of the {len(tested)} groups "
+            "(speakers, videos, …) tested here; use the same split (--seed), other recordings for "
+            "the test, or --allow-leaks: the figures will overstate, and say so"
+        )
+    found = remembered["corpus_found"]
+    if n_heard:
+        run.note("corpus_found", found | {"leaks": len(audit_split(corpus)) + n_heard})
 
 
 def _training(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:

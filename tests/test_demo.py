@@ -38,14 +38,14 @@ def test_names_and_counts(corpus):
     assert not list(corpus.rglob("*.tmp"))
 
 
-def test_default_is_324_and_108_clips(tmp_path, monkeypatch):
+def test_default_is_648_and_108_clips(tmp_path, monkeypatch):
     pools = {"train": [], "test": []}
     monkeypatch.setattr(demo, "_read_aloud", lambda *what: what)
     monkeypatch.setattr(
         demo, "_write_flac", lambda path, what: pools[path.parent.name].append(what)
     )
     make_demo(tmp_path)
-    assert {split: len(clips) for split, clips in pools.items()} == {"train": 324, "test": 108}
+    assert {split: len(clips) for split, clips in pools.items()} == {"train": 648, "test": 108}
     for split, clips in pools.items():
         assert {pool for _, pool, *_ in clips} == {split}
         assert all(read == read_sentences()[language] for read, _, language, *_ in clips)

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "corpus"
     return make_demo(
-        folder, languages=("de", "es"), train_voices=4, test_voices=2, train_clips=1, test_clips=1
+        folder, languages=("de", "es"), train_voices=4, test_voices=6, train_clips=1, test_clips=1
     )
 
 
@@ -47,7 +47,7 @@ def test_own_folder(demo, tmp_path):
     text = run_example("own_folder.py", mine, "--out", tmp_path / "run", "--epochs", 1)
     assert "a folder per language" in text
     assert "0 leaks" in text
-    assert "12 images, 0 failed" in text
+    assert "20 images, 0 failed" in text
     assert "accuracy " in text
 
 

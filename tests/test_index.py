@@ -161,6 +161,15 @@ def test_unreadable_tables(tmp_path, content, message):
     assert str(file) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["offset", "image", "reason", "n_clips"])
+def test_columns_that_later_tables_have_of_their_own(tmp_path, name):
+    file = tmp_path / "index.csv"
+    file.write_text(f"path,{name},language\na.wav,0,de\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=f"column '{name}' .*rename it") as caught:
+        read_index(file)
+    assert str(file) in str(caught.value)
+
+
 def test_missing_table(tmp_path):
     with pytest.raises(CorpusError, match=r"gone\.csv: not a readable index CSV"):
         read_index(tmp_path / "gone.csv")
@@ -257,6 +266,32 @@ def test_labels_that_cannot_name_a_folder(label):
     with pytest.raises(CorpusError, match=r"'de/a\.wav' has a language that cannot name") as caught:
         validate_index(change(0, language=label))
     assert repr(label) in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["speaker", "group", "recording"])
+@pytest.mark.parametrize("name", ["anna ", " anna", "anna\t", " "])
+def test_names_of_what_belongs_together_with_spaces_around(column, name):
+    message = f"'de/a\\.wav' has a {column} with a space at its edge"
+    with pytest.raises(CorpusError, match=message) as caught:
+        validate_index(change(0, **{column: name}))
+    assert str(caught.value).endswith(repr(name))
+
+
+def test_path_with_spaces_around_is_its_own_group():
+    validate_index(change(0, path=" a.wav "))
+
+
+def test_variant_of_nothing_known():
+    index = change(1, variant="noise1")
+    with pytest.raises(CorpusError, match=r"'de/b\.wav' is a variant.*nothing tells") as caught:
+        validate_index(index)
+    message = str(caught.value)
+    assert "add a column 'recording' (what the variant was made from), 'speaker' or 'gro" in message
+
+
+@pytest.mark.parametrize("column", ["speaker", "group", "recording"])
+def test_variant_of_something_known(column):
+    validate_index(change(1, variant="noise1", **{column: "anna"}))
 
 
 @pytest.mark.parametrize("split", ["dev2", "Train", " ", "0"])
@@ -362,9 +397,11 @@ def test_what_is_no_file_measures_as_nan(corpus):
         (root / name).mkdir()
     (root / "es/broken.wav").symlink_to(root / "nowhere")
     (root / "de/none1.wav").touch()
+    (root / "de/samples.raw").write_bytes(bytes(1_000))
     (root / "es/none2.wav").touch()
     names = ["folder1", "none1", "gone"]
     paths = [f"de/{n}.wav" for n in names] + [f"es/{n}.wav" for n in ("folder2", "none2", "broken")]
+    paths.append("de/samples.raw")
     rows = [{"path": path, "language": path[:2]} for path in paths]
     index = measure_audio(corpus.with_index(make_index(rows))).index
     assert index[["duration", "sr"]].isna().all(axis=None)

@@ -15,7 +15,13 @@ import pandas as pd
 import pytest
 
 from langid_fastai.corpus.index import Corpus, used_rows
-from langid_fastai.corpus.kaggle import KAGGLE_NAME, TEST_SPEAKERS, download_kaggle, read_kaggle
+from langid_fastai.corpus.kaggle import (
+    KAGGLE_NAME,
+    TEST_SPEAKERS,
+    download_kaggle,
+    holds_published_test,
+    read_kaggle,
+)
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
@@ -239,6 +245,23 @@ def test_validation_is_balanced(realistic_split):
     assert (n_speakers["train"] == 12).all()
     assert (n_speakers["test"] == 1).all()
     assert len(n_speakers) == 18
+
+
+@pytest.mark.parametrize(
+    ("test_speakers", "expected"),
+    [
+        (TEST_SPEAKERS, True),
+        (sorted(TEST_SPEAKERS)[:5], False),
+        (sorted(TEST_SPEAKERS)[:1], False),
+        ({*TEST_SPEAKERS, make_speaker("de", "f", 0)}, False),
+        ([], False),
+    ],
+    ids=["all six", "five", "one", "seven", "none"],
+)
+def test_published_test_is_that_of_all_six_speakers(test_speakers, expected):
+    index = read_kaggle(Path("x"), [f"train/{name}" for name in TRAIN + OWN_TEST]).index
+    index.loc[index["speaker"].isin(test_speakers), "split"] = "test"
+    assert holds_published_test(index) == expected
 
 
 def test_test_split_of_the_corpus_is_kept(realistic, realistic_split):

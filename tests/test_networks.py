@@ -1,6 +1,7 @@
 """Networks: names, layer groups, and weights that are had or refused, never silently random."""
 
 import http.server
+import re
 import threading
 from functools import partial
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from langid_fastai.errors import ModelError
 from langid_fastai.model_folder import ModelInfo, write_model
 from langid_fastai.networks import (
+    BUILDER_OPTIONS,
     build_network,
     fetch_state,
     layer_groups,
@@ -49,12 +51,57 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(
-    "arch", ["resnet18", "mobilenet_v3_small", "densenet121", "squeezenet1_1", "convnext_tiny"]
-)
-def test_torchvision_names_build(arch):
+# One small member of each torchvision family, and its classifier, which the body leaves out.
+FAMILIES = {
+    "alexnet": "classifier",
+    "convnext_tiny": "classifier",
+    "densenet121": "classifier",
+    "efficientnet_b0": "classifier",
+    "efficientnet_v2_s": "classifier",
+    "googlenet": "fc",
+    "inception_v3": "fc",
+    "mnasnet0_5": "classifier",
+    "mobilenet_v2": "classifier",
+    "mobilenet_v3_small": "classifier",
+    "regnet_y_400mf": "fc",
+    "resnet18": "fc",
+    "resnext50_32x4d": "fc",
+    "shufflenet_v2_x0_5": "fc",
+    "squeezenet1_1": "classifier",
+    "swin_t": "head",
+    "vgg11": "classifier",
+    "vgg11_bn": "classifier",
+}
+
+
+@pytest.mark.parametrize(("arch", "classifier"), FAMILIES.items())
+def test_torchvision_families_build_with_their_whole_body(arch, classifier):
     network = build_network(arch, 3).eval()
-    assert network(IMAGE).shape == (2, 3)
+    image = torch.zeros(2, 3, 96, 128)
+    with torch.no_grad():
+        assert network(image).shape == (2, 3)
+    builder = torchvision.models.get_model_builder(arch)
+    full = builder(weights=None, **BUILDER_OPTIONS.get(arch, {}))
+    expected = [
+        p.shape for name, p in full.named_parameters() if not name.startswith(f"{classifier}.")
+    ]
+    assert [p.shape for p in network[0].parameters()] == expected
+
+
+@pytest.mark.parametrize("arch", ["vit_b_16", "maxvit_t"])
+def test_arch_without_a_feature_map_is_refused(arch):
+    with pytest.raises(ModelError, match=f"'{arch}' has no convolutional body"):
+        build_network(arch, 3)
+
+
+def test_refusal_recommends_names_that_build():
+    with pytest.raises(ModelError) as caught:
+        build_network("vit_b_16", 3)
+    known = set(torchvision.models.list_models(module=torchvision.models)) - {"vit_b_16"}
+    recommended = sorted(known & set(re.findall(r"\w+", str(caught.value))))
+    assert len(recommended) > 2
+    for arch in recommended:
+        build_network(arch, 3)
 
 
 def test_resnet152_is_the_published_one():
@@ -99,11 +146,6 @@ def test_unknown_arch_without_timm_names_the_extra(monkeypatch):
         build_network("efficientnet_b99", 3)
 
 
-def test_arch_without_a_convolutional_body_is_refused():
-    with pytest.raises(ModelError, match="'vit_b_16' has no convolutional body"):
-        build_network("vit_b_16", 3)
-
-
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_state_dict_file_fills_the_body(tmp_path, body_state, suffix):
     file = tmp_path / f"weights{suffix}"
@@ -112,6 +154,62 @@ def test_state_dict_file_fills_the_body(tmp_path, body_state, suffix):
     torch.testing.assert_close(network[0][0].weight.data, body_state["conv1.weight"])
     last = network[0][7][1].bn2.weight.data
     torch.testing.assert_close(last, body_state["layer4.1.bn2.weight"])
+
+
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "densenet121", "mnasnet0_5", "shufflenet_v2_x0_5", "googlenet", "swin_t"]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_every_tensor_of_the_body_is_that_of_the_file(tmp_path, arch, suffix):
+    """Order of the state dict and of the body agree, for no family reorders its children."""
+    state = trained_state(arch)
+    file = tmp_path / f"weights{suffix}"
+    torch.save(state, file) if suffix == ".pth" else save_file(state, file)
+    assert_body_is(build_network(arch, 3, weights=file)[0], state)
+
+
+def test_old_keys_of_densenet_are_renamed(tmp_path):
+    """The published files: dots inside the names of the dense layers, no batch counters."""
+    state = trained_state("densenet121")
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): value
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "w.pth")
+    body = build_network("densenet121", 3, weights=tmp_path / "w.pth")[0]
+    assert_body_is(body, {name: value for name, value in state.items() if "tracked" not in name})
+
+
+def test_old_keys_of_densenet_are_renamed_in_imagenet_weights(monkeypatch):
+    state = trained_state("densenet121")
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): v for name, v in state.items()}
+    monkeypatch.setattr("langid_fastai.networks.fetch_state", lambda url: old)
+    assert_body_is(build_network("densenet121", 3, weights="imagenet")[0], state)
+
+
+def trained_state(arch):
+    """The state of a published model, each floating tensor filled with numbers of its own."""
+    builder = torchvision.models.get_model_builder(arch)
+    state = dict(builder(weights=None, **BUILDER_OPTIONS.get(arch, {})).state_dict())
+    generator = torch.Generator().manual_seed(3)
+    for tensor in state.values():
+        if tensor.is_floating_point():
+            tensor.uniform_(generator=generator)
+    return state
+
+
+def assert_body_is(body, state):
+    """Tensor by tensor, in order; the file's last ones belong to its classifier."""
+    own = [v for name, v in body.state_dict().items() if name.split(".")[-1] in kinds(state)]
+    assert len(own) > 0.9 * len(state)
+    for mine, theirs in zip(own, state.values(), strict=False):
+        assert torch.equal(mine, theirs)
+
+
+def kinds(state):
+    return {name.split(".")[-1] for name in state}
 
 
 def test_state_dict_without_classifier_is_enough(tmp_path, body_state):

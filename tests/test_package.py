@@ -29,11 +29,16 @@ ORDER = [
     "report",
     "provenance",
     "run",
+    "preparation",
     "steps",
     "describe",
     "cli",
 ]
-WITHOUT_TORCH = {"errors", "progress", "corpus", "audio", "preprocessing", "images", "run", "cli"}
+WITHOUT_TORCH = {"errors", "progress", "corpus", "audio", "preprocessing", "images"} | {
+    "run",
+    "preparation",
+    "cli",
+}
 
 
 def layer(file):

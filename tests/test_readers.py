@@ -5,13 +5,15 @@ import re
 
 import pytest
 
-from langid_fastai.corpus.folders import split_folder
+from langid_fastai.corpus.folders import read_index_csv, split_folder
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.read import AUDIO_SUFFIXES, find_audio, read_corpus
+from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import CorpusError
 
 VIDEO = "-7hqy7xahkM__U__S{segment}---0752.680-0761.950.flac"  # a name as VoxLingua107 has them
 FOLDERS = ["de/anna", "de/bernd", "es/carla", "es/diego"]
+FOLDERS_OF_ES = [f"es/{name}/{i}.wav" for name in ("carla", "diego", "eva") for i in range(3)]
 SPEAKER = "(?P<speaker>[^/_]+)_[^/]+$"
 
 
@@ -88,11 +90,35 @@ def test_two_sub_folders_or_more_are_groups(plant):
         "de/anna/1.wav": "de/anna",
         "de/anna/2.wav": "de/anna",
         "de/bernd/x/3.wav": "de/bernd",
-        "es/all/1.wav": "es/all/1.wav",  # a single sub-folder tells nothing
+        "es/all/1.wav": "es/all",
         "es/2.wav": "es/2.wav",
     }
     assert (corpus.index["speaker"] == "").all()  # a folder need not be a speaker
     assert corpus.notes == ("files of one sub-folder stay on one side of the split",)
+
+
+def test_one_sub_folder_groups_beside_a_language_that_has_several(plant):
+    corpus = read_corpus(plant(*(f"de/anna/{i}.wav" for i in range(9)), *FOLDERS_OF_ES))
+    assert set(corpus.index.loc[corpus.index["language"] == "de", "group"]) == {"de/anna"}
+    with pytest.raises(CorpusError, match=r"needs 3 groups.*'de' has 1\."):
+        split_corpus(corpus)
+
+
+def test_one_sub_folder_across_split_folders_groups_beside_several(plant):
+    corpus = read_corpus(plant("train/de/anna/1.wav", "test/de/anna/2.wav", *FOLDERS_OF_ES))
+    groups = corpus.index.groupby("group")["split"].agg(set)
+    assert groups["de/anna"] == {"train", "test"}
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_sub_folders_say_nothing_where_each_language_has_at_most_one(plant, above):
+    corpus = read_corpus(
+        plant(f"{above}de/clips/1.wav", "de/clips/2.wav", "es/x/1.wav", "fr/1.wav")
+    )
+    assert (corpus.index["group"] == corpus.index["path"]).all()
+    assert len(corpus.notes) == 1
+    assert "no language has two sub-folders, so they say nothing of who speaks" in corpus.notes[0]
+    assert "each file counts as its own" in corpus.notes[0]
 
 
 def test_group_of_a_sub_folder_shows_across_split_folders(plant):
@@ -309,6 +335,16 @@ def test_index_csv_needs_only_some_of_its_files(plant):
         (["path,language", "1.wav,de"], "one language ('de')"),
         (["path,language,split", "1.wav,de,train", "2.wav,es,later"], "'valid', 'test'): 'later'"),
         (["path,language", "x" * 5_000 + ",de"], "none of its 1 files exists"),
+        (["path,language", r"de\1.wav,de", r"es\2.wav,es"], "write / between folders"),
+        (["path,language,offset", "1.wav,de,0"], "column 'offset'"),
+        (
+            ["path,language,variant", "1.wav,de,", "2.wav,de,noise1"],
+            "'2.wav' is a variant, and nothing tells of what: add a column 'recording'",
+        ),
+        (
+            ["path,language,speaker", "1.wav,de,anna", "2.wav,es,anna "],
+            "'2.wav' has a speaker with a space at its edge: 'anna '",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -318,6 +354,19 @@ def test_unusable_index_csv(plant, lines, message):
     found = refusal(file)
     assert str(file) in found
     assert message in found
+
+
+def test_missing_files_named_with_slashes_are_no_slip_in_the_slashes(plant):
+    file = write(plant("1.wav") / "index.csv", "path,language", "de/1.wav,de", "es/2.wav,es")
+    assert "write /" not in refusal(file)
+
+
+def test_backslashes_part_folders_where_the_system_says_so(plant, monkeypatch):
+    root = plant("de/1.wav", "es/2.wav")
+    file = write(root / "index.csv", "path,language", r"de\1.wav,de", r"es\2.wav,es")
+    monkeypatch.setattr("langid_fastai.corpus.folders.os.sep", "\\")
+    index = read_index_csv(file).index
+    assert list(index["path"]) == list(index["group"]) == ["de/1.wav", "es/2.wav"]
 
 
 def test_header_alone_is_no_index(plant):

@@ -118,13 +118,14 @@ def test_every_number_printed_stands_in_metrics_json(trained):
     out, text = trained
     metrics = json.loads((out / "metrics.json").read_text())
     known = {value for value in flat(metrics) if isinstance(value, (int, float))}
-    words = " ".join(value for value in flat(metrics) if isinstance(value, str))
+    quoted = " ".join([*metrics["corpus"]["notes"], *metrics["test"]["warnings"]])
+    words = set(numbers_in(quoted + " " + metrics["run"]["device"]))
     n_checked = 0
     for line in text.splitlines():
         if line.startswith(("report ", "figures ", "model ")):
             continue
         for number in numbers_in(line):
-            if number in words or number == "95":  # a note quoted, or the level of the intervals
+            if number in words or number == "95":  # of a text quoted, or the intervals' level
                 continue
             digits = len(number.partition(".")[2])
             near = (
@@ -209,7 +210,8 @@ def test_find_lr_suggests_and_stops(corpus, langid, tmp_path):
     out = tmp_path / "lr"
     code, text, _ = langid(corpus, "--out", out, "--find-lr", *QUICK)
     assert code == 0
-    assert re.search(r"suggested  \d\.\de[-+]\d\d", text)
+    assert re.search(r"suggested  --lr \d\.\de[-+]\d\d", text)
+    assert not (out / "images" / "models").exists()
     assert (out / "lr_find.png").exists()
     assert not (out / "model").exists()
 
@@ -324,6 +326,30 @@ def test_a_slip_before_any_work_does_not_bind_the_folder(corpus, langid, tmp_pat
     assert "batch_size was 4, now 8" in err
 
 
+def test_the_corpus_is_the_same_however_it_is_named(corpus, langid, tmp_path, monkeypatch):
+    argv = ["--out", tmp_path / "out", "--jobs", "1", *MEL]
+    assert langid("prepare", corpus, *argv, command=cli.main)[0] == 0
+    monkeypatch.chdir(corpus.parent)
+    assert langid("prepare", f"{corpus.name}/", *argv, command=cli.main)[0] == 0
+
+
+def test_a_file_in_place_of_the_run_folder_is_refused(corpus, langid, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    code, _, err = langid(corpus, "--out", tmp_path / "out", *QUICK)
+    assert code == 1
+    assert "is a file" in err
+
+
+def test_an_interrupt_says_how_to_go_on(corpus, langid, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("langid_fastai.preparation.export_images", interrupt)
+    code, _, err = langid(corpus, "--out", tmp_path / "out", *QUICK)
+    assert code == 130
+    assert "the same command goes on from here" in err
+
+
 def test_a_folder_that_is_no_run_is_refused(corpus, langid, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     code, _, err = langid(corpus, "--out", tmp_path, *QUICK)
@@ -356,6 +382,11 @@ def test_a_corpus_that_changed_since_training_is_refused(trained, corpus, langid
         (["CORPUS", "--fmax", "9000"], 1, "fmax"),
         (["CORPUS", "--valid", "0.9", "--test", "0.3"], 1, "sum below 1"),
         (["CORPUS", "--precision", "fp16", "--device", "cpu"], 1, "does not go with device"),
+        (["CORPUS", "--epochs", "0,0,0"], 1, "not all 0"),
+        (["CORPUS", "--lr", "nan"], 1, "lr=nan"),
+        (["CORPUS", "--jobs", "0"], 1, "jobs=0"),
+        (["CORPUS", "--device", "gpu"], 1, "device 'gpu' cannot be used here"),
+        (["x" * 300], 1, "no such file or folder"),
         (["kaggle:nonsense"], 1, "must be kaggle:<owner>/<dataset>"),
         ([], 2, "Missing argument"),
     ],
@@ -394,6 +425,20 @@ def test_transfer_from_another_run(trained, corpus, langid, tmp_path):
     assert "schedule   seed, made for pretrained weights" in text
 
 
+def test_transfer_to_a_test_that_was_heard_is_refused_unless_told(
+    trained, corpus, langid, tmp_path
+):
+    """Another split of the same corpus tests speakers that the old model was trained on."""
+    argv = [corpus, *QUICK, "--weights", trained[0] / "model", "--seed", 3, "--epochs", "1,0,0"]
+    code, _, err = langid(*argv, "--out", tmp_path / "out")
+    assert code == 1
+    assert "was trained on" in err
+    assert "--allow-leaks" in err
+    code, text, _ = langid(*argv, "--out", tmp_path / "leaky", "--allow-leaks")
+    assert code == 0
+    assert "LEAKED SPLIT" in text
+
+
 def test_split_writes_an_index_that_trains(corpus, langid, tmp_path):
     file = tmp_path / "index.csv"
     code, text, _ = langid("corpus", "split", corpus, "--out", file, command=cli.main)
@@ -417,7 +462,7 @@ def test_published_figures_stand_beside_ours_on_the_kaggle_set(corpus, langid, t
         target.mkdir(parents=True, exist_ok=True)
         speaker = f"{ord(file.parts[-2][-1]) + 1000 * (language == 'es'):032x}"
         if side == "test":
-            speaker = sorted(TEST_SPEAKERS)[language == "es"]
+            speaker = sorted(TEST_SPEAKERS)[len(names[language]) % 3 + 3 * (language == "es")]
         name = f"{language}_{gender}_{speaker}.fragment{len(names[language]) + 1}.flac"
         names[language].append(name)
         sf.write(target / name, y, sr)
