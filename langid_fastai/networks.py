@@ -39,6 +39,9 @@ __all__ = [
 
 State = Mapping[str, torch.Tensor]
 
+# Parts of a ResNet's body that hold weights: first convolution, its norm, four stages.
+RESNET_BLOCKS = 6
+
 # What `torch.load` raises for a file that is damaged, or that is more than plain tensors.
 UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
 
@@ -83,7 +86,8 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
 
     Raises
     ------
-    ModelError : unknown name; weights that cannot be fetched, read, or do not fit
+    ModelError : unknown name; no feature map before the classifier; weights that cannot be fetched,
+        read, or do not fit
 
     Examples
     --------
@@ -122,10 +126,14 @@ def layer_groups(network: nn.Sequential) -> list[list[nn.Parameter]]:
     stages); other bodies are cut before the last third of their blocks.
     """
     body, head = network[0], network[1]
-    blocks = list(body.children())
-    while len(blocks) == 1:
-        blocks = list(blocks[0].children())
-    blocks = [block for block in blocks if any(True for _ in block.parameters())]
+    blocks = [body]
+    while len(blocks) < RESNET_BLOCKS:  # open the largest block that has parts
+        largest = max(blocks, key=lambda block: sum(p.numel() for p in block.parameters()))
+        parts = [part for part in largest.children() if any(True for _ in part.parameters())]
+        if not parts:
+            break
+        place = next(i for i, block in enumerate(blocks) if block is largest)
+        blocks[place : place + 1] = parts
     n_late = max(1, len(blocks) // 3)
     early = [p for block in blocks[:-n_late] for p in block.parameters()]
     known = {id(p) for p in early}
@@ -311,6 +319,8 @@ def _load(
     in_body = {id(tensor) for tensor in [*body.parameters(), *body.buffers()]}
     own = full.state_dict(keep_vars=True)
     wanted = {name: tensor for name, tensor in own.items() if id(tensor) in in_body}
+    if len(wanted) != len(body.state_dict()):  # what is not wanted would stay random
+        raise ModelError(f"arch {arch!r}: its body holds tensors that no weight file names")
     missing = sorted(
         name
         for name, tensor in wanted.items()

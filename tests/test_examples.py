@@ -1,11 +1,15 @@
 """The examples run, small, as a reader would start them."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import langid_fastai as lf
+from langid_fastai import training
 from langid_fastai.corpus.demo import make_demo
 from langid_fastai.corpus.kaggle import TEST_SPEAKERS
 
@@ -33,6 +37,22 @@ def test_every_example_is_run_here():
     files = sorted(EXAMPLES.glob("*.py"))
     assert len(files) >= 2
     assert all(f'"{file.name}"' in text for file in files)
+
+
+@pytest.mark.slow
+def test_notebook_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
+    """As it stands there, but for a network that needs no download, and one epoch a stage."""
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    wanted = '"resnet152", weights="imagenet"'
+    assert wanted in code
+    (tmp_path / "recordings").symlink_to(demo)
+    monkeypatch.chdir(tmp_path)
+    quick = tuple(replace(stage, epochs=1) for stage in lf.SEED_SCHEDULE)
+    monkeypatch.setattr(training, "SEED_SCHEDULE", quick)
+    monkeypatch.delitem(vars(lf), "SEED_SCHEDULE", raising=False)
+    exec(code.replace(wanted, '"resnet18", weights="none"'), {})
+    assert len(list((tmp_path / "images").rglob("*.png"))) == 20
 
 
 @pytest.mark.slow

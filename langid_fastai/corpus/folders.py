@@ -8,27 +8,36 @@
 
 What is known of who speaks decides how honest the split can be. With `speaker`, a regular
 expression with a group ``(?P<speaker>…)`` searched in each path, whole speakers stay together.
-Without it, files that share a sub-folder of their language stay together (if the language has at
-least two such folders), and otherwise each file stands alone.
+Without it, files that share a sub-folder of their language stay together, in every language as soon
+as one language has two sub-folders or more. Where each has at most one (``de/clips/``), sub-folders
+say nothing of who speaks, and each file stands alone.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from langid_fastai.corpus.index import (
-    SPLIT_ALIASES,
-    Corpus,
-    list_some,
-    make_index,
-    read_index,
-)
+from langid_fastai.corpus.index import Corpus, list_some, make_index, read_index
 from langid_fastai.errors import CorpusError
 
 __all__ = ["read_folders", "read_index_csv", "split_folder", "compile_speaker"]
+
+
+# Names for the three sides met in the wild; mapped where they enter.
+SPLIT_ALIASES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+}
 
 
 def read_folders(root: Path, paths: list[str], *, speaker: str | None = None) -> Corpus:
@@ -62,17 +71,19 @@ def read_folders(root: Path, paths: list[str], *, speaker: str | None = None) ->
             f"{root}: {len(loose)} audio files ({list_some(loose, 2)}) lie directly in it; "
             "put those of each language into a folder named by its code, as in de/001.wav"
         )
-    together = _folders_that_group(rows)
+    has_folders = any("folder" in row for row in rows)
+    is_grouped = _folders_tell(rows)
     for row in rows:
         folder = row.pop("folder", "")
-        row["group"] = folder if folder in together else ""
+        row["group"] = folder if is_grouped else ""
     notes = [f"{len(loose)} audio files outside any language folder left out"] if loose else []
-    if together:
+    if is_grouped:
         notes.append("files of one sub-folder stay on one side of the split")
     elif not pattern:
+        why = "no language has two sub-folders, so they say nothing of who speaks"
         notes.append(
-            "speakers unknown: each file counts as its own; if one speaker is in several files, "
-            "say how to tell with --speaker REGEX"
+            f"{why if has_folders else 'speakers unknown'}: each file counts as its own; if one "
+            "speaker is in several files, say how to tell with --speaker REGEX"
         )
     return Corpus(root, make_index(rows), "a folder per language", tuple(notes))
 
@@ -90,12 +101,17 @@ def read_index_csv(path: Path, *, root: Path | None = None) -> Corpus:
     for row in rows:
         split = row.get("split", "")
         row["split"] = SPLIT_ALIASES.get(split.lower(), split)
+        if os.sep == "\\":  # Windows; elsewhere a backslash is a letter of a file name
+            row["path"] = row["path"].replace("\\", "/")
     index = make_index(rows)
     # Not Path.exists, which raises on what is too long to be a path.
     if len(index) and not any(os.path.exists(root / p) for p in index["path"]):  # noqa: PTH110
+        remedy = "say where they lie with --root"
+        if index["path"].str.contains("\\", regex=False).any():
+            remedy = "write / between folders, not \\"
         raise CorpusError(
             f"{path}: none of its {len(index)} files exists below {root}, "
-            f"as in {root / index['path'].iloc[0]}; say where they lie with --root"
+            f"as in {root / index['path'].iloc[0]}; {remedy}"
         )
     return Corpus(root, index, "an index CSV")
 
@@ -137,11 +153,13 @@ def _speaker(pattern: re.Pattern[str], path: str) -> str:
     return match["speaker"]
 
 
-def _folders_that_group(rows: list[dict[str, str]]) -> set[str]:
-    """Sub-folders that tell something: those of languages with at least two of them."""
+def _folders_tell(rows: list[dict[str, str]]) -> bool:
+    """Whether sub-folders part speakers: any language has two of them, whatever the split folder.
+
+    Then the one sub-folder of another language is one speaker too, not a heap of files.
+    """
     by_language = defaultdict(set)
     for row in rows:
         if "folder" in row:
             by_language[row["language"]].add(row["folder"])
-    counts = Counter({language: len(folders) for language, folders in by_language.items()})
-    return {f for language, folders in by_language.items() if counts[language] > 1 for f in folders}
+    return any(len(folders) > 1 for folders in by_language.values())

@@ -57,21 +57,11 @@ __all__ = [
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant")
 SPLITS = ("train", "valid", "test")
 
+# Columns of the clip tables that a run makes from the index; an index with one would clash there.
+RESERVED_COLUMNS = ("offset", "image", "reason", "n_clips")
+
 # libsndfile reports 2^63 - 1 frames for a file whose header does not tell.
 UNKNOWN_FRAMES = 2**62
-
-# Names for the three sides met in the wild; mapped where they enter.
-SPLIT_ALIASES = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -120,7 +110,8 @@ def read_index(path: Path) -> pd.DataFrame:
 
     Raises
     ------
-    CorpusError : the file is not a readable table, or lacks `path` or `language`
+    CorpusError : the file is not a readable table, lacks `path` or `language`, or has a column that
+        a run needs for itself
     """
     try:
         index = pd.read_csv(
@@ -138,6 +129,12 @@ def read_index(path: Path) -> pd.DataFrame:
             f"{path}: an index needs the columns 'path' and 'language'; "
             f"it has {', '.join(map(repr, index.columns))}"
         )
+    for name in RESERVED_COLUMNS:
+        if name in index:
+            raise CorpusError(
+                f"{path}: the column {name!r} is one that the tables of clips have for themselves; "
+                "rename it"
+            )
     if not isinstance(index.index, pd.RangeIndex):  # pandas took the first column for row names
         raise CorpusError(
             f"{path}: its rows have more fields than its first line has names; is there a comma "
@@ -158,6 +155,8 @@ def write_index(index: pd.DataFrame, path: Path) -> None:
 
 def validate_index(index: pd.DataFrame, *, source: str | Path = "index") -> None:
     """Raise unless every row names a file inside the root, a usable label and a known split.
+
+    And unless what belongs together can be told: names without stray spaces, variants of something.
 
     Raises
     ------
@@ -186,6 +185,19 @@ def validate_index(index: pd.DataFrame, *, source: str | Path = "index") -> None
     )
     unknown = ~index["split"].isin([*SPLITS, ""])
     _refuse(index, unknown, source, f"has a split not in {SPLITS}", column="split")
+    ties = [column for column in ("speaker", "recording", "group") if column in index]
+    told = index[ties].ne("") & index[ties].ne(index["path"], axis=0)  # not the file itself
+    for column in ties:  # "anna" and "anna " would be two
+        spaced = told[column] & (index[column] != index[column].str.strip())
+        rule = f"has a {column} with a space at its edge"
+        _refuse(index, spaced, source, rule, column=column)
+    _refuse(
+        index,
+        (index["variant"] != "") & ~told.any(axis=1),
+        source,
+        "is a variant, and nothing tells of what: add a column 'recording' (what the variant was "
+        "made from), 'speaker' or 'group'",
+    )
     languages = sorted(index["language"].unique())
     for one, other in _alike(languages):
         raise CorpusError(
@@ -336,7 +348,7 @@ def _read_header(file: Path) -> tuple[float, float]:
     """Duration in s and sampling rate in Hz; NaN where the header cannot be read."""
     try:
         header = sf.info(file)
-    except (sf.LibsndfileError, OSError):
+    except (sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, which has no header
         return math.nan, math.nan
     if header.frames >= UNKNOWN_FRAMES:  # a flac that was piped; its length is not in the header
         return math.nan, header.samplerate

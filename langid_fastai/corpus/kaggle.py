@@ -78,9 +78,11 @@ def read_kaggle(root: Path, paths: list[str]) -> Corpus:
 
 
 def holds_published_test(index: pd.DataFrame) -> bool:
-    """Whether the test side is spoken by the set's own test speakers, as published figures are."""
-    speakers = set(index.loc[index["split"] == "test", "speaker"])
-    return bool(speakers) and speakers <= TEST_SPEAKERS
+    """Whether the test side is spoken by all six of the set's test speakers and nobody else.
+
+    Only then can a figure stand beside the published ones.
+    """
+    return set(index.loc[index["split"] == "test", "speaker"]) == TEST_SPEAKERS
 
 
 def _side(path: str) -> str:

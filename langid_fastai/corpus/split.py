@@ -7,8 +7,10 @@ them every group that holds a byte-identical file.
 
 Conventions
 -----------
-Fractions and balance count clean recordings, by language and, where known, gender. A split that the
-corpus brings along is kept. The same index and seed give the same split, whatever the row order.
+Fractions and balance count clean recordings, by language and, where known, gender. Test and
+validation rows that the corpus brings along stay where they are; a side that it lacks is taken from
+all other rows, its own training rows among them. The same index and seed give the same split,
+whatever the row order.
 """
 
 from __future__ import annotations
