@@ -95,7 +95,7 @@ SEED_SCHEDULE: tuple[Stage, ...] = (
 
 # For a body without weights, where there is nothing to freeze until it has learned: the long middle
 # stage does the work, at rates thirty times as high, one for all groups, and never on the same
-# image twice. Chosen on a demo corpus of other test voices than the default's.
+# image twice. Chosen on demo corpora of another seed than the default's.
 SCRATCH_SCHEDULE: tuple[Stage, ...] = (
     Stage("head", "head", epochs=1, lr=1e-3, masks=1),
     Stage("all", "all", epochs=30, lr=3e-3, policy="one_cycle", masks=1),
