@@ -258,7 +258,7 @@ def audit(
     choice = choose_corpus(corpus, root, speaker, valid, test, seed, True)
     found, leaks = preparation.audit(choice)
     _say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    _say(describe.leak_lines(leaks))
+    _say(describe.leak_lines(leaks, found.index))
     if len(leaks):
         raise typer.Exit(code=1)
 
@@ -360,7 +360,11 @@ def _say_result(run: Run, metrics: dict[str, Any]) -> None:
 def _exit_if_failed(exported: ExportResult) -> None:
     """Files that could not be read are no reason to stop, but one to say so at the end."""
     if len(exported.failed):
-        print(f"{len(exported.failed)} recordings or clips failed, see failed.csv", file=sys.stderr)
+        print(
+            f"done, but for {len(exported.failed)} recordings or clips that failed, listed in "
+            "images/failed.csv of the run; hence exit code 1",
+            file=sys.stderr,
+        )
         raise typer.Exit(code=1)
 
 

@@ -46,13 +46,14 @@ def image_lines(exported: ExportResult, folder: object) -> Iterator[str]:
     if len(exported.failed):
         first = exported.failed.iloc[0]
         yield (
-            f"           {len(exported.failed)} failed, as {first['path']}: {first['reason']}; "
+            f"           {len(exported.failed)} failed, for example "
+            f"{first['path']}: {first['reason']}; "
             f"all stand in {folder}/failed.csv"
         )
 
 
-def leak_lines(leaks: pd.DataFrame) -> Iterator[str]:
-    """What an audit found; `leaks` is from `audit_split`."""
+def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
+    """What an audit found, and what it could not see; `leaks` is from `audit_split`."""
     for leak in leaks.itertuples():
         yield f"LEAK       {leak.kind} {leak.name}: {leak.n_files} files in {leak.sides}"
         yield f"           {leak.example}"
@@ -60,6 +61,12 @@ def leak_lines(leaks: pd.DataFrame) -> Iterator[str]:
         yield f"{len(leaks)} leaks: figures measured on this split would overstate"
     else:
         yield "audit      no speaker, group, recording or identical audio stands on two sides"
+    n_unknown = int((index["speaker"] == "").sum())
+    if n_unknown:
+        yield (
+            f"           who speaks is unknown for {n_unknown} of {len(index)} recordings: a voice "
+            "that stands in several groups cannot be seen"
+        )
 
 
 def plan_lines(plan: dict[str, Any]) -> Iterator[str]:

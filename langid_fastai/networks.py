@@ -345,5 +345,5 @@ def _torchvision_names() -> list[str]:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=3)
+    near = difflib.get_close_matches(name, sorted(set(names)), n=3)
     return f" (did you mean {', '.join(near)}?)" if near else ""

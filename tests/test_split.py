@@ -10,6 +10,8 @@ from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from langid_fastai import preprocessing
+from langid_fastai.corpus import split as split_module
 from langid_fastai.corpus.index import SPLITS, Corpus, make_index, used_rows
 from langid_fastai.corpus.split import audit_split, confounded_rates, split_corpus
 from langid_fastai.errors import CorpusError
@@ -581,3 +583,27 @@ def test_confounded_sampling_rates():
 def rate_table(rates: dict[str, list[float]]) -> pd.DataFrame:
     rows = [(language, sr) for language, found in rates.items() for sr in found]
     return pd.DataFrame(rows, columns=["language", "sr"]).astype({"sr": float})
+
+
+def test_too_short_means_the_same_everywhere():
+    assert split_module.MIN_SECONDS == preprocessing.MIN_SECONDS
+
+
+def test_files_that_cannot_become_images_do_not_make_up_a_side():
+    """A damaged and a short file of a speaker of their own go to no side that needs them."""
+    rows = [
+        {"path": f"{language}/{speaker}{i}", "language": language, "speaker": language + speaker}
+        for language in ("de", "es")
+        for speaker in "abcde"
+        for i in range(2)
+    ]
+    index = make_index(rows)
+    broken = index["speaker"].isin(["dea", "esa"])
+    short = index["speaker"].isin(["deb", "esb"])
+    index["sr"] = np.where(broken, np.nan, 8000.0)
+    index["duration"] = np.where(broken, np.nan, np.where(short, 0.3, 5.0))
+    for seed in range(20):
+        split = split_corpus(Corpus(Path(), index, "made"), seed=seed).index
+        good = split[~(broken | short).to_numpy()]
+        assert good.groupby("language")["split"].nunique().tolist() == [3, 3]
+        assert set(split.loc[(broken | short).to_numpy(), "split"]) == {"train"}

@@ -254,6 +254,11 @@ def test_a_language_without_a_readable_recording_stops_the_run(corpus, langid, t
         file.write_text(f"not audio {file}")
     code, _, err = langid(mixed, "--out", tmp_path / "out", *QUICK)
     assert code == 1
+    assert "'es' has 0, not counting files that cannot be read" in err
+    for i, file in enumerate((mixed / "es").rglob("*.wav")):  # a header that promises sound
+        sf.write(file, np.zeros(2 * SR + i), SR)
+    code, _, err = langid(mixed, "--out", tmp_path / "silent", *QUICK)
+    assert code == 1
     assert "no recording of es could be read for train" in err
     assert "failed.csv" in err
 

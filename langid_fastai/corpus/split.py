@@ -32,6 +32,9 @@ __all__ = ["split_corpus", "audit_split", "confounded_rates"]
 # shuffles is taken, fewer when there are so many groups that every shuffle is balanced.
 MAX_SHUFFLES = 200
 MAX_PLACEMENTS = 40_000
+# Less speech than this becomes no image; the same as in `langid_fastai.preprocessing`, which loads
+# no pandas.
+MIN_SECONDS = 1.0
 
 
 def split_corpus(
@@ -198,11 +201,22 @@ def _recording(rows: pd.DataFrame) -> pd.Series:
     return rows["recording"].where(rows["recording"] != "", rows["path"])
 
 
+def _counts(rows: pd.DataFrame) -> pd.Series:
+    """Which rows a side is made of: clean ones, and not those already known to become no image.
+
+    Else a damaged file, alone on a side, would leave a language untested.
+    """
+    clean = rows["variant"] == ""
+    if "sr" in rows and "duration" in rows:
+        clean &= rows["sr"].notna() & ~(rows["duration"] < MIN_SECONDS)
+    return clean
+
+
 def _languages_with_few_groups(
     rows: pd.DataFrame, group: pd.Series, *, n_sides: int
 ) -> dict[str, int]:
     """Languages with fewer groups of clean recordings than sides, and how many they have."""
-    clean = rows["variant"] == ""
+    clean = _counts(rows)
     n_groups = group[clean].groupby(rows.loc[clean, "language"]).nunique()
     n_groups = n_groups.reindex(rows["language"].unique(), fill_value=0)
     return {str(language): int(n) for language, n in n_groups[n_groups < n_sides].items()}
@@ -212,7 +226,8 @@ def _few_groups_message(few: dict[str, int], sides: Sequence[str]) -> str:
     found = list_some([f"{language!r} has {n}" for language, n in sorted(few.items())])
     return (
         f"a split without leaks needs {len(sides)} groups (speakers, videos or folders) a language "
-        f"for {', '.join(sides)}: {found}. Add recordings of other speakers, cut long recordings "
+        f"for {', '.join(sides)}: {found}, not counting files that cannot be read or last under "
+        f"{MIN_SECONDS:g} s. Add recordings of other speakers, cut long recordings "
         "by who speaks, or allow leaks (--allow-leaks) to split by recordings: the figures will "
         "overstate, and say so"
     )
@@ -230,7 +245,7 @@ def _place_groups(
     rows: pd.DataFrame, group: pd.Series, fractions: dict[str, float], seed: int
 ) -> dict[str, str]:
     """Side of each group with clean recordings: the most balanced of several seeded shuffles."""
-    clean = rows[rows["variant"] == ""]
+    clean = rows[_counts(rows)]
     row, names = pd.factorize(group[clean.index], sort=True)  # whatever the row order
     language, languages = pd.factorize(clean["language"], sort=True)
     # Balanced are the languages, and within them the genders.
