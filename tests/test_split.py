@@ -321,7 +321,7 @@ def test_too_few_groups(given_sides, needed, sides):
         split_corpus(few.with_index(index))
     message = str(caught.value)
     assert f"needs {needed} groups (speakers, videos or folders) a language for {sides}:" in message
-    assert f"'es' has {n_left}." in message
+    assert f"'es' has {n_left}, not counting" in message
     assert "'de'" not in message
     for way_out in ("Add recordings of other speakers", "by who speaks", "--allow-leaks"):
         assert way_out in message
