@@ -105,7 +105,7 @@ def read_index_csv(path: Path, *, root: Path | None = None) -> Corpus:
             row["path"] = row["path"].replace("\\", "/")
     index = make_index(rows)
     # Not Path.exists, which raises on what is too long to be a path.
-    if len(index) and not any(os.path.exists(root / p) for p in index["path"]):  # noqa: PTH110
+    if len(index) and not any(os.path.exists(root / p) for p in index["path"]):  # noqa: PTH110  # Path.exists raises on a name too long
         remedy = "say where they lie with --root"
         if index["path"].str.contains("\\", regex=False).any():
             remedy = "write / between folders, not \\"
