@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai import describe, preparation, steps
+from langid_fastai import assessment, describe, preparation, steps
 from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.run import Run, TrainChoice, choose_corpus
@@ -43,12 +43,13 @@ def main(
     steps.train(
         run, learn, choice, plan, on_epoch=lambda history: print(describe.epoch_line(history))
     )
-    metrics = steps.test(run, learn)
+    steps.calibrate(run, learn)
+    metrics = assessment.assess_test(run, learn)
     print(*describe.result_lines(metrics), sep="\n")
     if "published" not in metrics:
         print("no comparison: the test side is not the published one")
         return
-    published = metrics["published"]
+    published = metrics["published"]["seed"]
     ours = [stage["accuracy"] for stage in metrics["training"]["stages"]]
     print(f"{'':20}{'stage 1':>9}{'stage 2':>9}{'stage 3':>9}{'test':>9}")
     for name, rates in (

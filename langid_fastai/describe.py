@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from langid_fastai.images import ExportResult
 
-__all__ = ["corpus_lines", "image_lines", "leak_lines", "plan_lines", "epoch_line", "result_lines"]
+__all__ = [
+    "corpus_lines",
+    "image_lines",
+    "leak_lines",
+    "plan_lines",
+    "epoch_line",
+    "fold_line",
+    "result_lines",
+]
 
 
 def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
@@ -99,8 +107,16 @@ def epoch_line(history: pd.DataFrame) -> str:
     )
 
 
+def fold_line(fold: dict[str, Any]) -> str:
+    """One fold of a cross-validation."""
+    return (
+        f"fold {fold['fold']:<6}accuracy {fold['accuracy']:.4f} of {fold['n_recordings']} "
+        f"recordings, {fold['n_groups']} groups, {fold['seconds']:.1f} s"
+    )
+
+
 def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
-    """The test result with what it rests on; `metrics` is from `test`."""
+    """The test result with what it rests on; `metrics` is from `assess_test`."""
     test = metrics["test"]
     if metrics["corpus"]["leaks"]:
         yield (
@@ -109,21 +125,42 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
         )
     for level in ("recordings", "clips"):
         rates = test[level]
-        low, high = rates["accuracy_wilson"]
-        by_group = rates["accuracy_bootstrap"]
-        resampled = (
-            f"; [{by_group[0]:.4f}, {by_group[1]:.4f}] over {test['n_groups']} groups"
-            if by_group
-            else ""
-        )
+        by_group = _interval(rates["accuracy_bootstrap"])
+        resampled = f"; {by_group} over {test['n_groups']} groups" if by_group else ""
         yield (
             f"test       accuracy {rates['accuracy']:.4f} of {test[f'n_{level}']} {level}, "
-            f"95 % interval [{low:.4f}, {high:.4f}] over {level}{resampled}"
+            f"95 % interval {_interval(rates['accuracy_wilson'])} over {level}{resampled}"
         )
-    yield f"           macro F1 {test['recordings']['macro_f1']:.4f}"
+    rates = test["recordings"]
+    yield (
+        f"           macro F1 {rates['macro_f1']:.4f}, EER {_figure(rates['eer'])}, "
+        f"Cavg {_figure(rates['cavg'])}, log-loss {rates['log_loss']:.4f}, "
+        f"calibration error {rates['ece']:.4f} at temperature "
+        f"{metrics['calibration']['temperature']:.4f}"
+    )
     yield from (f"           {warning}" for warning in test["warnings"])
+    yield from _baseline_lines(metrics["baseline"])
+    yield from _unknown_lines(metrics["unknown"])
+    for row in metrics.get("robustness", {}).get("conditions", ()):
+        yield (
+            f"robustness {row['name']:<10} accuracy {row['accuracy']:.4f} of {row['n_clips']} clips"
+        )
+    for other in metrics.get("other", ()):
+        yield (
+            f"elsewhere  accuracy {other['there']['accuracy']:.4f} of {other['n_recordings']} "
+            f"recordings of {other['source']}, against {other['home']['accuracy']:.4f} of "
+            f"{other['home_n_recordings']} at home"
+        )
+    if "cross_validation" in metrics:
+        folds = metrics["cross_validation"]
+        pooled = folds["pooled"]["recordings"]
+        yield (
+            f"folds      accuracy {folds['mean']['accuracy']:.4f} ± {folds['std']['accuracy']:.4f} "
+            f"over {folds['n_folds']} folds; pooled {pooled['accuracy']:.4f} "
+            f"{_interval(pooled['accuracy_bootstrap'])}"
+        )
     if "published" in metrics:
-        source = metrics["published"]
+        source = metrics["published"]["seed"]
         stages = metrics["training"]["stages"]
         ours = ", ".join(f"{stage['accuracy']:.4f}" for stage in stages)
         yield f"           validation after each stage: {ours}"
@@ -131,6 +168,42 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"           the source project: {', '.join(map(str, source['valid']))}; "
             f"test {source['test']}"
         )
+
+
+def _baseline_lines(baseline: dict[str, Any]) -> Iterator[str]:
+    """The classical reference, and whether the model is worth its cost."""
+    gain, interval = (baseline["difference"][x] for x in ("accuracy", "accuracy_bootstrap"))
+    yield (
+        f"reference  {baseline['system']}: {baseline['recordings']['accuracy']:.4f}; the network "
+        f"is {gain:+.4f} away {_interval(interval)}".rstrip()
+    )
+    if gain <= 0:
+        yield "           a model that does not beat it is not ready"
+
+
+def _unknown_lines(unknown: dict[str, Any]) -> Iterator[str]:
+    if unknown["threshold"] is None:
+        yield f"unknown    {unknown['reason']}"
+        return
+    yield (
+        f"unknown    below a score of {unknown['threshold']:.4f}, chosen for "
+        f"{unknown['false_alarm_rate']} false alarms: {unknown['known']['rate']:.4f} of "
+        f"{unknown['known']['n_recordings']} known recordings"
+    )
+    if held_out := unknown["held_out"]:
+        yield (
+            f"           and {held_out['rate']:.4f} of {held_out['n_recordings']} of languages "
+            f"held out ({', '.join(held_out['languages'])}), AUROC {held_out['auroc']:.4f}"
+        )
+
+
+def _figure(x: float | None) -> str:
+    """A rate, or that it is undefined: one language has no error rate between languages."""
+    return "undefined" if x is None else f"{x:.4f}"
+
+
+def _interval(interval: list[float] | None) -> str:
+    return f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
 
 
 def _rate(lr: float | list[float] | tuple[float, ...]) -> str:

@@ -121,8 +121,14 @@ def export_images(
     )
 
 
-def read_clips(folder: str | Path, index: pd.DataFrame, split: str) -> pd.DataFrame:
+def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
     """Read which images belong to one side, with what the index knows of their recordings.
+
+    Parameters
+    ----------
+    folder : made by `export_images`
+    index : the clip index
+    split : the side; None for all that are used
 
     Returns
     -------
@@ -130,7 +136,8 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str) -> pd.DataFr
     """
     journal = _read_journal(Path(folder))
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
-    return clips.merge(index[index["split"] == split], on="path", validate="many_to_one")
+    rows = used_rows(index) if split is None else index[index["split"] == split]
+    return clips.merge(rows, on="path", validate="many_to_one")
 
 
 def image_stems(index: pd.DataFrame) -> list[str]:

@@ -17,12 +17,13 @@ from typing import Literal
 
 import fastai.callback.progress  # gives every Learner its bar, and `no_bar`
 import fastai.callback.schedule  # noqa: F401  # gives every Learner `fit_one_cycle`, `lr_find`
+import pandas as pd
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.data.block import CategoryBlock, DataBlock
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import GrandparentSplitter, Normalize, parent_label
+from fastai.data.transforms import IndexSplitter, Normalize, parent_label
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
@@ -52,6 +53,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 def make_dataloaders(
     images: str | Path,
     *,
+    clips: pd.DataFrame | None = None,
     batch_size: int = 16,
     workers: int = 0,
     device: str | torch.device | None = None,
@@ -65,6 +67,8 @@ def make_dataloaders(
     Parameters
     ----------
     images : folder made by `export_images`, or any folder of this form
+    clips : another split of the same images: `image` (path below `images`) and `split`, as
+        `read_clips` returns them; by default the folder's
     batch_size : images in a training batch; at most the number of training images
     workers : loading processes; 0 loads in the training process
     device : by default a GPU if there is one
@@ -88,18 +92,18 @@ def make_dataloaders(
     images = Path(images)
     if batch_size < 2:
         raise RunError(f"batch_size={batch_size} must be at least 2: batch norm needs company")
-    pictures = _pictures(images)
-    n_train = sum(p.parent.parent.name == "train" for p in pictures)
+    train, valid = _pictures(images, clips)
+    pictures = train + valid
     device = pick_device(str(device) if device is not None else None)
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=sorted({p.parent.name for p in pictures}))),
-        splitter=GrandparentSplitter(),
+        splitter=IndexSplitter(range(len(train), len(pictures))),
         get_y=parent_label,
         batch_tfms=Normalize.from_stats(*imagenet_stats, cuda=device.type == "cuda"),
     )
     set_seed(seed)
     dls = block.dataloaders(
-        pictures, path=images, bs=min(batch_size, n_train), num_workers=workers, device=device
+        pictures, path=images, bs=min(batch_size, len(train)), num_workers=workers, device=device
     )
     dls.train.rng = random.Random(seed)
     return dls
@@ -254,20 +258,26 @@ def _cpu_computes_bf16() -> bool:
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
-def _pictures(images: Path) -> list[Path]:
+def _pictures(images: Path, clips: pd.DataFrame | None) -> tuple[list[Path], list[Path]]:
     """Training and validation images, sorted, after checking that they can be learned from."""
     if not images.is_dir():
         raise RunError(f"{images}: no such folder of images; make one with `langid prepare CORPUS`")
-    sides = {side: sorted((images / side).glob("*/*.png")) for side in ("train", "valid")}
-    for side, pictures in sides.items():
+    if clips is None:
+        train, valid = (sorted((images / side).glob("*/*.png")) for side in ("train", "valid"))
+    else:
+        train, valid = (
+            [images / image for image in sorted(clips.loc[clips["split"] == side, "image"])]
+            for side in ("train", "valid")
+        )
+    for side, pictures in (("train", train), ("valid", valid)):
         if not pictures:
             raise RunError(f"{images}: no image as {side}/<language>/*.png")
-    languages = {side: {p.parent.name for p in pictures} for side, pictures in sides.items()}
-    if len(languages["train"]) < 2:
+    trained, validated = ({p.parent.name for p in pictures} for pictures in (train, valid))
+    if len(trained) < 2:
         raise RunError(f"{images / 'train'}: holds one language; at least two are needed")
-    if only_valid := languages["valid"] - languages["train"]:
+    if only_valid := validated - trained:
         raise RunError(f"{images}: {sorted(only_valid)} stand in valid but not in train")
-    return sides["train"] + sides["valid"]
+    return train, valid
 
 
 def _try_image(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:

@@ -59,6 +59,7 @@ def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-cor
         test=choice.test,
         seed=choice.seed,
         allow_leaks=choice.allow_leaks,
+        hold_out=choice.hold_out,
     )
     warning = confounded_rates(corpus.index)
     return corpus.with_index(corpus.index, *([f"WARNING: {warning}"] if warning else []))

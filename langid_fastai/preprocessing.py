@@ -1,4 +1,4 @@
-"""Mono waveform → STFT → mel scale → decibels → 8-bit image; a whole index → a folder of PNG files.
+"""Mono waveform → STFT → mel scale → decibels → 8-bit image → PNG file.
 
 Each step is a public function, in the order in which sound meets them::
 
@@ -9,17 +9,16 @@ Each step is a public function, in the order in which sound meets them::
     image = db_to_image(M_db)                  (128, 431)      uint8, row 0 is the highest band
     write_png(image, "speech.png")
 
-`mel_image` does all of it with one `MelConfig`; `clips_of` cuts a recording into clips; the export
-of an index in parallel is `langid_fastai.images`.
+`mel_image` makes the image in one go; `clips_of` cuts a recording into clips; `images` exports all.
 
 The values are those of `librosa.feature.melspectrogram` and `librosa.power_to_db(ref=np.max)`: mel
 power within 80 dB of the loudest bin to 1e-3 relative, decibels to 0.01 dB and so grey values to 1,
-where librosa's absolute floor `amin` does not bite: here the floor is relative to the peak alone,
-so recording gain never shows.
+where librosa's absolute floor `amin` does not bite; ours is relative, so that gain never shows.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -47,6 +46,7 @@ __all__ = [
     "db_to_image",
     "mel_image",
     "write_png",
+    "encode_png",
 ]
 
 # A clip whose loudest sample lies below this amplitude (-80 dBFS) is silence: a few steps of
@@ -139,8 +139,7 @@ class MelConfig:
         """Read what `write` wrote; unknown or missing names raise `AudioError`."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            missing = {field.name for field in fields(cls)} - set(content)
-            if missing:
+            if missing := {field.name for field in fields(cls)} - set(content):
                 raise AudioError(f"it lacks {', '.join(sorted(missing))}")
             return cls(**content)
         except (TypeError, ValueError) as error:
@@ -241,8 +240,7 @@ def mel_filters(
     """
     from librosa.filters import mel  # takes a second to import, so only where it is used
 
-    filters = mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
-    return scipy.sparse.csr_array(filters)
+    return scipy.sparse.csr_array(mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax))
 
 
 def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> np.ndarray:
@@ -358,15 +356,20 @@ def write_png(image: np.ndarray, path: str | Path) -> None:
     path = Path(path)
     # The process number keeps two writers of one file apart.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    # Run-length matching: on spectrograms as small as zlib's default, and quicker.
     try:
-        Image.fromarray(image).save(
-            temporary, format="png", compress_level=1, compress_type=zlib.Z_RLE
-        )
+        temporary.write_bytes(encode_png(image))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode a grey image, uint8 (height, width), as the bytes that `write_png` writes."""
+    stream = io.BytesIO()
+    # Run-length matching: on spectrograms as small as zlib's default, and quicker.
+    Image.fromarray(image).save(stream, format="png", compress_level=1, compress_type=zlib.Z_RLE)
+    return stream.getvalue()
 
 
 def _power_blocks(y: np.ndarray, n_fft: int, hop_length: int) -> Iterator[np.ndarray]:
@@ -391,9 +394,7 @@ def _validate_mono(y: np.ndarray) -> np.ndarray:
     if y.size == 0:
         raise AudioError("y is empty")
     if not np.issubdtype(y.dtype, np.floating):
-        raise AudioError(
-            f"y.dtype={y.dtype} must be floating point in [-1, 1]; divide by its range"
-        )
+        raise AudioError(f"y.dtype={y.dtype} must be floating point; divide it by its range")
     if not np.isfinite(y).all():
         raise AudioError("y holds NaN or infinite samples")
     return y.astype(np.float32, copy=False)

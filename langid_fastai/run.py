@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from langid_fastai.corpus.demo import HELD_OUT
 from langid_fastai.corpus.index import Corpus, list_some, read_index
 from langid_fastai.errors import RunError
 
@@ -41,6 +42,7 @@ class CorpusChoice:
     valid, test : shares of the recordings, see `split_corpus`
     seed : of the split
     allow_leaks : accept a split whose figures overstate
+    hold_out : languages kept out of training, to test the answer "none of these"
     """
 
     source: str
@@ -50,6 +52,7 @@ class CorpusChoice:
     test: float = 0.15
     seed: int = 0
     allow_leaks: bool = False
+    hold_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,16 @@ class TrainChoice:
 
 @dataclass(frozen=True)
 class Run:
-    """Where everything of a run lies."""
+    """Where everything of a run lies.
+
+    Parameters
+    ----------
+    folder : of the run
+    shared_images : images that several runs have in common, instead of its own
+    """
 
     folder: Path
+    shared_images: Path | None = None
 
     @property
     def index(self) -> Path:
@@ -92,7 +102,7 @@ class Run:
     @property
     def images(self) -> Path:
         """Spectrogram images, by side and language."""
-        return self.folder / "images"
+        return self.shared_images or self.folder / "images"
 
     @property
     def checkpoints(self) -> Path:
@@ -174,11 +184,19 @@ def choose_corpus(
     test: float = 0.15,
     seed: int = 0,
     allow_leaks: bool = False,
+    hold_out: tuple[str, ...] | None = None,
 ) -> CorpusChoice:
-    """A choice with whole paths: the same corpus is the same, however it is named."""
+    """A choice with whole paths: the same corpus is the same, however it is named.
+
+    Parameters
+    ----------
+    hold_out : by default none, but for ``demo``, which has a language to hold out
+    """
     whole = str(Path(source).resolve()) if _is_there(source) else source
     whole_root = str(root.resolve()) if root else None
-    return CorpusChoice(whole, whole_root, speaker, valid, test, seed, allow_leaks)
+    if hold_out is None:
+        hold_out = HELD_OUT if source == "demo" and not _is_there(source) else ()
+    return CorpusChoice(whole, whole_root, speaker, valid, test, seed, allow_leaks, hold_out)
 
 
 def default_folder(source: str) -> Path:

@@ -1,4 +1,4 @@
-"""From the images of a run to a tested model, in steps that can be stopped and gone on with.
+"""From the images of a run to a trained model, in steps that can be stopped and gone on with.
 
 ::
 
@@ -6,9 +6,10 @@
     network, plan = make_network(run, corpus, choice)        before images are made, to fail early
     learn = make_learner(run, choice, network)
     train(run, learn, choice, plan)                          checkpoints/, history.csv, model/
-    metrics = test(run, learn)                               metrics.json, …, report.html
+    calibrate(run, learn)                                    model/model.json
 
-What comes before is in `langid_fastai.preparation`.
+What comes before is in `langid_fastai.preparation`, the tests that follow in
+`langid_fastai.assessment`.
 """
 
 from __future__ import annotations
@@ -16,25 +17,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from langid_fastai.corpus.index import Corpus, index_hash, summarize_corpus
-from langid_fastai.corpus.kaggle import holds_published_test
+from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.images import read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.provenance import describe_device, library_versions
-from langid_fastai.run import Run, TrainChoice, write_json
+from langid_fastai.run import Run, TrainChoice
 
 if TYPE_CHECKING:  # torch and fastai take seconds to import
     from fastai.learner import Learner
     from torch import nn
 
+    from langid_fastai.model_folder import Calibration
     from langid_fastai.training import Stage
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "choose_stages",
     "suggest_lr",
     "train",
-    "test",
+    "calibrate",
 ]
 
 
@@ -73,8 +73,8 @@ def make_network(
     _refuse_heard(run, corpus, choice)
     device = pick_device(choice.device)
     set_seed(choice.seed)
-    languages = corpus.index["language"].nunique()
-    network = build_network(choice.arch, languages, weights=choice.weights)
+    trained = corpus.index.loc[corpus.index["split"] == "train", "language"]
+    network = build_network(choice.arch, trained.nunique(), weights=choice.weights)
     return network, {
         "arch": choice.arch,
         "weights": choice.weights,
@@ -99,6 +99,7 @@ def make_learner(run: Run, choice: TrainChoice, network: nn.Sequential) -> Learn
 
     dls = make_dataloaders(
         run.images,
+        clips=read_clips(run.images, run.corpus().index),
         batch_size=choice.batch_size,
         workers=choice.workers,
         device=choice.device,
@@ -205,61 +206,29 @@ def train(
     return history
 
 
-def test(run: Run, learn: Learner) -> dict[str, Any]:
-    """Predict the test recordings, measure, and write the report.
+def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float = 0.05) -> Calibration:
+    """Find temperature and threshold on the validation recordings, and note them in the model.
 
     Parameters
     ----------
-    learn : trained, from `train` or `load_learner`
+    learn : trained
+    false_alarm_rate : share of known recordings that may be called unknown
 
     Returns
     -------
-    metrics : what ``metrics.json`` holds
-
-    Raises
-    ------
-    RunError : the run was not trained yet
+    calibration : as ``model.json`` now has it
     """
-    from langid_fastai.evaluation import (
-        PUBLISHED_SEED,
-        average_clips,
-        evaluate,
-        predict_images,
-        predictions_table,
-    )
-    from langid_fastai.report import write_report
+    from langid_fastai import evaluation
+    from langid_fastai.model_folder import read_info, write_info
 
-    corpus = run.corpus()
-    clips = read_clips(run.images, corpus.index, "test")
-    vocab = list(learn.dls.vocab)
-    log_probs = predict_images(learn, [run.images / image for image in clips["image"]])
-    remembered = run.read()
-    if "plan" not in remembered:
-        raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
-    metrics = {
-        "run": remembered["plan"]
-        | {
-            "date": date.today().isoformat(),
-            "versions": library_versions(),
-            "index_hash": index_hash(corpus.index),
-        },
-        "corpus": summarize_corpus(corpus)
-        | {
-            "source": remembered["corpus"]["source"],
-            "leaks": remembered["corpus_found"]["leaks"],
-        },
-        "images": remembered["images"],
-        "training": _training(run, remembered["plan"]["stages"]),
-        "test": evaluate(clips, log_probs, vocab),
-    }
-    if holds_published_test(corpus.index):
-        metrics["published"] = PUBLISHED_SEED
-    write_json(run.folder / "metrics.json", metrics)
-    recordings, recording_log_probs = average_clips(clips, log_probs)
-    table = predictions_table(recordings, recording_log_probs, vocab)
-    table.to_csv(run.folder / "predictions.csv", index=False)
-    write_report(run.folder)
-    return metrics
+    info = read_info(run.model)
+    clips = read_clips(run.images, run.corpus().index, "valid")
+    log_probs = evaluation.predict_images(learn, [run.images / image for image in clips["image"]])
+    calibration = evaluation.calibrate(
+        clips, log_probs, info.vocab, false_alarm_rate=false_alarm_rate
+    )
+    write_info(run.model, replace(info, calibration=calibration))
+    return calibration
 
 
 def _binding(choice: TrainChoice, schedule: str) -> dict[str, Any]:
@@ -292,14 +261,3 @@ def _refuse_heard(run: Run, corpus: Corpus, choice: TrainChoice) -> None:
     found = remembered["corpus_found"]
     if n_heard:
         run.note("corpus_found", found | {"leaks": len(audit_split(corpus)) + n_heard})
-
-
-def _training(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    """What each stage was and reached, and the history epoch by epoch."""
-    history = pd.read_csv(run.folder / "history.csv")
-    ends = []
-    for stage in stages:
-        rows = history[history["stage"] == stage["name"]]
-        reached = rows[["train_loss", "valid_loss", "accuracy"]].iloc[-1].to_dict()
-        ends.append(stage | reached | {"seconds": float(rows["seconds"].sum())})
-    return {"stages": ends, "history": history.to_dict("records")}

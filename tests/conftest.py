@@ -3,9 +3,13 @@ import os
 # One thread each: the tests run side by side, and threads that share cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile as sf
+from command_line import SR, command_of
 from PIL import Image
 
 
@@ -51,3 +55,54 @@ def picture_folder(tmp_path):
                 image[rows] += 150
                 Image.fromarray(image).save(folder / f"{i}@0.00.png")
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def langid(monkeypatch, capsys):
+    """Run a command in this process: exit code, stdout, stderr."""
+    from langid_fastai import cli
+
+    def run(*argv, command=cli.train_main):
+        monkeypatch.setattr(sys, "argv", ["langid-train", *map(str, argv)])
+        with pytest.raises(SystemExit) as end:
+            command()
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def make_tones():
+    """Make recordings of speakers: a "language" is a pitch, a speaker a little above or below."""
+
+    def make(folder, pitches, speakers="abcd", *, seed=0):
+        rng = np.random.default_rng(seed)
+        for language, f in pitches.items():
+            for speaker in speakers:
+                for i in range(2):
+                    t = np.arange(int(2.2 * SR)) / SR
+                    y = 0.3 * np.sin(2 * np.pi * (f + 20 * rng.random()) * t)
+                    file = folder / language / f"{language}-{speaker}" / f"{i}.wav"
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    sf.write(file, y + 0.02 * rng.standard_normal(len(t)), SR)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory, make_tones):
+    """Two "languages", low tones and high ones, of four speakers each with two recordings."""
+    return make_tones(tmp_path_factory.mktemp("made") / "tones", {"de": 300, "es": 1200})
+
+
+@pytest.fixture(scope="session")
+def trained(corpus, tmp_path_factory):
+    """One undisturbed run, in a process of its own as a user starts it: its folder, its words."""
+    out = tmp_path_factory.mktemp("runs") / "tones"
+    done = subprocess.run(
+        command_of(corpus, "--out", out, "--epochs", "1,3,1"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout

@@ -20,7 +20,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "corpus"
     return make_demo(
-        folder, languages=("de", "es"), train_voices=4, test_voices=6, train_clips=1, test_clips=1
+        folder,
+        languages=("de", "es"),
+        held_out=(),
+        train_voices=4,
+        test_voices=6,
+        train_clips=1,
+        test_clips=1,
     )
 
 

@@ -557,20 +557,18 @@ def test_image_that_goes_while_it_is_removed(corpus, out, monkeypatch):
 # Python's own hook at the start of each process: an image is saved in two halves, so that many a
 # kill falls between them.
 SLOW_SAVE = """
-import io, time
-from PIL import Image
+import time
+from pathlib import Path
 
-def slow(image, path, save=Image.Image.save, **options):
-    content = io.BytesIO()
-    save(image, content, **options)
-    half = len(content.getvalue()) // 2
+def slow(path, content):
+    half = len(content) // 2
     with open(path, "wb") as stream:
-        stream.write(content.getvalue()[:half])
+        stream.write(content[:half])
         stream.flush()
         time.sleep(0.01)
-        stream.write(content.getvalue()[half:])
+        stream.write(content[half:])
 
-Image.Image.save = slow
+Path.write_bytes = slow
 """
 
 EXPORT = """

@@ -27,10 +27,13 @@ ORDER = [
     "training",
     "evaluation",
     "report",
+    "card",
     "provenance",
     "run",
     "preparation",
     "steps",
+    "assessment",
+    "cross_validation",
     "describe",
     "cli",
 ]

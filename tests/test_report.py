@@ -1,423 +1,297 @@
-"""The page says what metrics.json says, to anybody, and lets nobody's file name act in it."""
+"""The page says what it should to anybody, and lets nobody's file name act in it."""
 
 import copy
-import functools
 import json
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
+from report_fixtures import Page, make_metrics, write_metrics, write_run
+from report_scores import Test
 
-from langid_fastai import evaluation, report
 from langid_fastai.errors import RunError
+from langid_fastai.report import media, page, write_report
 
-VOCAB = ["de", "en", "es"]
-VOID = {"meta", "img", "br", "link", "input", "hr"}
+OPTIONAL = ("other", "cross_validation", "published", "robustness")
 
 
 @pytest.fixture(autouse=True)
 def coarse_pictures(monkeypatch):
     """Draw coarsely, to be quick."""
-    monkeypatch.setattr(report, "DPI", 30)
+    monkeypatch.setattr(media, "DPI", 20)
 
 
 @pytest.fixture(scope="module")
-def plain_run(tmp_path_factory):
-    """A run folder with its report, as users have it; for tests that only look."""
-    folder = tmp_path_factory.mktemp("run")
-    make_run(folder)
-    assert report.write_report(folder) == folder / "report.html"
-    return folder
+def figures():
+    """Everything measured; for tests that only look."""
+    return make_metrics()
 
 
-@functools.cache
-def make_test(
-    vocab: tuple[str, ...], *, n_voices: int = 2, n_per_voice: int = 6, share_wrong: float = 0.1
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Clips and scores of a plausible test: two clips a recording, some of them misheard."""
-    rng = np.random.default_rng(5)
-    rows = [
-        (f"{language}/{voice}_{i}.flac", 10.0 * clip, language, f"{language}-{voice}")
-        for language in vocab
-        for voice in range(n_voices)
-        for i in range(n_per_voice)
-        for clip in range(2)
-    ]
-    clips = pd.DataFrame(rows, columns=["path", "offset", "language", "speaker"])
-    clips["image"] = [
-        f"test/{r.path.replace('/', '_')}@{r.offset:.0f}.png" for r in clips.itertuples()
-    ]
-    clips["group"] = clips["speaker"]
-    clips["gender"] = ["f" if voice.endswith("0") else "m" for voice in clips["speaker"]]
-    named = pd.Index(vocab).get_indexer(clips["language"])
-    wrong = np.repeat(rng.random(len(clips) // 2) < share_wrong, 2)
-    named = np.where(wrong, (named + 1) % len(vocab), named)
-    logits = rng.normal(size=(len(clips), len(vocab)))
-    logits[np.arange(len(clips)), named] += 6
-    return clips, logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+@pytest.fixture
+def metrics(figures):
+    """The same, to be changed."""
+    return copy.deepcopy(figures)
 
 
-@functools.cache
-def make_scores(
-    vocab: tuple[str, ...], *, n_voices: int, share_wrong: float
-) -> tuple[dict, pd.DataFrame]:
-    """The figures of that test, and its predictions.csv."""
-    clips, log_probs = make_test(vocab, n_voices=n_voices, share_wrong=share_wrong)
-    recordings, means = evaluation.average_clips(clips, log_probs)
-    table = evaluation.predictions_table(recordings, means, vocab)
-    return evaluation.evaluate(clips, log_probs, vocab), table
+@pytest.fixture(scope="module")
+def plain(figures, tmp_path_factory):
+    """The page of a run as users have it."""
+    folder = tmp_path_factory.mktemp("plain")
+    write_run(folder / "run", figures, corpus=folder / "corpus")
+    path = write_report(folder / "run", audio_root=folder / "corpus")
+    assert path == folder / "run" / "report.html"
+    return Page(path)
 
 
-def make_history() -> pd.DataFrame:
-    stages = ["head"] * 7 + ["all"] * 12 + ["refreeze"] * 8
-    epoch = np.arange(27)
-    lr = np.concatenate([np.geomspace(1e-2, 1e-7, 7), np.geomspace(1e-4, 1e-9, 12)])
-    return pd.DataFrame(
-        {
-            "stage": stages,
-            "epoch": [*range(1, 8), *range(1, 13), *range(1, 9)],
-            "train_loss": 0.05 + 0.9 * np.exp(-epoch / 4),
-            "valid_loss": 0.09 + 0.6 * np.exp(-epoch / 5),
-            "accuracy": 0.986 - 0.15 * np.exp(-epoch / 5),
-            "lr": np.concatenate([lr, np.geomspace(1e-4, 1e-9, 8)]),
-            "seconds": 61.5,
-        }
-    )
+@pytest.fixture
+def show(tmp_path, monkeypatch):
+    """Make the page of some metrics: without pictures and sound, to be quick."""
+
+    def make(metrics, with_pictures=False):
+        if not with_pictures:
+            blank = media.Picture("data:image/png,", "data:image/png,", 1, 1)
+            monkeypatch.setattr(page, "draw_picture", lambda *_: blank)
+        write_metrics(tmp_path, metrics)
+        return Page(write_report(tmp_path))
+
+    return make
 
 
-def make_metrics(test: dict) -> dict:
-    side = {"recordings": 720, "groups": 24, "hours": 2.0}
-    stage = {"train_loss": 0.0712, "valid_loss": 0.0934, "seconds": 3725.0}
-    return {
-        "run": {
-            "command": "langid-train kaggle:toponowicz/spoken-language-identification --seed 7",
-            "seed": 7,
-            "arch": "resnet152",
-            "weights": "imagenet",
-            "schedule": "seed",
-            "device": "NVIDIA H100",
-            "precision": "fp16",
-            "date": "2026-03-01",
-            "versions": {"langid_fastai": "0.1.0", "fastai": "2.8.12"},
-            "index_hash": "0123456789abcdef",
-        },
-        "corpus": {
-            "source": "kaggle:toponowicz/spoken-language-identification",
-            "layout": "kaggle",
-            "n_recordings": 73620,
-            "hours": 204.5,
-            "languages": {
-                label: {"train": {**side, "recordings": 22620}, "valid": side, "test": side}
-                for label in test["confusion"]["labels"]
-            },
-            "notes": ["71 recordings lack a speaker"],
-            "leaks": 0,
-        },
-        "training": {
-            "stages": [
-                {"name": "head", "trains": "head", "epochs": 7, "lr": 0.01, "accuracy": 0.9412}
-                | stage,
-                {"name": "all", "trains": "everything", "epochs": 12, "accuracy": 0.9731}
-                | {"lr": [1e-4 / 9, 1e-4 / 6, 1e-4]}
-                | stage,
-                {"name": "refreeze", "trains": "head", "epochs": 8, "lr": 1e-4, "accuracy": 0.9867}
-                | stage,
-            ]
-        },
-        "test": test,
-        "published": evaluation.PUBLISHED_SEED,
-    }
+def test_contents_lead_to_the_sections(plain):
+    links, ids = plain.values("href"), plain.values("id")
+    assert links == [f"#{name}" for name in ids]
+    assert len(set(ids)) == len(ids) == 15
 
 
-def make_run(
-    folder: Path,
-    vocab: list[str] = VOCAB,
-    *,
-    n_voices: int = 2,
-    share_wrong: float = 0.1,
-    with_images: bool = True,
-) -> dict:
-    """Write a run folder as training and evaluation leave it; return its metrics."""
-    test, table = make_scores(tuple(vocab), n_voices=n_voices, share_wrong=share_wrong)
-    table.to_csv(folder / "predictions.csv", index=False)
-    make_history().to_csv(folder / "history.csv", index=False)
-    metrics = make_metrics(copy.deepcopy(test))
-    write_metrics(folder, metrics)
-    rng = np.random.default_rng(0)
-    for loss in test["top_losses"] if with_images else []:
-        image = folder / "images" / loss["image"]
-        image.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.cumsum(rng.normal(size=(128, 431)), axis=1) * 9 + np.arange(128)[:, None] * 1.5
-        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(image)
-    return metrics
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_section_may_be_absent(metrics, show, plain, name):
+    del metrics[name]
+    ids = set(plain.values("id")) - set(show(metrics).values("id"))
+    assert ids == {name.replace("_", "-")}
 
 
-def write_metrics(folder: Path, metrics: dict) -> None:
-    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+def test_nothing_but_the_test_is_a_page_too(metrics, show):
+    for name in OPTIONAL:
+        del metrics[name]
+    metrics["test"]["durations"], metrics["test"]["genders"] = [], []
+    metrics["unknown"]["held_out"] = None
+    shown = show(metrics)
+    assert not {"length", "robustness", "other"} & set(shown.values("id"))
+    assert "By gender" not in shown.text
+    assert "No language was held out of training" in shown.text
 
 
-class Page(HTMLParser):
-    """Parse a page strictly: every tag is closed in order; keep its words, tags and links."""
-
-    def __init__(self, path: Path):
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict]] = []
-        self.words: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-        assert self.open == []
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag, attrs):
-        assert len(attrs) == len(dict(attrs)), f"an attribute of <{tag}> stands twice"
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
+# Verdicts
 
 
-def test_report_says_what_metrics_say(plain_run):
-    metrics = json.loads((plain_run / "metrics.json").read_text(encoding="utf-8"))
-    page = Page(plain_run / "report.html")
-    test = metrics["test"]
-    n_correct = round(test["recordings"]["accuracy"] * 36)
-    assert f"{n_correct} of 36 recordings" in page.text
-    assert "of 72 clips" in page.text
-    assert "rest on 6 speakers" in page.text
-    for rates in (test["recordings"], test["clips"]):
-        for value in (rates["accuracy"], rates["macro_f1"]):
-            assert f"{value:.4f}" in page.text
-        for name in ("accuracy_wilson", "accuracy_bootstrap", "macro_f1_bootstrap"):
-            low, high = rates[name]
-            assert f"{low:.4f} to {high:.4f}" in page.text
-    for label, rates in test["languages"].items():
-        row = f"{label} {rates['precision']:.4f} {rates['recall']:.4f} {rates['f1']:.4f} 12"
-        assert row in page.text
-    for speaker in test["speakers"]:
-        assert speaker["speaker"] in page.text
-    for loss in test["top_losses"]:
-        assert loss["path"] in page.text
-        assert f"{loss['score']:.4f}" in page.text
-        assert f"loss {loss['loss']:.4f}" in page.text
-    for value in metrics["run"].values():
-        assert isinstance(value, dict) or str(value) in page.text
-    assert "fastai 2.8.12" in page.text
-    assert "71 recordings lack a speaker" in page.text
-    assert "The test rests on few speakers (de 2, en 2, es 2)" in page.text
-    assert "head head 7 0.01 0.0712 0.0934 0.9412 1 h 2 min" in page.text
-    assert "1.1e-05, 1.7e-05, 0.0001" in page.text
+@pytest.mark.parametrize(
+    ("interval", "verdict", "is_ready"),
+    [
+        ([0.01, 0.2], "clear of zero.", True),
+        ([0.0, 0.2], ": not ready.", False),
+        ([-0.2, -0.1], ": not ready.", False),
+        (None, "whether it beats the reference is not shown.", None),
+    ],
+)
+def test_a_model_that_does_not_beat_the_reference_is_not_ready(
+    metrics, show, interval, verdict, is_ready
+):
+    metrics["baseline"]["difference"]["accuracy_bootstrap"] = interval
+    shown = show(metrics)
+    assert verdict in shown.text
+    assert ("does not beat a simple reference" in shown.text) == (is_ready is False)
+    assert ("good" in shown.values("class")) == (is_ready is True)
 
 
-def test_published_figures_stand_beside_ours(tmp_path):
-    metrics = make_run(tmp_path)
-    text = Page(report.write_report(tmp_path)).text
-    assert "stage 1 (head) 0.9450 0.9412 −0.0038" in text
-    assert "stage 2 (all) 0.9760 0.9731 −0.0029" in text
-    assert "stage 3 (refreeze) 0.9860 0.9867 +0.0007" in text
-    ours = metrics["test"]["recordings"]["accuracy"]
-    assert f"test, recordings 0.9463 {ours:.4f}" in text
-
-    del metrics["training"]["stages"][2]
-    write_metrics(tmp_path, metrics)
-    assert "stage 3 0.9860 – –" in Page(report.write_report(tmp_path)).text
-
-
-def test_published_figures_may_be_absent(tmp_path):
-    metrics = make_run(tmp_path)
-    del metrics["published"]
-    write_metrics(tmp_path, metrics)
-    assert "published" not in Page(report.write_report(tmp_path)).text.lower()
-
-
-def test_page_is_one_file_that_loads_and_runs_nothing(plain_run):
-    page = Page(plain_run / "report.html")
-    sources = [attrs["src"] for _, attrs in page.tags if "src" in attrs]
-    assert len(sources) > 2
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base"}
-    names = {name for _, attrs in page.tags for name in attrs}
-    assert not {name for name in names if name.startswith("on") or name in ("href", "srcset")}
-    html = (plain_run / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?://|url\(|@import", html)
-    assert all(attrs.get("alt") for tag, attrs in page.tags if tag == "img")
-
-
-def test_hostile_names_are_only_shown(tmp_path):
-    metrics = make_run(tmp_path)
-    attack = "<script>alert(1)</script>"
-    metrics["test"]["speakers"][0]["speaker"] = attack
-    metrics["test"]["speakers"][1] |= {"speaker": "", "group": "<img src=x onerror=alert(2)>"}
-    metrics["test"]["top_losses"][0]["predicted"] = "\"'><b>bold</b>"
-    metrics["corpus"]["notes"] = ["{{ 7 * 7 }} & <i>more</i>"]
-    metrics["run"]["command"] = "langid-train '</pre><script>'"
-    write_metrics(tmp_path, metrics)
-    page = Page(report.write_report(tmp_path))
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
-    assert not {"script", "b", "i"} & {tag for tag, _ in page.tags}
-    assert not any("onerror" in attrs for _, attrs in page.tags)
-    assert attack in page.text
-    assert "{{ 7 * 7 }} & <i>more</i>" in page.text
-
-
-def test_odd_labels_do_not_stop_the_pictures(tmp_path):
-    vocab = ["$\\frac{a", "中文", "a very long label of a class that nobody will read", "nan"]
-    make_run(tmp_path, vocab)
-    text = Page(report.write_report(tmp_path)).text
-    assert all(label in text for label in vocab)
-
-
-def test_images_come_from_the_run_only(tmp_path):
-    (tmp_path / "run").mkdir()
-    metrics = make_run(tmp_path / "run")
-    (tmp_path / "secret.png").write_bytes(b"not yours")
-    metrics["test"]["top_losses"][0]["image"] = "../../secret.png"
-    metrics["test"]["top_losses"][1]["image"] = str(tmp_path / "secret.png")
-    write_metrics(tmp_path / "run", metrics)
-    page = Page(report.write_report(tmp_path / "run"))
-    assert page.text.count("the picture was not kept") == 2
-    assert "bm90IHlvdXJz" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-
-
-def test_lost_images_are_said_to_be_lost(tmp_path):
-    metrics = make_run(tmp_path, with_images=False)
-    text = Page(report.write_report(tmp_path)).text
-    assert text.count("the picture was not kept") == len(metrics["test"]["top_losses"]) > 0
-
-
-def test_leaked_figures_are_marked(tmp_path):
-    metrics = make_run(tmp_path)
-    assert "leak" not in Page(report.write_report(tmp_path)).text
+def test_leaked_figures_are_marked(metrics, show):
+    assert "leak" not in show(metrics).text
     metrics["corpus"]["leaks"] = 12
-    write_metrics(tmp_path, metrics)
-    text = Page(report.write_report(tmp_path)).text
+    text = show(metrics).text
     assert "These figures are on leaked data." in text
     assert "12 leaks between" in text
-    assert text.index("leaked data") < text.index("of recordings named right")
+    assert "a split with leaks" in text
+    assert text.index("leaked data") < text.index("named right")
 
 
-def test_perfect_test_has_no_mistakes_to_show(tmp_path):
-    make_run(tmp_path, share_wrong=0)
-    text = Page(report.write_report(tmp_path)).text
-    assert "named every recording of the test right" in text
-    assert "36 of 36 recordings" in text
+def test_published_results_rank_with_ours_among_them(figures, plain):
+    systems = [(s["test"], s["system"]) for s in figures["published"]["systems"]]
+    ours = (figures["test"]["recordings"]["accuracy"], "this run: resnet152")
+    ranked = sorted([*systems, ours], key=lambda row: -row[0])
+    places = [
+        plain.text.index(name, plain.text.index("Beside the published")) for _, name in ranked
+    ]
+    assert places == sorted(places)
+    assert [attrs for tag, attrs in plain.tags if tag == "tr" and attrs] == [{"class": "ours"}]
+    assert "stage 1 (head) 0.9450 0.9412" in plain.text
 
 
-def test_one_group_has_no_bootstrap_interval(tmp_path):
-    clips, log_probs = make_test(tuple(VOCAB))
-    clips = clips.assign(speaker="", group="tape")
-    test = evaluation.evaluate(clips, log_probs, VOCAB)
-    make_run(tmp_path)
-    write_metrics(tmp_path, make_metrics(test))
-    text = Page(report.write_report(tmp_path)).text
-    assert text.count("undefined") == 4
+def test_fewer_stages_than_published_leave_gaps(metrics, show):
+    del metrics["training"]["stages"][2]
+    assert "stage 3 0.9860 – –" in show(metrics).text
+
+
+def test_no_threshold_is_told_with_its_reason(metrics, show):
+    unknown = metrics["unknown"]
+    held_out = unknown["held_out"]
+    nothing = {"rate": None, "rate_wilson": None, "rate_bootstrap": None}
+    for part in (unknown["known"], held_out, held_out["languages"]["fr"]):
+        part.update(nothing)
+    unknown |= {"threshold": None, "reason": "validation has 11 recordings"}
+    text = show(metrics).text
+    assert "There is no threshold for “none of these”. Validation has 11 recordings." in text
+    assert "fr – 72 8 es 13, de 7, en 3" in text
+    assert "0.9031" in text
+
+
+def test_perfect_test_has_no_mistakes_to_show(show):
+    metrics = make_metrics(Test(margin=20.0))
+    shown = show(metrics)
+    assert "named every recording of the test right" in shown.text
+    assert "108 of 108 recordings" in shown.text
+
+
+def test_one_group_has_no_bootstrap_interval(metrics, show):
+    def forget(content):
+        if isinstance(content, dict):
+            content.update({k: None for k in content if k.endswith("_bootstrap")})
+        for item in content.values() if isinstance(content, dict) else content:
+            if isinstance(item, (dict, list)):
+                forget(item)
+
+    forget(metrics)
+    metrics["test"] |= {"n_groups": 1, "n_speakers": 0}
+    metrics["test"]["speakers"][0] |= {"speaker": "", "group": "tape"}
+    text = show(metrics).text
+    assert "undefined by bootstrap, since 1 group cannot tell how others fare," in text
     assert "rest on 1 group (0 known speakers)" in text
     assert "unknown, group tape" in text
 
 
-def test_only_the_worst_speakers_are_listed(tmp_path):
-    metrics = make_run(tmp_path, n_voices=12)
-    text = Page(report.write_report(tmp_path)).text
-    assert "The worst 30 of 36" in text
-    listed = [s["speaker"] for s in metrics["test"]["speakers"] if f" {s['speaker']} " in text]
-    assert listed == [s["speaker"] for s in metrics["test"]["speakers"][:30]]
+def test_one_spoken_language_has_no_detection(metrics, show):
+    rates = metrics["test"]["recordings"]
+    rates.update({name: None for name in rates if "eer" in name or "cavg" in name})
+    metrics["test"]["det"] = {"false_alarm": [], "miss": []}
+    text = show(metrics, with_pictures=True).text
+    assert "Not defined: only one language was spoken in the test" in text
+    assert "lower is better – 0." in text  # in the table of all metrics
 
 
-@pytest.mark.parametrize("n_languages", [2, 15, 16, 30])
-def test_confusion_picture_of_few_and_many_languages(n_languages):
-    labels = [f"l{i}" for i in range(n_languages)]
-    matrix = np.eye(n_languages, dtype=int) * 50
-    matrix[0] = 0  # nobody spoke it
-    figure = report.confusion_figure(labels, matrix.tolist())
-    axes = figure.axes[0]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == labels
-    assert len(axes.texts) == (n_languages**2 if n_languages <= 15 else 0)
-    shares = axes.images[0].get_array()
-    np.testing.assert_allclose(np.diag(shares)[1:], 1)
-    np.testing.assert_allclose(shares[0], 0)
+def test_one_cut_is_told_but_makes_no_curve(metrics, show):
+    cuts = ("cut10", "cut5", "cut3")
+    conditions = metrics["robustness"]["conditions"]
+    metrics["robustness"]["conditions"] = [row for row in conditions if row["name"] not in cuts]
+    metrics["test"]["durations"] = []
+    shown = show(metrics)
+    assert "heard accuracy by Wilson 1 s 0." in shown.text
+    assert "Accuracy of clips over the seconds" not in " ".join(shown.values("alt"))
 
 
-def test_curves_follow_the_history():
-    history = make_history()
-    figure = report.curves_figure(history)
-    loss, accuracy, rate = figure.axes
-    epochs = np.arange(1, 28)
-    for line, column in zip(
-        [*loss.lines[:2], accuracy.lines[0], rate.lines[0]],
-        ["train_loss", "valid_loss", "accuracy", "lr"],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(line.get_xdata(), epochs)
-        np.testing.assert_array_equal(line.get_ydata(), history[column])
-    assert [text.get_text() for text in loss.texts] == ["head", "all", "refreeze"]
-    assert [line.get_xdata()[0] for line in accuracy.lines[1:]] == [7.5, 19.5]
-    assert rate.get_yscale() == "log"
+def test_unspoken_languages_have_no_rates(metrics, show):
+    rates = metrics["test"]["languages"]["es"]
+    rates.update({name: None for name in rates if not name.startswith("n_")} | {"n_recordings": 0})
+    assert " es – – – – – 0 4" in show(metrics).text
 
 
-def test_pictures_are_written_sharp(plain_run):
-    for name in ("curves.png", "confusion.png"):
-        with Image.open(plain_run / name) as picture:
-            assert picture.width > 600
-            assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+def test_long_tables_are_folded(show):
+    metrics = make_metrics(Test(tuple(f"l{i}" for i in range(12)), n_voices=18, n_per_voice=1))
+    metrics["other"][0]["languages"] = {}
+    shown = show(metrics)
+    assert shown.text.count("All 12 languages") == 1
+    assert "The others of 216 rows" in shown.text
+    assert "Further ones are in metrics.json" in shown.text
+    listed = [
+        s["speaker"] for s in metrics["test"]["speakers"] if f" {s['speaker']} " in shown.text
+    ]
+    assert listed == [s["speaker"] for s in metrics["test"]["speakers"][:200]]
 
 
-def test_a_single_epoch_and_a_diverged_one_are_drawn(tmp_path):
-    make_run(tmp_path)
-    history = make_history().head(1).assign(valid_loss=np.nan, lr=0.0)
-    history.to_csv(tmp_path / "history.csv", index=False)
-    report.write_report(tmp_path)
+# One file that nobody can act in
+
+
+def test_page_is_one_file_that_loads_and_runs_nothing(plain):
+    media_types = {
+        uri.partition(";")[0] for name in ("src", "srcset") for uri in plain.values(name)
+    }
+    assert media_types == {"data:image/png", "data:audio/mpeg"}
+    assert not {tag for tag, _ in plain.tags} & {"script", "link", "iframe", "object", "base"}
+    assert not {name for _, attrs in plain.tags for name in attrs if name.startswith("on")}
+    assert not re.search(r"https?://|url\(|@import", plain.html)
+    assert all(attrs.get("alt") for tag, attrs in plain.tags if tag == "img")
+    policy = next(attrs["content"] for _, attrs in plain.tags if "http-equiv" in attrs)
+    assert policy == (
+        "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+    )
+
+
+def test_hostile_names_are_only_shown(metrics, show):
+    attack, test = "<script>alert(1)</script>", metrics["test"]
+    test["speakers"][0]["speaker"] = attack
+    test["speakers"][1] |= {"speaker": "", "group": "<img src=x onerror=alert(2)>"}
+    test["top_losses"][0]["predicted"] = "\"'><b>bold</b>"
+    test["top_losses"][1]["path"] = '" autofocus onfocus="alert(3)'
+    metrics["other"][0]["source"] = "<i>there</i>"
+    metrics["corpus"]["notes"] = ["{{ 7 * 7 }} & <i>more</i>"]
+    metrics["run"]["command"] = "langid-train '</pre><script>'"
+    metrics["robustness"]["conditions"][1]["words"] = "$\\frac{a <u>"
+    shown = show(metrics, with_pictures=True)
+    assert "<script" not in shown.html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown.html
+    assert {tag for tag, _ in shown.tags}.isdisjoint({"script", "i", "u"})
+    assert [attrs for tag, attrs in shown.tags if tag == "b" and "style" not in attrs] == []
+    names = {name for _, attrs in shown.tags for name in attrs}
+    assert names.isdisjoint({"onerror", "onfocus", "autofocus"})
+    assert attack in shown.text
+    assert "{{ 7 * 7 }} & <i>more</i>" in shown.text
+
+
+def test_odd_labels_do_not_stop_the_pictures(show):
+    vocab = ("$\\frac{a", "中文", "a very long label of a class that nobody will read", "nan")
+    text = show(make_metrics(Test(vocab)), with_pictures=True).text
+    assert all(label in text for label in vocab)
 
 
 # What is refused
 
 
+def test_missing_and_broken_files_are_named(tmp_path):
+    with pytest.raises(RunError, match=r"metrics\.json: is missing; `langid evaluate RUN` makes"):
+        write_report(tmp_path)
+    (tmp_path / "metrics.json").write_text("", encoding="utf-8")
+    with pytest.raises(RunError, match=r"metrics\.json: not readable as JSON.*`langid evaluate"):
+        write_report(tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("name", "maker"),
+    ("section", "name"),
     [
-        ("metrics.json", "langid evaluate RUN"),
-        ("predictions.csv", "langid evaluate RUN"),
-        ("history.csv", "langid-train"),
+        ("calibration", None),
+        ("unknown", None),
+        ("baseline", None),
+        ("test", None),
+        ("test", "det"),
+        ("test", "costs"),
+        ("run", "model_hash"),
+        ("corpus", "held_out"),
     ],
 )
-def test_missing_and_broken_files_are_named(tmp_path, name, maker):
-    make_run(tmp_path)
-    (tmp_path / name).write_text("", encoding="utf-8")
-    with pytest.raises(RunError, match=rf"{name}: not readable as .*`{maker}` makes it"):
-        report.write_report(tmp_path)
-    (tmp_path / name).unlink()
-    with pytest.raises(RunError, match=rf"{name}: is missing; `{maker}` makes it"):
-        report.write_report(tmp_path)
-
-
-def test_incomplete_files_are_named(tmp_path):
-    metrics = make_run(tmp_path)
-    (tmp_path / "history.csv").write_text("stage,epoch\nhead,1\n", encoding="utf-8")
-    with pytest.raises(RunError, match=r"history\.csv: lacks the columns \['train_loss'"):
-        report.write_report(tmp_path)
-    make_history().head(0).to_csv(tmp_path / "history.csv", index=False)
-    with pytest.raises(RunError, match=r"history\.csv: lacks any row"):
-        report.write_report(tmp_path)
-    del metrics["test"], metrics["run"]
+def test_figures_of_an_older_version_are_refused(metrics, tmp_path, section, name):
+    if name:
+        del metrics[section][name]
+    else:
+        del metrics[section]
     write_metrics(tmp_path, metrics)
-    with pytest.raises(RunError, match=r"metrics\.json: lacks the sections \['run', 'test'\]"):
-        report.write_report(tmp_path)
+    lack = rf"section '{section}' lacks \['{name}'\]" if name else rf"sections \['{section}'\]"
+    with pytest.raises(RunError, match=rf"metrics\.json: .*{lack}; `langid evaluate RUN` makes"):
+        write_report(tmp_path)
 
 
-def test_predictions_of_another_test_are_refused(tmp_path):
-    make_run(tmp_path)
-    predictions = pd.read_csv(tmp_path / "predictions.csv")
-    predictions.head(20).to_csv(tmp_path / "predictions.csv", index=False)
-    with pytest.raises(RunError, match=r"of 20 recordings right.*of 36.*`langid evaluate RUN`"):
-        report.write_report(tmp_path)
+def test_a_run_without_an_epoch_is_refused(metrics, tmp_path):
+    metrics["training"]["history"] = []
+    write_metrics(tmp_path, metrics)
+    with pytest.raises(RunError, match=r"tells of no epoch of training"):
+        write_report(tmp_path)
+
+
+def test_metrics_are_what_the_fixture_says():
+    """The made-up run is plain JSON, as a real one is."""
+    metrics = make_metrics(Test())
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

@@ -7,66 +7,16 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from command_line import MEL, QUICK, SR, command_of
 
 from langid_fastai import cli
 from langid_fastai.corpus.kaggle import TEST_SPEAKERS
-
-SR = 8000
-MEL = shlex.split("--sr 8000 --clip-seconds 1 --n-fft 256 --hop-length 128 --n-mels 32")
-QUICK = MEL + shlex.split("--arch resnet18 --weights none --batch-size 8 --jobs 1 --precision fp32")
-
-
-@pytest.fixture
-def langid(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*argv, command=cli.train_main):
-        monkeypatch.setattr(sys, "argv", ["langid-train", *map(str, argv)])
-        with pytest.raises(SystemExit) as end:
-            command()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    """Two "languages", low tones and high ones, of four speakers each with two recordings."""
-    folder = tmp_path_factory.mktemp("made") / "tones"
-    rng = np.random.default_rng(0)
-    for language, f in (("de", 300), ("es", 1200)):
-        for speaker in "abcd":
-            for i in range(2):
-                t = np.arange(int(2.2 * SR)) / SR
-                y = 0.3 * np.sin(2 * np.pi * (f + 20 * rng.random()) * t)
-                file = folder / language / f"{language}-{speaker}" / f"{i}.wav"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                sf.write(file, y + 0.02 * rng.standard_normal(len(t)), SR)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def trained(corpus, tmp_path_factory):
-    """One undisturbed run, in a process of its own as a user starts it."""
-    out = tmp_path_factory.mktemp("runs") / "tones"
-    done = subprocess.run(
-        command_of(corpus, "--out", out, "--epochs", "1,3,1"), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
-
-
-def command_of(*argv):
-    code = "from langid_fastai.cli import train_main; train_main()"
-    return [sys.executable, "-c", code, *map(str, argv), *QUICK]
 
 
 def numbers_in(text):
@@ -118,7 +68,14 @@ def test_every_number_printed_stands_in_metrics_json(trained):
     out, text = trained
     metrics = json.loads((out / "metrics.json").read_text())
     known = {value for value in flat(metrics) if isinstance(value, (int, float))}
-    quoted = " ".join([*metrics["corpus"]["notes"], *metrics["test"]["warnings"]])
+    quoted = " ".join(
+        [
+            *metrics["corpus"]["notes"],
+            *metrics["test"]["warnings"],
+            metrics["baseline"]["system"],
+            metrics["unknown"]["reason"],
+        ]
+    )
     words = set(numbers_in(quoted + " " + metrics["run"]["device"]))
     n_checked = 0
     for line in text.splitlines():

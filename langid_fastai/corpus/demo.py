@@ -7,7 +7,8 @@ eSpeak NG, a formant synthesiser, reads sentences written for this project (demo
     <folder>/README.txt                                              languages, voices, seed
 
 Conventions: a *voice* is an eSpeak NG variant (``f3``, ``Andy``) and counts as one speaker, who
-reads every language under the same ID. Test voices and test sentences are never heard in training.
+reads every language under the same ID. Test voices and test sentences are never heard in training,
+nor is a language held out, which stands on the test side only.
 Waveforms are int16 at 22 050 Hz. A robot is no person: accuracy here shows that the pipeline works,
 not that a model would know the languages of human beings.
 
@@ -37,7 +38,10 @@ if sys.platform == "win32":
 else:
     from _ctypes import dlclose as unload
 
-__all__ = ["VOICES", "make_demo", "read_sentences"]
+__all__ = ["HELD_OUT", "VOICES", "make_demo", "read_sentences"]
+
+# Read by the test voices alone, to see whether a model notices a language it does not know.
+HELD_OUT = ("fr",)
 
 # Variants that do not set out to whisper, clang or clip, and are no near-twins: their mel cepstra
 # lie further apart than those of one voice on two texts. A variant that names no gender is a man,
@@ -65,6 +69,7 @@ def make_demo(
     folder: str | Path,
     *,
     languages: Collection[str] = ("de", "en", "es"),
+    held_out: Collection[str] = HELD_OUT,
     train_voices: int = 36,
     test_voices: int = 6,
     train_clips: int = 6,
@@ -73,13 +78,14 @@ def make_demo(
 ) -> Path:
     """Make the demo corpus, or finish one begun with the same settings.
 
-    The same settings give the same bytes. The default is 648 training and 108 test clips, two
-    hours of speech, made in about fifteen seconds.
+    The same settings give the same bytes. The default is 648 training and 144 test clips, of which
+    36 are of a language held out: two hours of speech, made in about fifteen seconds.
 
     Parameters
     ----------
     folder : new, empty, or left by an earlier call; clips already there are kept
-    languages : any of those in demo_sentences.json
+    languages : any of those in demo_sentences.json, for training and test
+    held_out : further ones, for the test alone
     train_voices, test_voices : speakers, together at most 45; women and men by turns while there
         are women
     train_clips, test_clips : ten-second clips of each voice in each language
@@ -97,17 +103,20 @@ def make_demo(
     folder = Path(folder)
     sentences = read_sentences()
     for language in languages:
-        _check_known("language", language, sentences)
+        _check_known("language", language, [x for x in sentences if sentences[x]["train"]])
+    for language in held_out:
+        _check_known("held_out", language, [x for x in sentences if x not in languages])
     n_clips = {"train": train_clips, "test": test_clips}
     if min(n_clips.values()) < 1:
         raise CorpusError(f"train_clips={train_clips}, test_clips={test_clips} must be at least 1")
     cast = _cast(train_voices, test_voices, seed)
     _find_espeak()  # complains before anything is written
-    _claim(folder, languages, cast, n_clips, seed)
+    _claim(folder, languages, held_out, cast, n_clips, seed)
 
     for split, voices in cast.items():
         (folder / split).mkdir(exist_ok=True)
-        for voice, language in product(voices, languages):
+        spoken = [*languages, *(held_out if split == "test" else ())]
+        for voice, language in product(voices, spoken):
             gender = "f" if voice in VOICES["f"] else "m"
             speaker = hashlib.md5(voice.encode(), usedforsecurity=False).hexdigest()
             for n in range(1, n_clips[split] + 1):
@@ -121,6 +130,8 @@ def make_demo(
 def read_sentences() -> dict[str, dict[str, Any]]:
     """Read demo_sentences.json: by language, the sentences for ``train`` and ``test``, and
     ``patterns``, from whose parts training voices make further sentences.
+
+    A language to be held out has test sentences only.
     """
     file = Path(__file__).with_name("demo_sentences.json")
     return json.loads(file.read_text(encoding="utf-8"))
@@ -232,6 +243,7 @@ def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]
 def _claim(
     folder: Path,
     languages: Collection[str],
+    held_out: Collection[str],
     cast: dict[str, list[str]],
     n_clips: dict[str, int],
     seed: int,
@@ -242,6 +254,7 @@ def _claim(
 Demo corpus of langid_fastai: sentences read by the speech synthesiser eSpeak NG.
 
 languages        {" ".join(languages)}
+held out         {" ".join(held_out)} (test voices only)
 training voices  {" ".join(cast["train"])}
 test voices      {" ".join(cast["test"])}
 clips            {numbers} in each language, ten seconds each

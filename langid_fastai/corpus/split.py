@@ -21,8 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
+from langid_fastai.corpus.groups import MIN_SECONDS, is_usable, join_groups
+from langid_fastai.corpus.held_out import put_back, set_aside
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import CorpusError
 
@@ -32,9 +33,6 @@ __all__ = ["split_corpus", "audit_split", "confounded_rates"]
 # shuffles is taken, fewer when there are so many groups that every shuffle is balanced.
 MAX_SHUFFLES = 200
 MAX_PLACEMENTS = 40_000
-# Less speech than this becomes no image; the same as in `langid_fastai.preprocessing`, which loads
-# no pandas.
-MIN_SECONDS = 1.0
 
 
 def split_corpus(
@@ -44,6 +42,7 @@ def split_corpus(
     test: float = 0.15,
     seed: int = 0,
     allow_leaks: bool = False,
+    hold_out: Sequence[str] = (),
 ) -> Corpus:
     """Put every group of a corpus on one side: train, valid or test.
 
@@ -54,6 +53,8 @@ def split_corpus(
     seed : another seed, another split
     allow_leaks : where a language has too few groups, split it by recordings instead; figures
         measured on such a split overstate
+    hold_out : languages kept out of training, to test the answer "none of these"; see
+        `langid_fastai.corpus.held_out`
 
     Returns
     -------
@@ -78,10 +79,17 @@ def split_corpus(
         raise CorpusError(
             f"valid={valid} and test={test} must be shares in (0, 1) with sum below 1"
         )
+    known, held_out = set_aside(corpus, hold_out)
+    split = _split_known(known, {"test": test, "valid": valid}, seed, allow_leaks)
+    return put_back(split, held_out)
+
+
+def _split_known(corpus: Corpus, shares: dict[str, float], seed: int, allow_leaks: bool) -> Corpus:
+    """Split what is to be learned."""
     index = corpus.index
     fractions = {
         side: fraction
-        for side, fraction in (("test", test), ("valid", valid))
+        for side, fraction in shares.items()
         if not (used_rows(index)["split"] == side).any()
     }
     notes = [f"{side} split of the corpus kept" for side in SPLITS[1:] if side not in fractions]
@@ -96,14 +104,14 @@ def split_corpus(
     if not fractions:
         split = index["split"].replace("", "train")
         return _checked(corpus.with_index(index.assign(split=split), *notes), made=())
-    group = _joined_groups(pool)
+    group = join_groups(pool)
     few = _languages_with_few_groups(pool, group, n_sides=1 + len(fractions))
     if few and not allow_leaks:
         raise CorpusError(_few_groups_message(few, ["train", *fractions]))
     if few:
         alone = pool["language"].isin(list(few))
         recordings = pool.assign(group=group.where(~alone, _recording(pool)))
-        group = _joined_groups(recordings, keys=["digest"])
+        group = join_groups(recordings, keys=["digest"])
         notes.append(f"LEAKS: {list_some(sorted(few))} split by recordings, not by speakers")
         still_few = _languages_with_few_groups(pool, group, n_sides=1 + len(fractions))
         if still_few:
@@ -174,26 +182,6 @@ def confounded_rates(index: pd.DataFrame) -> str | None:
     )
 
 
-def _joined_groups(
-    rows: pd.DataFrame, keys: Sequence[str] = ("speaker", "recording", "digest")
-) -> pd.Series:
-    """Groups, with those joined that share a speaker, a recording or a byte-identical file."""
-    group, names = pd.factorize(rows["group"], sort=True)
-    links = [np.stack([group, group])]
-    n = len(names)  # nodes: the groups, then the values of each key
-    for key in keys:
-        if key in rows:
-            known = (rows[key] != "").to_numpy()
-            value, values = pd.factorize(rows.loc[known, key])
-            links.append(np.stack([group[known], n + value]))
-            n += len(values)
-    a, b = np.concatenate(links, axis=1)
-    _, component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)))
-    # Named by their smallest member, so that the row order does not matter.
-    _, smallest = np.unique(component[: len(names)], return_index=True)
-    return pd.Series(np.asarray(names, dtype=object)[smallest[component[group]]], index=rows.index)
-
-
 def _recording(rows: pd.DataFrame) -> pd.Series:
     """What all variants come from; the file itself where the corpus does not tell."""
     if "recording" not in rows:
@@ -201,22 +189,11 @@ def _recording(rows: pd.DataFrame) -> pd.Series:
     return rows["recording"].where(rows["recording"] != "", rows["path"])
 
 
-def _counts(rows: pd.DataFrame) -> pd.Series:
-    """Which rows a side is made of: clean ones, and not those already known to become no image.
-
-    Else a damaged file, alone on a side, would leave a language untested.
-    """
-    clean = rows["variant"] == ""
-    if "sr" in rows and "duration" in rows:
-        clean &= rows["sr"].notna() & ~(rows["duration"] < MIN_SECONDS)
-    return clean
-
-
 def _languages_with_few_groups(
     rows: pd.DataFrame, group: pd.Series, *, n_sides: int
 ) -> dict[str, int]:
     """Languages with fewer groups of clean recordings than sides, and how many they have."""
-    clean = _counts(rows)
+    clean = is_usable(rows)
     n_groups = group[clean].groupby(rows.loc[clean, "language"]).nunique()
     n_groups = n_groups.reindex(rows["language"].unique(), fill_value=0)
     return {str(language): int(n) for language, n in n_groups[n_groups < n_sides].items()}
@@ -245,7 +222,7 @@ def _place_groups(
     rows: pd.DataFrame, group: pd.Series, fractions: dict[str, float], seed: int
 ) -> dict[str, str]:
     """Side of each group with clean recordings: the most balanced of several seeded shuffles."""
-    clean = rows[_counts(rows)]
+    clean = rows[is_usable(rows)]
     row, names = pd.factorize(group[clean.index], sort=True)  # whatever the row order
     language, languages = pd.factorize(clean["language"], sort=True)
     # Balanced are the languages, and within them the genders.
@@ -292,7 +269,8 @@ def _checked(corpus: Corpus, *, made: tuple[str, ...]) -> Corpus:
         if "train" in missing and len(made) < len(SPLITS[1:]):
             raise CorpusError(
                 f"language {language!r} has no recording left for {', '.join(missing)}; leave the "
-                "language out of the corpus, or drop the corpus's own split and let one be made"
+                "language out of the corpus, drop the corpus's own split and let one be made, or "
+                f"say that it is unknown on purpose: --hold-out {language} (hold_out=)"
             )
         if set(missing) & {"train", *made}:
             raise CorpusError(

@@ -14,24 +14,80 @@ Conventions
 
 Contents
 --------
-`scores` predicts and averages, `metrics` are pure functions of scores, `intervals` say how far a
-figure can be trusted, `measures` puts them together as ``metrics.json`` keeps them.
+`scores` predicts and averages; `metrics`, `detection` and `trials` are pure functions of scores;
+`intervals` say how far a figure can be trusted; `measures` and `breakdowns` put them together as
+``metrics.json`` keeps them; `calibration` makes scores mean what they say and knows when to answer
+"unknown"; `robustness` tests again under harder conditions; `baseline` is the classical reference;
+`published` what others reached.
 """
 
-from langid_fastai.evaluation.intervals import bootstrap_interval, wilson_interval
-from langid_fastai.evaluation.measures import evaluate
-from langid_fastai.evaluation.metrics import count_confusions, macro_f1
-from langid_fastai.evaluation.published import PUBLISHED_SEED
-from langid_fastai.evaluation.scores import average_clips, predict_images, predictions_table
+from langid_fastai.evaluation.calibration import (
+    apply_temperature,
+    calibrate,
+    measure_calibration,
+    measure_unknown,
+)
+from langid_fastai.evaluation.detection import (
+    cavg,
+    det_points,
+    equal_error_rate,
+    language_equal_error_rates,
+    min_cavg,
+)
+from langid_fastai.evaluation.intervals import (
+    bootstrap_interval,
+    share_with_intervals,
+    wilson_interval,
+)
+from langid_fastai.evaluation.measures import METRICS, evaluate, measure_rates
+from langid_fastai.evaluation.metrics import (
+    balanced_accuracy,
+    count_confusions,
+    expected_calibration_error,
+    log_loss,
+    macro_f1,
+    precision_recall_f1,
+    reliability,
+)
+from langid_fastai.evaluation.published import PUBLISHED, PUBLISHED_SEED
+from langid_fastai.evaluation.scores import (
+    average_clips,
+    encode,
+    predict_images,
+    predictions_table,
+)
+from langid_fastai.evaluation.trials import COSTS, Costs, log_likelihood_ratios
 
 __all__ = [
+    "COSTS",
+    "METRICS",
+    "PUBLISHED",
     "PUBLISHED_SEED",
+    "Costs",
+    "apply_temperature",
     "average_clips",
+    "balanced_accuracy",
     "bootstrap_interval",
+    "calibrate",
+    "cavg",
     "count_confusions",
+    "det_points",
+    "encode",
+    "equal_error_rate",
     "evaluate",
+    "expected_calibration_error",
+    "language_equal_error_rates",
+    "log_likelihood_ratios",
+    "log_loss",
     "macro_f1",
+    "measure_calibration",
+    "measure_rates",
+    "measure_unknown",
+    "min_cavg",
+    "precision_recall_f1",
     "predict_images",
     "predictions_table",
+    "reliability",
+    "share_with_intervals",
     "wilson_interval",
 ]

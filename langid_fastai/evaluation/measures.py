@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from langid_fastai.evaluation.breakdowns import (
+    duration_rows,
+    gender_rows,
+    language_rows,
+    list_warnings,
+    plain,
+    plain_interval,
+    speaker_rows,
+    top_losses,
+)
+from langid_fastai.evaluation.detection import det_points
 from langid_fastai.evaluation.intervals import bootstrap_interval, wilson_interval
-from langid_fastai.evaluation.metrics import count_confusions, macro_f1
-from langid_fastai.evaluation.scores import average_clips, encode
+from langid_fastai.evaluation.metrics import (
+    balanced_accuracy,
+    count_confusions,
+    expected_calibration_error,
+    log_loss,
+    macro_f1,
+)
+from langid_fastai.evaluation.scores import CLIP_COLUMNS, average_clips, encode, validate_scores
+from langid_fastai.evaluation.trials import (
+    COSTS,
+    log_likelihood_ratios,
+    pool_trials,
+    trial_cavg,
+    trial_error_rates,
+    trial_min_cavg,
+)
 
-__all__ = ["evaluate"]
+__all__ = ["METRICS", "evaluate", "measure_rates"]
 
-MIN_GROUPS = 10  # a language with fewer gets a warning
-MAX_TOP_LOSSES = 12  # as many pictures as one looks through
+METRICS = (
+    *("accuracy", "balanced_accuracy", "macro_f1"),  # of decisions
+    *("eer", "cavg", "min_cavg"),  # of detection
+    *("log_loss", "ece"),  # of probabilities
+)
 
 
 def evaluate(
     clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], *, seed: int = 0
-) -> dict:
+) -> dict[str, Any]:
     """Compute the figures of a test: the section `test` of ``metrics.json``.
 
     Parameters
     ----------
-    clips : one row a clip, at least `CLIP_COLUMNS` of `scores`; `gender` is used where present
+    clips : one row a clip, at least `CLIP_COLUMNS` of `scores`; `gender`, and `duration` of the
+        recording in s, are used where present
     log_probs : (n_clips, n_languages)
     vocab : (n_languages,), the languages of the columns
     seed : of the bootstrap
@@ -32,123 +63,98 @@ def evaluate(
     Returns
     -------
     metrics : plain Python values, ready for JSON; by recording except for the rates of `clips`.
-        `confusion` has the truth in rows; `speakers` and `top_losses` stand worst first
+        `clips` and `recordings` are from `measure_rates`; `confusion` has the truth in rows;
+        `speakers` and `top_losses` stand worst first; what is undefined, such as the recall of a
+        language nobody spoke, is None. The order of the clips has no effect
 
     Raises
     ------
     ModelError : the scores, the clips and the vocab do not fit together
     """
-    vocab, log_probs = [str(label) for label in vocab], np.asarray(log_probs)
+    vocab = [str(label) for label in vocab]
+    log_probs = validate_scores(clips, log_probs, CLIP_COLUMNS)
+    order = np.lexsort((clips["offset"], clips["path"]))  # sums depend on it in the last digit
+    clips, log_probs = clips.iloc[order], log_probs[order]
     recordings, means = average_clips(clips, log_probs)
     clip_truth, truth = encode(clips, log_probs, vocab), encode(recordings, means, vocab)
     predicted = means.argmax(axis=1)
-    recordings["image"] = recordings["path"].map(_worst_images(clips, clip_truth, log_probs))
+    correct = predicted == truth
     return {
         "n_clips": len(clips),
         "n_recordings": len(recordings),
         "n_groups": recordings["group"].nunique(),
         "n_speakers": len(set(recordings["speaker"]) - {""}),
-        "clips": _rates(clip_truth, log_probs, clips["group"], seed),
-        "recordings": _rates(truth, means, recordings["group"], seed),
-        "languages": _language_rates(truth, predicted, vocab),
+        "costs": asdict(COSTS),
+        "clips": measure_rates(clip_truth, log_probs, clips["group"], seed=seed),
+        "recordings": measure_rates(truth, means, recordings["group"], seed=seed),
+        "languages": language_rows(recordings, truth, means, vocab, seed=seed),
         "confusion": {
             "labels": vocab,
             "matrix": count_confusions(truth, predicted, len(vocab)).tolist(),
         },
-        "speakers": _speaker_rows(recordings, predicted == truth),
-        "top_losses": _top_losses(recordings, truth, means, vocab),
-        "warnings": _warnings(recordings, vocab),
+        "speakers": speaker_rows(recordings, correct),
+        "genders": gender_rows(recordings, truth, predicted, len(vocab), seed=seed),
+        "durations": duration_rows(recordings, correct, seed=seed),
+        "det": det_points(truth, means),
+        "top_losses": top_losses(clips, log_probs, recordings, means, vocab),
+        "warnings": list_warnings(recordings, vocab),
     }
 
 
-def _rates(truth: np.ndarray, log_probs: np.ndarray, groups: pd.Series, seed: int) -> dict:
-    """Accuracy and macro F1 with their intervals, over clips or over recordings."""
-    predicted = log_probs.argmax(axis=1)
+def measure_rates(
+    truth: np.ndarray, log_probs: np.ndarray, groups: Sequence[str] | pd.Series, *, seed: int = 0
+) -> dict[str, Any]:
+    """Compute all `METRICS` of scored rows, clips or recordings, with their intervals.
 
-    def accuracy_and_f1(weights: np.ndarray) -> np.ndarray:
-        confusion = count_confusions(truth, predicted, log_probs.shape[1], weights)
-        return np.array([confusion.trace() / confusion.sum(), macro_f1(confusion)])
+    Parameters
+    ----------
+    truth : int (n,), position of each row's language in the vocab
+    log_probs : float64, (n, n_languages)
+    groups : (n,), group of each row
+    seed : of the bootstrap
 
-    accuracy, f1 = accuracy_and_f1(np.ones(len(truth))).tolist()
-    intervals = bootstrap_interval(accuracy_and_f1, groups, seed=seed)
-    accuracy_bootstrap, f1_bootstrap = [None, None] if intervals is None else intervals.tolist()
-    return {
-        "accuracy": accuracy,
-        "accuracy_wilson": list(wilson_interval((truth == predicted).sum(), len(truth))),
-        "accuracy_bootstrap": accuracy_bootstrap,
-        "macro_f1": f1,
-        "macro_f1_bootstrap": f1_bootstrap,
-    }
+    Returns
+    -------
+    rates : each metric; its interval over groups as `<metric>_bootstrap`, None for one group; and
+        `accuracy_wilson`. EER and Cavg need two spoken languages, else they are None; draws with
+        fewer have no say in their intervals
 
-
-def _language_rates(truth: np.ndarray, predicted: np.ndarray, vocab: list[str]) -> dict:
-    """Precision, recall, F1 and number of recordings of each language of the vocab."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    labels = range(len(vocab))
-    columns = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0)
-    names = ["precision", "recall", "f1", "n_recordings"]
-    table = pd.DataFrame(dict(zip(names, columns, strict=True)), index=vocab, dtype=object)
-    return table.to_dict("index")
-
-
-def _speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict]:
-    """Accuracy of each voice in each language, worst first.
-
-    Where a group holds several speakers, such as the readers of one book, each has a row.
+    Examples
+    --------
+    >>> rates = measure_rates(np.array([0, 1]), np.log([[0.9, 0.1], [0.6, 0.4]]), ["ann", "bob"])
+    >>> rates["accuracy"], rates["accuracy_bootstrap"], rates["cavg"]
+    (0.5, [0.0, 1.0], 0.5)
     """
-    gender = recordings["gender"].fillna("") if "gender" in recordings else ""
-    rows = recordings.assign(gender=gender, correct=correct)
-    table = rows.groupby(["group", "speaker", "language"]).agg(
-        gender=("gender", "first"),
-        n_recordings=("path", "size"),
-        n_clips=("n_clips", "sum"),
-        accuracy=("correct", "mean"),
-    )
-    table = table.reset_index().sort_values(["accuracy", "language", "group", "speaker"])
-    order = ["speaker", "group", "language", "gender", "n_recordings", "n_clips", "accuracy"]
-    return table[order].astype(object).to_dict("records")
+    statistic = _rates_of_draws(truth, log_probs)
+    points = statistic(np.ones(len(truth), dtype=int))
+    intervals = bootstrap_interval(statistic, groups, seed=seed)
+    rates: dict[str, Any] = {}
+    for k, name in enumerate(METRICS):
+        rates[name] = plain(points[k])
+        rates[f"{name}_bootstrap"] = None if intervals is None else plain_interval(intervals[k])
+    n_correct = int((log_probs.argmax(axis=1) == truth).sum())
+    return rates | {"accuracy_wilson": list(wilson_interval(n_correct, len(truth)))}
 
 
-def _worst_images(clips: pd.DataFrame, truth: np.ndarray, log_probs: np.ndarray) -> pd.Series:
-    """Image of each recording's clip of largest loss, by path."""
-    clips = clips.assign(loss=-log_probs[np.arange(len(truth)), truth])
-    worst_first = clips.sort_values(["loss", "offset"], ascending=[False, True])
-    return worst_first.drop_duplicates("path").set_index("path")["image"].map(str)
+def _rates_of_draws(truth: np.ndarray, log_probs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What takes the weights of a draw and gives `METRICS`; sorts the scores once for all draws."""
+    predicted, n_languages = log_probs.argmax(axis=1), log_probs.shape[1]
+    llr = log_likelihood_ratios(log_probs)
+    trials = pool_trials(truth, llr)
 
-
-def _top_losses(
-    recordings: pd.DataFrame, truth: np.ndarray, log_probs: np.ndarray, vocab: list[str]
-) -> list[dict]:
-    """The wrong recordings, largest cross-entropy first, at most `MAX_TOP_LOSSES`."""
-    predicted = log_probs.argmax(axis=1)
-    table = recordings[["path", "language"]].assign(
-        predicted=np.array(vocab)[predicted],
-        score=np.exp(log_probs.max(axis=1)),
-        loss=-log_probs[np.arange(len(truth)), truth],
-        image=recordings["image"],
-    )
-    worst_first = table[predicted != truth].sort_values(["loss", "path"], ascending=[False, True])
-    return worst_first.head(MAX_TOP_LOSSES).astype(object).to_dict("records")
-
-
-def _warnings(recordings: pd.DataFrame, vocab: list[str]) -> list[str]:
-    """What limits the figures, a sentence each."""
-    unit = "speaker" if (recordings["speaker"] == recordings["group"]).all() else "group"
-    n_groups = recordings.groupby("language")["group"].nunique()
-    sentences = []
-    if few := ", ".join(f"{x} {n}" for x, n in n_groups.items() if n < MIN_GROUPS):
-        sentences.append(
-            f"the test rests on few {unit}s ({few}); below {MIN_GROUPS} a language, the interval "
-            f"is wide and a single {unit} can decide it"
+    def rates(weights: np.ndarray) -> np.ndarray:
+        confusion = count_confusions(truth, predicted, n_languages, weights)
+        return np.array(
+            [
+                confusion.trace() / confusion.sum(),
+                balanced_accuracy(confusion),
+                macro_f1(confusion),
+                trial_error_rates(trials, weights)[0],
+                trial_cavg(truth, llr, weights),
+                trial_min_cavg(trials, weights),
+                log_loss(truth, log_probs, weights),
+                expected_calibration_error(truth, log_probs, weights),
+            ]
         )
-    if recordings["group"].nunique() == 1:
-        sentences.append(f"the test rests on one {unit}, so there is no bootstrap interval")
-    if n_unknown := (recordings["speaker"] == "").sum():
-        sentences.append(
-            f"the speaker of {n_unknown} of {len(recordings)} recordings is unknown; if one is in "
-            "several groups, the true intervals are wider than those shown"
-        )
-    if absent := ", ".join(x for x in vocab if x not in n_groups):
-        sentences.append(f"no recording of {absent} was tested; macro F1 is over the others")
-    return sentences
+
+    return rates

@@ -1,10 +1,38 @@
-"""The field's metrics, as functions of truth and scores."""
+"""Metrics of decisions and of probabilities, as functions of truth and scores.
+
+Conventions
+-----------
+- ``truth`` is int (n,), the position of each row's language in the vocab; ``log_probs`` are natural
+  logarithms, (n, n_languages).
+- ``weights`` is int (n,), how often each row was drawn; None counts each row once. A weight of two
+  does what a row given twice does, a weight of 0 what a row left out does.
+- A language nobody spoke has no recall. It is left out of every mean over languages, in a bootstrap
+  draw too; recordings mistaken for it still count as missed.
+
+Contents
+--------
+`count_confusions` and what follows from it: `balanced_accuracy`, `macro_f1`,
+`precision_recall_f1`. Of the probabilities: `log_loss`, `expected_calibration_error`,
+`reliability`. What thresholds a detector, EER and Cavg, is in `detection`.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ["count_confusions", "macro_f1"]
+__all__ = [
+    "count_confusions",
+    "balanced_accuracy",
+    "macro_f1",
+    "precision_recall_f1",
+    "log_loss",
+    "expected_calibration_error",
+    "reliability",
+]
+
+N_BINS = 10  # of confidence, each 0.1 wide
 
 
 def count_confusions(
@@ -14,6 +42,19 @@ def count_confusions(
     # As scikit-learn's confusion_matrix, whose checks would cost seconds in a thousand draws.
     cells = np.bincount(truth * n_languages + predicted, weights, minlength=n_languages**2)
     return cells.reshape(n_languages, n_languages).astype(int)
+
+
+def balanced_accuracy(confusion: np.ndarray) -> float:
+    """Mean recall of the languages spoken in the test, from counts whose rows are the truth.
+
+    Examples
+    --------
+    >>> balanced_accuracy(np.array([[2, 0, 0], [1, 0, 1], [0, 0, 0]]))
+    0.5
+    """
+    spoken = confusion.sum(axis=1)
+    present = spoken > 0
+    return float(np.mean(confusion.diagonal()[present] / spoken[present]))
 
 
 def macro_f1(confusion: np.ndarray) -> float:
@@ -27,6 +68,107 @@ def macro_f1(confusion: np.ndarray) -> float:
     >>> round(macro_f1(np.array([[2, 0, 0], [1, 0, 1], [0, 0, 0]])), 3)
     0.4
     """
-    spoken, named = confusion.sum(axis=1), confusion.sum(axis=0)
-    present = spoken > 0
-    return float(np.mean(2 * confusion.diagonal()[present] / (spoken + named)[present]))
+    return float(np.nanmean(precision_recall_f1(confusion)[:, 2]))
+
+
+def precision_recall_f1(confusion: np.ndarray) -> np.ndarray:
+    """Precision, recall and F1 of each language, from counts whose rows are the truth.
+
+    Returns
+    -------
+    rates : (n_languages, 3); NaN for a language nobody spoke. The precision of one that was spoken
+        and never named is 0
+
+    Examples
+    --------
+    >>> precision_recall_f1(np.array([[2, 0, 0], [2, 0, 0], [0, 0, 0]])).round(3).tolist()
+    [[0.5, 1.0, 0.667], [0.0, 0.0, 0.0], [nan, nan, nan]]
+    """
+    right, spoken, named = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    rates = np.stack(
+        [
+            right / np.maximum(named, 1),
+            right / np.maximum(spoken, 1),
+            2 * right / np.maximum(spoken + named, 1),
+        ],
+        axis=1,
+    )
+    rates[spoken == 0] = np.nan
+    return rates
+
+
+def log_loss(truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean of -log p of the language spoken, in nats: the cross-entropy.
+
+    As scikit-learn's, but from logarithms: it clips no probability.
+
+    Examples
+    --------
+    >>> round(log_loss(np.array([0, 1]), np.log([[0.8, 0.2], [0.5, 0.5]])), 3)
+    0.458
+    """
+    losses = -log_probs[np.arange(len(truth)), truth]
+    return float(np.average(losses, weights=weights))
+
+
+def expected_calibration_error(
+    truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """How far the confidence, the highest probability, lies from the accuracy, on average.
+
+    The rows are sorted into `N_BINS` bins of confidence, equally wide, each with its upper edge.
+    The error is the mean distance between mean confidence and accuracy over the bins, each counted
+    by its rows: eq. 3 of Guo et al. 2017. Bins without rows count nothing.
+
+    Chance adds to it: few rows have some error even where the scores are sound, and bootstrap
+    draws, which repeat rows, have more. The interval may lie above the figure.
+
+    Examples
+    --------
+    >>> truth, log_probs = np.array([0, 0]), np.log([[0.75, 0.25], [0.25, 0.75]])
+    >>> expected_calibration_error(truth, log_probs)  # confident to 0.75, right in a half
+    0.25
+
+    References
+    ----------
+    Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks. ICML 2017.
+    """
+    confidence, bins = _confidence(log_probs)
+    excess = (log_probs.argmax(axis=1) == truth) - confidence  # (n,)
+    weights = np.ones(len(truth)) if weights is None else weights
+    gaps = np.bincount(bins, weights * excess, minlength=N_BINS)  # Σ w (correct - confidence)
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def reliability(truth: np.ndarray, log_probs: np.ndarray) -> list[dict[str, Any]]:
+    """The bins behind `expected_calibration_error`, those with rows, lowest confidence first.
+
+    Returns
+    -------
+    rows : `low` < confidence <= `high`, `n` rows, their mean `confidence` and their `accuracy`
+
+    Examples
+    --------
+    >>> reliability(np.array([0, 0]), np.log([[0.75, 0.25], [0.25, 0.75]]))
+    [{'low': 0.7, 'high': 0.8, 'n': 2, 'confidence': 0.75, 'accuracy': 0.5}]
+    """
+    confidence, bins = _confidence(log_probs)
+    correct = log_probs.argmax(axis=1) == truth
+    return [
+        {
+            "low": b / N_BINS,
+            "high": (b + 1) / N_BINS,
+            "n": int((bins == b).sum()),
+            "confidence": float(confidence[bins == b].mean()),
+            "accuracy": float(correct[bins == b].mean()),
+        }
+        for b in np.unique(bins).tolist()
+    ]
+
+
+def _confidence(log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Highest probability of each row, (n,), and the bin it falls into, int (n,)."""
+    # A float32 softmax may sum to a little more than 1.
+    confidence = np.minimum(np.exp(log_probs.max(axis=1)), 1.0)
+    edges = np.arange(1, N_BINS) / N_BINS  # the inner ones
+    return confidence, np.digitize(confidence, edges, right=True)

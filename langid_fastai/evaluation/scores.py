@@ -20,8 +20,12 @@ CLIP_COLUMNS = ("path", "offset", "image", "language", "speaker", "group")
 RECORDING_COLUMNS = ("path", "language", "speaker", "group", "n_clips")
 
 
-def predict_images(learn: Learner, images: list[Path]) -> np.ndarray:
+def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray:
     """Score spectrogram images, in float32 whatever the learner trains in.
+
+    Parameters
+    ----------
+    images : PNG files, or the bytes of such files
 
     Returns
     -------
@@ -33,7 +37,7 @@ def predict_images(learn: Learner, images: list[Path]) -> np.ndarray:
 
     if not images:
         raise ModelError("images=[] must name at least one file; does the split hold any clip?")
-    dl = learn.dls.test_dl(images)
+    dl = learn.dls.test_dl(list(images))
     with learn.no_bar(), full_precision(learn):
         log_probs, _ = learn.get_preds(dl=dl, act=lambda x: torch.log_softmax(x, dim=-1))
     return np.asarray(log_probs)
@@ -84,7 +88,7 @@ def predictions_table(
     """
     labels = [str(label) for label in vocab]
     log_probs = validate_scores(recordings, log_probs, RECORDING_COLUMNS)
-    encode(recordings, log_probs, labels)  # for its checks
+    _validate_vocab(log_probs, labels)
     probs = np.exp(log_probs).round(6)
     scores = pd.DataFrame(probs, columns=[f"p_{label}" for label in labels])
     scores.insert(0, "predicted", np.array(labels)[log_probs.argmax(axis=1)])
@@ -92,18 +96,20 @@ def predictions_table(
     return pd.concat([recordings[list(RECORDING_COLUMNS)].reset_index(drop=True), scores], axis=1)
 
 
-def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: list[str]) -> np.ndarray:
-    """Position of each row's language in the vocab, int (n,)."""
-    if log_probs.shape[1] != len(vocab) or len(set(vocab)) != len(vocab):
-        raise ModelError(
-            f"vocab={vocab} must name each of the {log_probs.shape[1]} columns of log_probs once"
-        )
+def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]) -> np.ndarray:
+    """Position of each row's language in the vocab, int (n,).
+
+    Raises
+    ------
+    ModelError : the vocab does not name the columns of the scores, or lacks a language
+    """
+    _validate_vocab(log_probs, vocab)
     truth = pd.Index(vocab).get_indexer(rows["language"])
     unknown = sorted(set(rows["language"][truth < 0]))
     if unknown:
         raise ModelError(
             f"language {unknown[0]!r} of {rows['path'][truth < 0].iloc[0]} is not in the model's "
-            f"vocab={vocab}; test on the languages it knows, or train it on this one"
+            f"vocab={list(vocab)}; test on the languages it knows, or train it on this one"
         )
     return truth
 
@@ -134,3 +140,11 @@ def validate_scores(
             "you pass probabilities or raw activations, or did the training diverge?"
         )
     return log_probs
+
+
+def _validate_vocab(log_probs: np.ndarray, vocab: Sequence[str]) -> None:
+    if log_probs.shape[1] != len(vocab) or len(set(vocab)) != len(vocab):
+        raise ModelError(
+            f"vocab={list(vocab)} must name each of the {log_probs.shape[1]} columns of log_probs "
+            "once"
+        )

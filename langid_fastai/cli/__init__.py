@@ -1,0 +1,62 @@
+"""`langid` and `langid-train`: parse, call, print. The work is done by the library.
+
+Heavy imports stand inside the commands, so that ``--help`` comes at once.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import NoReturn
+
+import typer
+
+from langid_fastai.cli import corpora, work
+
+__all__ = ["app", "main", "train_main"]
+
+app = typer.Typer(
+    help="Teach a computer which language is spoken in a recording, and test it honestly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(work.train)
+app.command()(work.prepare)
+app.command()(work.evaluate)
+app.add_typer(corpora.app, name="corpus")
+
+STOPPED = 130  # exit code after an interrupt, as shells have it
+
+
+def main() -> NoReturn:
+    """Run `langid`; what the user can mend becomes one line and exit code 1."""
+    _run(app)
+
+
+def train_main() -> NoReturn:
+    """Run `langid-train`, which is `langid train`."""
+    train_app = typer.Typer(pretty_exceptions_enable=False)
+    train_app.command()(work.train)
+    _run(train_app)
+
+
+def _run(command: typer.Typer) -> NoReturn:
+    import warnings
+
+    from langid_fastai.errors import LangidError
+
+    # fastai's own imports warn of torch functions it still uses; nothing a user can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+    for stream in (sys.stdout, sys.stderr):  # a name in another script must not end the run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        command()
+    except SystemExit as end:  # typer turns an interrupt into this
+        if end.code == STOPPED:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    except LangidError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)

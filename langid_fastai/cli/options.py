@@ -1,0 +1,100 @@
+"""Options that several commands share: their types, words and checks."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Schedule(str, Enum):
+    """Named schedules, see `langid_fastai.training`."""
+
+    seed = "seed"
+    scratch = "scratch"
+
+
+class Arithmetic(str, Enum):
+    """What training computes in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+CorpusArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CORPUS",
+        help="A folder (its layout is recognised), an index CSV, 'demo', or "
+        "'kaggle:<owner>/<dataset>'.",
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Run folder; by default runs/<corpus name>.")
+]
+RootOption = Annotated[
+    Path | None, typer.Option(help="Where the files of an index CSV lie, if not beside it.")
+]
+SpeakerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="For a folder per language: finds who speaks in a path, as "
+        "'(?P<speaker>[^/]+)/[^/]+$' for the folder a file lies in.",
+    ),
+]
+ValidOption = Annotated[float, typer.Option(help="Share of the recordings for validation.")]
+TestOption = Annotated[float, typer.Option(help="Share for the test, if the corpus has none.")]
+SeedOption = Annotated[int, typer.Option(help="Of the split, new weights, order and dropout.")]
+LeaksOption = Annotated[
+    bool, typer.Option("--allow-leaks", help="Accept a split whose figures overstate.")
+]
+HoldOutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="L,L",
+        help="Languages kept out of training, to test the answer 'none of these'.",
+    ),
+]
+AlarmOption = Annotated[
+    float,
+    typer.Option(help="Share of known recordings that the unknown threshold may cost."),
+]
+LicenseOption = Annotated[
+    str | None,
+    typer.Option(help="Licence of the model, for its card, as cc-by-4.0; by default unknown."),
+]
+JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for images; -1: all cores.")]
+
+MEL = {"rich_help_panel": "Spectrogram"}
+SrOption = Annotated[int, typer.Option(help="Hz that audio is brought to.", **MEL)]
+ClipOption = Annotated[float, typer.Option(help="Seconds of sound in one image.", **MEL)]
+NfftOption = Annotated[int, typer.Option("--n-fft", help="Samples per frame.", **MEL)]
+HopOption = Annotated[int, typer.Option("--hop-length", help="Samples between frames.", **MEL)]
+MelsOption = Annotated[int, typer.Option("--n-mels", help="Mel bands, the image height.", **MEL)]
+FminOption = Annotated[float, typer.Option(help="Lowest edge, Hz.", **MEL)]
+FmaxOption = Annotated[
+    float | None, typer.Option(help="Highest edge, Hz; by default sr / 2.", **MEL)
+]
+DbOption = Annotated[float, typer.Option("--top-db", help="Dynamic range kept, dB.", **MEL)]
+
+
+def parse_epochs(text: str | None) -> tuple[int, ...] | None:
+    """``7,12,8`` → (7, 12, 8)."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} must be whole numbers with commas between, as 7,12,8", param_hint="--epochs"
+        ) from None
+
+
+def parse_languages(text: str | None) -> tuple[str, ...] | None:
+    """``fr,it`` → ("fr", "it")."""
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

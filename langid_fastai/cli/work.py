@@ -1,0 +1,264 @@
+"""`langid train`, `prepare` and `evaluate`: parse, call, print."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from langid_fastai.cli.options import (
+    AlarmOption,
+    Arithmetic,
+    ClipOption,
+    CorpusArgument,
+    DbOption,
+    FmaxOption,
+    FminOption,
+    HoldOutOption,
+    HopOption,
+    JobsOption,
+    LeaksOption,
+    LicenseOption,
+    MelsOption,
+    NfftOption,
+    OutOption,
+    RootOption,
+    Schedule,
+    SeedOption,
+    SpeakerOption,
+    SrOption,
+    TestOption,
+    ValidOption,
+    parse_epochs,
+    parse_languages,
+)
+
+if TYPE_CHECKING:
+    from langid_fastai.images import ExportResult
+    from langid_fastai.run import Run
+
+__all__ = ["train", "prepare", "evaluate", "say"]
+
+
+def train(
+    corpus: CorpusArgument,
+    out_folder: OutOption = None,
+    arch: Annotated[str, typer.Option(help="Any torchvision name, or timm (extra).")] = "resnet152",
+    weights: Annotated[
+        str, typer.Option(help="'imagenet', 'none', a state dict file, or a model folder.")
+    ] = "imagenet",
+    schedule: Annotated[
+        Schedule | None, typer.Option(help="By default seed with weights, scratch without.")
+    ] = None,
+    epochs: Annotated[
+        str | None, typer.Option(metavar="N,N,N", help="Epochs of the stages, as 7,12,8.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Rate of the stage that trains everything.")
+    ] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Only suggest a value for --lr, and stop.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Images in a training batch.")] = 16,
+    workers: Annotated[int, typer.Option(help="Processes that load images for training.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="As 'cpu' or 'cuda'; by default a GPU.")
+    ] = None,
+    precision: Annotated[
+        Arithmetic, typer.Option(help="auto: bf16 or fp16 where the hardware computes it.")
+    ] = Arithmetic.auto,
+    seed: SeedOption = 0,
+    valid: ValidOption = 0.15,
+    test: TestOption = 0.15,
+    allow_leaks: LeaksOption = False,
+    hold_out: HoldOutOption = None,
+    root: RootOption = None,
+    speaker: SpeakerOption = None,
+    jobs: JobsOption = -1,
+    sr: SrOption = 22_050,
+    clip_seconds: ClipOption = 10.0,
+    n_fft: NfftOption = 2048,
+    hop_length: HopOption = 512,
+    n_mels: MelsOption = 128,
+    fmin: FminOption = 0.0,
+    fmax: FmaxOption = None,
+    top_db: DbOption = 80.0,
+    false_alarm_rate: AlarmOption = 0.05,
+    license: LicenseOption = None,
+) -> None:
+    """Train and test a language classifier: index, images, three stages, test, report.
+
+    Stopped and started again, it goes on where it was.
+    """
+    from langid_fastai import assessment, describe, preparation, steps
+    from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.preprocessing import MelConfig
+    from langid_fastai.run import Run, TrainChoice, choose_corpus, default_folder
+
+    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db)
+    choice = TrainChoice(
+        arch,
+        weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
+        schedule.value if schedule else None,
+        parse_epochs(epochs),
+        lr,
+        batch_size,
+        workers,
+        device,
+        precision.value,
+        seed,
+    )
+    steps.choose_stages(choice)  # a slip here shows before the corpus is read
+    run = Run(out_folder or default_folder(corpus))
+    found = preparation.read_and_split(
+        run,
+        choose_corpus(
+            corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
+        ),
+    )
+    say(describe.corpus_lines(corpus, summarize_corpus(found)))
+    network, plan = steps.make_network(run, found, choice)
+    say(describe.plan_lines(plan))
+    exported = preparation.make_images(run, found, mel, n_jobs=jobs)
+    say(describe.image_lines(exported, run.images))
+    learn = steps.make_learner(run, choice, network)
+    if find_lr:
+        rate = steps.suggest_lr(run, learn, choice)
+        print(f"suggested  --lr {rate:.1e}; the curve: {run.folder / 'lr_find.png'}")
+        return
+    steps.train(
+        run,
+        learn,
+        choice,
+        plan,
+        command=_command(),
+        on_epoch=lambda history: say([describe.epoch_line(history)]),
+    )
+    steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
+    if license:
+        run.note("license", license)
+    _say_result(run, assessment.assess_test(run, learn, n_jobs=jobs))
+    _exit_if_failed(exported)
+
+
+def prepare(
+    corpus: CorpusArgument,
+    out_folder: OutOption = None,
+    seed: SeedOption = 0,
+    valid: ValidOption = 0.15,
+    test: TestOption = 0.15,
+    allow_leaks: LeaksOption = False,
+    hold_out: HoldOutOption = None,
+    root: RootOption = None,
+    speaker: SpeakerOption = None,
+    jobs: JobsOption = -1,
+    sr: SrOption = 22_050,
+    clip_seconds: ClipOption = 10.0,
+    n_fft: NfftOption = 2048,
+    hop_length: HopOption = 512,
+    n_mels: MelsOption = 128,
+    fmin: FminOption = 0.0,
+    fmax: FmaxOption = None,
+    top_db: DbOption = 80.0,
+) -> None:
+    """Make index and images only."""
+    from langid_fastai import describe, preparation
+    from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.preprocessing import MelConfig
+    from langid_fastai.run import Run, choose_corpus, default_folder
+
+    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db)
+    run = Run(out_folder or default_folder(corpus))
+    found = preparation.read_and_split(
+        run,
+        choose_corpus(
+            corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
+        ),
+    )
+    say(describe.corpus_lines(corpus, summarize_corpus(found)))
+    exported = preparation.make_images(run, found, mel, n_jobs=jobs)
+    say(describe.image_lines(exported, run.images))
+    _exit_if_failed(exported)
+
+
+def evaluate(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run folder.")],
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="The test again: noise, telephone, MP3, cuts, …")
+    ] = False,
+    corpus: Annotated[
+        str | None,
+        typer.Option(metavar="OTHER", help="A second corpus, to stand beside the first."),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Cross-validation by speaker: trains K times."),
+    ] = None,
+    root: RootOption = None,
+    speaker: SpeakerOption = None,
+    device: Annotated[str | None, typer.Option(help="As 'cpu' or 'cuda'.")] = None,
+    jobs: JobsOption = -1,
+    false_alarm_rate: AlarmOption = 0.05,
+    license: LicenseOption = None,
+) -> None:
+    """Test a trained run again, also under harder conditions, and write its report anew.
+
+    What an earlier call measured with the same model stays in the report.
+    """
+    from langid_fastai import assessment, describe, steps
+    from langid_fastai.learner import load_learner, make_dataloaders
+    from langid_fastai.run import Run, choose_corpus
+
+    run = Run(run_folder)
+    run.read()
+    if license:
+        run.note("license", license)
+    learn = load_learner(run.model, make_dataloaders(run.images, device=device))
+    steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
+    metrics = assessment.assess_test(run, learn, n_jobs=jobs)
+    if robustness:
+        metrics = assessment.assess_robustness(run, learn, n_jobs=jobs)
+    if corpus:
+        metrics = assessment.assess_other(
+            run, learn, choose_corpus(corpus, root, speaker), n_jobs=jobs
+        )
+    if folds:
+        from langid_fastai.cross_validation import cross_validate
+
+        metrics = cross_validate(
+            run, folds, device=device, n_jobs=jobs, on_fold=lambda f: say([describe.fold_line(f)])
+        )
+    _say_result(run, metrics)
+
+
+def say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def _say_result(run: Run, metrics: dict[str, Any]) -> None:
+    from langid_fastai.describe import result_lines
+
+    say(result_lines(metrics))
+    print(f"report     {run.folder / 'report.html'}")
+    print(f"figures    {run.folder / 'metrics.json'}, predictions.csv, history.csv")
+    print(f"model      {run.model}")
+
+
+def _exit_if_failed(exported: ExportResult) -> None:
+    """Files that could not be read are no reason to stop, but one to say so at the end."""
+    if len(exported.failed):
+        print(
+            f"done, but for {len(exported.failed)} recordings or clips that failed, listed in "
+            "images/failed.csv of the run; hence exit code 1",
+            file=sys.stderr,
+        )
+        raise typer.Exit(code=1)
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,84 @@
+"""Languages held out of training, to test the answer "none of these".
+
+A model that is to notice a language it does not know must be tried on languages that it has never
+heard, from voices that it has never heard either: a voice known from training would be recognised
+as known, whatever it speaks. So recordings of a held-out language stand on the test side only, and
+those of a speaker (or video, recording, byte-identical file) that is trained or validated on are
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from langid_fastai.corpus.groups import join_groups
+from langid_fastai.corpus.index import Corpus, count, used_rows
+from langid_fastai.errors import CorpusError
+
+__all__ = ["held_out_languages", "put_back", "set_aside"]
+
+
+def set_aside(corpus: Corpus, languages: Sequence[str]) -> tuple[Corpus, pd.DataFrame]:
+    """Take the languages to hold out from a corpus, before it is split.
+
+    Returns
+    -------
+    rest : the corpus without them
+    held_out : their rows of clean audio
+
+    Raises
+    ------
+    CorpusError : the corpus lacks a language, or fewer than two are left
+    """
+    index = corpus.index
+    if not languages:
+        return corpus, index[:0]
+    for language in languages:
+        if language not in set(index["language"]):
+            known = ", ".join(sorted(index["language"].unique()))
+            raise CorpusError(f"hold_out={language!r} must be a language of the corpus: {known}")
+    held_out = index["language"].isin(list(languages))
+    if index.loc[~held_out, "language"].nunique() < 2:
+        raise CorpusError(
+            f"hold_out={list(languages)} leaves fewer than two languages to learn; hold out fewer"
+        )
+    rest = corpus.with_index(index[~held_out].reset_index(drop=True))
+    return rest, index[held_out & (index["variant"] == "")]
+
+
+def put_back(corpus: Corpus, held_out: pd.DataFrame) -> Corpus:
+    """Add the held-out rows to the test side of a split corpus, but for voices that are trained on.
+
+    Raises
+    ------
+    CorpusError : no recording of a held-out language is of a voice kept from training
+    """
+    if held_out.empty:
+        return corpus
+    index = pd.concat([corpus.index, held_out.assign(split="test")], ignore_index=True)
+    group = join_groups(index)
+    heard = set(group[index["split"] != "test"])
+    dropped = index[(index.index >= len(corpus.index)) & group.isin(heard)]
+    kept = index.drop(dropped.index)
+    if lost := sorted(set(held_out["language"]) - set(kept["language"])):
+        raise CorpusError(
+            f"every recording of {', '.join(lost)} is of a speaker (or video, recording) that also "
+            "speaks a language of the training; hold out another language, or add recordings of "
+            "other speakers"
+        )
+    n = len(kept) - len(corpus.index)
+    names = ", ".join(sorted(held_out["language"].unique()))
+    notes = [f"{names} held out of training: {count(n, 'recording')} to test the answer unknown"]
+    if len(dropped):
+        left_out = count(len(dropped), "recording")
+        notes.append(f"{left_out} of held-out languages left out: the voice is heard in training")
+    return corpus.with_index(kept.sort_values("path", ignore_index=True), *notes)
+
+
+def held_out_languages(index: pd.DataFrame) -> list[str]:
+    """Languages of a split index that no row of training speaks."""
+    used = used_rows(index)
+    trained = set(used.loc[used["split"] == "train", "language"])
+    return sorted(set(used["language"]) - trained)

@@ -1,0 +1,223 @@
+"""Who and what the figures of a test come from: languages, voices, genders, durations, mistakes.
+
+Every function takes ``recordings``, one row a recording, as `average_clips` returns them, and what
+belongs to its rows: ``truth`` and ``predicted``, int (n,), ``correct``, bool (n,), ``log_probs``,
+(n, n_languages). The rows that they return are plain Python values, ready for JSON.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langid_fastai.evaluation.intervals import (
+    bootstrap_interval,
+    share_with_intervals,
+    wilson_interval,
+)
+from langid_fastai.evaluation.metrics import count_confusions, macro_f1, precision_recall_f1
+from langid_fastai.evaluation.trials import log_likelihood_ratios, part_trials, trial_error_rates
+
+__all__ = [
+    "BINS",
+    "language_rows",
+    "speaker_rows",
+    "gender_rows",
+    "duration_rows",
+    "top_losses",
+    "list_warnings",
+    "plain",
+    "plain_interval",
+]
+
+MIN_GROUPS = 10  # a language with fewer gets a warning
+MAX_TOP_LOSSES = 12  # as many pictures as one looks through
+# Edges of the durations, s; 3 and 10 are among NIST's (its evaluation of 2009 has 3, 10 and 30 s).
+BINS = (0.0, 3.0, 5.0, 10.0, 20.0, 60.0, math.inf)
+
+LANGUAGE_RATES = ("precision", "recall", "f1", "eer")
+
+
+def language_rows(
+    recordings: pd.DataFrame,
+    truth: np.ndarray,
+    log_probs: np.ndarray,
+    vocab: list[str],
+    *,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Precision, recall, F1 and equal error rate of each language, and what they rest on.
+
+    A bootstrap draw without the language has no say in its intervals. With fewer than two groups a
+    language has none: nothing tells how its voices differ. Whatever is undefined is None.
+    """
+    n_languages, predicted = len(vocab), log_probs.argmax(axis=1)
+    trials = part_trials(truth, log_likelihood_ratios(log_probs))
+
+    def rates(weights: np.ndarray) -> np.ndarray:  # (n_languages, 4)
+        confusion = count_confusions(truth, predicted, n_languages, weights)
+        return np.column_stack([precision_recall_f1(confusion), trial_error_rates(trials, weights)])
+
+    points = rates(np.ones(len(truth), dtype=int))
+    intervals = bootstrap_interval(rates, recordings["group"], seed=seed)
+    rows = {}
+    for i, label in enumerate(vocab):
+        own = recordings[truth == i]
+        n, n_groups = len(own), own["group"].nunique()
+        own_intervals = None if intervals is None or n_groups < 2 else intervals[i]
+        row: dict[str, Any] = {}
+        for k, name in enumerate(LANGUAGE_RATES):
+            row[name] = plain(points[i, k])
+            row[f"{name}_bootstrap"] = (
+                None if own_intervals is None else plain_interval(own_intervals[k])
+            )
+        n_right = int((predicted[truth == i] == i).sum())
+        row["recall_wilson"] = list(wilson_interval(n_right, n)) if n else None
+        row |= {"n_recordings": n, "n_groups": n_groups}
+        rows[label] = row | {"n_speakers": len(set(own["speaker"]) - {""})}
+    return rows
+
+
+def speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict[str, Any]]:
+    """Accuracy of each voice in each language, worst first.
+
+    Where a group holds several speakers, such as the readers of one book, each has a row.
+    """
+    rows = recordings.assign(gender=_genders(recordings), correct=correct)
+    table = rows.groupby(["group", "speaker", "language"]).agg(
+        gender=("gender", "first"),
+        n_recordings=("path", "size"),
+        n_clips=("n_clips", "sum"),
+        accuracy=("correct", "mean"),
+        n_correct=("correct", "sum"),
+    )
+    table = table.reset_index().sort_values(["accuracy", "language", "group", "speaker"])
+    pairs = zip(table["n_correct"], table["n_recordings"], strict=True)
+    table["accuracy_wilson"] = [list(wilson_interval(n_correct, n)) for n_correct, n in pairs]
+    order = ["speaker", "group", "language", "gender", "n_recordings", "n_clips", "accuracy"]
+    return table[[*order, "accuracy_wilson"]].astype(object).to_dict("records")
+
+
+def gender_rows(
+    recordings: pd.DataFrame,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    n_languages: int,
+    *,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Accuracy and macro F1 of each gender; voices whose gender is unknown are left out."""
+    genders = _genders(recordings)
+    rows = []
+    for gender in sorted(set(genders) - {""}):
+        own = (genders == gender).to_numpy()
+        confusion = count_confusions(truth[own], predicted[own], n_languages)
+        row = _accuracy_row(recordings[own], (truth == predicted)[own], seed)
+        rows.append({"gender": gender} | row | {"macro_f1": macro_f1(confusion)})
+    return rows
+
+
+def duration_rows(
+    recordings: pd.DataFrame, correct: np.ndarray, *, seed: int
+) -> list[dict[str, Any]]:
+    """Accuracy of recordings of each `BINS`, `low` <= `duration` < `high`, those with recordings.
+
+    A recording of unknown duration is left out; without the column there are no rows.
+    """
+    if "duration" not in recordings:
+        return []
+    durations = recordings["duration"].to_numpy(dtype=float)
+    rows = []
+    for low, high in itertools.pairwise(BINS):
+        own = (low <= durations) & (durations < high)
+        if own.any():
+            row = _accuracy_row(recordings[own], correct[own], seed)
+            rows.append({"low": low, "high": None if math.isinf(high) else high} | row)
+    return rows
+
+
+def top_losses(
+    clips: pd.DataFrame,
+    clip_log_probs: np.ndarray,
+    recordings: pd.DataFrame,
+    log_probs: np.ndarray,
+    vocab: list[str],
+) -> list[dict[str, Any]]:
+    """The wrong recordings, largest cross-entropy first, at most `MAX_TOP_LOSSES`.
+
+    `image` and `offset` are those of the clip of largest loss.
+    """
+    table = recordings[["path", "language"]].assign(
+        predicted=np.array(vocab)[log_probs.argmax(axis=1)],
+        score=np.exp(log_probs.max(axis=1)),
+        loss=_losses(recordings, log_probs, vocab),
+    )
+    wrong = table[table["predicted"] != table["language"]]
+    worst = wrong.sort_values(["loss", "path"], ascending=[False, True]).head(MAX_TOP_LOSSES)
+
+    shown = clips.assign(loss=_losses(clips, clip_log_probs, vocab))
+    shown = shown.sort_values(["loss", "offset"], ascending=[False, True])
+    shown = shown.drop_duplicates("path")[["path", "offset", "image"]]
+    worst = worst.merge(shown, on="path", how="left", validate="one_to_one")
+    worst["image"] = worst["image"].map(str)
+    order = ["path", "offset", "language", "predicted", "score", "loss", "image"]
+    return worst[order].astype(object).to_dict("records")
+
+
+def list_warnings(recordings: pd.DataFrame, vocab: list[str]) -> list[str]:
+    """What limits the figures, a sentence each."""
+    unit = "speaker" if (recordings["speaker"] == recordings["group"]).all() else "group"
+    n_groups = recordings.groupby("language")["group"].nunique()
+    sentences = []
+    if few := ", ".join(f"{x} {n}" for x, n in n_groups.items() if n < MIN_GROUPS):
+        sentences.append(
+            f"the test rests on few {unit}s ({few}); below {MIN_GROUPS} a language, the interval "
+            f"is wide and a single {unit} can decide it"
+        )
+    if recordings["group"].nunique() == 1:
+        sentences.append(f"the test rests on one {unit}, so there is no bootstrap interval")
+    if n_unknown := (recordings["speaker"] == "").sum():
+        sentences.append(
+            f"the speaker of {n_unknown} of {len(recordings)} recordings is unknown; if one is in "
+            "several groups, the true intervals are wider than those shown"
+        )
+    if absent := ", ".join(x for x in vocab if x not in n_groups):
+        sentences.append(f"no recording of {absent} was tested; macro F1 is over the others")
+    return sentences
+
+
+def plain(number: float) -> float | None:
+    """A Python float; None for NaN, which JSON does not know."""
+    return None if math.isnan(number) else float(number)
+
+
+def plain_interval(interval: np.ndarray) -> list[float] | None:
+    """``[low, high]``; None where undefined."""
+    return None if np.isnan(interval).any() else interval.tolist()
+
+
+def _accuracy_row(recordings: pd.DataFrame, correct: np.ndarray, seed: int) -> dict[str, Any]:
+    accuracy, wilson, bootstrap = share_with_intervals(correct, recordings["group"], seed=seed)
+    return {
+        "n_recordings": len(recordings),
+        "n_groups": recordings["group"].nunique(),
+        "accuracy": accuracy,
+        "accuracy_wilson": wilson,
+        "accuracy_bootstrap": bootstrap,
+    }
+
+
+def _genders(recordings: pd.DataFrame) -> pd.Series:
+    """Gender of each recording, empty where unknown."""
+    if "gender" not in recordings:
+        return pd.Series("", index=recordings.index)
+    return recordings["gender"].fillna("")
+
+
+def _losses(rows: pd.DataFrame, log_probs: np.ndarray, vocab: list[str]) -> np.ndarray:
+    truth = pd.Index(vocab).get_indexer(rows["language"])
+    return -log_probs[np.arange(len(rows)), truth]

@@ -1,0 +1,397 @@
+"""The test clips again, each made worse in a stated way: how much of the accuracy stays.
+
+Conventions: `y` is one clip, ``(n_samples,)`` float32 at `sr` Hz. Each condition changes the clean
+clip alone; conditions are not combined. What comes out longer than a clip gives its middle, what
+comes out shorter is repeated until it fills one, as `clips_of` treats a short recording. The image
+is made by `mel_image` as ever, so under the condition ``clean`` every pixel is that of the export.
+
+=========  =========================================================================================
+clean      as recorded
+noise20 …  white noise, its power 20, 10 or 0 dB below the mean power of the clip, pauses included;
+           one clip meets the same noise at every level
+telephone  brought to 8 kHz, band-pass 300 to 3400 Hz (-3 dB there), and back
+mp3        written as MP3 at 16 kb/s and read again; left out where libsndfile writes no MP3
+slow fast  played at 0.9 and 1.1 of its speed, so that pitch moves too, as ``sox speed`` does
+cut1 …     its middle 1, 3, 5 or 10 s; left out where a clip is shorter than that. A clip that
+           repeats a short recording is cut like any other
+=========  =========================================================================================
+
+Contents: `CONDITIONS` and those `available_conditions` of a `MelConfig`; `degrade` for one clip,
+`degraded_clips` for a test, `measure_conditions` for the figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import soundfile as sf
+import soxr
+from joblib import Parallel, delayed
+
+from langid_fastai.audio import stream_audio
+from langid_fastai.corpus.index import list_some
+from langid_fastai.errors import AudioError, ModelError
+from langid_fastai.evaluation.intervals import bootstrap_interval, wilson_interval
+from langid_fastai.evaluation.metrics import count_confusions, macro_f1
+from langid_fastai.evaluation.scores import CLIP_COLUMNS, encode, validate_scores
+from langid_fastai.preprocessing import MelConfig, clips_of, encode_png, mel_image
+
+__all__ = [
+    "CONDITIONS",
+    "Condition",
+    "DegradedClip",
+    "available_conditions",
+    "degrade",
+    "degraded_clips",
+    "measure_conditions",
+]
+
+TELEPHONE_SR = 8_000  # Hz
+TELEPHONE_BAND = (300.0, 3400.0)  # Hz
+TELEPHONE_ORDER = 8  # of the Butterworth filter: -14 dB at 250 Hz, -29 dB at 200 Hz
+
+# MP3 knows nine sampling rates; one for all models makes their figures comparable.
+MP3_SR = 22_050
+# libsndfile maps levels 0 to 1 to 160 to 8 kb/s at this rate (mpeg_l3_encoder_set_quality), and
+# LAME takes the nearest that MP3 has: 16 kb/s, measured 16.1 with the padded last frame. Below it
+# is only 8 kb/s, which leaves speech a band of 3 kHz and would be a second telephone.
+MP3_LEVEL = 0.945
+# What LAME (576) and the decoder (529) put before the sound (lame.sourceforge.io/tech-FAQ.txt). At
+# so low a rate LAME writes no tag that tells the decoder to drop it, so it is cut off here.
+MP3_DELAY = 576 + 529
+MP3_PEAK = 0.5  # lossy coding overshoots; from half of full scale it stays inside [-1, 1]
+
+# One change of a clip: (y, sr, rng) -> y.
+Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
+Seed = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One stated way in which a clip becomes worse.
+
+    Parameters
+    ----------
+    name : in tables and ``metrics.json``
+    words : for people
+    change : (y, sr, rng) -> y, of any length
+    seconds : what a cut leaves of the clip, s; None for all else
+    """
+
+    name: str
+    words: str
+    change: Change
+    seconds: float | None = None
+
+
+class DegradedClip(NamedTuple):
+    """A clip under a condition: its name, the clip's position in the table, and its PNG file."""
+
+    condition: str
+    row: int
+    png: bytes
+
+
+def degrade(y: np.ndarray, sr: int, condition: Condition, rng: np.random.Generator) -> np.ndarray:
+    """Make one clip worse.
+
+    Parameters
+    ----------
+    y : (n_samples,), float; any peak, nothing is clipped
+    sr : Hz
+    condition : one of `CONDITIONS`
+    rng : where noise comes from
+
+    Returns
+    -------
+    y : float32, at `sr`; longer, shorter or as long
+
+    Raises
+    ------
+    AudioError : `y` is not mono, or is empty
+
+    Examples
+    --------
+    >>> named = {condition.name: condition for condition in CONDITIONS}
+    >>> y = np.ones(22_050, dtype=np.float32)
+    >>> degrade(y, 22_050, named["fast"], np.random.default_rng(0)).shape
+    (20045,)
+    """
+    y = np.asarray(y, dtype=np.float32)
+    if y.ndim != 1 or not y.size:
+        raise AudioError(f"y.shape={y.shape} must be (n_samples,), at least one; pass one clip")
+    return condition.change(y, sr, rng).astype(np.float32, copy=False)
+
+
+def degraded_clips(
+    root: str | Path,
+    clips: pd.DataFrame,
+    config: MelConfig = MelConfig(),
+    conditions: Sequence[Condition] | None = None,
+    *,
+    chunk: int = 256,
+    seed: int = 0,
+    n_jobs: int = -1,
+) -> Iterator[list[DegradedClip]]:
+    """Make the image of every clip under every condition, some at a time.
+
+    Each recording is read once, clip by clip, so a test of any length needs the memory of a chunk.
+    Noise follows from the seed, the path and the offset of a clip, whatever the order of the table
+    and the number of processes.
+
+    A clip that a condition leaves without sound, such as a cut of digital silence, is left out of
+    it. A recording that cannot be read ends the work: the figures would rest on other clips than
+    those of the test they stand beside.
+
+    Parameters
+    ----------
+    root : folder of the corpus
+    clips : from `read_clips`; `path` and `offset` (s) are used
+    config : that of the exported images
+    conditions : by default the `available_conditions`
+    chunk : images to yield at most, though all of one clip; 256 are some 10 MB, their sound 20 MB
+    seed : of the noise
+    n_jobs : processes; -1 for all cores
+
+    Yields
+    ------
+    images : by recording in order of first appearance, then by offset, then by condition
+
+    Raises
+    ------
+    AudioError : a recording is missing, cannot be read, or no longer has one of its clips
+
+    Examples
+    --------
+    ::
+
+        clips = read_clips("runs/demo/images", corpus.index, "test")
+        for chunk in degraded_clips(corpus.root, clips, config):
+            log_probs = predict_images(learn, [clip.png for clip in chunk])
+    """
+    root = Path(root)
+    conditions = available_conditions(config) if conditions is None else conditions
+    missing = [path for path in clips["path"].unique() if not (root / path).is_file()]
+    if missing:
+        raise AudioError(
+            f"{list_some(missing)}: no such file in {root}; making clips worse needs the "
+            "recordings themselves, so give the corpus that the images were made of"
+        )
+    sounds = _read_clips(root, clips, config)
+    # Batch by batch: a generator of joblib runs ahead of a slow reader and keeps all it made.
+    with Parallel(n_jobs=n_jobs, max_nbytes=None) as parallel:
+        while batch := list(islice(sounds, max(1, chunk // len(conditions)))):
+            images = parallel(
+                delayed(_degraded)(y, row, config, conditions, (seed, _hash(path, offset)))
+                for row, path, offset, y in batch
+            )
+            yield list(chain.from_iterable(images))
+
+
+def measure_conditions(
+    scores: Mapping[str, tuple[pd.DataFrame, np.ndarray]], vocab: Sequence[str], *, seed: int = 0
+) -> dict:
+    """Compute the figures of each condition: the section `robustness` of ``metrics.json``.
+
+    Parameters
+    ----------
+    scores : by name of the condition, ``clean`` among them: the clips (at least `CLIP_COLUMNS` of
+        `scores`) that have an image under it, and their log_probs, (n_clips, n_languages)
+    vocab : (n_languages,), the languages of the columns
+    seed : of the bootstrap
+
+    Returns
+    -------
+    measures : plain Python values, ready for JSON; rates are by clip, conditions in the order of
+        `CONDITIONS`
+
+    Raises
+    ------
+    ModelError : unknown conditions, none named ``clean``, or scores that fit neither clips nor
+        vocab
+    """
+    names = [condition.name for condition in CONDITIONS]
+    if "clean" not in scores or not set(scores) <= set(names):
+        raise ModelError(f"conditions {list(scores)} must be clean and others of {names}")
+    clips, _ = scores["clean"]
+    return {
+        "n_clips": len(clips),
+        "n_recordings": clips["path"].nunique(),
+        "n_groups": clips["group"].nunique(),
+        "conditions": [
+            {"name": condition.name, "words": condition.words, "seconds": condition.seconds}
+            | _rates(*scores[condition.name], vocab, seed)
+            for condition in CONDITIONS
+            if condition.name in scores
+        ],
+    }
+
+
+def available_conditions(config: MelConfig = MelConfig()) -> tuple[Condition, ...]:
+    """Those of `CONDITIONS` that are possible here.
+
+    Cuts longer than a clip are left out, and MP3 where libsndfile is too old to write it.
+
+    Examples
+    --------
+    >>> [c.name for c in available_conditions(MelConfig(clip_seconds=4.0)) if c.seconds]
+    ['cut1', 'cut3']
+    """
+    writes_mp3 = "MP3" in sf.available_formats()
+    return tuple(
+        condition
+        for condition in CONDITIONS
+        if (condition.seconds is None or condition.seconds <= config.clip_seconds)
+        and (condition.name != "mp3" or writes_mp3)
+    )
+
+
+def _read_clips(
+    root: Path, clips: pd.DataFrame, config: MelConfig
+) -> Iterator[tuple[int, str, float, np.ndarray]]:
+    """Yield row, path, offset and waveform of each clip of the table, recording by recording."""
+    rows = clips[["path", "offset"]].reset_index(drop=True)
+    for path, part in rows.groupby("path", sort=False):
+        # The export notes offsets with 6 digits; a CSV may give back a float's neighbour.
+        wanted = dict(zip(part["offset"].round(6), part.index, strict=True))
+        try:
+            for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
+                offset = round(offset, 6)
+                if offset in wanted:
+                    yield wanted.pop(offset), path, offset, y
+        except AudioError as error:
+            reason = str(error).removeprefix(f"{root / path}: ")
+            raise AudioError(
+                f"{root / path}: {reason}; there are images of it, so it could be read once"
+            ) from error
+        if wanted:
+            raise AudioError(
+                f"{root / path}: no clip at {min(wanted):g} s, though there is an image of it; "
+                "has the file changed? make the images again"
+            )
+
+
+def _degraded(
+    y: np.ndarray, row: int, config: MelConfig, conditions: Sequence[Condition], seed: Seed
+) -> list[DegradedClip]:
+    """Make the images of one clip under all conditions that leave something to hear."""
+    degraded = []
+    for condition in conditions:
+        # A generator each, so that a condition's noise does not depend on those before it.
+        worse = degrade(y, config.sr, condition, np.random.default_rng(seed))
+        with contextlib.suppress(AudioError):  # silent
+            image = mel_image(_fit(worse, config.n_samples), config)
+            degraded.append(DegradedClip(condition.name, row, encode_png(image)))
+    return degraded
+
+
+def _rates(clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], seed: int) -> dict:
+    """Accuracy and macro F1 over clips, with their intervals."""
+    log_probs = validate_scores(clips, log_probs, CLIP_COLUMNS)
+    truth, predicted = encode(clips, log_probs, list(vocab)), log_probs.argmax(axis=1)
+
+    def accuracy_and_f1(weights: np.ndarray) -> np.ndarray:
+        confusion = count_confusions(truth, predicted, len(vocab), weights)
+        return np.array([confusion.trace() / confusion.sum(), macro_f1(confusion)])
+
+    accuracy, f1 = accuracy_and_f1(np.ones(len(truth))).tolist()
+    intervals = bootstrap_interval(accuracy_and_f1, clips["group"], seed=seed)
+    accuracy_bootstrap, f1_bootstrap = [None, None] if intervals is None else intervals.tolist()
+    return {
+        "n_clips": len(clips),
+        "accuracy": accuracy,
+        "accuracy_wilson": list(wilson_interval((truth == predicted).sum(), len(truth))),
+        "accuracy_bootstrap": accuracy_bootstrap,
+        "macro_f1": f1,
+        "macro_f1_bootstrap": f1_bootstrap,
+    }
+
+
+def _hash(path: str, offset: float) -> int:
+    """A number of 64 bits that tells one clip from another, the same on every machine."""
+    digest = hashlib.blake2b(f"{path}@{offset:.6f}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _fit(y: np.ndarray, n: int) -> np.ndarray:
+    """Bring to n samples: the middle of what is longer, repetition of what is shorter."""
+    return np.resize(y, n) if len(y) <= n else _middle(y, n)
+
+
+def _middle(y: np.ndarray, n: int) -> np.ndarray:
+    start = (len(y) - n) // 2
+    return y[start : start + n]
+
+
+def _unchanged(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
+    return y
+
+
+def _add_noise(y: np.ndarray, sr: int, rng: np.random.Generator, *, snr: float) -> np.ndarray:
+    """Add white noise whose power lies exactly `snr` dB below that of `y`."""
+    noise = rng.standard_normal(len(y))
+    power = np.mean(np.square(y, dtype=np.float64)) / 10 ** (snr / 10)
+    return y + noise * np.sqrt(power / np.mean(noise**2))
+
+
+def _telephone(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
+    from scipy.signal import butter, sosfilt  # slow to import, so only where it is used
+
+    narrow = soxr.resample(y, sr, TELEPHONE_SR)
+    band = butter(TELEPHONE_ORDER, TELEPHONE_BAND, "bandpass", fs=TELEPHONE_SR, output="sos")
+    return soxr.resample(sosfilt(band, narrow), TELEPHONE_SR, sr)
+
+
+def _mp3(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
+    """Through the codec and back, in place: level and timing stay."""
+    sound = soxr.resample(y, sr, MP3_SR)
+    gain = MP3_PEAK / max(np.abs(sound).max(), np.finfo(np.float32).tiny)
+    file = io.BytesIO()
+    sf.write(
+        file,
+        gain * sound,
+        MP3_SR,
+        format="MP3",
+        subtype="MPEG_LAYER_III",
+        bitrate_mode="CONSTANT",
+        compression_level=MP3_LEVEL,
+    )
+    file.seek(0)
+    decoded, _ = sf.read(file, dtype="float32")
+    return soxr.resample(decoded[MP3_DELAY : MP3_DELAY + len(sound)], MP3_SR, sr) / gain
+
+
+def _play_at(y: np.ndarray, sr: int, rng: np.random.Generator, *, speed: float) -> np.ndarray:
+    """Play at another speed: samples that came at `sr` are taken to come `speed` times as fast."""
+    return soxr.resample(y, speed * sr, sr)
+
+
+def _cut(y: np.ndarray, sr: int, rng: np.random.Generator, *, seconds: float) -> np.ndarray:
+    return _middle(y, min(round(seconds * sr), len(y)))
+
+
+CONDITIONS = (
+    Condition("clean", "as recorded", _unchanged),
+    *(
+        Condition(f"noise{snr}", f"white noise at {snr} dB SNR", partial(_add_noise, snr=snr))
+        for snr in (20, 10, 0)
+    ),
+    Condition("telephone", "telephone band: 8 kHz, 300–3400 Hz", _telephone),
+    Condition("mp3", "MP3 at 16 kb/s", _mp3),
+    Condition("slow", "10 % slower, pitch with it", partial(_play_at, speed=0.9)),
+    Condition("fast", "10 % faster, pitch with it", partial(_play_at, speed=1.1)),
+    *(
+        Condition(f"cut{s}", f"cut to {s} s", partial(_cut, seconds=s), float(s))
+        for s in (1, 3, 5, 10)
+    ),
+)

@@ -1,0 +1,162 @@
+"""Pictures and sounds → ``data:`` URIs, so that the page stays one file.
+
+What a page shows of a stranger's run must lie where it should: images below the run's ``images``
+folder, recordings below the corpus root. Whatever a path says, nothing else is read.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from langid_fastai.audio import stream_audio
+from langid_fastai.errors import AudioError
+from langid_fastai.preprocessing import MelConfig, clips_of
+from langid_fastai.report.figures import DARK, LIGHT, Palette
+
+__all__ = ["Picture", "draw_picture", "image_uri", "clip_uri", "encode_audio"]
+
+DPI = 192  # two pixels a CSS pixel, for sharp screens
+
+MP3_KBITS = 48  # of mono speech: no artefact that a listener would take for the recording's
+# The rates of MPEG-1, -2 and -2.5 Layer III, and for each the lowest and highest constant bit rate
+# in kbit/s, between which libsndfile's `compression_level` runs from 1 to 0 (src/mpeg_l3_encode.c).
+MP3_RATES = {
+    **dict.fromkeys((32_000, 44_100, 48_000), (32, 320)),
+    **dict.fromkeys((16_000, 22_050, 24_000), (8, 160)),
+    **dict.fromkeys((8_000, 11_025, 12_000), (8, 64)),
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it.
+
+    Parameters
+    ----------
+    light, dark : ``data:`` URIs, one for each colour scheme
+    width, height : CSS pixels
+    """
+
+    light: str
+    dark: str
+    width: int
+    height: int
+
+
+def draw_picture(draw: Callable[[Palette], Figure], path: Path | None = None) -> Picture:
+    """Draw a figure for both colour schemes.
+
+    Parameters
+    ----------
+    draw : palette -> figure
+    path : where the light one is to lie as a PNG too
+    """
+    figure = draw(LIGHT)
+    light = _png(figure, LIGHT)
+    if path:
+        path.write_bytes(light)
+    width, height = (figure.get_size_inches() * 96).round().astype(int).tolist()
+    dark = _png(draw(DARK), DARK)
+    return Picture(_data_uri("image/png", light), _data_uri("image/png", dark), width, height)
+
+
+def image_uri(images: Path, name: str) -> str:
+    """A spectrogram of the run as a URI; empty if it is gone, or lies elsewhere.
+
+    Parameters
+    ----------
+    images : the run's ``images`` folder
+    name : of the image, relative to it
+    """
+    image = _below(images, name)
+    return _data_uri("image/png", image.read_bytes()) if image else ""
+
+
+def clip_uri(root: Path, path: str, offset: float, config: MelConfig) -> str:
+    """The clip of a recording that an image shows, as a URI.
+
+    Parameters
+    ----------
+    root : of the corpus
+    path : of the recording, relative to `root`
+    offset : start of the clip, s
+    config : of the images, for sampling rate and length
+
+    Raises
+    ------
+    AudioError : the recording is gone, unreadable, lies elsewhere, or ends before the clip
+    """
+    file = _below(root, path)
+    if file is None:
+        raise AudioError(f"{path}: no such file below {root}")
+    for start, y in clips_of(stream_audio(file, sr=config.sr), config):
+        if abs(start - offset) < 1 / config.sr:
+            return _data_uri(*encode_audio(y, config.sr))
+    raise AudioError(f"{path}: has no clip at {offset:g} s; it has changed since it was tested")
+
+
+def encode_audio(y: np.ndarray, sr: int) -> tuple[str, bytes]:
+    """Encode a waveform in a format that browsers play, as MP3 where libsndfile can.
+
+    Parameters
+    ----------
+    y : (n_samples,), in [-1, 1]
+    sr : Hz; at one that MP3 does not know, the sound becomes FLAC
+
+    Returns
+    -------
+    media_type, content : as ``audio/mpeg``, and the bytes of the file
+
+    Examples
+    --------
+    >>> media_type, content = encode_audio(np.zeros(20_000), 20_000)
+    >>> media_type, content[:4]
+    ('audio/flac', b'fLaC')
+    """
+    stream = io.BytesIO()
+    if "MP3" not in sf.available_formats() or sr not in MP3_RATES:
+        sf.write(stream, y, sr, format="FLAC", subtype="PCM_16")
+        return "audio/flac", stream.getvalue()
+    low, high = MP3_RATES[sr]
+    sf.write(
+        stream,
+        y,
+        sr,
+        format="MP3",
+        compression_level=(high - MP3_KBITS) / (high - low),
+        bitrate_mode="CONSTANT",
+    )
+    return "audio/mpeg", stream.getvalue()
+
+
+def _png(figure: Figure, palette: Palette) -> bytes:
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # A script the font lacks shows as boxes; the page's tables have the label in full.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.savefig(stream, dpi=DPI, facecolor=palette.ground)
+    return stream.getvalue()
+
+
+def _below(folder: Path, name: str) -> Path | None:
+    """The file of that name, if it is one and lies below the folder, links followed."""
+    try:
+        file = (folder / name).resolve()
+        return file if file.is_relative_to(folder.resolve()) and file.is_file() else None
+    except (OSError, ValueError):  # no name that a file could have
+        return None
+
+
+def _data_uri(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

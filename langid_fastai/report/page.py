@@ -1,0 +1,220 @@
+"""``metrics.json`` → ``report.html``: reading, checking, and filling the templates."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from langid_fastai.errors import AudioError, RunError
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.report.figures import (
+    confusion_figure,
+    curves_figure,
+    det_figure,
+    interval_of,
+    length_figure,
+    reliability_figure,
+    robustness_figure,
+)
+from langid_fastai.report.media import Picture, clip_uri, draw_picture, image_uri
+
+__all__ = ["write_report"]
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+MAKER = "`langid evaluate RUN` makes it"
+
+# What the page cannot do without; `other`, `robustness`, `cross_validation` and `published` may be
+# absent.
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "run": ("command", "seed", "versions", "index_hash", "model_hash"),
+    "corpus": ("source", "languages", "leaks", "held_out"),
+    "training": ("stages", "history"),
+    "test": (
+        "costs",
+        "clips",
+        "recordings",
+        "languages",
+        "confusion",
+        "speakers",
+        "genders",
+        "durations",
+        "det",
+        "top_losses",
+        "warnings",
+    ),
+    "calibration": ("temperature", "before", "after"),
+    "unknown": ("false_alarm_rate", "threshold", "known", "held_out"),
+    "baseline": ("system", "recordings", "clips", "difference"),
+}
+HISTORY_COLUMNS = ("stage", "train_loss", "valid_loss", "accuracy", "lr")
+
+N_SHOWN = 10  # rows of a long table that stand open
+N_CONFUSIONS = 6  # as many as stand beside the matrix
+MAX_SPEAKERS = 200  # rows of the speaker table; each recording of unknown speakers may be a group
+
+
+def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
+    """Write ``report.html``, ``curves.png`` and ``confusion.png`` into a run folder.
+
+    Parameters
+    ----------
+    folder : holds ``metrics.json``, and ``images/`` with its ``mel.json``
+    audio_root : of the corpus, for the sound of the mistakes; None for a page without
+
+    Returns
+    -------
+    page : path of ``report.html``
+
+    Raises
+    ------
+    RunError : ``metrics.json`` is missing, unreadable, or of a version that measured less
+    """
+    metrics = _read_metrics(folder / "metrics.json")
+    test = metrics["test"]
+    page = _template().render(
+        metrics,
+        labels=test["confusion"]["labels"],
+        n_correct=int(np.trace(test["confusion"]["matrix"])),
+        pictures=_draw(metrics, folder),
+        other_pictures=[
+            draw_picture(partial(confusion_figure, *block["confusion"].values()))
+            for block in metrics.get("other", [])
+        ],
+        confusions=_confusions(test["confusion"]),
+        cuts=_cuts(metrics),
+        systems=_rank(metrics),
+        mistakes=[_mistake(folder / "images", audio_root, loss) for loss in test["top_losses"]],
+        n_shown=N_SHOWN,
+        max_speakers=MAX_SPEAKERS,
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    """Read ``metrics.json``, of which at least `REQUIRED` must be there."""
+    if not path.is_file():
+        raise RunError(f"{path}: is missing; {MAKER}")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: not readable as JSON ({error}); {MAKER}") from error
+    missing = [section for section in REQUIRED if section not in metrics]
+    if missing:
+        raise RunError(f"{path}: lacks the sections {missing}; {MAKER}")
+    for section, names in REQUIRED.items():
+        if lack := [name for name in names if name not in metrics[section]]:
+            raise RunError(f"{path}: its section {section!r} lacks {lack}; {MAKER}")
+    history = metrics["training"]["history"]
+    if not history or set(HISTORY_COLUMNS) - set(history[0]):
+        raise RunError(f"{path}: tells of no epoch of training; {MAKER}")
+    return metrics
+
+
+def _draw(metrics: dict[str, Any], folder: Path) -> dict[str, Picture]:
+    """All pictures of the run itself, by name."""
+    test, calibration = metrics["test"], metrics["calibration"]
+    history = pd.DataFrame(metrics["training"]["history"])
+    confusion = partial(confusion_figure, test["confusion"]["labels"], test["confusion"]["matrix"])
+    eer = test["recordings"]["eer"]
+    reliability = partial(reliability_figure, calibration["before"], calibration["after"])
+    pictures = {
+        "curves": draw_picture(partial(curves_figure, history), folder / "curves.png"),
+        "confusion": draw_picture(confusion, folder / "confusion.png"),
+        "reliability": draw_picture(reliability),
+    }
+    if eer is not None:
+        det = partial(det_figure, test["det"]["false_alarm"], test["det"]["miss"], eer)
+        pictures["det"] = draw_picture(det)
+    if "robustness" in metrics:
+        conditions = metrics["robustness"]["conditions"]
+        pictures["robustness"] = draw_picture(partial(robustness_figure, conditions))
+    if len(cuts := _cuts(metrics)) > 1:
+        pictures["length"] = draw_picture(partial(length_figure, cuts))
+    return pictures
+
+
+def _cuts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The conditions in which the model heard the first seconds only."""
+    conditions = metrics.get("robustness", {}).get("conditions", [])
+    return [condition for condition in conditions if condition["seconds"] is not None]
+
+
+def _confusions(confusion: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """The commonest mistakes: language spoken, language named, number of recordings."""
+    labels, matrix = confusion["labels"], confusion["matrix"]
+    found = [
+        (spoken, named, n)
+        for spoken, row in zip(labels, matrix, strict=True)
+        for named, n in zip(labels, row, strict=True)
+        if n and spoken != named
+    ]
+    return sorted(found, key=lambda mistake: -mistake[2])[:N_CONFUSIONS]
+
+
+def _rank(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Published systems with ours among them, best first; empty on another corpus."""
+    if "published" not in metrics:
+        return []
+    test = metrics["test"]
+    ours = {
+        "system": f"this run: {metrics['run']['arch']}",
+        "test": test["recordings"]["accuracy"],
+        "n_correct": int(np.trace(test["confusion"]["matrix"])),
+        "validation": "a split with leaks" if metrics["corpus"]["leaks"] else "other speakers",
+        "source": metrics["run"]["command"],
+        "is_ours": True,
+    }
+    theirs = [system | {"is_ours": False} for system in metrics["published"]["systems"]]
+    return sorted([*theirs, ours], key=lambda system: -system["test"])
+
+
+def _mistake(images: Path, audio_root: Path | None, loss: dict[str, Any]) -> dict[str, Any]:
+    """A wrong recording with the picture of its worst clip, and with its sound or why not."""
+    sound, silence = "", "The page was written without the recordings."
+    if audio_root is not None:
+        try:
+            config = MelConfig.read(images / "mel.json")
+            sound, silence = clip_uri(audio_root, loss["path"], loss["offset"], config), ""
+        except (AudioError, OSError) as error:
+            silence = f"No sound: {error}."
+    return {**loss, "picture": image_uri(images, loss["image"]), "sound": sound, "silence": silence}
+
+
+def _template() -> jinja2.Template:
+    """The page: it escapes whatever it is given, and stops at a name the metrics do not have."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "rate": lambda x: "–" if x is None else f"{x:.4f}",
+        "interval": lambda x: "undefined" if x is None else f"{x[0]:.4f} to {x[1]:.4f}",
+        "signed": lambda x: f"{x:+.4f}".replace("-", "\N{MINUS SIGN}"),
+        "rates": lambda x: [f"{rate:.2g}" for rate in (x if isinstance(x, list) else [x])],
+        "count": lambda n: f"{n:,}",
+        "duration": _duration,
+        "plural": lambda n, noun: f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s",
+        "sentence": lambda text: text[:1].upper() + text[1:].rstrip(".") + ".",
+        "interval_of": interval_of,
+    }
+    return environment.get_template("report.html.j2")
+
+
+def _duration(seconds: float) -> str:
+    """Say seconds as one would, such as ``1 h 5 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

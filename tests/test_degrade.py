@@ -1,0 +1,240 @@
+"""Each condition of the robustness table does to the sound what it says."""
+
+import numpy as np
+import pytest
+import scipy.signal
+
+from langid_fastai.errors import AudioError
+from langid_fastai.evaluation import robustness
+from langid_fastai.evaluation.robustness import CONDITIONS, available_conditions, degrade
+from langid_fastai.preprocessing import MelConfig
+
+SR = 22_050
+NAMED = {condition.name: condition for condition in CONDITIONS}
+ALL = list(NAMED)
+RATES = [8_000, 16_000, 22_050, 44_100]
+
+
+def worsen(y, name, sr=SR, seed=0):
+    return degrade(y, sr, NAMED[name], np.random.default_rng(seed))
+
+
+def power(y):
+    return np.mean(np.square(y, dtype=np.float64))
+
+
+def db(ratio):
+    return 10 * np.log10(ratio)
+
+
+def inside(y):
+    """Without the half second at each end, where filters swing in and out."""
+    return y[len(y) // 4 : -len(y) // 4]
+
+
+def power_between(y, sr, low, high):
+    frequencies, density = scipy.signal.welch(y.astype(float), sr, nperseg=4096)
+    return density[(frequencies >= low) & (frequencies < high)].sum()
+
+
+def peak_frequency(y, sr):
+    spectrum = np.abs(np.fft.rfft(y * np.hanning(len(y))))
+    return spectrum.argmax() * sr / len(y)
+
+
+@pytest.fixture
+def speech(rng):
+    """Speech-like noise at a rate: syllables, pauses, falling spectrum, and a peak of 0.8."""
+
+    def make(sr=SR, seconds=4.0):
+        n = round(seconds * sr)
+        envelope = np.clip(np.sin(2 * np.pi * 2.5 * np.arange(n) / sr), 0, None)
+        y = scipy.signal.lfilter([1], [1, -0.9], rng.standard_normal(n)) * envelope
+        return (0.8 * y / np.abs(y).max()).astype(np.float32)
+
+    return make
+
+
+# Conditions
+
+
+def test_conditions_are_those_of_the_report_clean_first():
+    noises, cuts = ["noise20", "noise10", "noise0"], ["cut1", "cut3", "cut5", "cut10"]
+    assert ["clean", *noises, "telephone", "mp3", "slow", "fast", *cuts] == ALL
+    assert len({condition.words for condition in CONDITIONS}) == len(CONDITIONS)
+    assert {c.name: c.seconds for c in CONDITIONS if c.seconds is not None} == {
+        "cut1": 1.0,
+        "cut3": 3.0,
+        "cut5": 5.0,
+        "cut10": 10.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("clip_seconds", "absent"),
+    [(10.0, []), (9.5, ["cut10"]), (4.0, ["cut5", "cut10"]), (1.0, ALL[-3:])],
+)
+def test_a_cut_longer_than_the_clip_is_no_condition(clip_seconds, absent):
+    names = [c.name for c in available_conditions(MelConfig(clip_seconds=clip_seconds))]
+    assert names == [name for name in ALL if name not in absent]
+
+
+def test_without_mp3_in_libsndfile_there_is_no_such_condition(monkeypatch):
+    monkeypatch.setattr(robustness.sf, "available_formats", lambda: {"WAV": "WAV (Microsoft)"})
+    assert [c.name for c in available_conditions()] == [name for name in ALL if name != "mp3"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_degrading_is_repeatable_and_leaves_its_input_alone(speech, name):
+    y = speech()
+    before = y.copy()
+    once, again = worsen(y, name), worsen(y, name)
+    np.testing.assert_array_equal(y, before, strict=True)
+    np.testing.assert_array_equal(once, again, strict=True)
+    assert once.dtype == np.float32
+    assert np.isfinite(once).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_loudness_changes_nothing_but_loudness(speech, name):
+    y = speech()
+    for gain in (1e-3, 5.0):  # 5 × 0.8 is far beyond full scale, and is not clipped
+        scaled = worsen(np.float32(gain) * y, name)
+        error = scaled / gain - worsen(y, name)
+        assert power(error) < 1e-9 * power(y), gain
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_digital_silence_stays_silent(name):
+    assert not worsen(np.zeros(SR, dtype=np.float32), name).any()
+
+
+@pytest.mark.parametrize("y", [np.ones((2, SR)), np.ones(0), np.float32(1)])
+def test_only_a_mono_waveform_can_be_made_worse(y):
+    with pytest.raises(AudioError, match=r"y\.shape=.* must be \(n_samples,\).*pass one clip"):
+        worsen(y, "noise20")
+
+
+@pytest.mark.parametrize("snr", [20, 10, 0])
+def test_noise_lies_as_far_below_the_clip_as_it_says(speech, snr):
+    y = speech()
+    noise = worsen(y, f"noise{snr}").astype(float) - y
+    assert db(power(y) / power(noise)) == pytest.approx(snr, abs=1e-3)
+    # White: each quarter of the band holds a quarter of the power; 2 % is three times the chance
+    # deviation of 4 s.
+    quarters = [power_between(noise, SR, i * SR / 8, (i + 1) * SR / 8) for i in range(4)]
+    np.testing.assert_allclose(quarters / np.sum(quarters), np.full(4, 0.25), atol=0.02)
+
+
+def test_one_clip_meets_the_same_noise_at_every_level(speech):
+    y = speech()
+    loud, faint = worsen(y, "noise0").astype(float) - y, worsen(y, "noise20").astype(float) - y
+    np.testing.assert_allclose(loud, 10 * faint, atol=1e-5, strict=True)
+    other = worsen(y, "noise0", seed=1).astype(float) - y
+    assert abs(np.corrcoef(loud, other)[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("sr", RATES)
+def test_the_telephone_lets_its_band_through_and_no_more(rng, sr):
+    y = rng.standard_normal(4 * sr).astype(np.float32)
+    z = worsen(y, "telephone", sr)
+    assert len(z) == len(y)
+    whole = power_between(z, sr, 0, sr)
+    assert power_between(z, sr, 300, 3400) / whole > 0.98
+    assert power_between(z, sr, 0, 200) / whole < 1e-4
+    assert power_between(z, sr, 3700, sr) / whole < 1e-4
+    middle = power_between(z, sr, 500, 3000) / power_between(y, sr, 500, 3000)
+    assert db(middle) == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize(("f", "loss"), [(300, 3.01), (3400, 3.01), (1000, 0)])
+def test_the_telephone_band_ends_where_it_says(tone, f, loss):
+    y = tone(f, SR, 4.0)
+    assert -db(power(inside(worsen(y, "telephone"))) / power(inside(y))) == pytest.approx(
+        loss, abs=0.05
+    )
+
+
+@pytest.mark.parametrize("sr", RATES)
+@pytest.mark.parametrize(("name", "speed"), [("slow", 0.9), ("fast", 1.1)])
+def test_speed_moves_pitch_and_length(tone, name, speed, sr):
+    z = worsen(tone(1_000, sr, 4.0), name, sr)
+    assert len(z) == pytest.approx(4 * sr / speed, abs=1)
+    assert peak_frequency(z, sr) == pytest.approx(1_000 * speed, abs=0.3)
+    assert power(inside(z)) == pytest.approx(0.125, rel=1e-3)  # a sine of amplitude 0.5
+
+
+def test_slow_and_fast_undo_each_other(speech):
+    y = scipy.signal.resample_poly(
+        scipy.signal.resample_poly(speech(), 1, 2), 2, 1
+    )  # below 5.5 kHz
+    y = y.astype(np.float32)
+    back = robustness.soxr.resample(worsen(y, "slow"), SR / 0.9, SR)[: len(y)]
+    assert db(power(inside(y)) / power(inside(back - y[: len(back)]))) > 40
+
+
+@pytest.mark.parametrize("seconds", [1, 3])
+def test_a_cut_is_the_middle(speech, seconds):
+    y = speech(seconds=5.0)
+    start = round((5.0 - seconds) / 2 * SR)
+    expected = y[start : start + seconds * SR]
+    np.testing.assert_array_equal(worsen(y, f"cut{seconds}"), expected, strict=True)
+
+
+def test_a_cut_longer_than_the_sound_leaves_it_whole(speech):
+    y = speech(seconds=2.0)
+    np.testing.assert_array_equal(worsen(y, "cut3"), y, strict=True)
+
+
+def test_fitting_takes_the_middle_or_repeats():
+    ten = np.arange(10)
+    assert robustness._fit(ten, 4).tolist() == [3, 4, 5, 6]
+    assert robustness._fit(ten, 10).tolist() == list(range(10))
+    assert robustness._fit(ten, 13).tolist() == [*range(10), 0, 1, 2]
+
+
+# MP3: the wheels of soundfile bring a libsndfile that writes it.
+
+
+@pytest.mark.parametrize("sr", RATES)
+@pytest.mark.parametrize("seconds", [1.0, 3.37])
+def test_mp3_stays_in_place_and_as_loud(speech, sr, seconds):
+    y = speech(sr, seconds)
+    z = worsen(y, "mp3", sr)
+    assert len(z) == pytest.approx(len(y), abs=1)
+    n = min(len(y), len(z))
+    y, z = y[:n].astype(float), z[:n].astype(float)
+    lag = scipy.signal.correlate(z, y, method="fft").argmax() - (n - 1)
+    assert lag == 0
+    assert db(power(z) / power(y)) == pytest.approx(0, abs=1)
+    # To the end: the last tenth is there too, not silence or the padding of the last frame.
+    end = slice(-n // 10, None)
+    assert np.corrcoef(y[end], z[end])[0, 1] > 0.7
+
+
+def test_mp3_has_the_bit_rate_it_claims(speech, monkeypatch):
+    sizes = []
+    write = robustness.sf.write
+
+    def spy(file, y, sr, **options):
+        write(file, y, sr, **options)
+        assert np.abs(y).max() == pytest.approx(0.5, rel=1e-6)
+        sizes.append((len(file.getvalue()), len(y) / sr))
+
+    monkeypatch.setattr(robustness.sf, "write", spy)
+    for sr in RATES:
+        worsen(speech(sr, 10.0), "mp3", sr)
+    for n_bytes, seconds in sizes:
+        assert 8 * n_bytes / seconds == pytest.approx(16_000, rel=0.02)
+    assert len(sizes) == len(RATES)
+    assert "16 kb/s" in NAMED["mp3"].words
+
+
+def test_mp3_costs_what_lies_high(rng):
+    y = rng.standard_normal(4 * SR).astype(np.float32)
+    z = worsen(y, "mp3")
+    kept = [
+        power_between(z, SR, *band) / power_between(y, SR, *band) for band in [(0, 4e3), (7e3, SR)]
+    ]
+    assert db(kept[0]) == pytest.approx(0, abs=2)
+    assert db(kept[1]) < -40
