@@ -129,7 +129,7 @@ def _train_choice(run: Run, device: str | None) -> TrainChoice:
     settings = {field.name: remembered[field.name] for field in fields(TrainChoice)}
     if settings["epochs"] is not None:
         settings["epochs"] = tuple(settings["epochs"])
-    return TrainChoice(**settings | {"device": device, "workers": 0, "precision": "auto"})
+    return TrainChoice(**settings | {"device": device, "workers": None, "precision": "auto"})
 
 
 def _train_fold(run: Run, fold_run: Run, split: Corpus, choice: TrainChoice) -> None:

@@ -67,6 +67,7 @@ class TrainChoice:
     lr : rate of the stage that trains everything, instead of the schedule's
     batch_size, workers, device : see `make_dataloaders`
     seed : of new weights, the order of images, and dropout
+    cache_frozen : see `fit_stages`
     """
 
     arch: str = "resnet152"
@@ -75,10 +76,11 @@ class TrainChoice:
     epochs: tuple[int, ...] | None = None
     lr: float | None = None
     batch_size: int = 16
-    workers: int = 0
+    workers: int | None = None
     device: str | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
+    cache_frozen: bool = False
 
 
 @dataclass(frozen=True)

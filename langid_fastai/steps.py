@@ -85,6 +85,7 @@ def make_network(
         "device": describe_device(device),
         "precision": pick_precision(device) if choice.precision == "auto" else choice.precision,
         "seed": choice.seed,
+        "cache_frozen": choice.cache_frozen,
     }
 
 
@@ -186,7 +187,12 @@ def train(
 
     with learn.no_bar(), learn.no_logging(), learn.added_cbs(BatchBar()):
         history = fit_stages(
-            learn, stages, checkpoints=run.checkpoints, seed=choice.seed, on_epoch=note
+            learn,
+            stages,
+            checkpoints=run.checkpoints,
+            seed=choice.seed,
+            cache_frozen=choice.cache_frozen,
+            on_epoch=note,
         )
     history.to_csv(run.folder / "history.csv", index=False)
     index = run.corpus().index

@@ -106,3 +106,24 @@ def trained(corpus, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return out, done.stdout
+
+
+@pytest.fixture
+def make_learn(picture_folder, monkeypatch):
+    """Make a Learner of the tiny pictures, of a tiny network or a known one."""
+    from tiny import tiny_network
+
+    from langid_fastai import learner as learner_module
+    from langid_fastai.learner import language_learner, make_dataloaders
+
+    def make(batch_size=8, seed=0, arch="tiny"):
+        dls = make_dataloaders(picture_folder, batch_size=batch_size, device="cpu", seed=seed)
+        if arch == "tiny":
+            monkeypatch.setattr(learner_module, "build_network", lambda *_, **__: tiny_network())
+        learn = language_learner(dls, arch, weights="none", precision="fp32", seed=seed)
+        monkeypatch.undo()
+        learn.remove_cb(learn.progress)
+        learn.logger = lambda *_: None
+        return learn
+
+    return make

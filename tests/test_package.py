@@ -24,6 +24,7 @@ ORDER = [
     "model_folder",
     "networks",
     "learner",
+    "frozen",
     "training",
     "evaluation",
     "report",

@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
+from tiny import moved, weights_of
 from torch import nn
 
-from langid_fastai import learner as learner_module
 from langid_fastai.errors import RunError
-from langid_fastai.learner import language_learner, make_dataloaders
 from langid_fastai.training import (
     HISTORY,
     SCRATCH_SCHEDULE,
@@ -40,47 +39,6 @@ class Rates(Callback):
 
 class KilledError(Exception):
     """Stands for SIGKILL inside one process."""
-
-
-def tiny_network():
-    """Body and head as `build_network` makes them, of a size for tests."""
-
-    def block(n_in, n_out):
-        conv = nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU())
-
-    body = nn.Sequential(block(3, 8), block(8, 16), block(16, 32))
-    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    head = nn.Sequential(pool, nn.BatchNorm1d(32), nn.Dropout(0.25), nn.Linear(32, 2))
-    return nn.Sequential(body, head)
-
-
-@pytest.fixture
-def make_learn(picture_folder, monkeypatch):
-    def make(batch_size=8, seed=0, arch="tiny"):
-        dls = make_dataloaders(picture_folder, batch_size=batch_size, device="cpu", seed=seed)
-        if arch == "tiny":
-            monkeypatch.setattr(learner_module, "build_network", lambda *_, **__: tiny_network())
-        learn = language_learner(dls, arch, weights="none", precision="fp32", seed=seed)
-        monkeypatch.undo()
-        learn.remove_cb(learn.progress)
-        learn.logger = lambda *_: None
-        return learn
-
-    return make
-
-
-def weights_of(learn):
-    """Copies of all convolution and linear weights, by module name."""
-    return {
-        name: module.weight.detach().clone()
-        for name, module in learn.model.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear))
-    }
-
-
-def moved(before, after):
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 def test_seed_schedule_is_the_recipe():

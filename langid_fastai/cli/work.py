@@ -64,13 +64,19 @@ def train(
         bool, typer.Option("--find-lr", help="Only suggest a value for --lr, and stop.")
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Images in a training batch.")] = 16,
-    workers: Annotated[int, typer.Option(help="Processes that load images for training.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that load images; by default some for a GPU.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="As 'cpu' or 'cuda'; by default a GPU.")
     ] = None,
     precision: Annotated[
         Arithmetic, typer.Option(help="auto: bf16 or fp16 where the hardware computes it.")
     ] = Arithmetic.auto,
+    cache_frozen: Annotated[
+        bool,
+        typer.Option("--cache-frozen", help="Compute the features of a frozen body once: faster."),
+    ] = False,
     seed: SeedOption = 0,
     valid: ValidOption = 0.15,
     test: TestOption = 0.15,
@@ -111,6 +117,7 @@ def train(
         device,
         precision.value,
         seed,
+        cache_frozen,
     )
     steps.choose_stages(choice)  # a slip here shows before the corpus is read
     run = Run(out_folder or default_folder(corpus))
