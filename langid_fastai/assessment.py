@@ -13,6 +13,7 @@ by the model's temperature everywhere but in the section `calibration`, which sh
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import date
 from pathlib import Path
@@ -36,7 +37,7 @@ from langid_fastai.corpus.index import (
 from langid_fastai.corpus.kaggle import holds_published_test
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.images import export_images, read_clips
+from langid_fastai.images import ExportResult, export_images, read_clips
 from langid_fastai.model_folder import ModelInfo, read_info, tensors_hash
 from langid_fastai.provenance import library_versions
 from langid_fastai.report import write_report
@@ -158,8 +159,10 @@ def assess_other(
     matched = match_languages(info.vocab, sorted(corpus.index["language"].unique()))
     other = measure_audio(_rows_to_test(corpus, matched, info.vocab))
     _refuse_shared_audio(home, other)
-    folder = run.folder / "other" / default_folder(choice.source).name
-    export_images(other, folder / "images", info.mel, n_jobs=n_jobs)
+    name = default_folder(choice.source).name
+    short = hashlib.blake2b(f"{choice.source} {choice.root}".encode(), digest_size=4).hexdigest()
+    folder = run.folder / "other" / f"{name}~{short}"
+    exported = export_images(other, folder / "images", info.mel, n_jobs=n_jobs)
     clips = read_clips(folder / "images", other.index, "test")
     if clips.empty:
         raise CorpusError(f"{choice.source}: none of its recordings could be read")
@@ -190,7 +193,7 @@ def assess_other(
         "home_n_groups": at_home["n_groups"],
         "there": there["recordings"],
         "confusion": there["confusion"],
-        "warnings": there["warnings"] + _same_names(home, other),
+        "warnings": there["warnings"] + _same_names(home, other) + _failed(exported),
     }
     earlier = _read_metrics(run).get("other", [])
     others = [x for x in earlier if x["source"] != choice.source]
@@ -294,6 +297,12 @@ def _rows_to_test(corpus: Corpus, matched: dict[str, str], vocab: tuple[str, ...
 def _refuse_shared_audio(home: Corpus, other: Corpus) -> None:
     """No file of the other corpus may be one that was trained or validated on."""
     heard = home.index[home.index["split"] != "test"]
+    absent = [path for path in heard["path"] if not (home.root / path).exists()]
+    if absent:
+        raise CorpusError(
+            f"{list_some(absent, 2)}: no longer in {home.root}, so it cannot be seen whether "
+            f"{other.root} holds what was trained on; put the corpus of the run back"
+        )
     both = pd.concat(
         [
             pd.DataFrame({"path": _whole_paths(home.root, heard["path"]), "heard": True}),
@@ -306,7 +315,7 @@ def _refuse_shared_audio(home: Corpus, other: Corpus) -> None:
     if n_same_path or shared:
         raise CorpusError(
             f"{other.root}: {count(max(n_same_path // 2, len(shared)), 'recording')} of it "
-            "were trained or validated on; a figure on them says nothing. Give a corpus of other "
+            "was trained or validated on; a figure on them says nothing. Give a corpus of other "
             "recordings, or an index CSV without them"
         )
 
@@ -327,6 +336,14 @@ def _same_names(home: Corpus, other: Corpus) -> list[str]:
         "that was trained on; if the voices are the same, these figures overstate"
     )
     return [warning]
+
+
+def _failed(exported: ExportResult) -> list[str]:
+    if exported.failed.empty:
+        return []
+    first = exported.failed.iloc[0]
+    n = count(len(exported.failed), "recording or clip")
+    return [f"{n} could not be used, for example {first['path']}: {first['reason']}"]
 
 
 def _write_predictions(

@@ -30,7 +30,7 @@ from langid_fastai.corpus.codes import is_language_code
 from langid_fastai.errors import ModelError
 from langid_fastai.model_folder import read_info
 
-__all__ = ["write_card"]
+__all__ = ["validate_license", "write_card"]
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the Hub: mit, cc-by-4.0, openrail++
 
@@ -74,11 +74,7 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
     ------
     ModelError : the licence is no identifier, or the folder holds no model
     """
-    if not LICENSE.fullmatch(license):
-        raise ModelError(
-            f"license={license!r} must be an identifier in lower case, such as apache-2.0, "
-            "cc-by-4.0, other or unknown; see https://huggingface.co/docs/hub/repositories-licenses"
-        )
+    validate_license(license)
     page = _template().render(
         metrics,
         license=license,
@@ -94,6 +90,15 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
     temporary.write_text(f"---\n{front_matter}---\n\n{page}", encoding="utf-8")
     temporary.replace(path)
     return path
+
+
+def validate_license(license: str) -> None:
+    """Raise `ModelError` unless it is of the form of the Hub's identifiers."""
+    if not LICENSE.fullmatch(license):
+        raise ModelError(
+            f"license={license!r} must be an identifier in lower case, such as apache-2.0, "
+            "cc-by-4.0, other or unknown; see https://huggingface.co/docs/hub/repositories-licenses"
+        )
 
 
 def _front_matter(metrics: Mapping[str, Any], license: str) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 ::
 
-    runs/<name>/folds/images/        spectrograms that all folds share
-    runs/<name>/folds/<fold>/        split index, history, and the scores of its test clips
+    runs/<name>/folds/images/          spectrograms that all folds share
+    runs/<name>/folds/<k>/<fold>/      split index, history, and the scores of its test clips
 
-Fold i is tested, the next one validates, the others train; the settings are those of the run. A
-fold that is finished is kept, one that was killed goes on from its last epoch.
+Fold i is tested, the next one validates, the others train; the settings are those of the run, the
+precision that of the machine. A fold that is finished is kept, one that was killed goes on from its
+last epoch; one begun with other settings, another split or other files is begun anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -31,7 +33,7 @@ from langid_fastai.errors import RunError
 from langid_fastai.evaluation.breakdowns import plain
 from langid_fastai.images import export_images, read_clips
 from langid_fastai.model_folder import read_info
-from langid_fastai.run import CorpusChoice, Run, TrainChoice, write_json
+from langid_fastai.run import CorpusChoice, Run, TrainChoice
 from langid_fastai.steps import calibrate, make_learner, make_network, train
 
 __all__ = ["cross_validate"]
@@ -64,18 +66,25 @@ def cross_validate(
     Raises
     ------
     CorpusError : too few groups for so many folds
-    RunError : the run was not trained yet
+    RunError : the run was not trained yet, its corpus has changed since, or it started from a model
+        folder, which may have heard any fold
     """
     corpus, protocol = _read_folds(run, n_folds)
     mel = read_info(run.model).mel
     images = run.folder / "folds" / "images"
     export_images(corpus.with_index(corpus.index.assign(split="train")), images, mel, n_jobs=n_jobs)
     choice = _train_choice(run, device)
+    if Path(choice.weights).is_dir():
+        raise RunError(
+            f"{run.folder} started from the model in {choice.weights}, which may have heard what a "
+            "fold tests; cross-validate a run with other --weights"
+        )
     folds, tables, scores = [], [], []
     for fold in range(1, n_folds + 1):
         split = fold_split(corpus, fold, n_folds)
-        fold_run = Run(run.folder / "folds" / str(fold), shared_images=images)
-        if not _is_done(fold_run, split, choice):
+        fold_run = Run(run.folder / "folds" / str(n_folds) / str(fold), shared_images=images)
+        _keep_if_same(fold_run, _identity(split, choice, images))
+        if not (fold_run.folder / "scores.csv").exists():
             _train_fold(run, fold_run, split, choice)
         clips, log_probs, vocab = _read_scores(fold_run, split)
         found = evaluation.evaluate(clips, log_probs, vocab)
@@ -120,14 +129,22 @@ def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
         demo_folder=run.folder.parent / "demo-corpus",
     )
     known_languages, _ = set_aside(measure_audio(corpus), choice.hold_out)
+    trained = run.corpus().index
+    trained = trained[~trained["language"].isin(choice.hold_out)]
+    if set(trained["path"]) != set(known_languages.index["path"]):
+        raise RunError(
+            f"{choice.source}: its recordings are no longer those that {run.folder} was trained "
+            "on; put them back, or train on the corpus as it is now"
+        )
     return make_folds(known_languages, n_folds, seed=choice.seed)
 
 
 def _train_choice(run: Run, device: str | None) -> TrainChoice:
     """The training settings of a run; the machine may be another."""
     remembered = run.read()["training"]
-    settings = {field.name: remembered[field.name] for field in fields(TrainChoice)}
-    if settings["epochs"] is not None:
+    names = [field.name for field in fields(TrainChoice)]
+    settings = {name: remembered[name] for name in names if name in remembered}
+    if settings.get("epochs") is not None:
         settings["epochs"] = tuple(settings["epochs"])
     return TrainChoice(**settings | {"device": device, "workers": None, "precision": "auto"})
 
@@ -145,36 +162,40 @@ def _train_fold(run: Run, fold_run: Run, split: Corpus, choice: TrainChoice) -> 
     temperature = calibrate(fold_run, learn).temperature
     clips = read_clips(fold_run.images, split.index, "test")
     raw = evaluation.predict_images(learn, [fold_run.images / image for image in clips["image"]])
-    scores = pd.DataFrame(
-        evaluation.apply_temperature(raw, temperature), columns=list(learn.dls.vocab)
-    )
+    columns = [f"logp_{label}" for label in learn.dls.vocab]
+    scores = pd.DataFrame(evaluation.apply_temperature(raw, temperature), columns=columns)
     scores.insert(0, "image", clips["image"])
-    scores.to_csv(fold_run.folder / "scores.csv", index=False)
-    write_json(fold_run.folder / "done.json", _identity(split, choice))
+    temporary = fold_run.folder / "scores.csv.tmp"
+    scores.to_csv(temporary, index=False)
+    temporary.replace(fold_run.folder / "scores.csv")
     shutil.rmtree(fold_run.checkpoints)
     shutil.rmtree(fold_run.model)
 
 
-def _identity(split: Corpus, choice: TrainChoice) -> dict[str, Any]:
-    """What a finished fold was made of."""
+def _identity(split: Corpus, choice: TrainChoice, images: Path) -> dict[str, Any]:
+    """What a fold is made of: its split, its settings, and the images as they were exported."""
     machine = {"device": None, "workers": None, "precision": None}
-    content = {"index_hash": index_hash(split.index), "choice": asdict(choice) | machine}
+    journal = hashlib.blake2b((images / "images.csv").read_bytes(), digest_size=8).hexdigest()
+    content = {
+        "index_hash": index_hash(split.index),
+        "images": journal,
+        "choice": asdict(choice) | machine,
+    }
     return json.loads(json.dumps(content))
 
 
-def _is_done(fold_run: Run, split: Corpus, choice: TrainChoice) -> bool:
-    """Whether the fold was finished with these settings; one of other settings is removed."""
-    done = fold_run.folder / "done.json"
-    if not done.exists():
-        return False
-    if json.loads(done.read_text(encoding="utf-8")) == _identity(split, choice):
-        return True
-    shutil.rmtree(fold_run.folder)
-    return False
+def _keep_if_same(fold_run: Run, identity: dict[str, Any]) -> None:
+    """Begin a fold, or go on with it; one of another identity is removed, checkpoint and all."""
+    if fold_run.folder.exists():
+        if fold_run.read().get("fold") == identity:
+            return
+        shutil.rmtree(fold_run.folder)
+    fold_run.note("fold", identity)
 
 
 def _read_scores(fold_run: Run, split: Corpus) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Test clips of a finished fold, their calibrated scores, and whose columns these are."""
     clips = read_clips(fold_run.images, split.index, "test")
     scores = pd.read_csv(fold_run.folder / "scores.csv").set_index("image")
-    return clips, scores.loc[clips["image"]].to_numpy(), list(scores.columns)
+    vocab = [name.removeprefix("logp_") for name in scores.columns]
+    return clips, scores.loc[clips["image"]].to_numpy(), vocab

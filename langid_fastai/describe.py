@@ -78,7 +78,7 @@ def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
 
 
 def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
-    """What training will do; `plan` is from `make_plan`."""
+    """What training will do; `plan` is from `make_network`."""
     weights = "without weights" if plan["weights"] == "none" else f"weights {plan['weights']}"
     yield (
         f"network    {plan['arch']} {weights}, {plan['n_parameters'] / 1e6:.1f} million parameters"
@@ -148,9 +148,13 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
     for other in metrics.get("other", ()):
         yield (
             f"elsewhere  accuracy {other['there']['accuracy']:.4f} of {other['n_recordings']} "
-            f"recordings of {other['source']}, against {other['home']['accuracy']:.4f} of "
-            f"{other['home_n_recordings']} at home"
+            f"recordings of {other['source']}, 95 % interval "
+            f"{_interval(other['there']['accuracy_wilson'])}, against "
+            f"{other['home']['accuracy']:.4f} of {other['home_n_recordings']} at home"
         )
+        if other["left_out"]:
+            yield f"           left out, unknown to the model: {', '.join(other['left_out'])}"
+        yield from (f"           {warning}" for warning in other["warnings"])
     if "cross_validation" in metrics:
         folds = metrics["cross_validation"]
         pooled = folds["pooled"]["recordings"]
@@ -177,7 +181,7 @@ def _baseline_lines(baseline: dict[str, Any]) -> Iterator[str]:
         f"reference  {baseline['system']}: {baseline['recordings']['accuracy']:.4f}; the network "
         f"is {gain:+.4f} away {_interval(interval)}".rstrip()
     )
-    if gain <= 0:
+    if gain <= 0 or (interval and interval[0] <= 0):
         yield "           a model that does not beat it is not ready"
 
 

@@ -136,7 +136,8 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
     """
     journal = _read_journal(Path(folder))
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
-    rows = used_rows(index) if split is None else index[index["split"] == split]
+    rows = used_rows(index)  # first: images that folds share hold variants of every side
+    rows = rows if split is None else rows[rows["split"] == split]
     return clips.merge(rows, on="path", validate="many_to_one")
 
 

@@ -12,6 +12,8 @@
       metrics.json         everything that was measured
       predictions.csv      one row a test recording
       report.html          the same to read, with curves.png and confusion.png
+      other/<corpus>/      images and predictions of a second corpus
+      folds/<k>/<fold>/    cross-validation: history and scores of each fold
 
 A step with other choices in the same folder is refused, so that a folder always tells one story.
 The steps themselves are in `langid_fastai.steps`.
@@ -83,6 +85,10 @@ class TrainChoice:
     cache_frozen: bool = False
 
 
+# Choices that came after the first runs were made.
+DEFAULTS = {"hold_out": (), "cache_frozen": False}
+
+
 @dataclass(frozen=True)
 class Run:
     """Where everything of a run lies.
@@ -132,6 +138,8 @@ class Run:
         work = {"corpus": self.index, "training": self.checkpoints / "last.pth"}[section]
         if there is None or not work.exists():
             return
+        # What an older version did not know was done as the default says.
+        there = _as_json(DEFAULTS | there)
         differing = [
             f"{name} was {there.get(name)!r}, now {value!r}"
             for name, value in _as_json(choices).items()

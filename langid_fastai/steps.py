@@ -47,6 +47,9 @@ __all__ = [
 ]
 
 
+DEFAULT_FALSE_ALARM_RATE = 0.05
+
+
 def make_network(
     run: Run, corpus: Corpus, choice: TrainChoice
 ) -> tuple[nn.Sequential, dict[str, Any]]:
@@ -204,7 +207,7 @@ def train(
             "schedule": name,
             "weights": choice.weights,
             "seed": choice.seed,
-            "heard": sorted(_group_hashes(index[index["split"] != "test"])),
+            "heard": sorted(_group_hashes(index[index["split"] != "test"]) | _heard_before(choice)),
         },
         versions=library_versions(),
     )
@@ -212,13 +215,14 @@ def train(
     return history
 
 
-def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float = 0.05) -> Calibration:
+def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float | None = None) -> Calibration:
     """Find temperature and threshold on the validation recordings, and note them in the model.
 
     Parameters
     ----------
     learn : trained
-    false_alarm_rate : share of known recordings that may be called unknown
+    false_alarm_rate : share of known recordings that may be called unknown; by default the one
+        that the model was calibrated for before, at first 0.05
 
     Returns
     -------
@@ -228,6 +232,8 @@ def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float = 0.05) -> Ca
     from langid_fastai.model_folder import read_info, write_info
 
     info = read_info(run.model)
+    if false_alarm_rate is None:
+        false_alarm_rate = info.calibration.false_alarm_rate or DEFAULT_FALSE_ALARM_RATE
     clips = read_clips(run.images, run.corpus().index, "valid")
     log_probs = evaluation.predict_images(learn, [run.images / image for image in clips["image"]])
     calibration = evaluation.calibrate(
@@ -248,15 +254,18 @@ def _group_hashes(index: pd.DataFrame) -> set[str]:
     return {hashlib.blake2b(g.encode(), digest_size=8).hexdigest() for g in index["group"]}
 
 
+def _heard_before(choice: TrainChoice) -> set[str]:
+    """What the model to start from has heard, itself or through the one it started from."""
+    from langid_fastai.model_folder import read_info
+
+    folder = Path(choice.weights)
+    return set(read_info(folder).training.get("heard", [])) if folder.is_dir() else set()
+
+
 def _refuse_heard(run: Run, corpus: Corpus, choice: TrainChoice) -> None:
     """A model to start from must not have heard what is to be tested."""
-    if not Path(choice.weights).is_dir():
-        return
-    from langid_fastai.model_folder import read_model
-
-    info, _ = read_model(Path(choice.weights))
     tested = _group_hashes(corpus.index[corpus.index["split"] == "test"])
-    n_heard = len(tested & set(info.training.get("heard", [])))
+    n_heard = len(tested & _heard_before(choice))
     remembered = run.read()
     if n_heard and not remembered["corpus"]["allow_leaks"]:
         raise CorpusError(

@@ -63,7 +63,14 @@ def test_no_error_does_not_make_scores_certain():
         log_probs = log_softmax(2.0 * np.eye(3)[truth])
         temperature = fit_temperature(truth, log_probs)
         certainties.append(np.exp(apply_temperature(log_probs, temperature)).max())
-    assert certainties == pytest.approx([11 / 13, 1001 / 1003], abs=1e-3)
+    assert certainties == pytest.approx([11 / 12, 1001 / 1002], abs=1e-3)
+
+
+@pytest.mark.parametrize(("n_languages", "n"), [(10, 100), (50, 400)])
+def test_sound_scores_of_many_languages_stay_nearly_as_they_are(rng, n_languages, n):
+    log_probs = log_softmax(4 * rng.normal(size=(n, n_languages)))
+    truth = np.array([rng.choice(n_languages, p=p) for p in np.exp(log_probs)])
+    assert 0.8 < fit_temperature(truth, log_probs) < 1.3
 
 
 @given(st.floats(0.1, 10), st.integers(0, 2**32 - 1))

@@ -61,8 +61,12 @@ HoldOutOption = Annotated[
     ),
 ]
 AlarmOption = Annotated[
-    float,
-    typer.Option(help="Share of known recordings that the unknown threshold may cost."),
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=0.5,
+        help="Share of known recordings that the unknown threshold may cost; at first 0.05.",
+    ),
 ]
 LicenseOption = Annotated[
     str | None,

@@ -93,7 +93,7 @@ def train(
     fmin: FminOption = 0.0,
     fmax: FmaxOption = None,
     top_db: DbOption = 80.0,
-    false_alarm_rate: AlarmOption = 0.05,
+    false_alarm_rate: AlarmOption = None,
     license: LicenseOption = None,
 ) -> None:
     """Train and test a language classifier: index, images, three stages, test, report.
@@ -101,6 +101,7 @@ def train(
     Stopped and started again, it goes on where it was.
     """
     from langid_fastai import assessment, describe, preparation, steps
+    from langid_fastai.card import validate_license
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.preprocessing import MelConfig
     from langid_fastai.run import Run, TrainChoice, choose_corpus, default_folder
@@ -120,6 +121,8 @@ def train(
         cache_frozen,
     )
     steps.choose_stages(choice)  # a slip here shows before the corpus is read
+    if license is not None:
+        validate_license(license)
     run = Run(out_folder or default_folder(corpus))
     found = preparation.read_and_split(
         run,
@@ -209,7 +212,7 @@ def evaluate(
     speaker: SpeakerOption = None,
     device: Annotated[str | None, typer.Option(help="As 'cpu' or 'cuda'.")] = None,
     jobs: JobsOption = -1,
-    false_alarm_rate: AlarmOption = 0.05,
+    false_alarm_rate: AlarmOption = None,
     license: LicenseOption = None,
 ) -> None:
     """Test a trained run again, also under harder conditions, and write its report anew.
@@ -217,23 +220,33 @@ def evaluate(
     What an earlier call measured with the same model stays in the report.
     """
     from langid_fastai import assessment, describe, steps
+    from langid_fastai.card import validate_license
+    from langid_fastai.corpus.folds import MIN_FOLDS
+    from langid_fastai.errors import RunError
     from langid_fastai.learner import load_learner, make_dataloaders
     from langid_fastai.run import Run, choose_corpus
 
     run = Run(run_folder)
     run.read()
-    if license:
+    if jobs == 0:
+        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
+    if corpus is None and (root or speaker):
+        raise RunError("--root and --speaker tell of a second corpus; give it with --corpus OTHER")
+    if folds is not None and folds < MIN_FOLDS:
+        raise RunError(f"--folds {folds} must be at least {MIN_FOLDS}")
+    if license is not None:
+        validate_license(license)
         run.note("license", license)
     learn = load_learner(run.model, make_dataloaders(run.images, device=device))
     steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
     metrics = assessment.assess_test(run, learn, n_jobs=jobs)
     if robustness:
         metrics = assessment.assess_robustness(run, learn, n_jobs=jobs)
-    if corpus:
+    if corpus is not None:
         metrics = assessment.assess_other(
             run, learn, choose_corpus(corpus, root, speaker), n_jobs=jobs
         )
-    if folds:
+    if folds is not None:
         from langid_fastai.cross_validation import cross_validate
 
         metrics = cross_validate(

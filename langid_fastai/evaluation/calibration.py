@@ -70,10 +70,9 @@ def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(truth: np.ndarray, log_probs: np.ndarray) -> float:
     """Find the temperature of least cross-entropy.
 
-    The truth counts as ``(n + 1) / (n + n_languages)``, each other language as ``1 / (n +
-    n_languages)``, by Laplace's rule of succession, as Platt (1999) did with two classes: n
-    recordings without an error do not show that none would ever be made, and a temperature near 0
-    would say so.
+    The truth counts as ``(n + 1) / (n + 2)``, the other languages share the rest, by Laplace's rule
+    of succession for right and wrong, as Platt (1999) did: n recordings without an error do not
+    show that none would ever be made, and a temperature near 0 would say so.
 
     Parameters
     ----------
@@ -85,8 +84,8 @@ def fit_temperature(truth: np.ndarray, log_probs: np.ndarray) -> float:
     temperature : 0.05 to 20
     """
     n, n_languages = log_probs.shape
-    targets = np.full((n, n_languages), 1 / (n + n_languages))
-    targets[np.arange(n), truth] += n / (n + n_languages)
+    targets = np.full((n, n_languages), 1 / ((n + 2) * (n_languages - 1)))
+    targets[np.arange(n), truth] = (n + 1) / (n + 2)
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = apply_temperature(log_probs, np.exp(log_temperature))

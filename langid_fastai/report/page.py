@@ -142,7 +142,7 @@ def _draw(metrics: dict[str, Any], folder: Path) -> dict[str, Picture]:
 
 
 def _cuts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The conditions in which the model heard the first seconds only."""
+    """The conditions in which the model heard the middle seconds only."""
     conditions = metrics.get("robustness", {}).get("conditions", [])
     return [condition for condition in conditions if condition["seconds"] is not None]
 
