@@ -101,7 +101,7 @@ def make_dataloaders(
     block = DataBlock(
         blocks=(
             ImageBlock(PILImageBW),
-            CategoryBlock(vocab=sorted({p.parent.name for p in pictures})),
+            CategoryBlock(vocab=sorted(set(map(parent_label, pictures)))),
         ),
         splitter=IndexSplitter(range(len(train), len(pictures))),
         get_y=parent_label,
@@ -273,21 +273,27 @@ def _loading_processes(device: torch.device) -> int:
     return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
 
 
-def _pictures(images: Path, clips: pd.DataFrame | None) -> tuple[list[Path], list[Path]]:
-    """Training and validation images, sorted, after checking that they can be learned from."""
+def _pictures(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], list[str]]:
+    """Training and validation images, sorted, after checking that they can be learned from.
+
+    Text, as a `Path` needs five times the memory, in every process that loads.
+    """
     if not images.is_dir():
         raise RunError(f"{images}: no such folder of images; make one with `langid prepare CORPUS`")
     if clips is None:
-        train, valid = (sorted((images / side).glob("*/*.png")) for side in ("train", "valid"))
+        train, valid = (
+            sorted(str(file) for file in (images / side).glob("*/*.png"))
+            for side in ("train", "valid")
+        )
     else:
         train, valid = (
-            [images / image for image in sorted(clips.loc[clips["split"] == side, "image"])]
+            [f"{images}/{image}" for image in sorted(clips.loc[clips["split"] == side, "image"])]
             for side in ("train", "valid")
         )
     for side, pictures in (("train", train), ("valid", valid)):
         if not pictures:
             raise RunError(f"{images}: no image as {side}/<language>/*.png")
-    trained, validated = ({p.parent.name for p in pictures} for pictures in (train, valid))
+    trained, validated = (set(map(parent_label, pictures)) for pictures in (train, valid))
     if len(trained) < 2:
         raise RunError(f"{images / 'train'}: holds one language; at least two are needed")
     if only_valid := validated - trained:

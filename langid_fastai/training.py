@@ -319,6 +319,9 @@ class _Keeper(Callback):
             n = len(self.yb[0])
             self.loss_sum += float(self.loss.detach()) * n
             self.n_seen += n
+            # fastai keeps every batch's as a tensor, twenty times the memory of the number.
+            losses = self.learn.recorder.losses
+            losses[-1] = float(losses[-1])
 
     def after_epoch(self) -> None:
         """Note the epoch and save it."""

@@ -159,6 +159,24 @@ def test_two_processes_give_the_same(corpus, out, tmp_path):
     pd.testing.assert_frame_equal(two.failed, one.failed)
 
 
+def test_processes_use_one_thread_each_and_load_no_librosa(corpus, out, monkeypatch):
+    """Threads of several processes would fight for the cores; librosa takes a second to load."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    export_recording = images._export_recording
+
+    def tell(root, path, folder, stem, config):
+        import os
+        import sys
+
+        [row, *_] = export_recording(root, path, folder, stem, config)
+        heavy = [name for name in ("torch", "librosa", "numba") if name in sys.modules]
+        return [row | {"image": "", "reason": f"{os.environ['OMP_NUM_THREADS']} {heavy}"}]
+
+    monkeypatch.setattr(images, "_export_recording", tell)
+    result = export(corpus, out, n_jobs=2)
+    assert set(result.failed["reason"]) == {"1 []"}
+
+
 def test_variants_are_for_training_only(corpus, out, voice, write_audio):
     noisy = {"train/de/a-noise.wav": "train", "test/de/f-noise.wav": "test"}
     for path in noisy:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+from langid_fastai.corpus.copies import HEAD_BYTES
 from langid_fastai.corpus.index import (
     COLUMNS,
     Corpus,
@@ -382,8 +383,21 @@ def test_durations_and_rates(corpus):
 def test_digest_tells_identical_files(corpus):
     digest = measure_audio(corpus).index.set_index("path")["digest"]
     assert digest["de/one.wav"] == digest["es/same.wav"] != ""
-    assert digest["es/other.wav"] not in ("", digest["de/one.wav"])  # of equal size
+    assert digest["es/other.wav"] == ""  # of equal size, other from the first sample on
     assert digest["de/long.flac"] == digest["es/torn.wav"] == ""  # alone with their size
+
+
+def test_digest_looks_beyond_the_beginning(corpus):
+    """Files of one size that begin alike, longer than what is compared first."""
+    y = np.random.default_rng(1).uniform(-0.5, 0.5, 10 * 16_000)
+    late = y.copy()
+    late[-1] = 0.25
+    for name, samples in (("de/one", y), ("es/same", y), ("es/other", late)):
+        sf.write(corpus.root / f"{name}.wav", samples, 16_000)
+    assert (corpus.root / "de/one.wav").stat().st_size > HEAD_BYTES
+    digest = measure_audio(corpus).index.set_index("path")["digest"]
+    assert digest["de/one.wav"] == digest["es/same.wav"] != ""
+    assert digest["es/other.wav"] != digest["de/one.wav"]
 
 
 def test_no_two_of_one_size(corpus):

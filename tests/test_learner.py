@@ -1,5 +1,7 @@
 """DataLoaders and Learner: what they are made of, and what they refuse."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -35,8 +37,8 @@ def test_batches_are_normalised_grey_images(picture_folder):
 
 def test_sides_are_kept_apart(picture_folder):
     dls = make_dataloaders(picture_folder, batch_size=4)
-    assert {p.parent.parent.name for p in dls.train.items} == {"train"}
-    assert {p.parent.parent.name for p in dls.valid.items} == {"valid"}
+    assert {Path(p).parent.parent.name for p in dls.train.items} == {"train"}
+    assert {Path(p).parent.parent.name for p in dls.valid.items} == {"valid"}
 
 
 def test_order_follows_from_the_seed(picture_folder):

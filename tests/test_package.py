@@ -19,6 +19,8 @@ ORDER = [
     "corpus",
     "audio",
     "augment",
+    "mel",
+    "png",
     "preprocessing",
     "images",
     "model_folder",
@@ -38,7 +40,10 @@ ORDER = [
     "describe",
     "cli",
 ]
-WITHOUT_TORCH = {"errors", "progress", "corpus", "audio", "preprocessing", "images"} | {
+WITHOUT_TORCH = {"errors", "progress", "corpus", "audio", "mel", "png"} | {
+    "preprocessing",
+    "images",
+    "model_folder",
     "run",
     "preparation",
     "cli",

@@ -1,5 +1,6 @@
 """Waveform → image: physics, properties, librosa's values, the golden image, and refusals."""
 
+import io
 import json
 import re
 import runpy
@@ -18,6 +19,7 @@ from langid_fastai.preprocessing import (
     MelConfig,
     clips_of,
     db_to_image,
+    encode_png,
     mel_filters,
     mel_image,
     mel_scale,
@@ -209,6 +211,22 @@ def test_filters_are_librosas(config):
         sr=config.sr, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.fmin, fmax=config.fmax
     )
     np.testing.assert_array_equal(filters_of(config).toarray(), expected, strict=True)
+
+
+@pytest.mark.parametrize("n_mels", [1, 20, 64])
+@pytest.mark.parametrize("band", [(0.0, None), (900.0, None), (1_100.0, 3_000.0), (20.0, 950.0)])
+@pytest.mark.parametrize("n_fft", [2047, 4096])
+def test_filters_on_both_sides_of_1_khz_are_librosas(n_mels, band, n_fft):
+    fmin, fmax = band
+    expected = librosa.filters.mel(sr=8_000, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    filters = mel_filters(8_000, n_fft, n_mels, fmin, fmax).toarray()
+    np.testing.assert_array_equal(filters, expected, strict=True)
+
+
+def test_bands_without_a_frequency_are_told():
+    with pytest.warns(UserWarning, match="3 of 80 mel bands hold no frequency of n_fft=128"):
+        filters = mel_filters(8_000, 128, 80).toarray()
+    assert (filters.max(axis=1) == 0).sum() == 3
 
 
 @pytest.mark.parametrize("top_db", [20, 80, 120])
@@ -404,6 +422,13 @@ def test_block_boundaries_do_not_matter(n_samples, cuts):
         np.testing.assert_array_equal(one, other, strict=True)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
+def test_clips_are_float32(dtype):
+    for n_samples in (1_500, 2_500, 3_500):
+        clips = [clip for _, clip in clips_of([np.ones(n_samples, dtype=dtype)], QUICK)]
+        assert {clip.dtype for clip in clips} == {np.dtype(np.float32)}
+
+
 def test_clips_come_before_the_recording_ends():
     def endless():
         while True:
@@ -432,6 +457,32 @@ def test_png_comes_back(tmp_path, rng, kind):
     with Image.open(tmp_path / "ü@0.00.png") as png:
         assert (png.format, png.mode) == ("PNG", "L")
         np.testing.assert_array_equal(np.asarray(png), image, strict=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 431), (128, 1), (3, 5), (128, 431)])
+@pytest.mark.parametrize("kind", ["noise", "slope", "black", "white"])
+def test_png_holds_every_pixel(rng, shape, kind):
+    image = {
+        "noise": rng.integers(0, 256, shape, dtype=np.uint8),
+        "slope": np.add.outer(np.arange(shape[0]), np.arange(shape[1])).astype(np.uint8),
+        "black": np.zeros(shape, dtype=np.uint8),
+        "white": np.full(shape, 255, dtype=np.uint8),
+    }[kind]
+    for view in (image, image[::-1, ::-1], np.asfortranarray(image)):
+        with Image.open(io.BytesIO(encode_png(view))) as png:
+            png.verify()
+        with Image.open(io.BytesIO(encode_png(view))) as png:
+            np.testing.assert_array_equal(np.asarray(png), view, strict=True)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4)), np.zeros(4, dtype=np.uint8), np.zeros((4, 4, 3), dtype=np.uint8)],
+    ids=["decimals", "a row", "colours"],
+)
+def test_no_png_of(image):
+    with pytest.raises(AudioError, match=r"an image of shape \(4,.*must be \(height, width\)"):
+        encode_png(image)
 
 
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])

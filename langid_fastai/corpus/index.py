@@ -38,6 +38,7 @@ from typing import Any
 import pandas as pd
 import soundfile as sf
 
+from langid_fastai.corpus.copies import digest_copies
 from langid_fastai.errors import CorpusError
 
 __all__ = [
@@ -224,8 +225,8 @@ def used_rows(index: pd.DataFrame) -> pd.DataFrame:
 def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
     """Add `duration` (s), `sr` (Hz) and `digest` to the index, from file headers and bytes.
 
-    `digest` is empty unless another file has the same size; equal digests mean byte-identical
-    files. A header that cannot be read gives no number here and a line in ``failed.csv`` later.
+    Equal digests mean byte-identical files, see `langid_fastai.corpus.copies`. A header that cannot
+    be read gives no number here and a line in ``failed.csv`` later.
 
     Parameters
     ----------
@@ -239,13 +240,11 @@ def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
     files = [corpus.root / path for path in corpus.index["path"]]
     with ThreadPool(n_threads) as pool:
         headers = pool.map(_read_header, files, chunksize=64)
-        sizes = pd.Series(pool.map(_size, files, chunksize=64))
-        shared = sizes.duplicated(keep=False) & (sizes > 0)
-        twins = [file if twin else None for file, twin in zip(files, shared, strict=True)]
-        digests = pool.map(_digest, twins)
     measured = pd.DataFrame(headers, columns=["duration", "sr"], dtype=float)
     index = corpus.index.assign(
-        duration=measured["duration"].to_numpy(), sr=measured["sr"].to_numpy(), digest=digests
+        duration=measured["duration"].to_numpy(),
+        sr=measured["sr"].to_numpy(),
+        digest=digest_copies(files, n_threads=n_threads),
     )
     return corpus.with_index(index)
 
@@ -353,26 +352,6 @@ def _read_header(file: Path) -> tuple[float, float]:
     if header.frames >= UNKNOWN_FRAMES:  # a flac that was piped; its length is not in the header
         return math.nan, header.samplerate
     return header.frames / header.samplerate, header.samplerate
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
-
-
-def _digest(file: Path | None) -> str:
-    if file is None:
-        return ""
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError:  # a folder, or a file we may not read: failed.csv will say so
-        return ""
-    return digest.hexdigest()
 
 
 def count(n: int, noun: str) -> str:

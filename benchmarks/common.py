@@ -1,0 +1,64 @@
+"""What the benchmarks share: the machine in words, timing in alternation, and tables.
+
+Other work on a machine slows all of a round alike, so paths to be compared are run in turns, and
+ratios are taken within rounds, before the median.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import joblib
+
+from langid_fastai.provenance import describe_device, library_versions
+
+
+def describe_machine() -> str:
+    """The machine and the versions behind the figures, as lines of Markdown."""
+    import torch  # takes seconds, and only this function needs it
+
+    kinds = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    devices = "; ".join(describe_device(torch.device(kind)) for kind in kinds)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
+    return (
+        f"- {devices}; {joblib.cpu_count()} cores usable, {memory:.0f} GiB of memory\n"
+        f"- {platform.system()} {platform.release()}\n"
+        f"- {versions}"
+    )
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], object]], repetitions: int
+) -> dict[str, list[float]]:
+    """Time functions in turns: the first, the second, …, the first again.
+
+    Parameters
+    ----------
+    functions : each by a name; every call is one repetition of the work
+    repetitions : rounds that count; one more goes before them, to warm up
+
+    Returns
+    -------
+    seconds : by name, of each round in order
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(1 + repetitions):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+def ratio(slow: Iterable[float], fast: Iterable[float]) -> float:
+    """How many times as long the first takes: the median over the rounds of `alternate`."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table; the first column is left-aligned, the others are right-aligned."""
+    for cells in (head, [":--", *["--:"] * (len(head) - 1)], *rows):
+        print(f"| {' | '.join(cells)} |")
