@@ -8,6 +8,8 @@ from .errors import AudioError, CorpusError, LangidError, ModelError, RunError
 from .evaluation import average_clips, evaluate, predict_images
 from .images import export_images, read_clips
 from .learner import language_learner, load_learner, make_dataloaders
+from .onnx_export import OnnxExport, export_onnx
+from .prediction import LanguageIdentifier
 from .preprocessing import (
     MelConfig,
     clips_of,
@@ -37,8 +39,10 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "LangidError",
+    "LanguageIdentifier",
     "MelConfig",
     "ModelError",
+    "OnnxExport",
     "RunError",
     "Stage",
     "audit_split",
@@ -48,6 +52,7 @@ __all__ = [
     "discriminative",
     "evaluate",
     "export_images",
+    "export_onnx",
     "find_lr",
     "fit_stages",
     "language_learner",

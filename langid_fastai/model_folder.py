@@ -28,12 +28,21 @@ __all__ = [
     "FORMAT_VERSION",
     "Calibration",
     "ModelInfo",
+    "model_folder",
     "read_info",
     "read_model",
+    "read_shapes",
     "tensors_hash",
     "write_info",
     "write_model",
 ]
+
+# Bounds on what a folder from a stranger can make us allocate: more languages than there are, 300
+# times the pixels of the usual image, frames of 6 s.
+MAX_LANGUAGES = 10_000
+MAX_PIXELS = 1 << 24
+MAX_N_FFT = 1 << 17
+MAX_JSON = 1 << 24  # bytes; `heard` grows with the corpus, by 20 bytes a speaker
 
 # 1: no calibration; read as a model that is not calibrated.
 FORMAT_VERSION = 2
@@ -123,33 +132,69 @@ def read_model(folder: Path) -> tuple[ModelInfo, dict[str, torch.Tensor]]:
     ------
     ModelError : no such folder, a damaged file, or a format newer than this library
     """
-    return read_info(folder), _tensors(_model_folder(folder) / "model.safetensors")
+    return read_info(folder), _tensors(model_folder(folder) / "model.safetensors")
 
 
 def read_info(folder: Path) -> ModelInfo:
     """Read ``model.json`` alone; errors as of `read_model`."""
-    folder = _model_folder(folder)
+    folder = model_folder(folder)
     try:
-        content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        with (folder / "model.json").open("rb") as stream:
+            text = stream.read(MAX_JSON + 1)
     except OSError as error:
         raise ModelError(
             f"{folder}: no model folder (it needs model.json and model.safetensors)"
         ) from error
-    except ValueError as error:
+    if len(text) > MAX_JSON:
+        raise ModelError(f"{folder / 'model.json'}: damaged (more than {MAX_JSON} bytes)")
+    try:
+        content = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{folder / 'model.json'}: damaged ({error})") from error
     return _info(content, folder)
 
 
+def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Read what tensors a model folder holds, without reading them or importing torch.
+
+    Returns
+    -------
+    shapes : name → type, as ``F32``, and shape
+
+    Raises
+    ------
+    ModelError : no such file, or a damaged one
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = model_folder(folder) / "model.safetensors"
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+            return {n: (part.get_dtype(), tuple(part.get_shape())) for n, part in parts.items()}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: missing or damaged ({error})") from error
+
+
 def tensors_hash(folder: Path) -> str:
-    """Short fingerprint of the tensors, so that figures can tell which model they are of."""
+    """Short fingerprint of the tensors, so that figures can tell which model they are of.
+
+    Raises
+    ------
+    ModelError : no such file
+    """
+    file = model_folder(folder) / "model.safetensors"
     digest = hashlib.blake2b(digest_size=8)
-    with (_model_folder(folder) / "model.safetensors").open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ModelError(f"{file}: missing or damaged ({error})") from error
     return digest.hexdigest()
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
     """The folder itself, or the one inside a run folder."""
     is_run = not (folder / "model.json").exists() and (folder / "model" / "model.json").exists()
     return folder / "model" if is_run else folder
@@ -157,7 +202,7 @@ def _model_folder(folder: Path) -> Path:
 
 def _info(content: Any, folder: Path) -> ModelInfo:
     version = content.get("format_version") if isinstance(content, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or version < 1:
         raise ModelError(f"{folder / 'model.json'}: not a model of this library")
     if version > FORMAT_VERSION:
         raise ModelError(
@@ -166,11 +211,28 @@ def _info(content: Any, folder: Path) -> ModelInfo:
         )
     try:
         content["mel"] = MelConfig(**content["mel"])
-        content["vocab"] = tuple(content["vocab"])
+        content["vocab"] = _vocab(content["vocab"])
         content["calibration"] = Calibration(**content.get("calibration", {}))
-        return ModelInfo(**content | {"format_version": FORMAT_VERSION})
-    except (KeyError, TypeError, ValueError) as error:
+        info = ModelInfo(**content | {"format_version": FORMAT_VERSION})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{folder / 'model.json'}: damaged ({error})") from error
+    height, width = info.mel.shape
+    if height * width > MAX_PIXELS or info.mel.n_fft > MAX_N_FFT:
+        raise ModelError(
+            f"{folder / 'model.json'}: n_fft={info.mel.n_fft} and images of {height} × {width} are "
+            f"more than {MAX_N_FFT} and {MAX_PIXELS} pixels; is the file damaged?"
+        )
+    return info
+
+
+def _vocab(labels: Any) -> tuple[str, ...]:
+    """Labels as a tuple, if a network can have been trained on them."""
+    is_sound = isinstance(labels, list) and all(isinstance(x, str) and x for x in labels)
+    if not is_sound or len(set(labels)) != len(labels):
+        raise ModelError("vocab must be a list of different labels")
+    if not 2 <= len(labels) <= MAX_LANGUAGES:
+        raise ModelError(f"vocab holds {len(labels)} labels, and must hold 2 to {MAX_LANGUAGES}")
+    return tuple(labels)
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 The network is ``Sequential(body, head)``: a torchvision or timm model up to its classifier, and
 fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
-width)``, its output ``(n, n_languages)``, unnormalised log-probabilities.
+width)``, its output ``(n, n_languages)``, unnormalised log-probabilities. A torchvision body and
+the head are built without fastai, whose import takes seconds that a prediction would wait for.
 
 Weights are ``imagenet``, ``none``, or a path: a torchvision state dict (``.pth``, ``.safetensors``)
 or a model folder of this library, whose body is taken over. Weights that cannot be had are an
@@ -20,13 +21,12 @@ from urllib.error import HTTPError
 
 import torch
 import torchvision.models
-from fastai.vision.learner import add_head, create_body, create_timm_model, model_meta
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from langid_fastai.errors import ModelError, first_line
-from langid_fastai.model_folder import ModelInfo, read_model
+from langid_fastai.model_folder import ModelInfo, read_info, read_model, read_shapes
 
 __all__ = [
     "build_network",
@@ -67,6 +67,9 @@ BUILDER_OPTIONS: dict[str, dict[str, bool]] = {
 # above the 75 pixels that inception_v3 needs.
 TRIAL_SIZE = (96, 128)
 
+# How safetensors names the types that networks hold.
+STORED_TYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
+
 # DenseNet's published files are older than the rule against dots in module names: `norm.1`.
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
@@ -106,16 +109,13 @@ def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:
 
     Raises
     ------
-    ModelError : no model folder, or a damaged one
+    ModelError : no model folder, a damaged one, or tensors that are not those of its arch
     """
-    info, state = read_model(Path(folder))
+    folder = Path(folder)
+    info = read_info(folder)
     network = build_network(info.arch, len(info.vocab))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{folder}: its tensors do not fit {info.arch} ({first_line(error)})"
-        ) from (error)
+    _validate_shapes(folder, info, network.state_dict())
+    network.load_state_dict(read_model(folder)[1])
     return network.eval(), info
 
 
@@ -200,27 +200,25 @@ def _torchvision_network(
     arch: str, builder: Callable[..., nn.Module], n_languages: int, weights: str | Path
 ) -> nn.Sequential:
     full = builder(weights=None, **BUILDER_OPTIONS.get(arch, {}))
-    body, n_features = _torchvision_body(
-        full, cut=model_meta.get(builder, {}).get("cut"), arch=arch
-    )
+    body, n_features = _torchvision_body(full, arch)
     source, state = weights, None
     if str(weights) == "imagenet":
         source = torchvision.models.get_model_weights(builder).DEFAULT.url
         state = fetch_state(source)
     elif str(weights) != "none":
         state = _local_state(Path(weights), arch)
-    network = add_head(body, n_features, n_languages)
+    network = nn.Sequential(body, _head(n_features, n_languages))
     if state is not None:
         _load(network, full, body, state, source=source, arch=arch)
     return network
 
 
-def _torchvision_body(full: nn.Module, *, cut: int | None, arch: str) -> tuple[nn.Sequential, int]:
-    """Cut where fastai's table says, else before the classifier; count the channels that come out.
+def _torchvision_body(full: nn.Module, arch: str) -> tuple[nn.Sequential, int]:
+    """Cut before the classifier, as fastai's table does; count the channels that come out.
 
     Not every model is its children in order: one image shows whether the body gives a feature map.
     """
-    body = create_body(full, cut=cut) if cut is not None else _before_classifier(full)
+    body = _before_classifier(full)
     image = torch.zeros(1, 3, *TRIAL_SIZE)
     try:
         with torch.no_grad():
@@ -247,6 +245,35 @@ def _is_classifier(name: str, child: nn.Module) -> bool:
     return name in CLASSIFIER_NAMES or all(isinstance(m, CLASSIFIER_LAYERS) for m in leaves)
 
 
+class _ConcatPool(nn.Module):
+    """Maximum and mean of each feature map: (n, n_features, h, w) → (n, 2 n_features, 1, 1)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pools = (nn.functional.adaptive_max_pool2d, nn.functional.adaptive_avg_pool2d)
+        return torch.cat([pool(x, 1) for pool in pools], dim=1)
+
+
+def _head(n_features: int, n_languages: int) -> nn.Sequential:
+    """The head of fastai's `vision_learner`, layer by layer and number by number."""
+    head = nn.Sequential(
+        _ConcatPool(),
+        nn.Flatten(),
+        nn.BatchNorm1d(2 * n_features),
+        nn.Dropout(0.25),
+        nn.Linear(2 * n_features, 512, bias=False),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(512),
+        nn.Dropout(0.5),
+        nn.Linear(512, n_languages, bias=False),
+    )
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+        elif isinstance(layer, nn.BatchNorm1d):
+            nn.init.constant_(layer.bias, 1e-3)
+    return head
+
+
 def _no_body(arch: str) -> ModelError:
     return ModelError(
         f"arch {arch!r} has no convolutional body to put a head on; take for example resnet34, "
@@ -257,6 +284,7 @@ def _no_body(arch: str) -> ModelError:
 def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequential:
     try:
         import timm
+        from fastai.vision.learner import create_timm_model
     except ModuleNotFoundError as error:
         raise ModelError(
             f"arch {arch!r} is no torchvision model{_nearest(arch, _torchvision_names())}; for the "
@@ -277,6 +305,7 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
 
 def _timm_pretrained(arch: str, n_languages: int) -> nn.Sequential:
     import timm
+    from fastai.vision.learner import create_timm_model
 
     try:
         return create_timm_model(arch, n_languages, pretrained=True)[0]
@@ -300,6 +329,20 @@ def _local_state(path: Path, arch: str) -> State:
     if info.arch != arch:
         raise ModelError(f"{path} holds arch {info.arch!r}, not {arch!r}; pass --arch {info.arch}")
     return state
+
+
+def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
+    """Compare names, types and shapes before a tensor is read."""
+    stored = read_shapes(folder)
+    wanted = {n: (STORED_TYPES[tensor.dtype], tuple(tensor.shape)) for n, tensor in state.items()}
+    names = stored.keys() | wanted.keys()
+    wrong = sorted(name for name in names if stored.get(name) != wanted.get(name))
+    if wrong:
+        raise ModelError(
+            f"{folder}: {len(wrong)} tensors do not fit arch {info.arch!r} with {len(info.vocab)} "
+            f"languages, as {wrong[0]!r}: {stored.get(wrong[0], 'absent')} there, "
+            f"{wanted.get(wrong[0], 'absent')} wanted. Were its files written together?"
+        )
 
 
 def _load(

@@ -2,13 +2,15 @@
 
 import http.server
 import re
+import subprocess
+import sys
 import threading
 from functools import partial
 
 import pytest
 import torch
 import torchvision.models
-from fastai.vision.learner import model_meta
+from fastai.vision.learner import add_head, create_body, model_meta
 from safetensors.torch import save_file
 
 from langid_fastai.errors import ModelError
@@ -358,3 +360,32 @@ def test_damaged_model_folder_is_refused(tmp_path, damage, message):
     damage(tmp_path)
     with pytest.raises(ModelError, match=message):
         load_network(tmp_path)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "squeezenet1_1", "densenet121", "vgg11_bn"])
+def test_networks_are_those_of_fastai(arch):
+    """Built without it, so that loading a model need not import it: same names, same numbers."""
+    builder = torchvision.models.get_model_builder(arch)
+    torch.manual_seed(0)
+    body = create_body(builder(weights=None), cut=model_meta[builder]["cut"])
+    n_features = body.eval()(IMAGE).shape[1]
+    theirs = add_head(body, n_features, 5)
+    torch.manual_seed(0)
+    ours = build_network(arch, 5)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mine, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(mine, other)
+    assert torch.equal(ours.eval()(IMAGE), theirs.eval()(IMAGE))
+    rates = [[m.p for m in net[1] if isinstance(m, torch.nn.Dropout)] for net in (ours, theirs)]
+    assert rates[0] == rates[1]
+
+
+def test_loading_imports_no_fastai(tmp_path):
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    code = (
+        "import sys\nfrom langid_fastai.networks import load_network\n"
+        f"load_network({str(tmp_path)!r})\nprint('fastai' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

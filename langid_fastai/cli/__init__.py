@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from langid_fastai.cli import corpora, work
+from langid_fastai.cli import corpora, predict, work
 
 __all__ = ["app", "main", "train_main"]
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 app.command()(work.train)
 app.command()(work.prepare)
 app.command()(work.evaluate)
+app.command()(predict.predict)
+app.command()(predict.export)
 app.add_typer(corpora.app, name="corpus")
 
 STOPPED = 130  # exit code after an interrupt, as shells have it

@@ -1,0 +1,151 @@
+"""A model folder → a function that scores windows, by onnxruntime or by torch.
+
+An engine takes windows, float32 ``(n, n_samples)`` at the model's `sr`, and returns calibrated
+log-probabilities, float64 ``(n, n_languages)``. Two engines of one model agree to 1e-3 in
+probability.
+
+``model.onnx``, made by ``langid export``, answers from a cold start in a fraction of the time, for
+torch is not imported (``benchmarks/first_prediction.py``). It is used where onnxruntime is
+installed and it belongs to the model beside it: both its tensors and its ``model.json``.
+
+Contents: `load_engine`; `onnx_metadata`, by which a file tells what it was made of.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from langid_fastai.errors import ModelError, first_line
+from langid_fastai.model_folder import ModelInfo, model_folder, tensors_hash
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["Engine", "load_engine", "onnx_metadata"]
+
+ONNX_FILE = "model.onnx"
+# Raised when an older reader would misunderstand the file.
+ONNX_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What scores windows.
+
+    Parameters
+    ----------
+    name : of the library that computes
+    score : windows, float32 (n, n_samples) → calibrated log-probabilities (n, n_languages)
+    """
+
+    name: Literal["onnx", "torch"]
+    score: Callable[[np.ndarray], np.ndarray]
+
+
+def load_engine(folder: Path, info: ModelInfo) -> Engine:
+    """Load the fastest engine that a model folder and this installation allow.
+
+    Parameters
+    ----------
+    folder : a model folder, or a run folder that holds one
+    info : what its ``model.json`` says
+
+    Raises
+    ------
+    ModelError : damaged files, or tensors that are not those of the arch
+
+    Warns
+    -----
+    UserWarning : there is a ``model.onnx``, but of other tensors or another ``model.json``; it is
+        left aside
+    """
+    folder = model_folder(folder)
+    if (folder / ONNX_FILE).exists() and find_spec("onnxruntime"):
+        session = _fresh_session(folder, info)
+        if session is not None:
+            return Engine("onnx", lambda y: session.run(None, {"waveform": y})[0])
+    return Engine("torch", _torch_score(folder, info))
+
+
+def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
+    """What a ``model.onnx`` says of itself, and all that its answers depend on.
+
+    Parameters
+    ----------
+    info : the model
+    tensors : its `tensors_hash`
+
+    Returns
+    -------
+    metadata : `format`, `vocab` and `mel` (JSON), `sr` (Hz), `clip_seconds`, `temperature` (divided
+        by already), `arch`, `tensors`
+    """
+    return {
+        "format": f"langid_fastai-{ONNX_FORMAT}",
+        "vocab": json.dumps(info.vocab, ensure_ascii=False),
+        "sr": str(info.mel.sr),
+        "clip_seconds": str(info.mel.clip_seconds),
+        "mel": json.dumps(asdict(info.mel)),
+        "temperature": str(info.calibration.temperature),
+        "arch": info.arch,
+        "tensors": tensors,
+    }
+
+
+def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSession | None:
+    """Open ``model.onnx``; None, with a warning, where it is not of this model."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One level below the highest, which reorders all weights for the processor: it loads in a
+    # quarter of the time and computes 15 % slower, so the first answer comes sooner.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    with ThreadPoolExecutor(max_workers=1) as pool:  # reading 240 MB takes as long as loading them
+        tensors = pool.submit(tensors_hash, folder)
+        try:
+            session = onnxruntime.InferenceSession(
+                folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own classes derive from Exception alone
+            raise ModelError(
+                f"{folder / ONNX_FILE}: damaged ({first_line(error)}); make it anew: "
+                f"langid export {folder}"
+            ) from error
+        wanted = onnx_metadata(info, tensors.result())
+    found = session.get_modelmeta().custom_metadata_map
+    differing = sorted(name for name in wanted if found.get(name) != wanted[name])
+    if not differing:
+        return session
+    warnings.warn(
+        f"{folder / ONNX_FILE} is left aside: it was made of another model than the one beside it, "
+        f"of other {', '.join(differing)}; make it anew: langid export {folder}",
+        stacklevel=4,
+    )
+    return None
+
+
+def _torch_score(folder: Path, info: ModelInfo) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    from langid_fastai.networks import load_network
+    from langid_fastai.preprocessing import mel_image
+    from langid_fastai.serving import ImageScorer
+
+    network, _ = load_network(folder)
+    scorer = ImageScorer(network, info.calibration.temperature).eval()
+
+    def score(windows: np.ndarray) -> np.ndarray:
+        images = np.stack([mel_image(y, info.mel) for y in windows])
+        with torch.inference_mode():
+            return scorer(torch.from_numpy(images)).numpy()
+
+    return score

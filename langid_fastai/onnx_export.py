@@ -1,0 +1,195 @@
+"""A model folder → ``model.onnx``: one file, waveform in, calibrated log-probabilities out.
+
+::
+
+    waveform   float32, (batch, n_samples), mono, in [-1, 1], at the `sr` of the metadata
+    log_probs  float32, (batch, n_languages), natural, calibrated; columns as `vocab` names them
+
+Everything between is inside: STFT, mel scale, decibels, 8-bit rounding, normalisation, network,
+temperature. Batch and length are free; but a recording is best cut, or repeated, into clips of
+`clip_seconds`, as in training, and their log-probabilities averaged, as `LanguageIdentifier` does.
+A silent clip gets scores that mean nothing: look for silence before.
+
+The file's metadata (`onnx_metadata`) tell the rest, so it can be used without this library, in any
+language that has onnxruntime.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from langid_fastai.audio import stream_audio
+from langid_fastai.engines import ONNX_FILE, onnx_metadata
+from langid_fastai.errors import ModelError, first_line
+from langid_fastai.model_folder import model_folder, tensors_hash
+from langid_fastai.networks import load_network
+from langid_fastai.preprocessing import MelConfig, clips_of, mel_image
+from langid_fastai.serving import ImageScorer, WaveformScorer
+
+__all__ = ["OPSET", "OnnxExport", "export_onnx"]
+
+# STFT exists since 17; onnxruntime knows 20 since 1.17.
+OPSET = 20
+# Largest difference of a probability between torch and onnxruntime.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What an export made, and how far it was seen to agree with torch.
+
+    Parameters
+    ----------
+    file : the ONNX file
+    opset : of the ONNX operators
+    n_clips : that both were compared on
+    n_same : of them, where both have the same language first
+    difference : largest difference of a probability
+    """
+
+    file: Path
+    opset: int
+    n_clips: int
+    n_same: int
+    difference: float
+
+
+def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> OnnxExport:
+    """Write ``model.onnx`` into a model folder, check it, and compare it with torch.
+
+    Parameters
+    ----------
+    folder : a model folder, or a run folder that holds one
+    recordings : speech to compare on; made-up sound is used besides
+
+    Returns
+    -------
+    export : its `file` is used by every later `LanguageIdentifier.load` of the folder
+
+    Raises
+    ------
+    ModelError : no model, the extra `onnx` is not installed, an arch that cannot be exported, or
+        probabilities that differ by more than 1e-3: then no file is left
+    AudioError : a recording that cannot be read
+
+    Examples
+    --------
+    ::
+
+        export_onnx("runs/demo").difference
+    """
+    _need_onnx()
+    folder = model_folder(Path(folder))
+    network, info = load_network(folder)
+    scorer = WaveformScorer(ImageScorer(network, info.calibration.temperature), info.mel).eval()
+    clips = [*_made_up(info.mel), *_clips(recordings, info.mel)]
+    temporary = folder / f"{ONNX_FILE}.{os.getpid()}.tmp"
+    try:
+        _write(scorer, info.mel, onnx_metadata(info, tensors_hash(folder)), temporary)
+        n_same, difference = _compare(scorer, temporary, clips)
+        if not difference <= TOLERANCE:
+            raise ModelError(
+                f"{folder}: probabilities by onnxruntime and torch differ by {difference:.1g}, and "
+                f"may by {TOLERANCE:g}; no file is written. Are the model's scores numbers at all?"
+            )
+        temporary.replace(folder / ONNX_FILE)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return OnnxExport(folder / ONNX_FILE, OPSET, len(clips), n_same, difference)
+
+
+def _need_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401  # torch's exporter is written with it
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"an export needs {error.name}, which is not installed: "
+            "pip install 'langid_fastai[onnx]'"
+        ) from error
+
+
+def _write(scorer: WaveformScorer, config: MelConfig, metadata: dict[str, str], file: Path) -> None:
+    """Export, add the metadata, check by onnx."""
+    import onnx
+
+    example = torch.zeros(2, config.n_samples)
+    try:
+        program = torch.onnx.export(
+            scorer,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["waveform"],
+            output_names=["log_probs"],
+            dynamic_shapes={"waveform": {0: "batch", 1: "n_samples"}},
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = first_line(error.__cause__ or error)
+        raise ModelError(
+            f"arch {metadata['arch']!r} cannot be exported ({reason}); "
+            "`langid predict` works without model.onnx"
+        ) from error
+    program = cast("torch.onnx.ONNXProgram", program)  # None is for older ways of calling it
+    program.model.metadata_props.update(metadata)
+    program.save(file, external_data=False)
+    onnx.checker.check_model(file, full_check=True)
+
+
+def _compare(scorer: WaveformScorer, file: Path, clips: Sequence[np.ndarray]) -> tuple[int, float]:
+    """Score clips by the file, and by torch from the very images of training.
+
+    Each clip alone, then two at once, and a longer one, to try the free sizes.
+
+    Returns
+    -------
+    n_same : clips where both have the same language first
+    difference : largest difference of a probability
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def both(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = np.stack([mel_image(y, scorer.config) for y in batch])
+        with torch.inference_mode():
+            ours = scorer.scorer(torch.from_numpy(images))
+        try:
+            [theirs] = session.run(None, {"waveform": batch})
+        except Exception as error:  # onnxruntime's own classes derive from Exception alone
+            raise ModelError(
+                f"{file.parent}: onnxruntime does not take {batch.shape[0]} × {batch.shape[1]} "
+                f"samples ({first_line(error)}); no file is written. `langid predict` works without"
+            ) from error
+        return ours.exp().numpy(), np.exp(theirs)
+
+    longer = np.concatenate([clips[0], clips[1][: len(clips[1]) // 3]])
+    alone = [both(y[None]) for y in clips]
+    pairs = [*alone, both(np.stack(clips[:2])), both(longer[None])]
+    n_same = sum(bool(ours.argmax() == theirs.argmax()) for ours, theirs in alone)
+    return n_same, float(max(np.abs(ours - theirs).max() for ours, theirs in pairs))
+
+
+def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarray]:
+    """The first clip of each recording."""
+    return [next(y for _, y in clips_of(stream_audio(r, sr=config.sr), config)) for r in recordings]
+
+
+def _made_up(config: MelConfig) -> list[np.ndarray]:
+    """Four sounds that differ as speech does: noise and a buzz, swelling and fading."""
+    rng = np.random.default_rng(0)
+    t = np.arange(config.n_samples) / config.sr
+    swell = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * t)  # syllables, 3 a second
+    buzz = np.mod(t * 120, 1.0) - 0.5  # 120 Hz, all its harmonics
+    noises = rng.standard_normal((3, config.n_samples)) / 10
+    sounds = [noises[0], swell * noises[1], swell * buzz / 2, buzz * swell**4 + noises[2] / 100]
+    return [np.float32(y) for y in sounds]
