@@ -1,5 +1,6 @@
 # make demo   a new machine to a tested classifier: environment, install, demo corpus, training, report
 # make test   environment, install, all checks and tests
+# make bench  environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
 # make clean  remove what these make
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/langid-train demo --arch resnet18 --weights none
@@ -21,6 +22,9 @@ check: $(VENV)/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+bench: $(VENV)/test.done
+	$(BIN)/python benchmarks/run_all.py
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ from .corpus.split import audit_split, split_corpus
 from .errors import AudioError, CorpusError, LangidError, ModelError, RunError
 from .evaluation import average_clips, evaluate, predict_images
 from .images import export_images, read_clips
-from .learner import language_learner, load_learner, make_dataloaders
+from .learner import language_learner, load_learner, make_dataloaders, save_learner
 from .onnx_export import OnnxExport, export_onnx
 from .prediction import LanguageIdentifier
 from .preprocessing import (
@@ -67,6 +67,7 @@ __all__ = [
     "predict_images",
     "read_clips",
     "read_corpus",
+    "save_learner",
     "split_corpus",
     "stft_power",
     "stream_audio",

@@ -34,13 +34,18 @@ from fastai.vision.data import ImageBlock
 from PIL import Image
 
 from langid_fastai.errors import ModelError, RunError, first_line
+from langid_fastai.model_folder import ModelInfo, write_model
 from langid_fastai.networks import build_network, layer_groups, load_network
+from langid_fastai.optimizer import fused_adam
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.provenance import library_versions
 
 __all__ = [
     "Precision",
     "make_dataloaders",
     "language_learner",
     "load_learner",
+    "save_learner",
     "wrap_network",
     "full_precision",
     "pick_device",
@@ -174,7 +179,12 @@ def wrap_network(
     # In this memory order CPUs and GPUs convolve without reordering first.
     network = network.to(device).to(memory_format=torch.channels_last)
     learn = Learner(
-        dls, network, loss_func=CrossEntropyLossFlat(), splitter=layer_groups, metrics=accuracy
+        dls,
+        network,
+        loss_func=CrossEntropyLossFlat(),
+        opt_func=fused_adam,
+        splitter=layer_groups,
+        metrics=accuracy,
     )
     learn.arch, learn.weights = arch, str(weights)
     learn.precision = pick_precision(device) if precision == "auto" else precision
@@ -197,6 +207,44 @@ def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
     if list(info.vocab) != list(dls.vocab):
         raise ModelError(f"{folder} knows {list(info.vocab)}, the images hold {list(dls.vocab)}")
     return wrap_network(dls, network, info.arch, weights=folder, precision="fp32")
+
+
+def save_learner(learn: Learner, folder: str | Path) -> None:
+    """Write a trained Learner as a model folder, for `LanguageIdentifier.load` and `load_learner`.
+
+    It is not calibrated: its scores are those of training, usually too sure. `langid-train`
+    calibrates on the validation recordings.
+
+    Parameters
+    ----------
+    learn : from `language_learner`, with images made by `export_images`
+    folder : made if it is not there; a model in it is replaced
+
+    Raises
+    ------
+    RunError : the images have no ``mel.json``, which tells how they were made
+
+    Examples
+    --------
+    ::
+
+        save_learner(learn, "model")
+        LanguageIdentifier.load("model")("call.mp3")
+    """
+    note = Path(learn.dls.path) / "mel.json"
+    if not note.exists():
+        raise RunError(
+            f"{note}: no such file, so nobody could tell how the images were made; make them with "
+            "`export_images`"
+        )
+    info = ModelInfo(
+        arch=learn.arch,
+        vocab=tuple(learn.dls.vocab),
+        mel=MelConfig.read(note),
+        training={"weights": learn.weights},
+        versions=library_versions(),
+    )
+    write_model(Path(folder), learn.model.state_dict(), info)
 
 
 def full_precision(learn: Learner) -> AbstractContextManager[Learner]:

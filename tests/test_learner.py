@@ -17,8 +17,9 @@ from langid_fastai.learner import (
     load_learner,
     make_dataloaders,
     pick_precision,
+    save_learner,
 )
-from langid_fastai.model_folder import ModelInfo, write_model
+from langid_fastai.model_folder import ModelInfo, read_info, write_model
 from langid_fastai.preprocessing import MelConfig
 
 
@@ -162,3 +163,21 @@ def test_folder_of_other_languages_is_refused(picture_folder, tmp_path):
     write_model(tmp_path / "model", learn.model.state_dict(), info)
     with pytest.raises(ModelError, match=r"knows \['de', 'fr'\], the images hold \['de', 'es'\]"):
         load_learner(tmp_path / "model", dls)
+
+
+def test_a_saved_learner_loads_and_answers_the_same(picture_folder, tmp_path):
+    mel = MelConfig(sr=8_000, clip_seconds=1.0, n_mels=32)
+    mel.write(picture_folder / "mel.json")
+    dls = make_dataloaders(picture_folder, batch_size=4, device="cpu")
+    learn = language_learner(dls, "resnet18", weights="none", precision="fp32")
+    save_learner(learn, tmp_path / "model")
+    info = read_info(tmp_path / "model")
+    assert (info.arch, info.vocab, info.mel) == ("resnet18", ("de", "es"), mel)
+    again = load_learner(tmp_path / "model", dls)
+    x, _ = dls.valid.one_batch()
+    assert torch.equal(learn.model.eval()(x), again.model.eval()(x))
+
+
+def test_images_of_unknown_making_are_not_saved_as_a_model(picture_folder, tmp_path, make_learn):
+    with pytest.raises(RunError, match=r"mel.json: no such file.*export_images"):
+        save_learner(make_learn(), tmp_path / "model")

@@ -1,0 +1,77 @@
+"""Run all benchmarks, one after the other, and write RESULTS.md beside this file.
+
+    python benchmarks/run_all.py [export training …]
+
+With names, only those are run anew and the sections of the others are kept. Nothing else should
+run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+from common import describe_machine
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "RESULTS.md"
+# By importance to the user who waits.
+BENCHMARKS = ("export", "training", "cached", "first_prediction", "memory", "scale")
+BEGIN = "<!-- {} -->\n"
+
+
+def main() -> None:
+    """Run and write."""
+    asked = sys.argv[1:] or BENCHMARKS
+    if unknown := sorted(set(asked) - set(BENCHMARKS)):
+        raise SystemExit(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    sections = read_sections()
+    for name in asked:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        sections[name] = run(name)
+        write_results(sections)
+
+
+def run(name: str) -> str:
+    """Run one in a process of its own; its section, with what it was measured on."""
+    began = time.monotonic()
+    command = [sys.executable, "-W", "ignore", str(FOLDER / f"{name}.py")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    minutes = (time.monotonic() - began) / 60
+    gpu = (
+        "" if torch.cuda.is_available() else "- No GPU was at hand: nothing here was seen on one.\n"
+    )
+    return (
+        f"{done.stdout.strip()}\n\n<details><summary>{date.today()}, in {minutes:.1f} minutes, by "
+        f"<code>python benchmarks/{name}.py</code> on:</summary>\n\n{describe_machine()}\n{gpu}\n"
+        "</details>"
+    )
+
+
+def read_sections() -> dict[str, str]:
+    """The sections of the file there is."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    sections = {}
+    for name in BENCHMARKS:
+        _, found, rest = text.partition(BEGIN.format(name))
+        if found:
+            sections[name] = rest.split("<!-- ")[0].strip()
+    return sections
+
+
+def write_results(sections: dict[str, str]) -> None:
+    """Write all sections, in their order."""
+    head = (
+        "# Benchmarks\n\nWritten by `make bench`. Our path and the alternative run in turns, since "
+        "a shared machine drifts: believe the ratios more than the times.\n"
+    )
+    body = [f"{BEGIN.format(name)}{sections[name]}\n" for name in BENCHMARKS if name in sections]
+    RESULTS.write_text("\n".join([head, *body]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
