@@ -9,6 +9,7 @@ from .evaluation import average_clips, evaluate, predict_images
 from .images import export_images, read_clips
 from .learner import language_learner, load_learner, make_dataloaders, save_learner
 from .onnx_export import OnnxExport, export_onnx
+from .pcm import stream_pcm
 from .prediction import LanguageIdentifier
 from .preprocessing import (
     MelConfig,
@@ -22,6 +23,7 @@ from .preprocessing import (
     write_png,
 )
 from .report import write_report
+from .timeline import Segment
 from .training import (
     SCRATCH_SCHEDULE,
     SEED_SCHEDULE,
@@ -44,6 +46,7 @@ __all__ = [
     "ModelError",
     "OnnxExport",
     "RunError",
+    "Segment",
     "Stage",
     "audit_split",
     "average_clips",
@@ -71,6 +74,7 @@ __all__ = [
     "split_corpus",
     "stft_power",
     "stream_audio",
+    "stream_pcm",
     "write_png",
     "write_report",
 ]

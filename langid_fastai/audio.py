@@ -3,8 +3,12 @@
 Conventions: `y` is ``(n_samples,)`` float32, nominally in [-1, 1]; `sr` is in Hz, times are in
 seconds. Channels become mono by averaging; the sampling rate is converted by soxr at its high
 quality, as `librosa.load` does. Files are read block by block, so hours of audio need the memory of
-seconds. A file that was cut off gives the part that is there where its format allows (wav, ogg,
-mp3), else an error (flac).
+seconds.
+
+libsndfile reads wav, flac, ogg, opus, mp3, aiff and more; what it does not recognise (m4a, aac,
+mp4, webm, …) goes to `langid_fastai.containers`, where the extra `formats` is installed. The
+content decides, not the suffix. A file that was cut off gives the part that is there where its
+format allows (wav, ogg, mp3, webm, aac), else an error (flac, most m4a and mp4).
 
 Contents: `load_audio` for a whole recording, `stream_audio` for the blocks of a long one.
 """
@@ -12,20 +16,23 @@ Contents: `load_audio` for a whole recording, `stream_audio` for the blocks of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-import soxr
 
+from langid_fastai.containers import CONVERT, is_container, open_container
 from langid_fastai.errors import AudioError
+from langid_fastai.pcm import resampled
 
 __all__ = ["load_audio", "stream_audio"]
 
 BLOCK_SECONDS = 10.0
 # Outside lies a damaged header or a slip; inside, all that is met: 4 kHz telephones to 768 kHz.
 LOWEST_SR, HIGHEST_SR = 1_000, 768_000
-CONVERT = "if it plays elsewhere, convert it, as in: ffmpeg -i FILE FILE.flac"
+# libsndfile's code for content that it does not know, and for mp3 by suffix without mp3 in it.
+NOT_RECOGNISED, NO_MP3 = 1, 7
 
 
 def load_audio(path: str | Path, *, sr: int = 22_050) -> np.ndarray:
@@ -33,7 +40,7 @@ def load_audio(path: str | Path, *, sr: int = 22_050) -> np.ndarray:
 
     Parameters
     ----------
-    path : anything libsndfile reads: wav, flac, ogg, opus, mp3, aiff, …
+    path : wav, flac, ogg, opus, mp3, aiff, …; with the extra `formats` also m4a, aac, mp4, webm, …
     sr : Hz, of the result
 
     Returns
@@ -61,7 +68,7 @@ def stream_audio(path: str | Path, *, sr: int = 22_050) -> Iterator[np.ndarray]:
 
     Parameters
     ----------
-    path : anything libsndfile reads
+    path : as for `load_audio`
     sr : Hz, of the result
 
     Yields
@@ -80,12 +87,35 @@ def stream_audio(path: str | Path, *, sr: int = 22_050) -> Iterator[np.ndarray]:
     if Path(path).suffix.lower() == ".raw":
         raise AudioError(f"{path}: raw samples without a header tell no sampling rate; {CONVERT}")
     try:
-        with _ForwardFile(path) as file:
-            if not LOWEST_SR <= file.samplerate <= HIGHEST_SR:
-                raise AudioError(f"{path}: damaged header: sampling rate {file.samplerate} Hz")
-            yield from _resampled(_mono_blocks(file, path), file.samplerate, sr)
+        with _opened(path) as (sr_in, blocks):
+            if not LOWEST_SR <= sr_in <= HIGHEST_SR:
+                raise AudioError(f"{path}: damaged header: sampling rate {sr_in} Hz")
+            yield from resampled(_checked(blocks, path), sr_in, sr)
     except sf.LibsndfileError as error:
         raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
+
+
+def _opened(path: str | Path) -> AbstractContextManager[tuple[int, Iterator[np.ndarray]]]:
+    """Sampling rate and mono blocks, by the library that knows what the file holds."""
+    if is_container(path):
+        return open_container(path, block_seconds=BLOCK_SECONDS)
+    try:
+        file = _ForwardFile(path)
+    except sf.LibsndfileError as error:
+        # A pipe has been read by now, so what libsndfile says of it stands.
+        is_unknown = error.code in (NOT_RECOGNISED, NO_MP3) and Path(path).is_file()
+        if is_unknown and Path(path).stat().st_size:
+            return open_container(path, block_seconds=BLOCK_SECONDS)
+        raise
+    except UnicodeEncodeError as error:
+        raise AudioError(f"{path}: its name is not valid Unicode; rename the file") from error
+    return _by_libsndfile(file)
+
+
+@contextmanager
+def _by_libsndfile(file: sf.SoundFile) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+    with file:
+        yield file.samplerate, _mono_blocks(file)
 
 
 class _ForwardFile(sf.SoundFile):
@@ -100,31 +130,26 @@ class _ForwardFile(sf.SoundFile):
         return False
 
 
-def _mono_blocks(file: sf.SoundFile, path: str | Path) -> Iterator[np.ndarray]:
-    """Average the channels, block by block, and refuse what is no number."""
+def _mono_blocks(file: sf.SoundFile) -> Iterator[np.ndarray]:
+    """Average the channels, block by block."""
     block = max(1, int(BLOCK_SECONDS * file.samplerate) // file.channels)
-    n_read = 0
     while True:
         y = file.read(block, dtype="float32", always_2d=True)  # (n_samples, n_channels)
         if len(y) == 0:
             break
+        yield np.ascontiguousarray(y[:, 0] if y.shape[1] == 1 else y.mean(axis=1, dtype=np.float32))
+
+
+def _checked(blocks: Iterable[np.ndarray], path: str | Path) -> Iterator[np.ndarray]:
+    """Refuse what is no number, and a recording without samples."""
+    n_read = 0
+    for y in blocks:
         n_read += len(y)
-        y = y[:, 0] if y.shape[1] == 1 else y.mean(axis=1, dtype=np.float32)
         if not np.isfinite(y).all():
             raise AudioError(f"{path}: holds NaN or infinite samples")
-        yield np.ascontiguousarray(y)
+        yield y
     if n_read == 0:
         raise AudioError(f"{path}: no samples in it")
-
-
-def _resampled(blocks: Iterable[np.ndarray], sr_in: int, sr: int) -> Iterator[np.ndarray]:
-    if sr_in == sr:
-        yield from blocks
-        return
-    stream = soxr.ResampleStream(sr_in, sr, num_channels=1, dtype="float32", quality="HQ")
-    for y in blocks:
-        yield stream.resample_chunk(y)
-    yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
 
 
 def _reason(path: Path, error: sf.LibsndfileError) -> str:
@@ -139,6 +164,4 @@ def _reason(path: Path, error: sf.LibsndfileError) -> str:
     if is_empty:
         return "the file is empty"
     said = error.error_string.strip().rstrip(".")
-    if "does not exist" in said:  # its words for mp3 without mp3 in it
-        said = "Format not recognised"
     return f"libsndfile cannot read it ({said}); {CONVERT}"

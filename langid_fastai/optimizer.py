@@ -68,7 +68,7 @@ class _FusedAdam(Optimizer):
                 state["step"] = torch.zeros((), device=weight.device)
         adamw(
             weights,
-            [w.grad for w in weights],
+            [w.grad for w in weights if w.grad is not None],
             [state["grad_avg"] for state in states],
             [state["sqr_avg"] for state in states],
             [],

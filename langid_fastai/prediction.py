@@ -4,55 +4,48 @@
 
     identifier = LanguageIdentifier.load("runs/demo")
     identifier("call.mp3")                    [{"label": "es", "score": 0.97}, …]
+    identifier.timeline("call.mp3")           [{"start": 0.0, "end": 22.5, "label": "es", …}, …]
 
 A recording of any length is cut into windows of one clip that overlap by half; silent ones and
 pauses are skipped; the mean of their log-probabilities, calibrated by the model's temperature, is
 the recording's score. It is read block by block, so hours need the memory of seconds. The answer
 does not depend on what else is in the list.
 
-A model knows no language but its own, and names one for whatever it hears. `candidates`, `prior`
-and `unknown` are the ways to tell it more.
+How a timeline is made stands in `langid_fastai.timeline`; what `candidates`, `prior` and `unknown`
+do, in `langid_fastai.answers`.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypedDict, TypeVar, overload
+from typing import BinaryIO, TypeVar, overload
 
 import numpy as np
 import soxr
 
+from langid_fastai.answers import UNKNOWN, Answer, Choice, answers_of
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR, stream_audio
 from langid_fastai.engines import Engine, load_engine
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.model_folder import ModelInfo, read_info
+from langid_fastai.pcm import resampled
+from langid_fastai.timeline import Segment, find_segments
 from langid_fastai.windows import are_pauses, is_silent, windows_of
 
-__all__ = ["UNKNOWN", "Answer", "Audio", "LanguageIdentifier"]
+__all__ = ["UNKNOWN", "Answer", "Audio", "LanguageIdentifier", "Segment"]
 
 # Windows scored at once: more are no faster on a CPU, and each needs memory.
 BATCH = 8
-# The label where the model is not sure enough of any language.
-UNKNOWN = "unknown"
 
 Audio = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int]
 AnyAudio = TypeVar("AnyAudio", bound=Audio)
-
-
-class Answer(TypedDict):
-    """A language, and its calibrated probability."""
-
-    label: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -152,10 +145,102 @@ class LanguageIdentifier:
 
             identifier("call.mp3", candidates=["es", "ca"], top_k=1)
         """
-        answerer = _Answerer(self.info, top_k, candidates, prior, unknown)
+        if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)) or top_k < 1:
+            raise ModelError(f"top_k={top_k!r} must be a whole number from 1")
+        choice = Choice(self.info, candidates, prior, unknown)
         if isinstance(audio, list):
-            return [answerer(self.log_probs(one)) for one in audio]
-        return answerer(self.log_probs(audio))
+            return [answers_of(self.log_probs(one), choice, top_k) for one in audio]
+        return answers_of(self.log_probs(audio), choice, top_k)
+
+    def timeline(
+        self,
+        audio: Audio,
+        *,
+        candidates: Iterable[str] | None = None,
+        prior: Mapping[str, float] | None = None,
+        unknown: bool = False,
+    ) -> list[Segment]:
+        """Say which language is spoken when in one recording.
+
+        Parameters
+        ----------
+        audio, candidates, prior, unknown : as for a call
+
+        Returns
+        -------
+        segments : `start` and `end`, s; `label`; `score`, the mean of the label's calibrated
+            probability over the segment. In order, without overlap; silence and pauses are gaps, so
+            a silent recording has none. With `unknown`, a stretch may be labelled "unknown"; its
+            score is the mean probability that the best candidate is wrong
+
+        Raises
+        ------
+        AudioError : a recording that cannot be read, or is shorter than a second
+        ModelError : an option the model does not allow, as an unknown label
+
+        Examples
+        --------
+        ::
+
+            for segment in identifier.timeline("meeting.flac", candidates=["es", "ca"]):
+                print(segment["start"], segment["end"], segment["label"])
+        """
+        choice = Choice(self.info, candidates, prior, unknown)
+        if isinstance(audio, list):
+            raise AudioError("a list; a timeline is of one recording, so ask for each in turn")
+        with _named(_name_of(audio)), _opened(audio, self.info.mel.sr) as blocks:
+            return list(
+                find_segments(blocks, self.info.mel, self.engine.score, choice, batch=BATCH)
+            )
+
+    def follow(
+        self,
+        blocks: Iterable[np.ndarray],
+        sr: int,
+        *,
+        candidates: Iterable[str] | None = None,
+        prior: Mapping[str, float] | None = None,
+        unknown: bool = False,
+        longest: float = 10.0,
+    ) -> Iterator[Segment]:
+        """Say which language is spoken when in a stream, while it goes on.
+
+        The segments are those of `timeline`, but one that lasts is given in pieces, so that nothing
+        waits for its end. A piece is given at most two clips after its end: 20 s for clips of 10 s,
+        mostly less.
+
+        Parameters
+        ----------
+        blocks : consecutive pieces of a mono waveform in [-1, 1], each (n_samples,), of any lengths
+        sr : Hz, of the blocks
+        candidates, prior, unknown : as for a call
+        longest : s; a piece that reaches it is given. ``math.inf``: whole segments only
+
+        Yields
+        ------
+        segment : as of `timeline`
+
+        Raises
+        ------
+        AudioError : less than a second until the end, or blocks that are no waveform
+        ModelError : an option the model does not allow
+
+        Examples
+        --------
+        ::
+
+            record = "arecord -t raw -f S16_LE -c 1 -r 22050".split()
+            with subprocess.Popen(record, stdout=subprocess.PIPE) as recorder:
+                for segment in identifier.follow(stream_pcm(recorder.stdout, sr=22_050), 22_050):
+                    print(segment["label"])
+        """
+        choice = Choice(self.info, candidates, prior, unknown)
+        if not longest > 0:
+            raise ModelError(f"longest={longest!r} must be seconds above 0")
+        _validate_sr(sr)
+        mel = self.info.mel
+        waveforms = resampled(map(_waveform, blocks), sr, mel.sr)
+        return find_segments(waveforms, mel, self.engine.score, choice, longest=longest)
 
     def log_probs(self, audio: Audio) -> np.ndarray:
         """Score one recording.
@@ -171,14 +256,11 @@ class LanguageIdentifier:
         name = _name_of(audio)
         scores: list[np.ndarray] = []
         levels: list[float] = []
-        try:
-            with _opened(audio, self.info.mel.sr) as blocks:
-                windows = (y for _, y in windows_of(blocks, self.info.mel) if not is_silent(y))
-                while batch := list(islice(windows, BATCH)):
-                    scores.extend(self.engine.score(np.stack(batch)))
-                    levels += [float(np.sqrt(np.mean(np.square(y)))) for y in batch]
-        except AudioError as error:
-            raise AudioError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
+        with _named(name), _opened(audio, self.info.mel.sr) as blocks:
+            windows = (y for _, y in windows_of(blocks, self.info.mel) if not is_silent(y))
+            while batch := list(islice(windows, BATCH)):
+                scores.extend(self.engine.score(np.stack(batch)))
+                levels += [float(np.sqrt(np.mean(np.square(y)))) for y in batch]
         if not scores:
             raise AudioError(f"{name}: silent from start to end")
         spoken = np.stack(scores)[~are_pauses(np.array(levels))]
@@ -193,89 +275,20 @@ class LanguageIdentifier:
 def _name_of(audio: Audio) -> str:
     """How messages call a recording."""
     if isinstance(audio, (str, os.PathLike)):
-        return str(audio)
+        return str(Path(audio))  # as `stream_audio` has it
     if isinstance(audio, tuple):
         return "waveform"
     name = getattr(audio, "name", None)
     return name if isinstance(name, str) else "audio"
 
 
-class _Answerer:
-    """Turns log-probabilities into answers, as the options of one call say."""
-
-    def __init__(
-        self,
-        info: ModelInfo,
-        top_k: int,
-        candidates: Iterable[str] | None,
-        prior: Mapping[str, float] | None,
-        unknown: bool,
-    ) -> None:
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise ModelError(f"top_k={top_k!r} must be a whole number from 1")
-        threshold = info.calibration.threshold
-        if unknown and threshold is None:
-            raise ModelError(
-                "unknown=True, but this model has no threshold for it: its validation recordings "
-                "were too few to choose one"
-            )
-        self.top_k = top_k
-        self.threshold = threshold if unknown else None
-        self.vocab = info.vocab
-        self.columns = _columns(info.vocab, candidates)
-        self.log_prior = _log_prior([info.vocab[i] for i in self.columns], prior, info.vocab)
-
-    def __call__(self, log_probs: np.ndarray) -> list[Answer]:
-        """Restrict, re-weight, and sort."""
-        among = log_probs[self.columns]
-        highest = float(np.exp(among.max()))
-        weighted = among + self.log_prior
-        scores = np.exp(weighted - np.logaddexp.reduce(weighted))
-        order = np.argsort(-scores, kind="stable")
-        answers = [Answer(label=self.vocab[self.columns[i]], score=float(scores[i])) for i in order]
-        if self.threshold is not None and highest < self.threshold:
-            answers.insert(0, Answer(label=UNKNOWN, score=1 - highest))
-        return answers[: self.top_k]
-
-
-def _columns(vocab: Sequence[str], candidates: Iterable[str] | None) -> list[int]:
-    """Positions of the candidates in the vocab."""
-    if candidates is None:
-        return list(range(len(vocab)))
-    if isinstance(candidates, str):
-        raise ModelError(f"candidates={candidates!r} must be a list, as {candidates.split(',')}")
-    wanted = list(candidates)
-    if not wanted:
-        raise ModelError("candidates=[] must name at least one language")
-    _validate_labels("candidates", wanted, vocab)
-    return [i for i, label in enumerate(vocab) if label in wanted]
-
-
-def _log_prior(
-    candidates: Sequence[str], prior: Mapping[str, float] | None, vocab: Sequence[str]
-) -> np.ndarray:
-    """Natural log of each candidate's prior; a language may have none at all."""
-    if prior is None:
-        return np.zeros(len(candidates))
-    _validate_labels("prior", prior, vocab)
-    if missing := [label for label in candidates if label not in prior]:
-        raise ModelError(
-            f"prior lacks {missing[0]!r}; give every language a number, 0 if it cannot be, or name "
-            "in candidates those it can be"
-        )
-    weights = [prior[label] for label in candidates]
-    if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
-        raise ModelError(f"prior={dict(prior)} must be numbers from 0, not all 0")
-    with np.errstate(divide="ignore"):
-        return np.log(np.array(weights, dtype=np.float64))
-
-
-def _validate_labels(what: str, labels: Iterable[str], vocab: Sequence[str]) -> None:
-    for label in labels:
-        if label not in vocab:
-            near = difflib.get_close_matches(str(label), vocab, n=3)
-            known = f"did you mean {', '.join(near)}?" if near else f"it knows {', '.join(vocab)}"
-            raise ModelError(f"{what}: the model does not know {label!r}; {known}")
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Begin errors about the sound with the recording's name."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
 
 
 @contextmanager
@@ -316,14 +329,26 @@ def _copy(audio: bytes | BinaryIO, file: Path) -> None:
 
 def _resampled(y: np.ndarray, sr_in: int, sr: int) -> np.ndarray:
     """A waveform at the model's rate, after checking that it is one."""
+    _validate_sr(sr_in)
+    y = _waveform(y)
+    return y if sr_in == sr else soxr.resample(y, sr_in, sr, quality="HQ")
+
+
+def _waveform(y: np.ndarray) -> np.ndarray:
     y = np.asarray(y)
     if y.ndim != 1:
         raise AudioError(f"y.shape={y.shape} must be (n_samples,); average the channels first")
     if not np.issubdtype(y.dtype, np.floating):
         raise AudioError(f"y.dtype={y.dtype} must be floating point; divide it by its range")
+    with np.errstate(over="ignore"):
+        y = y.astype(np.float32, copy=False)
     if not np.isfinite(y).all():
         raise AudioError("y holds NaN or infinite samples")
-    if not LOWEST_SR <= sr_in <= HIGHEST_SR:
-        raise AudioError(f"sr={sr_in} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
-    y = y.astype(np.float32, copy=False)
-    return y if sr_in == sr else soxr.resample(y, sr_in, sr, quality="HQ")
+    return y
+
+
+def _validate_sr(sr: int) -> None:
+    if isinstance(sr, bool) or not isinstance(sr, (int, np.integer)):
+        raise AudioError(f"sr of type {type(sr).__name__} must be a whole number of Hz: (y, sr)")
+    if not LOWEST_SR <= sr <= HIGHEST_SR:
+        raise AudioError(f"sr={sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")

@@ -1,24 +1,31 @@
 """A recording → the overlapping windows that are scored.
 
-The windows are the clips that training made of a recording, and one more halfway between each two
-neighbours, so that what is said across a border is heard whole once. A recording of one clip, or
-shorter, has exactly the window that training saw.
+For the language of a recording the windows are the clips that training made of it, and one more
+halfway between each two neighbours, so that what is said across a border is heard whole once. For a
+timeline they follow each other by a hop, a quarter of a clip. A recording of one clip, or shorter,
+has exactly the window that training saw.
 
-Contents: `windows_of`; `is_silent` and `are_pauses` for what is skipped.
+Contents: `windows_of` and `hop_windows`; `is_silent` and `are_pauses` for what is skipped.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 
 from langid_fastai.errors import AudioError
 from langid_fastai.preprocessing import LOUDEST, SILENCE, MelConfig, clips_of
 
-__all__ = ["are_pauses", "is_silent", "windows_of"]
+__all__ = ["HOPS", "are_pauses", "hop_windows", "is_silent", "windows_of"]
 
-# A window this far below the loudest of its recording is a pause: room noise lies 30 to 60 dB below
+# Hops in a window of a timeline: a border is found to half a hop at best, and each hop costs the
+# network one window. A quarter of 10 s is 2.5 s.
+HOPS = 4
+
+# A sound this far below the loudest of its recording is a pause: room noise lies 30 to 60 dB below
 # speech, the softer half of a conversation less than 20.
 PAUSE_DB = 40.0
 
@@ -57,6 +64,60 @@ def windows_of(
         before = offset, y
 
 
+def hop_windows(
+    blocks: Iterable[np.ndarray], config: MelConfig = MelConfig()
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Cut a recording into hops, and give with each the window of one clip that ends with it.
+
+    The first window brings as many hops as it holds, each further one brings one; the last hop may
+    be shorter than the others. A recording shorter than a clip is repeated until it fills the one
+    window that it has.
+
+    Parameters
+    ----------
+    blocks : consecutive pieces of one mono recording at `config.sr`, as for `clips_of`
+
+    Yields
+    ------
+    y, hops : float32, (config.n_samples,); the new hops, each (n_samples / 4,) or, at the end, less
+
+    Raises
+    ------
+    AudioError : the recording is shorter than a second
+
+    Examples
+    --------
+    >>> windows = hop_windows([np.ones(int(22_050 * 16), dtype=np.float32)])
+    >>> [[round(len(hop) / 22_050, 3) for hop in hops] for _, hops in windows]
+    [[2.5, 2.5, 2.5, 2.5], [2.5], [2.5], [1.0]]
+    """
+    n = config.n_samples
+    hops = _pieces(blocks, -(-n // HOPS))
+    first = list(islice(hops, HOPS))
+    if sum(map(len, first)) < n:
+        for _, y in clips_of(first, config):
+            yield y, first
+        return
+    heard = deque(first, maxlen=HOPS + 1)  # the last of them may be short
+    yield np.concatenate(heard)[-n:], first
+    for hop in hops:
+        heard.append(hop)
+        yield np.concatenate(heard)[-n:], [hop]
+
+
+def _pieces(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Cut anew into pieces of one size; the last may be shorter."""
+    rest = np.empty(0, dtype=np.float32)
+    for block in blocks:
+        block = np.asarray(block, dtype=np.float32)
+        rest = np.concatenate([rest, block]) if len(rest) else block
+        while len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
+    if len(rest):
+        yield rest
+
+
 def is_silent(y: np.ndarray) -> bool:
     """Whether a window holds no sound, by the rule of `mel_image`.
 
@@ -70,20 +131,22 @@ def is_silent(y: np.ndarray) -> bool:
     return bool(peak < SILENCE)
 
 
-def are_pauses(levels: np.ndarray) -> np.ndarray:
-    """Which windows of a recording are so much softer than its loudest that nobody speaks there.
+def are_pauses(levels: np.ndarray, loudest: float | None = None) -> np.ndarray:
+    """Which sounds of a recording are so much softer than its loudest that nobody speaks there.
 
     Parameters
     ----------
-    levels : (n_windows,), root mean square of each
+    levels : (n,), root mean square of each; 0 for silence, which is always a pause
+    loudest : root mean square of the loudest known; by default that of these
 
     Returns
     -------
-    pauses : bool, (n_windows,)
+    pauses : bool, (n,)
 
     Examples
     --------
     >>> are_pauses(np.array([0.1, 0.05, 0.0005])).tolist()
     [False, False, True]
     """
-    return levels < levels.max() * 10 ** (-PAUSE_DB / 20)
+    loudest = levels.max() if loudest is None else loudest
+    return levels <= loudest * 10 ** (-PAUSE_DB / 20)

@@ -125,6 +125,12 @@ def test_file_names(tmp_path, tone, write_audio, name):
     assert len(load_audio(path)) == len(load_audio(str(path))) == 22_050
 
 
+def test_name_in_another_encoding(tmp_path):
+    """As old archives hold them; Python shows such a byte as a lone surrogate."""
+    with pytest.raises(AudioError, match=r"\.wav: its name is not valid Unicode; rename"):
+        load_audio(tmp_path / "f\udcfcr.wav")
+
+
 def wav_header(content):
     return content[: content.index(b"data") + 4] + struct.pack("<I", 0)
 
@@ -157,6 +163,8 @@ def test_bad_file(tmp_path, tone, write_audio, name):
 def test_missing_file(tmp_path):
     with pytest.raises(AudioError, match=r"nowhere\.wav: no such file"):
         load_audio(tmp_path / "nowhere.wav")
+    with pytest.raises(AudioError, match=r"xxx: cannot be opened \(File name too long\)"):
+        load_audio("x" * 5000)
 
 
 @pytest.mark.parametrize("name", ["folder", "folder.wav"])

@@ -1,12 +1,15 @@
 """The examples run, small, as a reader would start them."""
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 import langid_fastai as lf
 from langid_fastai import training
@@ -46,10 +49,10 @@ def test_every_example_is_run_here():
 
 
 @pytest.mark.slow
-def test_notebook_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
+def test_python_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
     """As it stands there, but for a network that needs no download, and one epoch a stage."""
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    asking, code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     wanted = '"resnet152", weights="imagenet"'
     assert wanted in code
     (tmp_path / "recordings").symlink_to(demo)
@@ -59,6 +62,50 @@ def test_notebook_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
     monkeypatch.delitem(vars(lf), "SEED_SCHEDULE", raising=False)
     exec(code.replace(wanted, '"resnet18", weights="none"'), {})
     assert len(list((tmp_path / "images").rglob("*.png"))) == 20
+    for name in ("call.mp3", "meeting.mp3"):
+        (tmp_path / name).symlink_to(next(demo.rglob("*.flac")))
+    assert '"runs/recordings"' in asking
+    asking = asking.replace('"runs/recordings"', '"model"').replace('"yua"', '"de"')
+    exec(asking, {"lf": lf})
+
+
+@pytest.mark.slow
+def test_asking_a_model(trained, corpus, tmp_path):
+    run, _ = trained
+    recordings = sorted(corpus.rglob("*.wav"))[:2]
+    text = run_example("predict.py", run, *recordings, "--candidates", "es")
+    assert "knows de es" in text
+    same = [line for line in text.splitlines() if line.startswith("  {")]
+    assert len(same) == 3
+    assert len(set(same)) == 1
+    assert text.splitlines()[-1] == "among es: es 1.000"
+
+
+@pytest.mark.slow
+def test_timeline(trained, corpus, tmp_path):
+    """Two "languages" in one recording, one after the other."""
+    run, _ = trained
+    low, high = (sorted((corpus / x).rglob("*.wav"))[0] for x in ("de", "es"))
+    (y, sr), (z, _) = sf.read(low), sf.read(high)
+    sf.write(tmp_path / "mixed.wav", np.concatenate([np.tile(y, 10), np.tile(z, 10)]), sr)
+    labels = tmp_path / "labels.txt"
+    text = run_example("timeline.py", run, tmp_path / "mixed.wav", "--out", labels)
+    assert [line.split()[2] for line in text.splitlines()[:-1]] == ["de", "es"]
+    assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["de", "es"]
+    assert text.splitlines()[-1].startswith("share ")
+
+
+@pytest.mark.slow
+def test_onnx_alone(trained, corpus, tmp_path):
+    """The file alone says what the library says."""
+    run, _ = trained
+    model = shutil.copytree(run / "model", tmp_path / "model")
+    lf.export_onnx(model)
+    recording = next(corpus.rglob("*.wav"))
+    text = run_example("onnx_alone.py", model / "model.onnx", recording)
+    theirs = {line.split()[0]: float(line.split()[1]) for line in text.splitlines()}
+    ours = lf.LanguageIdentifier.load(run)(recording)
+    assert theirs == pytest.approx({a["label"]: a["score"] for a in ours}, abs=1e-3)
 
 
 @pytest.mark.slow

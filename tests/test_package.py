@@ -16,7 +16,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
     "errors",
     "progress",
+    "containers",
     "corpus",
+    "pcm",
     "audio",
     "augment",
     "mel",
@@ -29,7 +31,10 @@ ORDER = [
     "serving",
     "windows",
     "engines",
+    "answers",
+    "timeline",
     "prediction",
+    "timeline_formats",
     "onnx_export",
     "optimizer",
     "learner",
@@ -44,17 +49,23 @@ ORDER = [
     "assessment",
     "cross_validation",
     "describe",
+    "app",
     "cli",
 ]
-WITHOUT_TORCH = {"errors", "progress", "corpus", "audio", "mel", "png"} | {
+WITHOUT_TORCH = {"errors", "progress", "containers", "corpus", "audio", "mel", "png"} | {
     "preprocessing",
     "images",
     "model_folder",
     "windows",
     "engines",
+    "pcm",
+    "answers",
+    "timeline",
     "prediction",
+    "timeline_formats",
     "run",
     "preparation",
+    "app",
     "cli",
 }
 

@@ -390,3 +390,38 @@ def test_calibration_of_the_folder_is_used(model, recording, tmp_path):
     write_info(other, ModelInfo(info.arch, info.vocab, info.mel, calibration=Calibration(0.6)))
     bold, humble = (LanguageIdentifier.load(f).log_probs(recording) for f in (model, other))
     np.testing.assert_allclose(apply_temperature(bold[None], 2.0)[0], humble, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("audio", "rule"),
+    [
+        ((16_000, np.ones(16_000)), "sr of type ndarray must be a whole number of Hz"),
+        ((np.ones(16_000), "16000"), "sr of type str must be a whole number"),
+        ((np.ones(16_000), 16_000.5), "sr of type float must be a whole number"),
+        ((np.full(16_000, 1e300), 16_000), "holds NaN or infinite samples"),
+    ],
+)
+def test_what_is_no_waveform_is_told(identifier, audio, rule):
+    with pytest.raises(AudioError, match=rule):
+        identifier(audio)
+
+
+def test_numbers_of_numpy_are_numbers(identifier, rng):
+    y = rng.standard_normal(SR) / 10
+    assert identifier((y, np.int64(SR)), top_k=np.int64(1)) == identifier((y, SR), top_k=1)
+
+
+@pytest.mark.parametrize(
+    "prior", [{"de": "1", "ca": 1, "es": 1}, {"de": 10**400, "ca": 1, "es": 1}]
+)
+def test_a_prior_holds_numbers(identifier, rng, prior):
+    with pytest.raises(ModelError, match="must be numbers"):
+        identifier((rng.standard_normal(SR) / 10, SR), prior=prior)
+
+
+def test_a_recording_is_named_once(identifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    with pytest.raises(AudioError) as told:
+        identifier("./bad.wav")
+    assert str(told.value).count("bad.wav") == 1

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from langid_fastai.cli import corpora, predict, work
+from langid_fastai.cli import corpora, predict, serve, work
 
 __all__ = ["app", "main", "train_main"]
 
@@ -25,6 +25,7 @@ app.command()(work.prepare)
 app.command()(work.evaluate)
 app.command()(predict.predict)
 app.command()(predict.export)
+app.command("app")(serve.serve)
 app.add_typer(corpora.app, name="corpus")
 
 STOPPED = 130  # exit code after an interrupt, as shells have it

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from langid_fastai.cli.options import parse_languages
+from langid_fastai.cli.writers import Format, answer_writer, segment_writer, timeline_writer
 from langid_fastai.errors import AudioError
 
 if TYPE_CHECKING:
-    from langid_fastai.prediction import Answer
+    import numpy as np
+
+    from langid_fastai.prediction import LanguageIdentifier
 
 __all__ = ["predict", "export"]
 
 STDIN = "-"
+TOP_K = 5
 
 ModelArgument = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model folder, or a trained run folder.")
@@ -37,45 +41,82 @@ def predict(
     candidates: Annotated[
         str | None, typer.Option(metavar="L,L", help="Languages it can be, as es,ca.")
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Most languages named for a file.")] = 5,
+    top_k: Annotated[
+        int | None, typer.Option(help=f"Most languages named for a file; by default {TOP_K}.")
+    ] = None,
     unknown: Annotated[
         bool, typer.Option("--unknown", help="Answer 'unknown' where the model is not sure enough.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each file.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="path,rank,label,score.")] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Which language is spoken when, as segments.")
+    ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="The timeline of raw sound on stdin while it comes: 16-bit little-endian samples "
+            "of one channel. A segment that lasts is printed in pieces of 10 s; each comes at most "
+            "two clips (20 s) after its end. Ctrl-C ends the input, and the rest is printed.",
+        ),
+    ] = False,
+    sr: Annotated[
+        int | None,
+        typer.Option(
+            help="Hz of the raw sound, for --follow; best no less than the training recordings had."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON for each file, or piece of --follow.")
+    ] = False,
+    as_csv: Annotated[
+        bool,
+        typer.Option(
+            "--csv", help="path,rank,label,score; of a timeline: path,start,end,label,score."
+        ),
+    ] = False,
+    as_rttm: Annotated[
+        bool, typer.Option("--rttm", help="A timeline as RTTM lines (NIST), for scorers.")
+    ] = False,
+    as_labels: Annotated[
+        bool, typer.Option("--labels", help="A timeline as label track for Audacity.")
+    ] = False,
 ) -> None:
-    """Say which language is spoken in recordings.
+    """Say which language is spoken in recordings, or with --timeline, when.
 
     What cannot be read is named on stderr, the rest is answered, and the exit code is 1.
-    """
-    if as_json and as_csv:
-        raise typer.BadParameter("choose one of --json and --csv")
-    from langid_fastai.prediction import LanguageIdentifier
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", module="langid_fastai")
-        identifier = LanguageIdentifier.load(model)
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+    A radio station, while it is on air:
+    ffmpeg -i URL -f s16le -ac 1 -ar 22050 - | langid predict MODEL - --follow --sr 22050
+    """
+    form = _format(as_json, as_csv, as_rttm, as_labels)
     names = list(dict.fromkeys(_expanded(audio)))
-    write = _json_writer() if as_json else _csv_writer() if as_csv else _table_writer(names)
-    n_failed = 0
-    for name in names:
-        try:
-            answers = identifier(
-                _source(name),
-                top_k=top_k,
-                candidates=parse_languages(candidates),
-                unknown=unknown,
-            )
-        except AudioError as error:
-            n_failed += 1
-            print(f"failed: {error}", file=sys.stderr, flush=True)
-        else:
-            write(name, answers)
-    if n_failed:
-        print(f"{n_failed} of {len(names)} failed; hence exit code 1", file=sys.stderr)
-        raise typer.Exit(code=1)
+    _validate_usage(form, names, timeline, follow, sr, top_k)
+    identifier = _load(model)
+    among = parse_languages(candidates)
+    if sr is not None:
+        from langid_fastai.pcm import stream_pcm
+
+        write_segment = segment_writer(form)
+        blocks = _until_interrupted(stream_pcm(sys.stdin.buffer, sr=sr))
+        for segment in identifier.follow(blocks, sr, candidates=among, unknown=unknown):
+            write_segment(segment)
+    elif timeline:
+        write_timeline = timeline_writer(form, names)
+        _each(
+            names,
+            lambda name: write_timeline(
+                name, identifier.timeline(_source(name), candidates=among, unknown=unknown)
+            ),
+        )
+    else:
+        write_answers = answer_writer(form, names)
+        k = TOP_K if top_k is None else top_k
+        _each(
+            names,
+            lambda name: write_answers(
+                name, identifier(_source(name), top_k=k, candidates=among, unknown=unknown)
+            ),
+        )
 
 
 def export(
@@ -99,6 +140,95 @@ def export(
     )
 
 
+def _format(as_json: bool, as_csv: bool, as_rttm: bool, as_labels: bool) -> Format:
+    asked = {
+        Format.JSON: as_json,
+        Format.CSV: as_csv,
+        Format.RTTM: as_rttm,
+        Format.LABELS: as_labels,
+    }
+    chosen = [form for form, is_asked in asked.items() if is_asked]
+    if len(chosen) > 1:
+        raise typer.BadParameter("choose one of --json, --csv, --rttm and --labels")
+    return chosen[0] if chosen else Format.TABLE
+
+
+def _validate_usage(
+    form: Format,
+    names: list[str],
+    timeline: bool,
+    follow: bool,
+    sr: int | None,
+    top_k: int | None,
+) -> None:
+    """Refuse options that do not go together, each with what does."""
+    in_time = timeline or follow
+    if timeline and follow:
+        raise typer.BadParameter("choose --timeline for recordings or --follow for a stream")
+    if form in (Format.RTTM, Format.LABELS) and not in_time:
+        raise typer.BadParameter("--rttm and --labels are of segments; add --timeline")
+    if form is Format.LABELS and len(names) > 1:
+        raise typer.BadParameter(f"--labels is the track of one file, not of {len(names)}")
+    if in_time and top_k is not None:
+        raise typer.BadParameter("--top-k: a segment has one language")
+    if follow and (names != [STDIN] or sr is None):
+        raise typer.BadParameter("--follow hears stdin: MODEL - --follow --sr 22050")
+    if sr is not None and not follow:
+        raise typer.BadParameter("--sr is for --follow; files tell their own")
+
+
+def _load(model: Path) -> LanguageIdentifier:
+    """Load a model; its warnings become lines."""
+    from langid_fastai.prediction import LanguageIdentifier
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", module="langid_fastai")
+        identifier = LanguageIdentifier.load(model)
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    return identifier
+
+
+def _each(names: list[str], answer: Callable[[str], None]) -> None:
+    """Answer one recording after the other; those that cannot be read do not stop the rest."""
+    n_failed = 0
+    for name in names:
+        try:
+            answer(name)
+        except AudioError as error:
+            n_failed += 1
+            print(f"failed: {error}", file=sys.stderr, flush=True)
+    if n_failed:
+        print(f"{n_failed} of {len(names)} failed; hence exit code 1", file=sys.stderr)
+        raise typer.Exit(code=1)
+
+
+def _until_interrupted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Let Ctrl-C end the input, so that what was heard is still answered; a second one stops."""
+    reading = stopped = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopped
+        if reading or stopped:
+            raise KeyboardInterrupt
+        stopped = True
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        while not stopped:
+            reading = True
+            block = next(blocks, None)
+            reading = False
+            if block is None:
+                return
+            yield block
+    except KeyboardInterrupt:
+        reading, stopped = False, True
+        return
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _expanded(arguments: list[str]) -> Iterator[str]:
     """Files as they are; those in folders, and those that match a pattern, sorted."""
     for argument in arguments:
@@ -120,32 +250,3 @@ def _source(name: str) -> str | BinaryIO:
     if name != STDIN and Path(name).is_dir():
         raise AudioError(f"{name}: a folder without audio files")
     return sys.stdin.buffer if name == STDIN else name
-
-
-def _table_writer(names: list[str]) -> Callable[[str, list[Answer]], None]:
-    width = max(map(len, names), default=0)
-
-    def write(name: str, answers: list[Answer]) -> None:
-        shown = "  ".join(f"{answer['label']} {answer['score']:.3f}" for answer in answers)
-        print(f"{name:<{width}}  {shown}", flush=True)
-
-    return write
-
-
-def _json_writer() -> Callable[[str, list[Answer]], None]:
-    def write(name: str, answers: list[Answer]) -> None:
-        print(json.dumps({"path": name, "answers": answers}, ensure_ascii=False), flush=True)
-
-    return write
-
-
-def _csv_writer() -> Callable[[str, list[Answer]], None]:
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["path", "rank", "label", "score"])
-
-    def write(name: str, answers: list[Answer]) -> None:
-        for rank, answer in enumerate(answers, start=1):
-            table.writerow([name, rank, answer["label"], round(answer["score"], 6)])
-        sys.stdout.flush()
-
-    return write

@@ -26,6 +26,7 @@ Readers add what their corpus knows (`gender`, `fragment`); `measure_audio` adds
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import unicodedata
@@ -38,8 +39,9 @@ from typing import Any
 import pandas as pd
 import soundfile as sf
 
+from langid_fastai.containers import is_container, measure_container
 from langid_fastai.corpus.copies import digest_copies
-from langid_fastai.errors import CorpusError
+from langid_fastai.errors import AudioError, CorpusError
 
 __all__ = [
     "COLUMNS",
@@ -345,13 +347,15 @@ def _alike(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _read_header(file: Path) -> tuple[float, float]:
     """Duration in s and sampling rate in Hz; NaN where the header cannot be read."""
-    try:
-        header = sf.info(file)
-    except (sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, which has no header
-        return math.nan, math.nan
-    if header.frames >= UNKNOWN_FRAMES:  # a flac that was piped; its length is not in the header
-        return math.nan, header.samplerate
-    return header.frames / header.samplerate, header.samplerate
+    with contextlib.suppress(sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, no header
+        if not is_container(file):
+            header = sf.info(file)
+            # A flac that was piped has no length in its header.
+            is_known = header.frames < UNKNOWN_FRAMES
+            return header.frames / header.samplerate if is_known else math.nan, header.samplerate
+    with contextlib.suppress(AudioError):
+        return measure_container(file)
+    return math.nan, math.nan
 
 
 def count(n: int, noun: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from langid_fastai.containers import CONTAINER_SUFFIXES
 from langid_fastai.corpus.folders import read_folders, read_index_csv
 from langid_fastai.corpus.index import Corpus, count, is_one_line, list_some, validate_index
 from langid_fastai.corpus.kaggle import KAGGLE_NAME, download_kaggle, read_kaggle
@@ -18,11 +19,11 @@ from langid_fastai.errors import CorpusError
 
 __all__ = ["AUDIO_SUFFIXES", "read_corpus", "find_audio"]
 
-# What libsndfile 1.1 and later reads.
-AUDIO_SUFFIXES = frozenset(
-    {".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"}
-    | {".snd", ".w64", ".wav", ".wve"}
-)
+# What libsndfile 1.1 and later reads, and what the extra `formats` does.
+AUDIO_SUFFIXES = CONTAINER_SUFFIXES | {
+    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"),
+    *(".snd", ".w64", ".wav", ".wve"),
+}
 # A layout is believed when more than this share of the files bears its names.
 MAJORITY = 0.5
 

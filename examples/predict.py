@@ -1,0 +1,44 @@
+"""Ask a trained model which language recordings are in, in Python.
+
+    python examples/predict.py runs/mine call.mp3 interview.wav --candidates es,ca
+
+`langid predict` does this at the command line.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import langid_fastai as lf
+from langid_fastai.prediction import Audio
+
+
+def main(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    recordings: Annotated[list[Path], typer.Argument(help="Any number, of any length.")],
+    candidates: Annotated[str, typer.Option(help="Languages it can be, as es,ca.")] = "",
+) -> None:
+    """Print the likeliest languages of each recording."""
+    identifier = lf.LanguageIdentifier.load(model)
+    print("knows", *identifier.info.vocab)
+
+    # A path, the bytes of a file, an open file, or a waveform with its rate: all are recordings.
+    first = recordings[0]
+    sr = identifier.info.mel.sr
+    y = lf.load_audio(first, sr=sr)
+    asked: list[Audio] = [first, first.read_bytes(), (y, sr)]
+    print("the same, asked three ways:", *(answers[0] for answers in identifier(asked)), sep="\n  ")
+
+    # A list gives a list; an answer does not depend on what stands beside it.
+    for path, answers in zip(recordings, identifier(list(recordings), top_k=3), strict=True):
+        print(path.name, *(f"{a['label']} {a['score']:.3f}" for a in answers))
+
+    # Who knows that it is one of a few languages should say so.
+    if candidates:
+        answers = identifier(first, candidates=candidates.split(","))
+        print(f"among {candidates}:", *(f"{a['label']} {a['score']:.3f}" for a in answers))
+
+
+if __name__ == "__main__":
+    typer.run(main)

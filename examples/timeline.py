@@ -1,0 +1,38 @@
+"""Who speaks what when: the languages of a long or mixed recording, as segments.
+
+    python examples/timeline.py runs/mine meeting.mp3 --out meeting.txt
+
+The file that it writes is a label track: Audacity shows it under the waveform (File, Import,
+Labels). `langid predict MODEL AUDIO --timeline` prints the same.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import langid_fastai as lf
+from langid_fastai.timeline_formats import to_labels
+
+
+def main(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    recording: Annotated[Path, typer.Argument(help="Of any length.")],
+    out: Annotated[Path, typer.Option(help="Label track for Audacity.")] = Path("labels.txt"),
+) -> None:
+    """Print the segments and the share of each language, and write a label track."""
+    identifier = lf.LanguageIdentifier.load(model)
+    segments = identifier.timeline(recording)
+    for segment in segments:
+        print(f"{segment['start']:8.1f} {segment['end']:8.1f}  {segment['label']}")
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for segment in segments:
+        seconds[segment["label"]] += segment["end"] - segment["start"]
+    total = sum(seconds.values())
+    print("share", *(f"{label} {s / total:.2f}" for label, s in seconds.items()))
+    out.write_text(to_labels(segments), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)

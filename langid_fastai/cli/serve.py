@@ -1,0 +1,33 @@
+"""`langid app`: a page in the browser that asks a trained model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from langid_fastai.cli.predict import ModelArgument
+
+__all__ = ["serve"]
+
+
+def serve(
+    model: ModelArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 opens the page to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port.")] = 7860,
+    max_mb: Annotated[float, typer.Option(help="Largest file accepted, MB.")] = 50.0,
+    max_minutes: Annotated[float, typer.Option(help="Longest recording accepted, min.")] = 10.0,
+) -> None:
+    """Serve a page that names the language of a recording, dropped or spoken (extra `app`).
+
+    Nothing is sent to another machine. Stop it with Ctrl-C.
+    """
+    from langid_fastai.app.hearing import Limits
+    from langid_fastai.app.page import serve as serve_page
+
+    def tell(address: str) -> None:
+        print(f"page       {address}  (stop with Ctrl-C)", flush=True)
+
+    serve_page(model, host=host, port=port, limits=Limits(max_mb, max_minutes), on_ready=tell)

@@ -1,0 +1,76 @@
+"""Sound without a header, as recorders and converters write it into a pipe → blocks of float32.
+
+Raw sound is read as 16-bit signed little-endian samples of one channel, which is what these give::
+
+    ffmpeg -i SOURCE -f s16le -ac 1 -ar 22050 -
+    arecord -t raw -f S16_LE -c 1 -r 22050
+
+Contents: `stream_pcm` reads it; `resampled` brings blocks to another rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+import soxr
+
+__all__ = ["resampled", "stream_pcm"]
+
+SAMPLE_BYTES = 2
+# Full scale of a 16-bit sample, which becomes 1.0.
+FULL_SCALE = 32_768
+# Read at once: what is heard waits no longer than this.
+BLOCK_SECONDS = 0.25
+
+
+def stream_pcm(stream: BinaryIO, *, sr: int) -> Iterator[np.ndarray]:
+    """Read raw 16-bit mono samples until the stream ends.
+
+    Parameters
+    ----------
+    stream : opened in binary mode, as ``sys.stdin.buffer`` or the output of a process; it may give
+        fewer bytes than it is asked for
+    sr : Hz, of the samples
+
+    Yields
+    ------
+    y : float32, (n_samples,), in [-1, 1), at most a quarter of a second; an odd byte at the end is
+        left out
+
+    Examples
+    --------
+    >>> import io
+    >>> [y.tolist() for y in stream_pcm(io.BytesIO(b"\\x00\\x40\\x00\\x80\\x01"), sr=16_000)]
+    [[0.5, -1.0]]
+    """
+    n_bytes = max(1, int(BLOCK_SECONDS * sr)) * SAMPLE_BYTES
+    odd = b""
+    while data := stream.read(n_bytes):
+        data = odd + data
+        whole = len(data) - len(data) % SAMPLE_BYTES
+        data, odd = data[:whole], data[whole:]
+        if data:
+            yield np.frombuffer(data, dtype="<i2").astype(np.float32) / FULL_SCALE
+
+
+def resampled(blocks: Iterable[np.ndarray], sr_in: int, sr: int) -> Iterator[np.ndarray]:
+    """Bring consecutive blocks to another rate, by soxr at its high quality.
+
+    Parameters
+    ----------
+    blocks : float32, each (n_samples,)
+    sr_in, sr : Hz, of the blocks and of the result
+
+    Yields
+    ------
+    y : float32, (n_samples,); joined, they do not depend on the lengths of the blocks
+    """
+    if sr_in == sr:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(sr_in, sr, num_channels=1, dtype="float32", quality="HQ")
+    for y in blocks:
+        yield stream.resample_chunk(y)
+    yield stream.resample_chunk(np.empty(0, dtype=np.float32), last=True)
