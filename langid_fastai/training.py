@@ -29,8 +29,8 @@ from fastcore.foundation import L
 from langid_fastai.augment import SpecAugment
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.frozen import adapt_norms, cached_features
-from langid_fastai.networks import UNREADABLE
 from langid_fastai.progress import Steps
+from langid_fastai.weights import UNREADABLE
 
 __all__ = [
     "Stage",

@@ -26,6 +26,7 @@ ORDER = [
     "preprocessing",
     "images",
     "model_folder",
+    "weights",
     "networks",
     "provenance",
     "serving",

@@ -317,9 +317,9 @@ def test_no_image_of(y, message):
         ({"fmin": 500.0, "fmax": 500.0}, "fmin=500.0, fmax=500.0 must be 0 <= fmin < fmax"),
         ({"fmax": 12_000.0}, "fmax=12000.0 must be"),
         ({"fmin": float("nan")}, "fmin=nan"),
-        ({"top_db": 0.0}, "top_db=0.0 must be above 0 dB and finite"),
-        ({"top_db": float("inf")}, "top_db=inf must be above 0 dB and finite"),
-        ({"top_db": float("nan")}, "top_db=nan must be above 0 dB and finite"),
+        ({"top_db": 0.0}, "top_db=0.0 must be 10 to 200 dB"),
+        ({"top_db": float("inf")}, "top_db=inf must be 10 to 200 dB"),
+        ({"top_db": float("nan")}, "top_db=nan must be 10 to 200 dB"),
     ],
     ids=str,
 )
