@@ -15,8 +15,7 @@ import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ from torchvision import models
 from langid_fastai.frozen import adapt_norms, cached_features
 from langid_fastai.learner import language_learner, make_dataloaders
 from langid_fastai.preprocessing import MelConfig, write_png
-from langid_fastai.training import SEED_SCHEDULE, Stage, fit_stages
+from langid_fastai.training import SEED_SCHEDULE, Stage
 
 HEAD, ALL, REFREEZE = SEED_SCHEDULE
 N_FROZEN, N_FULL = HEAD.epochs + REFREEZE.epochs, ALL.epochs
@@ -60,7 +59,7 @@ def main() -> None:
         for learn in (plain, ours):
             learn.remove_cb(learn.progress)
             learn.logger = lambda *_: None
-        seconds = clock_epochs(plain, ours, asked.repetitions)
+        seconds = clock_all(plain, ours, asked)
         print(f"## Training {asked.arch}, {HEAD.epochs} + {N_FULL} + {REFREEZE.epochs} epochs\n")
         print(
             f"{asked.images} training and {asked.images // 3} validation images of "
@@ -69,24 +68,30 @@ def main() -> None:
             "within them. An epoch contains its validation; ms are by training image.\n"
         )
         print_epochs(seconds, asked.images)
-        print_rate(ours, seconds["ours, full epoch, without validation"], asked)
+        print_rates(seconds, asked)
 
 
-def clock_epochs(plain: Learner, ours: Learner, repetitions: int) -> dict[str, Times]:
+def clock_all(plain: Learner, ours: Learner, asked: argparse.Namespace) -> dict[str, Times]:
     """Seconds of an epoch of each kind, by name, of each round; one more round warms up."""
+    x = torch.rand(asked.batch_size, 3, *MelConfig().shape, device=ours.dls.device)
+    y = torch.arange(asked.batch_size, device=ours.dls.device) % 2
+    colour = step_of(ours, ours.model, x, y)
+    grey = step_of(ours, one_channel(ours.model), x[:, :1], y)
     kinds: dict[str, Callable[[], float]] = {
-        "plain, frozen epoch": lambda: clock(lambda: fit_plain(plain, HEAD)),
-        "plain, full epoch": lambda: clock(lambda: fit_plain(plain, ALL)),
-        "ours, frozen epoch": lambda: clock(lambda: fit_stages(ours, [replace(HEAD, epochs=1)])),
-        "ours, full epoch": lambda: clock(lambda: fit_stages(ours, [replace(ALL, epochs=1)])),
-        "ours, full epoch, without validation": lambda: clock(lambda: fit_training(ours)),
+        "plain, frozen epoch": lambda: clock(lambda: fit(plain, HEAD)),
+        "plain, full epoch": lambda: clock(lambda: fit(plain, ALL)),
+        "ours, frozen epoch": lambda: clock(lambda: fit(ours, HEAD)),
+        "ours, full epoch": lambda: clock(lambda: fit(ours, ALL)),
         "norms": lambda: clock(lambda: adapt_norms(ours)),
         "features": lambda: clock(lambda: compute_features(ours)),
         "cached, frozen epoch": lambda: clock_head(ours),
         "loading": lambda: clock(lambda: [None for _ in ours.dls.train]),
+        "on images": lambda: clock(lambda: fit(ours, ALL, [WithoutValidation()])),
+        "on random tensors": lambda: clock(colour),
+        "of one channel": lambda: clock(grey),
     }
     seconds: dict[str, Times] = {name: [] for name in kinds}
-    for _ in range(1 + repetitions):
+    for _ in range(1 + asked.repetitions):
         for name, elapsed in kinds.items():
             seconds[name].append(elapsed())
     return {name: times[1:] for name, times in seconds.items()}
@@ -94,7 +99,7 @@ def clock_epochs(plain: Learner, ours: Learner, repetitions: int) -> dict[str, T
 
 def print_epochs(seconds: dict[str, Times], n: int) -> None:
     """Print the epochs, and the schedule made of them."""
-    frozen, full, our_frozen, our_full, _, norms, features, cached, loading = map(
+    frozen, full, our_frozen, our_full, norms, features, cached, loading, *_ = map(
         np.array, seconds.values()
     )
     schedule = N_FROZEN * frozen + N_FULL * full
@@ -123,19 +128,14 @@ def row(name: str, plain: np.ndarray | None, ours: np.ndarray, n: int) -> tuple[
     return name, theirs, f"{took:.2f}", faster, f"{1000 * took / n:.1f}"
 
 
-def print_rate(ours: Learner, epochs: Times, asked: argparse.Namespace) -> None:
+def print_rates(seconds: dict[str, Times], asked: argparse.Namespace) -> None:
     """Print how fast the network trains on random tensors, of three channels and of one."""
-    x = torch.rand(asked.batch_size, 3, *MelConfig().shape, device=ours.dls.device)
-    y = torch.arange(asked.batch_size, device=ours.dls.device) % 2
-    colour = step_of(ours, ours.model, x, y)
-    grey = step_of(ours, one_channel(ours.model), x[:, :1], y)
-    rounds = [[clock(colour), clock(grey)] for _ in range(1 + asked.repetitions)]
-    three, one = map(list, zip(*rounds[1:], strict=True))
     n = asked.images // asked.batch_size * asked.batch_size  # the last batch is whole or left out
-    on_images = [n / seconds for seconds in epochs]
-    on_random = [asked.batch_size * N_STEPS / seconds for seconds in three]
+    three, one = seconds["on random tensors"], seconds["of one channel"]
+    on_images = [n / s for s in seconds["on images"]]
+    on_random = [asked.batch_size * N_STEPS / s for s in three]
     print(
-        f"\nOn random tensors that lie on the {ours.dls.device.type} already, the network trains "
+        "\nIn plain torch, on random tensors that lie on the device already, the network trains "
         f"{statistics.median(on_random):.1f} images a second; on the images, with loading and all "
         f"of fastai's bookkeeping, {statistics.median(on_images):.1f}: "
         f"{ratio(on_images, on_random):.2f} of it. With a first convolution of one channel instead "
@@ -186,16 +186,10 @@ def plain_learner(folder: Path, arch: str, batch_size: int) -> Learner:
     return vision_learner(dls, getattr(models, arch), pretrained=False, metrics=accuracy)
 
 
-def fit_plain(learn: Learner, stage: Stage) -> None:
-    """One epoch of a stage, as the source does it."""
+def fit(learn: Learner, stage: Stage, cbs: Sequence[Callback] = ()) -> None:
+    """One epoch of a stage, as the source does it, by the optimizer of the epoch before."""
     learn.freeze() if stage.trains == "head" else learn.unfreeze()
-    learn.fit(1, stage.lr if stage.trains == "head" else np.array(stage.lr))
-
-
-def fit_training(learn: Learner) -> None:
-    """The training half of an epoch of the stage that trains everything."""
-    with learn.added_cbs(WithoutValidation()):
-        fit_stages(learn, [replace(ALL, epochs=1)])
+    learn.fit(1, stage.lr if stage.trains == "head" else np.array(stage.lr), cbs=list(cbs))
 
 
 class WithoutValidation(Callback):
@@ -214,7 +208,6 @@ def compute_features(learn: Learner) -> None:
 
 def clock_head(learn: Learner) -> float:
     """Seconds of an epoch on features, without computing them."""
-    learn.create_opt()
     learn.freeze()
     with cached_features(learn):
         return clock(lambda: learn.fit(1, HEAD.lr))

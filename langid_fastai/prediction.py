@@ -61,6 +61,9 @@ class LanguageIdentifier:
     info: ModelInfo
     engine: Engine
 
+    def __repr__(self) -> str:
+        return f"LanguageIdentifier({self.info.arch} by {self.engine.name}: {self.info.vocab})"
+
     @classmethod
     def load(cls, folder: str | Path) -> LanguageIdentifier:
         """Load a model folder, or the one inside a run folder.

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+import langid_fastai as lf
 from langid_fastai import cli
 from langid_fastai.model_folder import Calibration, ModelInfo, write_model
 from langid_fastai.networks import build_network
@@ -148,13 +149,23 @@ def test_bad_files_are_named_and_the_rest_answered(predict, folder, tone, write_
     ("argv", "message"),
     [
         (["--candidates", "ess"], "error: candidates: the model does not know 'ess'; did you mean"),
-        (["--top-k", "0"], "error: top_k=0 must be"),
     ],
 )
 def test_what_the_model_does_not_allow_ends_the_command(predict, folder, argv, message):
     code, out, err = predict(folder / "low.wav", *argv)
     assert (code, out) == (1, "")
     assert err.startswith(message)
+
+
+def test_the_version_is_told(langid):
+    code, out, _ = langid("--version", command=cli.main)
+    assert (code, out) == (0, f"langid_fastai {lf.__version__}\n")
+
+
+def test_no_answers_are_wrong_usage(predict, folder):
+    code, _, err = predict(folder, "--top-k", "0")
+    assert code == 2
+    assert "--top-k" in err
 
 
 def test_two_formats_are_wrong_usage(predict, folder):

@@ -177,7 +177,7 @@ def test_a_file_on_stdin_has_a_timeline_too(predict, folder, feed):
         (["a.wav", "--timeline", "--rttm", "--csv"], "one of --json, --csv, --rttm and --labels"),
         (["a.wav", "--timeline", "--top-k", "2"], "--top-k: a segment has one language"),
         (["-", "--timeline", "--follow", "--sr", "8000"], "choose --timeline for recordings or"),
-        (["-", "--follow"], "--follow hears stdin: MODEL - --follow --sr 22050"),
+        (["-", "--follow"], "raw sound tells no rate; add --sr"),
         (["a.wav", "--follow", "--sr", "8000"], "--follow hears stdin"),
         (["a.wav", "--timeline", "--sr", "8000"], "--sr is for --follow; files tell their own"),
     ],

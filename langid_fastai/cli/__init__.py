@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+import langid_fastai
 from langid_fastai.cli import corpora, predict, serve, work
 
 __all__ = ["app", "main", "train_main"]
@@ -20,6 +21,26 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"langid_fastai {langid_fastai.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of `langid` itself, each done by its callback."""
+
+
 app.command()(work.train)
 app.command()(work.prepare)
 app.command()(work.evaluate)

@@ -6,7 +6,7 @@ import glob
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -42,10 +42,16 @@ def predict(
         str | None, typer.Option(metavar="L,L", help="Languages it can be, as es,ca.")
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help=f"Most languages named for a file; by default {TOP_K}.")
+        int | None,
+        typer.Option(min=1, help=f"Most languages named for a file; by default {TOP_K}."),
     ] = None,
     unknown: Annotated[
-        bool, typer.Option("--unknown", help="Answer 'unknown' where the model is not sure enough.")
+        bool,
+        typer.Option(
+            "--unknown",
+            help="Answer 'unknown' where the model is not sure enough; the score is then the "
+            "probability that the best language is wrong.",
+        ),
     ] = False,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Which language is spoken when, as segments.")
@@ -83,7 +89,8 @@ def predict(
 ) -> None:
     """Say which language is spoken in recordings, or with --timeline, when.
 
-    What cannot be read is named on stderr, the rest is answered, and the exit code is 1.
+    What cannot be read, or is silent, is named on stderr, the rest is answered, and the exit code
+    is 1. A timeline of silence is empty.
 
     A radio station, while it is on air:
     ffmpeg -i URL -f s16le -ac 1 -ar 22050 - | langid predict MODEL - --follow --sr 22050
@@ -91,8 +98,8 @@ def predict(
     form = _format(as_json, as_csv, as_rttm, as_labels)
     names = list(dict.fromkeys(_expanded(audio)))
     _validate_usage(form, names, timeline, follow, sr, top_k)
-    identifier = _load(model)
     among = parse_languages(candidates)
+    identifier = _load(model, among, unknown)
     if sr is not None:
         from langid_fastai.pcm import stream_pcm
 
@@ -171,16 +178,21 @@ def _validate_usage(
         raise typer.BadParameter(f"--labels is the track of one file, not of {len(names)}")
     if in_time and top_k is not None:
         raise typer.BadParameter("--top-k: a segment has one language")
-    if follow and (names != [STDIN] or sr is None):
+    if follow and names != [STDIN]:
         raise typer.BadParameter("--follow hears stdin: MODEL - --follow --sr 22050")
+    if follow and sr is None:
+        raise typer.BadParameter("raw sound tells no rate; add --sr, as in --follow --sr 22050")
     if sr is not None and not follow:
         raise typer.BadParameter("--sr is for --follow; files tell their own")
 
 
-def _load(model: Path) -> LanguageIdentifier:
-    """Load a model; its warnings become lines."""
+def _load(model: Path, candidates: Iterable[str] | None, unknown: bool) -> LanguageIdentifier:
+    """Load a model, for options that it allows; its warnings become lines."""
+    from langid_fastai.answers import Choice
+    from langid_fastai.model_folder import read_info
     from langid_fastai.prediction import LanguageIdentifier
 
+    Choice(read_info(model), candidates, unknown=unknown)  # told before the long part
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", module="langid_fastai")
         identifier = LanguageIdentifier.load(model)
