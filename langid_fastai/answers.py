@@ -21,12 +21,10 @@ from typing import TypedDict
 import numpy as np
 
 from langid_fastai.errors import ModelError
-from langid_fastai.model_folder import ModelInfo
+from langid_fastai.model_folder import UNKNOWN, ModelInfo
 
 __all__ = ["UNKNOWN", "Answer", "Choice", "answers_of"]
 
-# The label where the model is not sure enough of any language.
-UNKNOWN = "unknown"
 LARGEST_PRIOR = 1e12  # only ratios count, and none between languages is larger
 
 

@@ -1,12 +1,14 @@
 """A model folder → a function that scores windows, by onnxruntime or by torch.
 
 An engine takes windows, float32 ``(n, n_samples)`` at the model's `sr`, and returns calibrated
-log-probabilities, float64 ``(n, n_languages)``. Two engines of one model agree to 1e-3 in
+log-probabilities, float32 ``(n, n_languages)``. Two engines of one model agree to 1e-3 in
 probability.
 
 ``model.onnx``, made by ``langid export``, answers from a cold start in a fraction of the time, for
 torch is not imported (``benchmarks/first_prediction.py``). It is used where onnxruntime is
-installed and it belongs to the model beside it: both its tensors and its ``model.json``.
+installed and it belongs to the model beside it: both its tensors and its ``model.json``. It may
+come from a stranger, so it is not believed on its word: what it takes and gives is looked at, and
+it is given no other file to read.
 
 Contents: `load_engine`; `onnx_metadata`, by which a file tells what it was made of.
 """
@@ -14,6 +16,7 @@ Contents: `load_engine`; `onnx_metadata`, by which a file tells what it was made
 from __future__ import annotations
 
 import json
+import reprlib
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +28,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from langid_fastai.errors import ModelError, first_line
-from langid_fastai.model_folder import ModelInfo, model_folder, tensors_hash
+from langid_fastai.model_folder import ModelInfo, model_folder, validate_tensors
+from langid_fastai.preprocessing import MelConfig
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,6 +39,14 @@ __all__ = ["Engine", "load_engine", "onnx_metadata"]
 ONNX_FILE = "model.onnx"
 # Raised when an older reader would misunderstand the file.
 ONNX_FORMAT = 1
+# What goes in and what comes out: name, type, number of dimensions.
+ONNX_INPUT = ("waveform", "tensor(float)", 2)
+ONNX_OUTPUT = ("log_probs", "tensor(float)", 2)
+
+# Most pixels, and powers of a Fourier transform, computed at once: 19 images of the usual size.
+# Larger ones go in smaller batches, for memory grows with them.
+BATCH_PIXELS = 1 << 20
+BATCH_POWERS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,8 @@ class Engine:
     Parameters
     ----------
     name : of the library that computes
-    score : windows, float32 (n, n_samples) → calibrated log-probabilities (n, n_languages)
+    score : windows, float32 (n, n_samples) → calibrated log-probabilities, float32
+        (n, n_languages). It raises ModelError where ``model.onnx`` gives none
     """
 
     name: Literal["onnx", "torch"]
@@ -61,7 +74,8 @@ def load_engine(folder: Path, info: ModelInfo) -> Engine:
 
     Raises
     ------
-    ModelError : damaged files, or tensors that are not those of the arch
+    ModelError : damaged files, tensors that are not those of the arch or of ``model.json``, or a
+        ``model.onnx`` that takes or gives something else
 
     Warns
     -----
@@ -72,8 +86,9 @@ def load_engine(folder: Path, info: ModelInfo) -> Engine:
     if (folder / ONNX_FILE).exists() and find_spec("onnxruntime"):
         session = _fresh_session(folder, info)
         if session is not None:
-            return Engine("onnx", lambda y: session.run(None, {"waveform": y})[0])
-    return Engine("torch", _torch_score(folder, info))
+            score = _onnx_score(session, folder, len(info.vocab))
+            return Engine("onnx", _in_batches(score, info.mel))
+    return Engine("torch", _in_batches(_torch_score(folder, info), info.mel))
 
 
 def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
@@ -109,8 +124,12 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
     # One level below the highest, which reorders all weights for the processor: it loads in a
     # quarter of the time and computes 15 % slower, so the first answer comes sooner.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    # Weights in other files are looked for below this folder. It is a file: none is found.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(folder / ONNX_FILE)
+    )
     with ThreadPoolExecutor(max_workers=1) as pool:  # reading 240 MB takes as long as loading them
-        tensors = pool.submit(tensors_hash, folder)
+        tensors = pool.submit(validate_tensors, folder, info)
         try:
             session = onnxruntime.InferenceSession(
                 folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
@@ -124,6 +143,7 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
     found = session.get_modelmeta().custom_metadata_map
     differing = sorted(name for name in wanted if found.get(name) != wanted[name])
     if not differing:
+        _validate_ends(session, folder)
         return session
     warnings.warn(
         f"{folder / ONNX_FILE} is left aside: it was made of another model than the one beside it, "
@@ -131,6 +151,58 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
         stacklevel=4,
     )
     return None
+
+
+def _validate_ends(session: onnxruntime.InferenceSession, folder: Path) -> None:
+    """Raise unless it takes waveforms and gives scores, as its metadata promise."""
+    for what, ends, wanted in (
+        ("takes", session.get_inputs(), ONNX_INPUT),
+        ("gives", session.get_outputs(), ONNX_OUTPUT),
+    ):
+        found = [(end.name, end.type, len(end.shape)) for end in ends]
+        if found != [wanted]:
+            told = reprlib.repr(found)
+            raise _not_the_model(folder, f"it {what} {told} (name, type, dimensions), not {wanted}")
+
+
+def _onnx_score(
+    session: onnxruntime.InferenceSession, folder: Path, n_languages: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    def score(windows: np.ndarray) -> np.ndarray:
+        try:
+            [scores] = session.run([ONNX_OUTPUT[0]], {ONNX_INPUT[0]: windows})
+        except Exception as error:  # onnxruntime's own classes derive from Exception alone
+            raise _not_the_model(folder, first_line(error)) from error
+        if scores.shape != (len(windows), n_languages):
+            raise _not_the_model(
+                folder,
+                f"it gives scores of shape {scores.shape} for {len(windows)} windows and "
+                f"{n_languages} languages",
+            )
+        return scores
+
+    return score
+
+
+def _not_the_model(folder: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{folder / ONNX_FILE} is not the model beside it ({reason}); make it anew: "
+        f"langid export {folder}, or remove it"
+    )
+
+
+def _in_batches(
+    score: Callable[[np.ndarray], np.ndarray], config: MelConfig
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Score no more windows at once than there is reasonably memory for."""
+    height, width = config.shape
+    n_bins = 1 + config.n_fft // 2
+    n = max(1, min(BATCH_PIXELS // (height * width), BATCH_POWERS // (n_bins * width)))
+
+    def score_all(windows: np.ndarray) -> np.ndarray:
+        return np.concatenate([score(windows[i : i + n]) for i in range(0, len(windows), n)])
+
+    return score_all
 
 
 def _torch_score(folder: Path, info: ModelInfo) -> Callable[[np.ndarray], np.ndarray]:

@@ -34,7 +34,7 @@ from fastai.vision.data import ImageBlock
 from PIL import Image
 
 from langid_fastai.errors import ModelError, RunError, first_line
-from langid_fastai.model_folder import ModelInfo, write_model
+from langid_fastai.model_folder import ModelInfo, validate_vocab, write_model
 from langid_fastai.networks import build_network, layer_groups, load_network
 from langid_fastai.optimizer import fused_adam
 from langid_fastai.preprocessing import MelConfig
@@ -174,6 +174,7 @@ def wrap_network(
     precision: Precision = "auto",
 ) -> Learner:
     """Make a Learner of a network that is built already; see `language_learner`."""
+    validate_vocab(list(dls.vocab))  # now, not when hours of training are to be saved
     _try_image(network, dls, arch)
     device = dls.device or default_device()
     # In this memory order CPUs and GPUs convolve without reordering first.

@@ -5,18 +5,21 @@
     model/model.json           what it is: languages, arch, MelConfig, how it was trained, versions
     model/model.safetensors    its tensors
 
-Neither file can carry code, so a folder from a stranger is safe to load. ``model.json`` is read
-without torch, which takes seconds to import.
+Neither file can carry code, and what ``model.json`` says is checked before it is used, so a folder
+from a stranger is safe to load. It is read without torch, which takes seconds to import.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import asdict, dataclass, field
+import os
+import reprlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langid_fastai.errors import ModelError
 from langid_fastai.preprocessing import MelConfig
@@ -26,26 +29,51 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT_VERSION",
+    "UNKNOWN",
     "Calibration",
     "ModelInfo",
     "model_folder",
     "read_info",
     "read_model",
     "read_shapes",
+    "read_tensors",
     "tensors_hash",
+    "validate_tensors",
+    "validate_vocab",
     "write_info",
     "write_model",
 ]
 
-# Bounds on what a folder from a stranger can make us allocate: more languages than there are, 300
-# times the pixels of the usual image, frames of 6 s.
+# The answer where a model is not sure enough of any language, so the name of none.
+UNKNOWN = "unknown"
+
+# Bounds on what a folder from a stranger can make us allocate, or print; those of images are
+# `MelConfig`'s. There are 8000 languages.
 MAX_LANGUAGES = 10_000
-MAX_PIXELS = 1 << 24
-MAX_N_FFT = 1 << 17
+MAX_NAME = 100  # characters of a label, or of an arch
+MAX_REASON = 300  # characters
 MAX_JSON = 1 << 24  # bytes; `heard` grows with the corpus, by 20 bytes a speaker
+
+# Calibration finds 0.05 to 20; far beyond, float32 knows no probabilities but 0 and 1.
+TEMPERATURES = (0.01, 100)
+
+Checked = TypeVar("Checked", "MelConfig", "Calibration", "ModelInfo")
 
 # 1: no calibration; read as a model that is not calibrated.
 FORMAT_VERSION = 2
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_short_text(text: str) -> bool:
+    """Neither blank, nor long, nor with characters that do not show."""
+    return bool(text.strip()) and len(text) <= MAX_NAME and text.isprintable()
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values)
 
 
 @dataclass(frozen=True)
@@ -68,10 +96,15 @@ class Calibration:
     n_recordings: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ModelError(f"temperature={self.temperature!r} must be above 0 and finite")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ModelError(f"threshold={self.threshold!r} must be a probability, or None")
+        low, high = TEMPERATURES
+        if not _is_number(self.temperature) or not low <= self.temperature <= high:
+            raise ModelError(f"temperature={self.temperature!r} must be {low} to {high}")
+        for name in ("threshold", "false_alarm_rate"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 <= value <= 1):
+                raise ModelError(f"{name}={value!r} must be a probability, or None")
+        if not isinstance(self.n_recordings, int) or self.n_recordings < 0:
+            raise ModelError(f"n_recordings={self.n_recordings!r} must be a whole number from 0")
 
 
 @dataclass(frozen=True)
@@ -87,7 +120,12 @@ class ModelInfo:
         videos, …) it was trained and validated on
     versions : of the libraries that made it
     calibration : temperature of its scores, threshold for "none of these"
+    tensors : `tensors_hash` of the tensors it was written with; None in older folders
     format_version : of the folder
+
+    Raises
+    ------
+    ModelError : languages that `validate_vocab` refuses, or a field of another type
     """
 
     arch: str
@@ -96,7 +134,50 @@ class ModelInfo:
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     calibration: Calibration = Calibration()
+    tensors: str | None = None
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.arch, str) or not _is_short_text(self.arch):
+            raise ModelError(f"arch={self.arch!r} must be the name of a network, as 'resnet18'")
+        validate_vocab(self.vocab)
+        if not isinstance(self.training, dict) or not isinstance(self.versions, dict):
+            raise ModelError("training and versions must be objects, names with values")
+        if not _are_texts(self.training.get("heard", [])):
+            raise ModelError("training: heard must be a list of hashes")
+        if not _are_texts([*self.versions.values()]):
+            raise ModelError("versions must be texts")
+        if self.tensors is not None and not isinstance(self.tensors, str):
+            raise ModelError("tensors must be a hash, or None")
+
+
+def validate_vocab(labels: Sequence[str]) -> None:
+    """Raise unless a network can be trained on these languages, and its answers be understood.
+
+    Raises
+    ------
+    ModelError : too few or too many, one twice, blank, longer than 100 characters, "unknown", or
+        with characters that do not show (they could steer a terminal)
+
+    Examples
+    --------
+    >>> validate_vocab(["ca", "es"])
+    """
+    if not _are_texts(labels) or len(set(labels)) != len(labels):
+        raise ModelError("vocab must be a list of different labels")
+    if not 2 <= len(labels) <= MAX_LANGUAGES:
+        raise ModelError(f"vocab holds {len(labels)} labels, and must hold 2 to {MAX_LANGUAGES}")
+    for label in labels:
+        if not _is_short_text(label):
+            raise ModelError(
+                f"the language {reprlib.repr(label)} must be 1 to {MAX_NAME} characters, all of "
+                "which show; rename it"
+            )
+    if UNKNOWN in labels:
+        raise ModelError(
+            f"a language cannot be named {UNKNOWN!r}, which is the answer for none of a model's "
+            "languages; rename it, or hold its recordings out of training"
+        )
 
 
 def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -> None:
@@ -110,19 +191,20 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    temporary = folder / "model.safetensors.tmp"
-    save_file(tensors, temporary)
-    temporary.replace(folder / "model.safetensors")
-    write_info(folder, info)
+    with _replacing(folder / "model.safetensors") as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask has it; safetensors makes files for one user
+        save_file(tensors, temporary)
+        temporary.chmod(mode)
+        fingerprint = _hash(temporary)
+    write_info(folder, replace(info, tensors=fingerprint))
 
 
 def write_info(folder: Path, info: ModelInfo) -> None:
     """Write ``model.json`` alone, atomically."""
-    temporary = folder / "model.json.tmp"
-    temporary.write_text(
-        json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    temporary.replace(folder / "model.json")
+    text = json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n"
+    with _replacing(folder / "model.json") as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_model(folder: Path) -> tuple[ModelInfo, dict[str, torch.Tensor]]:
@@ -132,7 +214,8 @@ def read_model(folder: Path) -> tuple[ModelInfo, dict[str, torch.Tensor]]:
     ------
     ModelError : no such folder, a damaged file, or a format newer than this library
     """
-    return read_info(folder), _tensors(model_folder(folder) / "model.safetensors")
+    info = read_info(folder)
+    return info, read_tensors(folder, info)
 
 
 def read_info(folder: Path) -> ModelInfo:
@@ -152,6 +235,18 @@ def read_info(folder: Path) -> ModelInfo:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{folder / 'model.json'}: damaged ({error})") from error
     return _info(content, folder)
+
+
+def read_tensors(folder: Path, info: ModelInfo) -> dict[str, torch.Tensor]:
+    """Read the tensors of a model folder, whose ``model.json`` is read already.
+
+    Raises
+    ------
+    ModelError : a damaged file, or one that ``model.json`` was not written with
+    """
+    tensors = _tensors(model_folder(folder) / "model.safetensors")
+    validate_tensors(folder, info)  # afterwards: what is replaced meanwhile is noticed
+    return tensors
 
 
 def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -184,14 +279,31 @@ def tensors_hash(folder: Path) -> str:
     ModelError : no such file
     """
     file = model_folder(folder) / "model.safetensors"
-    digest = hashlib.blake2b(digest_size=8)
     try:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return _hash(file)
     except OSError as error:
         raise ModelError(f"{file}: missing or damaged ({error})") from error
-    return digest.hexdigest()
+
+
+def validate_tensors(folder: Path, info: ModelInfo) -> str:
+    """Raise unless the tensors are those that ``model.json`` was written with, where it tells.
+
+    Returns
+    -------
+    tensors : their `tensors_hash`
+
+    Raises
+    ------
+    ModelError : no such file, or other tensors
+    """
+    found = tensors_hash(folder)
+    if info.tensors not in (None, found):
+        raise ModelError(
+            f"{model_folder(folder)}: model.json was written with other tensors than those of "
+            "model.safetensors. Is the model being trained? Then load it again; else copy both "
+            "files anew"
+        )
+    return found
 
 
 def model_folder(folder: Path) -> Path:
@@ -202,37 +314,56 @@ def model_folder(folder: Path) -> Path:
 
 def _info(content: Any, folder: Path) -> ModelInfo:
     version = content.get("format_version") if isinstance(content, dict) else None
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ModelError(f"{folder / 'model.json'}: not a model of this library")
     if version > FORMAT_VERSION:
         raise ModelError(
-            f"{folder}: format {version} is newer than this library reads ({FORMAT_VERSION}); "
-            "update it: pip install -U langid_fastai"
+            f"{folder}: format {reprlib.repr(version)} is newer than this library reads "
+            f"({FORMAT_VERSION}); update it: pip install -U langid_fastai"
         )
+    parts = content | {"format_version": FORMAT_VERSION}
     try:
-        content["mel"] = MelConfig(**content["mel"])
-        content["vocab"] = _vocab(content["vocab"])
-        content["calibration"] = Calibration(**content.get("calibration", {}))
-        info = ModelInfo(**content | {"format_version": FORMAT_VERSION})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / 'model.json'}: damaged ({error})") from error
-    height, width = info.mel.shape
-    if height * width > MAX_PIXELS or info.mel.n_fft > MAX_N_FFT:
-        raise ModelError(
-            f"{folder / 'model.json'}: n_fft={info.mel.n_fft} and images of {height} × {width} are "
-            f"more than {MAX_N_FFT} and {MAX_PIXELS} pixels; is the file damaged?"
-        )
-    return info
+        if "mel" in parts:
+            parts["mel"] = _made(MelConfig, parts["mel"], "mel")
+        if isinstance(parts.get("vocab"), list):
+            parts["vocab"] = tuple(parts["vocab"])
+        parts["calibration"] = _made(Calibration, parts.get("calibration", {}), "calibration")
+        return _made(ModelInfo, parts, "the file")
+    except (TypeError, ValueError) as error:  # those of ours are ValueErrors, too
+        reason = str(error)[:MAX_REASON]
+        raise ModelError(f"{folder / 'model.json'}: damaged ({reason})") from error
 
 
-def _vocab(labels: Any) -> tuple[str, ...]:
-    """Labels as a tuple, if a network can have been trained on them."""
-    is_sound = isinstance(labels, list) and all(isinstance(x, str) and x for x in labels)
-    if not is_sound or len(set(labels)) != len(labels):
-        raise ModelError("vocab must be a list of different labels")
-    if not 2 <= len(labels) <= MAX_LANGUAGES:
-        raise ModelError(f"vocab holds {len(labels)} labels, and must hold 2 to {MAX_LANGUAGES}")
-    return tuple(labels)
+def _made(kind: type[Checked], content: Any, what: str) -> Checked:
+    """Make a dataclass of what JSON holds, if it has the right fields."""
+    if not isinstance(content, dict):
+        raise ModelError(f"{what} must be an object, names with values")
+    if strange := sorted(content.keys() - {part.name for part in fields(kind)}):
+        raise ModelError(f"{what} has a field {reprlib.repr(strange[0])}, which means nothing here")
+    defaults = (MISSING, MISSING)
+    needed = {p.name for p in fields(kind) if (p.default, p.default_factory) == defaults}
+    if lacking := sorted(needed - content.keys()):
+        raise ModelError(f"{what} lacks {', '.join(lacking)}")
+    return kind(**content)
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """Give a name to write to, which then becomes `file`; of a failure nothing is left."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _hash(file: Path) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:

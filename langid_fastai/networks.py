@@ -13,37 +13,24 @@ error, never silently random.
 from __future__ import annotations
 
 import difflib
-import pickle
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from urllib.error import HTTPError
+from typing import Any
 
 import torch
 import torchvision.models
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from langid_fastai.errors import ModelError, first_line
-from langid_fastai.model_folder import ModelInfo, read_info, read_model, read_shapes
+from langid_fastai.model_folder import ModelInfo, read_info, read_shapes, read_tensors
+from langid_fastai.weights import State, fetch_state, load_weights, local_state
 
-__all__ = [
-    "build_network",
-    "load_network",
-    "layer_groups",
-    "load_body",
-    "fetch_state",
-    "read_state",
-]
-
-State = Mapping[str, torch.Tensor]
+__all__ = ["build_network", "load_network", "layer_groups"]
 
 # Parts of a ResNet's body that hold weights: first convolution, its norm, four stages.
 RESNET_BLOCKS = 6
-
-# What `torch.load` raises for a file that is damaged, or that is more than plain tensors.
-UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
 
 # What stands between the last feature map of a torchvision model and its logits.
 CLASSIFIER_NAMES = {"classifier", "fc", "head", "heads"}
@@ -69,9 +56,6 @@ TRIAL_SIZE = (96, 128)
 
 # How safetensors names the types that networks hold.
 STORED_TYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
-
-# DenseNet's published files are older than the rule against dots in module names: `norm.1`.
-OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") -> nn.Sequential:
@@ -113,9 +97,12 @@ def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:
     """
     folder = Path(folder)
     info = read_info(folder)
+    # A small folder can name an arch of billions of weights: what is allocated must be in the file.
+    with _Weightless():
+        wanted = build_network(info.arch, len(info.vocab)).state_dict()
+    _validate_shapes(folder, info, wanted)
     network = build_network(info.arch, len(info.vocab))
-    _validate_shapes(folder, info, network.state_dict())
-    network.load_state_dict(read_model(folder)[1])
+    network.load_state_dict(read_tensors(folder, info))
     return network.eval(), info
 
 
@@ -141,61 +128,6 @@ def layer_groups(network: nn.Sequential) -> list[list[nn.Parameter]]:
     return [early, late, list(head.parameters())]
 
 
-def load_body(network: nn.Sequential, state: State, *, source: str | Path) -> None:
-    """Take the body's weights from the state of another network of this library."""
-    body = {name[2:]: value for name, value in state.items() if name.startswith("0.")}
-    try:
-        network[0].load_state_dict(body)
-    except RuntimeError as error:
-        raise ModelError(f"{source}: its body does not fit ({first_line(error)})") from error
-
-
-def fetch_state(url: str) -> State:
-    """Download a state dict, or take it from torch's cache folder.
-
-    Raises
-    ------
-    ModelError : naming the address, the cache folder and both ways out
-    """
-    try:
-        return torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", check_hash=True, weights_only=True, progress=True
-        )
-    except (OSError, RuntimeError) as error:  # no network, a refusal, a wrong hash
-        if isinstance(error, HTTPError):
-            error.close()
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
-        raise ModelError(
-            f"the weights cannot be downloaded from {url} ({first_line(error)}). Download that "
-            f"file elsewhere and put it into {cache}, or pass it with --weights FILE; or train "
-            "without weights: --weights none"
-        ) from error
-
-
-def read_state(path: Path) -> State:
-    """Read a state dict from ``.safetensors``, or from a torch file without running its code."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"weights {str(path)!r}: no such file or folder; weights are 'imagenet', 'none', a "
-            "state dict file or a model folder"
-        ) from error
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path}: not a plain state dict; save one with torch.save(model.state_dict(), …)"
-        ) from error
-    except (SafetensorError, OSError, *UNREADABLE) as error:
-        raise ModelError(f"{path}: no readable weights ({first_line(error)})") from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(v, torch.Tensor) for v in state.values()
-    ):
-        raise ModelError(f"{path}: not a plain state dict; save one with model.state_dict()")
-    return state
-
-
 def _torchvision_network(
     arch: str, builder: Callable[..., nn.Module], n_languages: int, weights: str | Path
 ) -> nn.Sequential:
@@ -206,10 +138,10 @@ def _torchvision_network(
         source = torchvision.models.get_model_weights(builder).DEFAULT.url
         state = fetch_state(source)
     elif str(weights) != "none":
-        state = _local_state(Path(weights), arch)
+        state = local_state(Path(weights), arch)
     network = nn.Sequential(body, _head(n_features, n_languages))
     if state is not None:
-        _load(network, full, body, state, source=source, arch=arch)
+        load_weights(network, full, body, state, source=source, arch=arch)
     return network
 
 
@@ -219,10 +151,14 @@ def _torchvision_body(full: nn.Module, arch: str) -> tuple[nn.Sequential, int]:
     Not every model is its children in order: one image shows whether the body gives a feature map.
     """
     body = _before_classifier(full)
-    image = torch.zeros(1, 3, *TRIAL_SIZE)
+    # On the device that computes shapes alone: at once, and also where the weights are not there.
+    image = torch.zeros(1, 3, *TRIAL_SIZE, device="meta")
+    tensors = {n: t.to("meta") for n, t in [*body.named_parameters(), *body.named_buffers()]}
     try:
         with torch.no_grad():
-            features = body.eval()(image)  # (1, n_features, height, width)
+            features = functional_call(
+                body.eval(), tensors, image
+            )  # (1, n_features, height, width)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise _no_body(arch) from error
     is_map = features.ndim == 4 and all(
@@ -295,11 +231,15 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
         raise ModelError(f"arch {arch!r} is no torchvision or timm model{_nearest(arch, names)}")
     if str(weights) == "imagenet":
         return _timm_pretrained(arch, n_languages)
-    state = None if str(weights) == "none" else _local_state(Path(weights), arch)
-    network, _ = create_timm_model(arch, n_languages, pretrained=False)
+    state = None if str(weights) == "none" else local_state(Path(weights), arch)
+    try:
+        network, _ = create_timm_model(arch, n_languages, pretrained=False)
+    # timm checks names and options deep inside, each model in its own way.
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"arch {arch!r}: timm does not build it ({first_line(error)})") from error
     if state is not None:
         model = network[0].model
-        _load(network, model, model, state, source=weights, arch=arch)
+        load_weights(network, model, model, state, source=weights, arch=arch)
     return network
 
 
@@ -321,14 +261,24 @@ def _timm_pretrained(arch: str, n_languages: int) -> nn.Sequential:
         ) from error
 
 
-def _local_state(path: Path, arch: str) -> State:
-    """State of a model folder of ours, which must be of the same arch, or of a weight file."""
-    if not path.is_dir():
-        return read_state(path)
-    info, state = read_model(path)
-    if info.arch != arch:
-        raise ModelError(f"{path} holds arch {info.arch!r}, not {arch!r}; pass --arch {info.arch}")
-    return state
+class _Weightless(TorchFunctionMode):
+    """Within it, the tensors that weights are made of have a shape and no memory.
+
+    Not ``torch.device("meta")``, under which also numbers are lost that RegNet computes its widths
+    by.
+    """
+
+    makers = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        options = kwargs or {}
+        return func(*args, **(options | {"device": "meta"} if func in self.makers else options))
 
 
 def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
@@ -343,44 +293,6 @@ def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
             f"languages, as {wrong[0]!r}: {stored.get(wrong[0], 'absent')} there, "
             f"{wanted.get(wrong[0], 'absent')} wanted. Were its files written together?"
         )
-
-
-def _load(
-    network: nn.Sequential,
-    full: nn.Module,
-    body: nn.Module,
-    state: State,
-    *,
-    source: str | Path,
-    arch: str,
-) -> None:
-    """Load a body from a network of ours, or from a published model, of which `body` is a part."""
-    if Path(source).is_dir():
-        load_body(network, state, source=source)
-        return
-    state = {OLD_DENSENET_KEY.sub(r"\1\2", name): value for name, value in state.items()}
-    in_body = {id(tensor) for tensor in [*body.parameters(), *body.buffers()]}
-    own = full.state_dict(keep_vars=True)
-    wanted = {name: tensor for name, tensor in own.items() if id(tensor) in in_body}
-    if len(wanted) != len(body.state_dict()):  # what is not wanted would stay random
-        raise ModelError(f"arch {arch!r}: its body holds tensors that no weight file names")
-    missing = sorted(
-        name
-        for name, tensor in wanted.items()
-        # Files from before torch 0.4.1 lack this counter, which no layer here reads.
-        if not name.endswith("num_batches_tracked")
-        and (name not in state or state[name].shape != tensor.shape)
-    )
-    if missing:
-        raise ModelError(
-            f"{source} does not fit arch {arch!r}: {len(missing)} of {len(wanted)} tensors of the "
-            f"body are absent or of another shape, as {missing[0]!r}. Are they weights of another "
-            "arch?"
-        )
-    # Tensor by tensor: `load_state_dict` of MNASNet refuses states without torch's metadata.
-    with torch.no_grad():
-        for name in wanted.keys() & state.keys():
-            wanted[name].copy_(state[name])
 
 
 def _torchvision_names() -> list[str]:

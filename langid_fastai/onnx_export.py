@@ -27,11 +27,12 @@ import torch
 
 from langid_fastai.audio import stream_audio
 from langid_fastai.engines import ONNX_FILE, onnx_metadata
-from langid_fastai.errors import ModelError, first_line
-from langid_fastai.model_folder import model_folder, tensors_hash
+from langid_fastai.errors import AudioError, ModelError, first_line
+from langid_fastai.model_folder import model_folder, read_info, tensors_hash
 from langid_fastai.networks import load_network
 from langid_fastai.preprocessing import MelConfig, clips_of, mel_image
 from langid_fastai.serving import ImageScorer, WaveformScorer
+from langid_fastai.windows import is_silent
 
 __all__ = ["OPSET", "OnnxExport", "export_onnx"]
 
@@ -87,12 +88,19 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
     """
     _need_onnx()
     folder = model_folder(Path(folder))
+    info = read_info(folder)
+    clips = [*_made_up(info.mel), *_clips(recordings, info.mel)]  # told before the long part
+    tensors = tensors_hash(folder)
     network, info = load_network(folder)
+    if tensors_hash(folder) != tensors:
+        raise ModelError(
+            f"{folder}: its tensors changed while they were read; is the model being trained? "
+            "Export it afterwards"
+        )
     scorer = WaveformScorer(ImageScorer(network, info.calibration.temperature), info.mel).eval()
-    clips = [*_made_up(info.mel), *_clips(recordings, info.mel)]
     temporary = folder / f"{ONNX_FILE}.{os.getpid()}.tmp"
     try:
-        _write(scorer, info.mel, onnx_metadata(info, tensors_hash(folder)), temporary)
+        _write(scorer, info.mel, onnx_metadata(info, tensors), temporary)
         n_same, difference = _compare(scorer, temporary, clips)
         if not difference <= TOLERANCE:
             raise ModelError(
@@ -120,6 +128,7 @@ def _need_onnx() -> None:
 def _write(scorer: WaveformScorer, config: MelConfig, metadata: dict[str, str], file: Path) -> None:
     """Export, add the metadata, check by onnx."""
     import onnx
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     example = torch.zeros(2, config.n_samples)
     try:
@@ -140,6 +149,8 @@ def _write(scorer: WaveformScorer, config: MelConfig, metadata: dict[str, str], 
             "`langid predict` works without model.onnx"
         ) from error
     program = cast("torch.onnx.ONNXProgram", program)  # None is for older ways of calling it
+    # torch notes at each node the lines of code it came from, with the paths of this machine.
+    ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props.update(metadata)
     program.save(file, external_data=False)
     onnx.checker.check_model(file, full_check=True)
@@ -181,7 +192,13 @@ def _compare(scorer: WaveformScorer, file: Path, clips: Sequence[np.ndarray]) ->
 
 def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarray]:
     """The first clip of each recording."""
-    return [next(y for _, y in clips_of(stream_audio(r, sr=config.sr), config)) for r in recordings]
+    clips = []
+    for recording in recordings:
+        clip = next(y for _, y in clips_of(stream_audio(recording, sr=config.sr), config))
+        if is_silent(clip):
+            raise AudioError(f"{recording}: silent; compare on speech")
+        clips.append(clip)
+    return clips
 
 
 def _made_up(config: MelConfig) -> list[np.ndarray]:

@@ -19,7 +19,6 @@ where librosa's absolute floor `amin` does not bite; ours is relative, so that g
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -54,6 +53,16 @@ SILENCE = 1e-4
 LOUDEST = 1e9
 # Less speech than this is no clip: too little to hear a language in.
 MIN_SECONDS = 1.0
+# Bounds on what a configuration makes us allocate, for one can come from a stranger. 16 times the
+# bands, 64 times the samples a frame, 38 times the pixels of the usual image; filters of 32 MB and
+# a spectrum of 0.5 GB, 152 times the usual one.
+MAX_MELS = 1 << 11
+MAX_N_FFT = 1 << 17
+MAX_PIXELS = 1 << 21
+MAX_FILTERS = 1 << 23  # n_mels × frequencies
+MAX_SPECTRUM = 1 << 26  # frequencies × frames
+# Less than this leaves no picture; float32 holds no powers further apart.
+TOP_DB = (10, 200)
 # Frames transformed at once: few enough for their spectra to stay in the cache.
 FRAME_BLOCK = 64
 
@@ -67,14 +76,14 @@ class MelConfig:
     sr : Hz that audio is brought to
     clip_seconds : length of sound in one image, s
     n_fft : samples per frame; 2048 is 93 ms at 22 050 Hz
-    hop_length : samples between frames; 512 is 23 ms at 22 050 Hz
+    hop_length : samples between frames, at most `n_fft`; 512 is 23 ms at 22 050 Hz
     n_mels : mel bands, the image height
     fmin, fmax : band edges, Hz; `fmax` None is sr / 2
-    top_db : dynamic range kept below the loudest bin, dB
+    top_db : dynamic range kept below the loudest bin, 10 to 200 dB
 
     Raises
     ------
-    AudioError : a value outside its range
+    AudioError : a value outside its range, or an image larger than any use needs
 
     Examples
     --------
@@ -96,6 +105,10 @@ class MelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
                 raise AudioError(f"{name}={value!r} must be a positive whole number")
+        for name in ("clip_seconds", "fmin", "highest", "top_db"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise AudioError(f"{name.replace('highest', 'fmax')}={value!r} must be a number")
         if not LOWEST_SR <= self.sr <= HIGHEST_SR:
             raise AudioError(f"sr={self.sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
         if not MIN_SECONDS <= self.clip_seconds <= 60:
@@ -108,8 +121,31 @@ class MelConfig:
                 f"fmin={self.fmin!r}, fmax={self.fmax!r} must be 0 <= fmin < fmax <= sr / 2 = "
                 f"{self.sr / 2:g} Hz"
             )
-        if not 0 < self.top_db < math.inf:
-            raise AudioError(f"top_db={self.top_db!r} must be above 0 dB and finite")
+        if not TOP_DB[0] <= self.top_db <= TOP_DB[1]:
+            raise AudioError(f"top_db={self.top_db!r} must be {TOP_DB[0]} to {TOP_DB[1]} dB, as 80")
+        self._validate_size()
+
+    def _validate_size(self) -> None:
+        """Refuse what would skip sound, or take more memory than any use of it needs."""
+        if self.hop_length > self.n_fft:
+            raise AudioError(
+                f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}: sound between "
+                "two frames would not be heard"
+            )
+        n_bins, (height, width) = 1 + self.n_fft // 2, self.shape
+        for what, size, largest in (
+            ("mel bands", self.n_mels, MAX_MELS),
+            ("samples a frame (n_fft)", self.n_fft, MAX_N_FFT),
+            ("pixels (n_mels × frames)", height * width, MAX_PIXELS),
+            ("filter weights (n_mels × frequencies)", self.n_mels * n_bins, MAX_FILTERS),
+            ("powers (frequencies × frames)", n_bins * width, MAX_SPECTRUM),
+        ):
+            if size > largest:
+                raise AudioError(
+                    f"n_mels={self.n_mels}, n_fft={self.n_fft}, hop_length={self.hop_length} make "
+                    f"{size} {what}, and {largest} are the most; take smaller n_mels or n_fft, or "
+                    "a larger hop_length"
+                )
 
     @property
     def highest(self) -> float:
@@ -128,7 +164,7 @@ class MelConfig:
 
     def write(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        temporary = path.with_name(path.name + ".tmp")
+        temporary = path.with_name(path.name + ".tmp")  # `images` knows it by this name
         temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)
 

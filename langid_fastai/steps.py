@@ -63,12 +63,13 @@ def make_network(
     Raises
     ------
     CorpusError : the weights come from a run that has heard what is now tested
-    ModelError : see `build_network`, `pick_device`
+    ModelError : see `build_network`, `pick_device`, `validate_vocab`
     RunError : unknown schedule, or the folder was trained with other choices
     """
     from fastai.torch_core import set_seed
 
     from langid_fastai.learner import pick_device, pick_precision
+    from langid_fastai.model_folder import validate_vocab
     from langid_fastai.networks import build_network
 
     name, stages = choose_stages(choice)
@@ -76,8 +77,9 @@ def make_network(
     _refuse_heard(run, corpus, choice)
     device = pick_device(choice.device)
     set_seed(choice.seed)
-    trained = corpus.index.loc[corpus.index["split"] == "train", "language"]
-    network = build_network(choice.arch, trained.nunique(), weights=choice.weights)
+    trained = corpus.index.loc[corpus.index["split"] == "train", "language"].unique()
+    validate_vocab(sorted(trained))
+    network = build_network(choice.arch, len(trained), weights=choice.weights)
     return network, {
         "arch": choice.arch,
         "weights": choice.weights,

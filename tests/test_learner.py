@@ -181,3 +181,11 @@ def test_a_saved_learner_loads_and_answers_the_same(picture_folder, tmp_path):
 def test_images_of_unknown_making_are_not_saved_as_a_model(picture_folder, tmp_path, make_learn):
     with pytest.raises(RunError, match=r"mel.json: no such file.*export_images"):
         save_learner(make_learn(), tmp_path / "model")
+
+
+def test_a_language_that_no_model_may_have_is_refused_before_training(picture_folder):
+    for side in ("train", "valid"):
+        (picture_folder / side / "es").rename(picture_folder / side / "unknown")
+    dls = make_dataloaders(picture_folder, batch_size=4)
+    with pytest.raises(ModelError, match="cannot be named 'unknown'"):
+        language_learner(dls, "squeezenet1_1", weights="none")

@@ -1,6 +1,8 @@
 """Model folders of strangers and of older versions: what is read, and what is refused."""
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from langid_fastai.model_folder import (
     Calibration,
     ModelInfo,
     read_info,
+    read_model,
     read_shapes,
+    read_tensors,
     tensors_hash,
     write_model,
 )
@@ -64,6 +68,58 @@ def test_a_folder_of_format_1_still_answers(tmp_path, tone):
     assert all(torch.equal(tensors[name], value) for name, value in network.state_dict().items())
     answers = LanguageIdentifier.load(tmp_path)((tone(440, 8000), 8000))
     assert {answer["label"] for answer in answers} == {"de", "en", "es"}
+
+
+def test_a_folder_is_for_all_to_read(folder, state):
+    """As the umask has it: a web server must be able to load what another user trained."""
+    before = os.umask(0o027)
+    try:
+        write_model(folder, state, read_info(folder))
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+    assert modes == {"model.json": 0o640, "model.safetensors": 0o640}
+
+
+def test_a_mixture_of_two_models_is_refused(folder, state):
+    """Of the same shapes, so nothing else tells; seen while a model is trained anew."""
+    assert read_info(folder).tensors == tensors_hash(folder)
+    save_file({**state, "1.2.bias": state["1.2.bias"] + 1}, folder / "model.safetensors")
+    for load in (load_network, read_model, LanguageIdentifier.load):
+        with pytest.raises(ModelError, match=r"model\.json was written with other tensors"):
+            load(folder)
+    change(folder, tensors=None)  # as in folders of before
+    load_network(folder)
+
+
+def test_tensors_replaced_while_they_are_read_are_noticed(folder, state, monkeypatch):
+    info, load = read_info(folder), load_file
+
+    def replaced(file):
+        tensors = load(file)
+        write_model(folder, {**state, "1.2.bias": state["1.2.bias"] + 1}, info)
+        return tensors
+
+    monkeypatch.setattr("safetensors.torch.load_file", replaced)
+    with pytest.raises(ModelError, match="other tensors"):
+        read_tensors(folder, info)
+
+
+def test_two_writers_have_two_files(folder, state, monkeypatch):
+    """And of a failed one nothing is left."""
+    seen = []
+
+    def fail(tensors, file):
+        seen.append(file)
+        raise OSError("disk full")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    for process in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        with pytest.raises(OSError, match="disk full"):
+            write_model(folder, state, read_info(folder))
+    assert len({*seen}) == 2
+    assert {file.name for file in folder.iterdir()} == {"model.json", "model.safetensors"}
 
 
 def test_shapes_are_read_without_the_tensors(folder, state):
@@ -123,26 +179,77 @@ def test_tensors_are_refused_before_they_are_read(folder, monkeypatch):
         ({"vocab": ["de", "de", "es"]}, "vocab must be a list of different labels"),
         ({"vocab": ["de", 3, "es"]}, "vocab must be a list of different labels"),
         ({"vocab": ["de"]}, "holds 1 labels"),
+        ({"vocab": ["de", "unknown", "es"]}, "cannot be named 'unknown'.*rename it"),
+        ({"vocab": ["de", "\x1b[2J", "es"]}, r"'\\x1b\[2J' must be 1 to 100 .*which show"),
+        ({"vocab": ["de", "e\nn", "es"]}, r"'e\\nn' must be"),
+        ({"vocab": ["de", "\u202een", "es"]}, "must be .*which show"),
+        ({"vocab": ["de", " ", "es"]}, "' ' must be 1 to 100"),
+        ({"vocab": ["de", "e" * 101, "es"]}, r"'e+\.\.\.e+' must be 1 to 100"),
+        ({"vocab": None}, "vocab must be a list"),
+        ({"arch": 3}, "arch=3 must be the name"),
+        ({"arch": ["resnet18"]}, r"arch=\['resnet18'\] must be the name"),
+        ({"arch": None}, "arch=None must be the name"),
+        ({"arch": "\x1b[2J"}, "must be the name"),
+        ({"arch": "r" * 10**6}, "must be the name|damaged"),
+        ({"training": "x"}, "training and versions must be objects"),
+        ({"training": {"heard": 3}}, "heard must be a list"),
+        ({"training": {"heard": [[]]}}, "heard must be a list"),
+        ({"versions": 3}, "training and versions must be objects"),
+        ({"versions": {"torch": 3}}, "versions must be texts"),
+        ({"tensors": 3}, "tensors must be a hash"),
         ({"vocab": [str(i) for i in range(10_001)]}, "holds 10001 labels"),
         ({"arch": "no_such_net"}, "arch 'no_such_net' is no torchvision"),
         ({"mel": {"sr": 22}}, "sr=22 must be"),
         ({"mel": {"sr": "8000"}}, "sr='8000' must be"),
-        ({"mel": {"n_mels": 10**9}}, "images of 1000000000 × 63 are more than"),
+        ({"mel": {"n_mels": 10**9}}, "n_mels=1000000000.* 2048 are the most"),
+        # The filters alone, dense and in float64, would take 98 GB.
+        (
+            {"mel": {"n_mels": 200_000, "n_fft": 1 << 17, "hop_length": 10**7}},
+            "hop_length=10000000",
+        ),
+        ({"mel": {"n_mels": 2000, "n_fft": 1 << 16}}, "65538000 filter weights.*8388608 are"),
+        ({"mel": {"n_mels": 2048, "hop_length": 1}}, "pixels .*2097152 are the most"),
+        ({"mel": {"n_fft": 1 << 17, "hop_length": 1}}, "powers .*67108864 are the most"),
+        ({"mel": {"hop_length": 257}}, "hop_length=257 must be at most n_fft=256"),
+        ({"mel": {"clip_seconds": 61}}, "clip_seconds=61 must lie between"),
+        ({"mel": {"clip_seconds": True}}, "clip_seconds=True must be a number"),
+        ({"mel": {"fmin": "0"}}, "fmin='0' must be a number"),
+        ({"mel": {"fmax": []}}, r"fmax=\[\] must be a number"),
+        ({"mel": {"top_db": 1e300}}, r"top_db=1e\+300 must be 10 to 200 dB"),
+        ({"mel": {"top_db": 1e-300}}, "top_db=1e-300 must be 10 to 200 dB"),
         ({"mel": {"n_fft": 2**30}}, "n_fft=1073741824"),
-        ({"mel": {"n_ffts": 3}}, "damaged"),
-        ({"mel": None}, "damaged"),
-        ({"calibration": {"temperature": 0}}, "temperature=0 must be above 0"),
+        ({"mel": {"n_ffts": 3}}, "damaged .mel has a field 'n_ffts'"),
+        ({"mel": None}, "damaged .mel must be an object"),
+        ({"calibration": {"temperature": 0}}, "temperature=0 must be 0.01 to 100"),
+        ({"calibration": {"temperature": 1e-300}}, "temperature=1e-300 must be 0.01 to 100"),
+        ({"calibration": {"temperature": True}}, "temperature=True must be"),
+        ({"calibration": {"threshold": "x"}}, "threshold='x' must be a probability"),
+        ({"calibration": {"false_alarm_rate": 5}}, "false_alarm_rate=5 must be a probability"),
+        ({"calibration": {"n_recordings": -1}}, "n_recordings=-1 must be a whole number"),
+        ({"calibration": {"thresholds": 1}}, "calibration has a field 'thresholds'"),
         ({"calibration": {"threshold": 2}}, "threshold=2 must be a probability"),
-        ({"calibration": 3}, "damaged"),
+        ({"calibration": 3}, "damaged .calibration must be an object"),
         ({"format_version": 0}, "not a model of this library"),
         ({"format_version": "1"}, "not a model of this library"),
-        ({"extra": 1}, "damaged.*extra"),
+        ({"format_version": True}, "not a model of this library"),
+        ({"format_version": 10**400}, r"format 10*\.\.\.0* is newer"),
+        ({"extra": 1}, "damaged .the file has a field 'extra', which means nothing here"),
     ],
 )
 def test_model_json_of_a_stranger_is_checked(folder, changes, message):
     change(folder, **changes)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=message) as caught:
         load_network(folder)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+def test_what_model_json_lacks_is_named(folder):
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    del content["arch"], content["mel"]
+    (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelError, match="the file lacks arch, mel"):
+        read_info(folder)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,16 +15,16 @@ from fastai.vision.learner import add_head, create_body, model_meta
 from safetensors.torch import save_file
 
 from langid_fastai.errors import ModelError
-from langid_fastai.model_folder import ModelInfo, write_model
+from langid_fastai.model_folder import ModelInfo, read_info, tensors_hash, write_info, write_model
 from langid_fastai.networks import (
     BUILDER_OPTIONS,
+    _Weightless,
     build_network,
-    fetch_state,
     layer_groups,
     load_network,
-    read_state,
 )
 from langid_fastai.preprocessing import MelConfig
+from langid_fastai.weights import fetch_state, read_state
 
 SMALL = "squeezenet1_1"
 IMAGE = torch.zeros(2, 3, 64, 96)
@@ -116,6 +117,26 @@ def test_resnet152_is_the_published_one():
 def test_timm_names_build():
     pytest.importorskip("timm")
     assert build_network("resnet10t", 3).eval()(IMAGE).shape == (2, 3)
+
+
+def test_a_timm_name_that_timm_does_not_build_is_refused():
+    pytest.importorskip("timm")
+    with pytest.raises(ModelError, match=r"'resnet18d\.evil': timm does not build it.*evil"):
+        build_network("resnet18d.evil", 3)
+
+
+@pytest.mark.parametrize("arch", [*FAMILIES, "resnet10t", "swin_s3_tiny_224"])
+def test_shapes_are_found_without_the_weights(arch):
+    if arch not in FAMILIES:
+        pytest.importorskip("timm")
+    with _Weightless():
+        weightless = build_network(arch, 3)
+    real = build_network(arch, 3).state_dict()
+    assert {n: (t.dtype, t.shape) for n, t in weightless.state_dict().items()} == {
+        n: (t.dtype, t.shape) for n, t in real.items()
+    }
+    n_real = sum(p.numel() for p in weightless.parameters() if not p.is_meta)
+    assert n_real < 1e5
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet152"])
@@ -336,7 +357,7 @@ def test_model_folder_round_trip(tmp_path):
     info = ModelInfo(SMALL, ("de", "es"), MelConfig(sr=16_000), {"seed": 3}, {"torch": "2"})
     write_model(tmp_path, network.state_dict(), info)
     loaded, loaded_info = load_network(tmp_path)
-    assert loaded_info == info
+    assert loaded_info == replace(info, tensors=tensors_hash(tmp_path))
     assert not loaded.training
     torch.testing.assert_close(loaded(IMAGE), network(IMAGE))
 
@@ -389,3 +410,25 @@ def test_loading_imports_no_fastai(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("arch", ["vit_giant_patch14_dinov2", "regnet_y_128gf"])
+def test_a_small_folder_cannot_name_a_giant(tmp_path, monkeypatch, arch):
+    """Shapes are compared before the weights of billions of parameters get memory."""
+    if arch.startswith("vit"):
+        pytest.importorskip("timm")
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    write_info(tmp_path, replace(read_info(tmp_path), arch=arch))
+    built = []
+
+    def noted(arch, n_languages):
+        built.append(build_network(arch, n_languages))
+        return built[-1]
+
+    monkeypatch.setattr("langid_fastai.networks.build_network", noted)
+    with pytest.raises(ModelError, match=f"do not fit arch '{arch}'"):
+        load_network(tmp_path)
+    [network] = built
+    assert sum(p.numel() for p in network.parameters()) > 6e8
+    assert sum(p.numel() for p in network.parameters() if not p.is_meta) < 3e6

@@ -5,21 +5,25 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import soundfile as sf
 import torch
-from safetensors.torch import load_file, save_file
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file
 from torch import nn
 
+from langid_fastai import onnx_export
 from langid_fastai.audio import load_audio
-from langid_fastai.engines import onnx_metadata
-from langid_fastai.errors import ModelError
+from langid_fastai.engines import _in_batches, onnx_metadata
+from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.evaluation import apply_temperature, predict_images
 from langid_fastai.learner import load_learner, make_dataloaders
-from langid_fastai.model_folder import read_info, tensors_hash, write_info
+from langid_fastai.model_folder import read_info, tensors_hash, write_info, write_model
 from langid_fastai.onnx_export import OPSET, export_onnx
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, mel_image, write_png
@@ -27,6 +31,7 @@ from langid_fastai.run import Run
 from langid_fastai.serving import ImageScorer, WaveformScorer
 
 SR = 8000
+ROOT = Path(onnx_export.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,14 @@ def test_the_file_tells_what_another_program_needs(exported, session):
     assert MelConfig(**json.loads(told["mel"])) == info.mel
     assert told["format"] == "langid_fastai-1"
     assert told["tensors"] == tensors_hash(exported[0])
+
+
+def test_the_file_tells_nothing_of_the_machine_that_made_it(exported):
+    """torch notes the line of code behind each node, with its path."""
+    content = (exported[0] / "model.onnx").read_bytes()
+    places = [ROOT, Path(torch.__file__).parent, Path(sys.prefix), exported[0]]
+    assert not [place for place in places if str(place.resolve()).encode() + b"/" in content]
+    assert b"langid_fastai/" not in content
 
 
 def test_scores_sum_to_one_whatever_the_batch_and_length(session, rng):
@@ -208,7 +221,7 @@ def assert_same_images(images, waveforms, config):
 def test_a_file_of_other_tensors_is_left_aside(folder, trained):
     tensors = load_file(folder / "model.safetensors")
     tensors["1.8.weight"] = tensors["1.8.weight"].flip(0).contiguous()  # de and es change places
-    save_file(tensors, folder / "model.safetensors")
+    write_model(folder, tensors, read_info(folder))
     old = LanguageIdentifier.load(Run(trained[0]).model)
     with pytest.warns(UserWarning, match=r"model\.onnx is left aside.*of other tensors; make it"):
         new = LanguageIdentifier.load(folder)
@@ -264,6 +277,142 @@ def test_a_file_without_its_model_is_refused(folder):
         LanguageIdentifier.load(folder)
 
 
+# A stranger's file, which says that it is of the model beside it
+
+
+START = ("waveform", TensorProto.FLOAT, ["batch", "n_samples"])
+END = ("log_probs", TensorProto.FLOAT, ["batch", "n_languages"])
+
+
+def forge(folder, nodes, weights=(), *, start=START, end=END, saved=None):
+    """Write a ``model.onnx`` of other contents, with the metadata of the right one."""
+    graph = helper.make_graph(
+        nodes,
+        "forged",
+        [helper.make_tensor_value_info(*start)],
+        [helper.make_tensor_value_info(*end)],
+        [numpy_helper.from_array(value, name) for name, value in weights],
+    )
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    helper.set_model_props(model, onnx_metadata(read_info(folder), tensors_hash(folder)))
+    onnx.save(model, folder / "model.onnx", **(saved or {}))
+
+
+def scores_of(n_columns, shape):
+    """Nodes that give the first samples as scores, in another shape."""
+    node = helper.make_node
+    return [
+        node("Slice", ["waveform", "zero", "n", "one"], ["scores"]),
+        node("Reshape", ["scores", "shape"], ["log_probs"]),
+    ], [
+        ("zero", np.array([0])),
+        ("one", np.array([1])),
+        ("n", np.array([n_columns])),
+        ("shape", np.array(shape)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "shape", "message"),
+    [
+        (5, [-1, 5], r"shape \(8, 5\) for 8 windows and 2 languages"),
+        (1, [-1, 1], r"shape \(8, 1\) for 8 windows and 2 languages"),
+        (2, [1, -1], r"shape \(1, 16\) for 8 windows and 2 languages"),
+    ],
+)
+def test_scores_of_another_shape_are_refused(folder, tone, n_columns, shape, message):
+    nodes, weights = scores_of(n_columns, shape)
+    forge(folder, nodes, weights)
+    identifier = LanguageIdentifier.load(folder)
+    assert identifier.engine.name == "onnx"
+    with pytest.raises(
+        ModelError, match=rf"is not the model beside it \(.*{message}.*make it anew"
+    ):
+        identifier.engine.score(np.zeros((8, SR), dtype=np.float32) + tone(440, SR)[:SR])
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("sound", ("log_probs", TensorProto.FLOAT, ["a", "b"]), "it takes .*'sound'"),
+        ("waveform", ("scores", TensorProto.FLOAT, ["a", "b"]), "it gives .*'scores'"),
+        ("waveform", ("log_probs", TensorProto.DOUBLE, ["a", "b"]), r"it gives .*tensor\(double\)"),
+    ],
+)
+def test_other_ends_are_refused_on_loading(folder, start, end, message):
+    operation = helper.make_node("Cast", [start], [end[0]], to=end[1])
+    forge(folder, [operation], end=end, start=(start, TensorProto.FLOAT, ["a", "b"]))
+    with pytest.raises(ModelError, match=f"is not the model beside it.*{message}"):
+        LanguageIdentifier.load(folder)
+
+
+@pytest.mark.parametrize("shape", [[], ["a"], ["a", "b", "c"]])
+def test_scores_of_other_dimensions_are_refused_on_loading(folder, shape):
+    sizes = ("shape", np.array([1] * len(shape), dtype=np.int64))
+    axes = ("axes", np.array([0, 1]))
+    nodes = [
+        helper.make_node("ReduceMax", ["waveform", "axes"], ["highest"], keepdims=0),
+        helper.make_node("Expand", ["highest", "shape"], ["log_probs"]),
+    ]
+    forge(folder, nodes, [sizes, axes], end=("log_probs", TensorProto.FLOAT, shape))
+    with pytest.raises(ModelError, match=rf"it gives .*'tensor\(float\)', {len(shape)}\)"):
+        LanguageIdentifier.load(folder)
+
+
+def test_a_file_for_one_length_is_named_when_it_fails(folder):
+    same = [helper.make_node("Identity", ["waveform"], ["log_probs"])]
+    forge(folder, same, start=("waveform", TensorProto.FLOAT, ["batch", 2]))
+    score = LanguageIdentifier.load(folder).engine.score
+    with pytest.raises(
+        ModelError, match=r"is not the model beside it \(.*invalid dimensions.*waveform"
+    ):
+        score(np.zeros((1, SR), dtype=np.float32))
+
+
+def test_memory_that_nobody_has_is_an_error_of_the_file(folder):
+    """4 TB, asked for while it runs."""
+    nodes = [
+        helper.make_node("Shape", ["waveform"], ["here"]),
+        helper.make_node("Mul", ["here", "times"], ["there"]),
+        helper.make_node("ConstantOfShape", ["there"], ["log_probs"]),
+    ]
+    forge(folder, nodes, [("times", np.array([1 << 20, 128]))])
+    score = LanguageIdentifier.load(folder).engine.score
+    with pytest.raises(ModelError, match=r"is not the model beside it.*langid export"):
+        score(np.zeros((1, SR), dtype=np.float32))
+
+
+def test_weights_in_other_files_are_not_read(folder):
+    """onnxruntime would read any file in the folder, and follow a link from there."""
+    weights = [("w", np.ones((SR, 2), dtype=np.float32))]
+    external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    product = [helper.make_node("MatMul", ["waveform", "w"], ["log_probs"])]
+    forge(folder, product, weights)
+    assert LanguageIdentifier.load(folder).engine.name == "onnx"
+    (folder / "model.onnx").unlink()
+    forge(folder, product, weights, saved=external)
+    assert (folder / "weights.bin").stat().st_size == 8 * SR
+    with pytest.raises(ModelError, match=r"model\.onnx: damaged.*External data.*langid export"):
+        LanguageIdentifier.load(folder)
+
+
+def test_large_images_are_scored_in_smaller_batches():
+    sizes = []
+
+    def score(windows):
+        sizes.append(len(windows))
+        return windows[:, :2]
+
+    y = np.arange(24, dtype=np.float32).reshape(8, 3)
+    for config in (MelConfig(), MelConfig(n_mels=1024), MelConfig(hop_length=16, n_mels=16)):
+        np.testing.assert_array_equal(_in_batches(score, config)(y), y[:, :2])
+    assert sizes == [8, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+
+
+# Beside other models, without onnxruntime
+
+
 def test_without_onnxruntime_torch_answers(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert LanguageIdentifier.load(folder).engine.name == "torch"
@@ -283,6 +432,21 @@ def test_nothing_heavy_is_imported(exported, trained):
 
 
 # What can go wrong
+
+
+def test_tensors_that_change_during_the_export_are_noticed(folder, monkeypatch):
+    """Or the old ones would be exported under the hash of the new."""
+    load = onnx_export.load_network
+
+    def retrained(folder):
+        loaded = load(folder)
+        tensors = load_file(folder / "model.safetensors")
+        write_model(folder, tensors | {"1.8.weight": -tensors["1.8.weight"]}, loaded[1])
+        return loaded
+
+    monkeypatch.setattr(onnx_export, "load_network", retrained)
+    with pytest.raises(ModelError, match="its tensors changed while they were read"):
+        export_onnx(folder)
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime", "onnxscript"])
@@ -334,3 +498,9 @@ def test_metadata_name_all_that_answers_depend_on(exported):
     ]
     assert all(onnx_metadata(other, "0") != told for other in others)
     assert onnx_metadata(info, "1") != told
+
+
+def test_silence_is_nothing_to_compare_on(folder, tmp_path):
+    sf.write(tmp_path / "silence.wav", np.zeros(16_000), 8_000)
+    with pytest.raises(AudioError, match=r"silence.wav: silent; compare on speech"):
+        export_onnx(folder, [tmp_path / "silence.wav"])

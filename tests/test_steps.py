@@ -438,3 +438,13 @@ def test_published_figures_stand_beside_ours_on_the_kaggle_set(corpus, langid, t
 
 def test_published_figures_do_not_stand_beside_other_corpora(trained):
     assert "published" not in json.loads((trained[0] / "metrics.json").read_text())
+
+
+def test_a_language_named_unknown_is_refused_before_the_work(make_tones, tmp_path, langid):
+    """It is the answer for none of a model's languages, and its folder could not be loaded."""
+    corpus, out = make_tones(tmp_path / "tones", {"de": 300, "unknown": 1200}), tmp_path / "out"
+    code, _, error = langid(corpus, "--out", out, *QUICK)
+    assert code == 1
+    assert "cannot be named 'unknown'" in error
+    assert "rename it" in error
+    assert not list(out.rglob("*.png"))
