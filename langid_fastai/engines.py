@@ -6,9 +6,10 @@ probability.
 
 ``model.onnx``, made by ``langid export``, answers from a cold start in a fraction of the time, for
 torch is not imported (``benchmarks/first_prediction.py``). It is used where onnxruntime is
-installed and it belongs to the model beside it: both its tensors and its ``model.json``. It may
-come from a stranger, so it is not believed on its word: what it takes and gives is looked at, and
-it is given no other file to read.
+installed and it belongs to the model beside it, to its tensors and to its ``model.json``, which
+knows the fingerprint of the one exported; ``model.safetensors`` is not needed then. It may come
+from a stranger, so it is not believed on its word: what it takes and gives is looked at, and it is
+given no other file to read.
 
 Contents: `load_engine`; `onnx_metadata`, by which a file tells what it was made of.
 """
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from langid_fastai.errors import ModelError, first_line
-from langid_fastai.model_folder import ModelInfo, model_folder, validate_tensors
+from langid_fastai.model_folder import ModelInfo, file_hash, model_folder, tensors_hash
 from langid_fastai.preprocessing import MelConfig
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
         "session.model_external_initializers_file_folder_path", str(folder / ONNX_FILE)
     )
     with ThreadPoolExecutor(max_workers=1) as pool:  # reading 240 MB takes as long as loading them
-        tensors = pool.submit(validate_tensors, folder, info)
+        fingerprint = pool.submit(file_hash, folder / ONNX_FILE)
         try:
             session = onnxruntime.InferenceSession(
                 folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
@@ -139,7 +140,12 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
                 f"{folder / ONNX_FILE}: damaged ({first_line(error)}); make it anew: "
                 f"langid export {folder}"
             ) from error
-        wanted = onnx_metadata(info, tensors.result())
+        if info.onnx not in (None, fingerprint.result()):
+            raise ModelError(
+                f"{folder / ONNX_FILE}: damaged, or not the one that was exported here; make it "
+                f"anew: langid export {folder}"
+            )
+    wanted = onnx_metadata(info, info.tensors or tensors_hash(folder))
     found = session.get_modelmeta().custom_metadata_map
     differing = sorted(name for name in wanted if found.get(name) != wanted[name])
     if not differing:

@@ -32,6 +32,7 @@ __all__ = [
     "UNKNOWN",
     "Calibration",
     "ModelInfo",
+    "file_hash",
     "model_folder",
     "read_info",
     "read_model",
@@ -121,6 +122,7 @@ class ModelInfo:
     versions : of the libraries that made it
     calibration : temperature of its scores, threshold for "none of these"
     tensors : `tensors_hash` of the tensors it was written with; None in older folders
+    onnx : `file_hash` of the ``model.onnx`` that was exported last; None where there is none
     format_version : of the folder
 
     Raises
@@ -135,6 +137,7 @@ class ModelInfo:
     versions: dict[str, str] = field(default_factory=dict)
     calibration: Calibration = Calibration()
     tensors: str | None = None
+    onnx: str | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -147,8 +150,9 @@ class ModelInfo:
             raise ModelError("training: heard must be a list of hashes")
         if not _are_texts([*self.versions.values()]):
             raise ModelError("versions must be texts")
-        if self.tensors is not None and not isinstance(self.tensors, str):
-            raise ModelError("tensors must be a hash, or None")
+        for name in ("tensors", "onnx"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ModelError(f"{name} must be a hash, or None")
 
 
 def validate_vocab(labels: Sequence[str]) -> None:
@@ -196,8 +200,8 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
         mode = temporary.stat().st_mode  # as the umask has it; safetensors makes files for one user
         save_file(tensors, temporary)
         temporary.chmod(mode)
-        fingerprint = _hash(temporary)
-    write_info(folder, replace(info, tensors=fingerprint))
+        fingerprint = file_hash(temporary)
+    write_info(folder, replace(info, tensors=fingerprint, onnx=None))
 
 
 def write_info(folder: Path, info: ModelInfo) -> None:
@@ -280,30 +284,38 @@ def tensors_hash(folder: Path) -> str:
     """
     file = model_folder(folder) / "model.safetensors"
     try:
-        return _hash(file)
+        return file_hash(file)
     except OSError as error:
         raise ModelError(f"{file}: missing or damaged ({error})") from error
 
 
-def validate_tensors(folder: Path, info: ModelInfo) -> str:
-    """Raise unless the tensors are those that ``model.json`` was written with, where it tells.
+def file_hash(file: Path) -> str:
+    """Short fingerprint of a file's content.
 
-    Returns
-    -------
-    tensors : their `tensors_hash`
+    Raises
+    ------
+    OSError : no such file
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def validate_tensors(folder: Path, info: ModelInfo) -> None:
+    """Raise unless the tensors are those that ``model.json`` was written with, where it tells.
 
     Raises
     ------
     ModelError : no such file, or other tensors
     """
-    found = tensors_hash(folder)
-    if info.tensors not in (None, found):
+    if info.tensors not in (None, tensors_hash(folder)):
         raise ModelError(
             f"{model_folder(folder)}: model.json was written with other tensors than those of "
             "model.safetensors. Is the model being trained? Then load it again; else copy both "
             "files anew"
         )
-    return found
 
 
 def model_folder(folder: Path) -> Path:
@@ -356,14 +368,6 @@ def _replacing(file: Path) -> Iterator[Path]:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _hash(file: Path) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,7 @@ import torch
 from langid_fastai.audio import stream_audio
 from langid_fastai.engines import ONNX_FILE, onnx_metadata
 from langid_fastai.errors import AudioError, ModelError, first_line
-from langid_fastai.model_folder import model_folder, read_info, tensors_hash
+from langid_fastai.model_folder import file_hash, model_folder, read_info, tensors_hash, write_info
 from langid_fastai.networks import load_network
 from langid_fastai.preprocessing import MelConfig, clips_of, mel_image
 from langid_fastai.serving import ImageScorer, WaveformScorer
@@ -107,7 +107,10 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
                 f"{folder}: probabilities by onnxruntime and torch differ by {difference:.1g}, and "
                 f"may by {TOLERANCE:g}; no file is written. Are the model's scores numbers at all?"
             )
+        fingerprint = file_hash(temporary)
+        write_info(folder, replace(info, onnx=None))  # no moment at which it is of another file
         temporary.replace(folder / ONNX_FILE)
+        write_info(folder, replace(info, onnx=fingerprint))
     finally:
         temporary.unlink(missing_ok=True)
     return OnnxExport(folder / ONNX_FILE, OPSET, len(clips), n_same, difference)

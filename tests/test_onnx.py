@@ -260,6 +260,7 @@ def test_a_file_without_our_metadata_is_left_aside(folder):
     model = onnx.load(folder / "model.onnx")
     del model.metadata_props[:]
     onnx.save(model, folder / "model.onnx")
+    write_info(folder, replace(read_info(folder), onnx=None))
     with pytest.warns(UserWarning, match="left aside"):
         assert LanguageIdentifier.load(folder).engine.name == "torch"
 
@@ -271,7 +272,25 @@ def test_a_damaged_file_is_named(folder, content):
         LanguageIdentifier.load(folder)
 
 
-def test_a_file_without_its_model_is_refused(folder):
+def test_a_bit_that_flipped_is_noticed(folder):
+    """Without this it may answer, wrongly and with confidence."""
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 0x40
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.onnx: damaged.*langid export"):
+        LanguageIdentifier.load(folder)
+
+
+def test_it_answers_without_the_tensors(folder, trained):
+    recording = recordings_of(trained)[0]
+    before = LanguageIdentifier.load(folder)(recording)
+    (folder / "model.safetensors").unlink()
+    assert LanguageIdentifier.load(folder)(recording) == before
+
+
+def test_an_older_folder_tells_no_fingerprint(folder):
+    write_info(folder, replace(read_info(folder), onnx=None, tensors=None))
+    assert LanguageIdentifier.load(folder).engine.name == "onnx"
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model\.safetensors: missing"):
         LanguageIdentifier.load(folder)
@@ -297,6 +316,7 @@ def forge(folder, nodes, weights=(), *, start=START, end=END, saved=None):
     model = helper.make_model(graph, opset_imports=opset, ir_version=10)
     helper.set_model_props(model, onnx_metadata(read_info(folder), tensors_hash(folder)))
     onnx.save(model, folder / "model.onnx", **(saved or {}))
+    write_info(folder, replace(read_info(folder), onnx=None))
 
 
 def scores_of(n_columns, shape):
