@@ -46,10 +46,18 @@ from langid_fastai.run import CorpusChoice, Run, default_folder, write_json
 if TYPE_CHECKING:
     from fastai.learner import Learner
 
-__all__ = ["assess_test", "assess_robustness", "assess_other", "keep_sections"]
+__all__ = [
+    "assess_test",
+    "assess_robustness",
+    "assess_other",
+    "clips_to_test",
+    "keep_sections",
+    "read_metrics",
+    "score_clips",
+]
 
 # Sections that cost time of their own and stay until the model changes.
-LASTING = ("robustness", "other", "cross_validation")
+LASTING = ("robustness", "other", "hub", "cross_validation")
 # Pictures scored at a time: some megabytes.
 CHUNK = 256
 
@@ -73,10 +81,10 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
     info, corpus, remembered = read_info(run.model), run.corpus(), run.read()
     if "plan" not in remembered:
         raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
-    known, held_out = _test_clips(run, corpus, info)
+    known, held_out = clips_to_test(run, corpus, info)
     raw = evaluation.predict_images(learn, [run.images / image for image in known["image"]])
     scores = evaluation.apply_temperature(raw, info.calibration.temperature)
-    unheard = (held_out, _score(run.images, learn, held_out, info)) if len(held_out) else None
+    unheard = (held_out, score_clips(run.images, learn, held_out, info)) if len(held_out) else None
     metrics = {
         "run": remembered["plan"]
         | {
@@ -118,7 +126,7 @@ def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str
     from langid_fastai.evaluation.robustness import degraded_clips, measure_conditions
 
     info, corpus = read_info(run.model), run.corpus()
-    known, _ = _test_clips(run, corpus, info)
+    known, _ = clips_to_test(run, corpus, info)
     rows: list[dict[str, Any]] = []
     log_probs: list[np.ndarray] = []
     for chunk in degraded_clips(corpus.root, known, info.mel, chunk=CHUNK, n_jobs=n_jobs):
@@ -166,12 +174,12 @@ def assess_other(
     clips = read_clips(folder / "images", other.index, "test")
     if clips.empty:
         raise CorpusError(f"{choice.source}: none of its recordings could be read")
-    scores = _score(folder / "images", learn, clips, info)
+    scores = score_clips(folder / "images", learn, clips, info)
     _write_predictions(folder / "predictions.csv", clips, scores, info)
 
-    known, _ = _test_clips(run, home, info)
+    known, _ = clips_to_test(run, home, info)
     known = known[known["language"].isin(set(matched.values()))].reset_index(drop=True)
-    at_home = evaluation.evaluate(known, _score(run.images, learn, known, info), info.vocab)
+    at_home = evaluation.evaluate(known, score_clips(run.images, learn, known, info), info.vocab)
     there = evaluation.evaluate(clips, scores, info.vocab)
     section = {
         "source": choice.source,
@@ -195,7 +203,7 @@ def assess_other(
         "confusion": there["confusion"],
         "warnings": there["warnings"] + _same_names(home, other) + _failed(exported),
     }
-    earlier = _read_metrics(run).get("other", [])
+    earlier = read_metrics(run).get("other", [])
     others = [x for x in earlier if x["source"] != choice.source]
     return keep_sections(run, {"other": [*others, section]})
 
@@ -207,7 +215,7 @@ def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
     -------
     metrics : all sections; lasting ones of an earlier model are dropped
     """
-    earlier = _read_metrics(run)
+    earlier = read_metrics(run)
     if "test" not in sections and not earlier:
         raise RunError(f"{run.folder}: not tested yet; langid evaluate {run.folder}")
     if "run" in sections and earlier:
@@ -223,7 +231,7 @@ def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def _read_metrics(run: Run) -> dict[str, Any]:
+def read_metrics(run: Run) -> dict[str, Any]:
     """What was measured before, by this version of the library or one like it."""
     file = run.folder / "metrics.json"
     try:
@@ -232,14 +240,14 @@ def _read_metrics(run: Run) -> dict[str, Any]:
         raise RunError(f"{file}: damaged ({error}); delete it, and evaluate again") from error
 
 
-def _test_clips(run: Run, corpus: Corpus, info: ModelInfo) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clips_to_test(run: Run, corpus: Corpus, info: ModelInfo) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Test clips of the languages the model knows, and of those held out."""
     clips = read_clips(run.images, corpus.index, "test")
     is_held_out = clips["language"].isin(held_out_languages(corpus.index))
     return clips[~is_held_out].reset_index(drop=True), clips[is_held_out].reset_index(drop=True)
 
 
-def _score(images: Path, learn: Learner, clips: pd.DataFrame, info: ModelInfo) -> np.ndarray:
+def score_clips(images: Path, learn: Learner, clips: pd.DataFrame, info: ModelInfo) -> np.ndarray:
     """Calibrated log-probabilities of clips."""
     raw = evaluation.predict_images(learn, [images / image for image in clips["image"]])
     return evaluation.apply_temperature(raw, info.calibration.temperature)
@@ -253,11 +261,15 @@ def _baseline(
     n_jobs: int,
 ) -> dict[str, Any]:
     """The classical reference on the same split, and how far we are from it."""
-    from langid_fastai.evaluation.baseline import SYSTEM, score_baseline
+    from langid_fastai.evaluation.baseline import ROW_KINDS, ROW_SYSTEM, SYSTEM, score_baseline
 
     clips, scores = ours
     train = read_clips(run.images, corpus.index, "train")
-    theirs = score_baseline(run.images, train, clips, info.vocab, info.mel.top_db, n_jobs=n_jobs)
+    theirs = score_baseline(
+        *(run.images, train, clips, info.vocab, info.mel.top_db),
+        kind=info.mel.kind,
+        n_jobs=n_jobs,
+    )
     recordings, means = evaluation.average_clips(clips, scores)
     _, their_means = evaluation.average_clips(clips, theirs)
     truth = evaluation.encode(recordings, means, info.vocab)
@@ -267,7 +279,7 @@ def _baseline(
         lambda weights: np.average(gain, weights=weights), recordings["group"]
     )
     return {
-        "system": SYSTEM,
+        "system": ROW_SYSTEM if info.mel.kind in ROW_KINDS else SYSTEM,
         "n_train_clips": len(train),
         "recordings": evaluation.measure_rates(truth, their_means, recordings["group"]),
         "clips": evaluation.measure_rates(clip_truth, theirs, clips["group"]),

@@ -10,7 +10,8 @@ mp4, webm, …) goes to `langid_fastai.containers`, where the extra `formats` is
 content decides, not the suffix. A file that was cut off gives the part that is there where its
 format allows (wav, ogg, mp3, webm, aac), else an error (flac, most m4a and mp4).
 
-Contents: `load_audio` for a whole recording, `stream_audio` for the blocks of a long one.
+Contents: `load_audio` for a whole recording, `stream_audio` for the blocks of a long one,
+`excerpts` for pieces of it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from langid_fastai.containers import CONVERT, is_container, open_container
 from langid_fastai.errors import AudioError
 from langid_fastai.pcm import resampled
 
-__all__ = ["load_audio", "stream_audio"]
+__all__ = ["load_audio", "stream_audio", "excerpts"]
 
 BLOCK_SECONDS = 10.0
 # Outside lies a damaged header or a slip; inside, all that is met: 4 kHz telephones to 768 kHz.
@@ -93,6 +94,36 @@ def stream_audio(path: str | Path, *, sr: int = 22_050) -> Iterator[np.ndarray]:
             yield from resampled(_checked(blocks, path), sr_in, sr)
     except sf.LibsndfileError as error:
         raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
+
+
+def excerpts(
+    blocks: Iterable[np.ndarray], spans: Iterable[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Take pieces out of a recording as its blocks come by.
+
+    Parameters
+    ----------
+    blocks : consecutive pieces of one recording, each (n_samples,)
+    spans : start and end of each piece, samples; sorted by their starts, they may overlap
+
+    Yields
+    ------
+    span, y : (end - start,), or what there is of it where the recording ends before
+
+    Examples
+    --------
+    >>> blocks = [np.array([0, 1, 2]), np.array([3, 4]), np.array([5, 6])]
+    >>> [y.tolist() for _, y in excerpts(blocks, [(1, 4), (2, 3), (6, 9)])]
+    [[1, 2, 3], [2], [6]]
+    """
+    held, offset = np.empty(0, dtype=np.float32), 0  # sound from sample `offset` on
+    stream = iter(blocks)
+    for start, end in spans:
+        while offset + len(held) < end and (block := next(stream, None)) is not None:
+            past = min(max(start - offset, 0), len(held))
+            held = np.concatenate([held[past:], block]) if past < len(held) else block
+            offset += past
+        yield (start, end), held[max(start - offset, 0) : end - offset]
 
 
 def _opened(path: str | Path) -> AbstractContextManager[tuple[int, Iterator[np.ndarray]]]:

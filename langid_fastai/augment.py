@@ -1,9 +1,14 @@
-"""Augmentation of spectrogram images while they are trained on.
+"""Augmentation of spectrogram images (and of clips of sound) while they are trained on.
 
 SpecAugment (Park et al. 2019, "SpecAugment: a simple data augmentation method for automatic speech
 recognition", arXiv:1904.08779) covers random stretches of time and bands of frequency, so that a
 network cannot rest on a single word or formant. Its time warping is left out: it costs most and,
 by the authors' own account, gains least.
+
+Mixup (Zhang et al. 2018, "mixup: beyond empirical risk minimization", arXiv:1710.09412) adds to
+each image a share of another of its batch, and asks for both labels in that proportion. It is
+fastai's, callback and loss. The loss of training is then that of the mixed images, which cannot
+fall to zero; validation is of images as they are.
 
 Conventions: images are ``(n, n_channels, height, width)``, height mel bands, width frames.
 """
@@ -12,8 +17,9 @@ from __future__ import annotations
 
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.mixup import MixUp
 
-__all__ = ["mask_images", "roll_images", "SpecAugment"]
+__all__ = ["mask_images", "roll_images", "SpecAugment", "image_callbacks"]
 
 # Widest mask, as a share of the image: 25 of 128 bands, 65 of 431 frames (1.5 s). Park et al. cover
 # up to 27 of 80 bands and 100 frames (1 s).
@@ -78,6 +84,8 @@ def roll_images(x: torch.Tensor) -> torch.Tensor:
 class SpecAugment(Callback):
     """Roll and mask the training batches of a fastai Learner; validation is left as it is.
 
+    Waveforms, ``(n, 1, n_samples)``, are rolled and masked in time alone.
+
     Parameters
     ----------
     n_masks : see `mask_images`
@@ -91,7 +99,30 @@ class SpecAugment(Callback):
     def before_batch(self) -> None:
         """Roll and mask the batch."""
         x = self.xb[0].as_subclass(torch.Tensor)  # fastai's own type makes each step dearer
-        self.learn.xb = (mask_images(roll_images(x), self.n_masks), *self.xb[1:])
+        # A waveform is an image of one row, too low for a band to cover it.
+        images = x if x.ndim == 4 else x[:, :, None]
+        self.learn.xb = (
+            mask_images(roll_images(images), self.n_masks).view_as(x),
+            *self.xb[1:],
+        )
+
+
+def image_callbacks(masks: int = 0, mixup: float = 0.0) -> list[Callback]:
+    """Callbacks that change the training batches of a fastai Learner, in the order of their work.
+
+    Parameters
+    ----------
+    masks : see `mask_images`; 0 for neither masks nor rolling
+    mixup : alpha of Zhang et al.: shares are drawn from Beta(alpha, alpha), anew for each image; 0
+        for no mixup, 0.2 to 0.4 as theirs for images
+
+    Examples
+    --------
+    >>> [type(callback).__name__ for callback in image_callbacks(masks=1, mixup=0.4)]
+    ['SpecAugment', 'MixUp']
+    """
+    masked: list[Callback] = [SpecAugment(masks)] if masks else []
+    return masked + ([MixUp(mixup)] if mixup else [])
 
 
 def _spans(n: int, length: int, share: float, device: torch.device) -> torch.Tensor:

@@ -28,6 +28,7 @@ from langcodes import Language
 
 from langid_fastai.corpus.codes import is_language_code
 from langid_fastai.errors import ModelError
+from langid_fastai.images import SUFFIXES
 from langid_fastai.model_folder import read_info
 
 __all__ = ["validate_license", "write_card"]
@@ -75,11 +76,13 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
     ModelError : the licence is no identifier, or the folder holds no model
     """
     validate_license(license)
+    mel = read_info(folder).mel
     page = _template().render(
         metrics,
         license=license,
         labels=metrics["test"]["confusion"]["labels"],
-        mel=read_info(folder).mel,
+        mel=mel,
+        suffix=SUFFIXES[mel.kind],
         measures=MEASURES,
     )
     front_matter = yaml.safe_dump(

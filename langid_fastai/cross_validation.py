@@ -35,6 +35,7 @@ from langid_fastai.images import export_images, read_clips
 from langid_fastai.model_folder import read_info
 from langid_fastai.run import CorpusChoice, Run, TrainChoice
 from langid_fastai.steps import calibrate, make_learner, make_network, train
+from langid_fastai.variant_plan import read_plan
 
 __all__ = ["cross_validate"]
 
@@ -72,7 +73,8 @@ def cross_validate(
     corpus, protocol = _read_folds(run, n_folds)
     mel = read_info(run.model).mel
     images = run.folder / "folds" / "images"
-    export_images(corpus.with_index(corpus.index.assign(split="train")), images, mel, n_jobs=n_jobs)
+    everything = corpus.with_index(corpus.index.assign(split="train"))
+    export_images(everything, images, mel, augment=read_plan(run.images), n_jobs=n_jobs)
     choice = _train_choice(run, device)
     if Path(choice.weights).is_dir():
         raise RunError(

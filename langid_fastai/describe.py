@@ -13,10 +13,12 @@ from langid_fastai.corpus.index import SPLITS
 if TYPE_CHECKING:
     import pandas as pd
 
+    from langid_fastai.corpus.cut import CutResult
     from langid_fastai.images import ExportResult
 
 __all__ = [
     "corpus_lines",
+    "cut_lines",
     "image_lines",
     "leak_lines",
     "plan_lines",
@@ -45,12 +47,42 @@ def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def cut_lines(result: CutResult) -> Iterator[str]:
+    """What became of long recordings; `result` is from `cut_corpus`."""
+    table, seconds = result.recordings, result.index["duration"].astype(float)
+    totals = table.drop(columns="path").sum()
+    yield (
+        f"cut        {len(table)} recordings, {totals['duration'] / 3600:.2f} h, into "
+        f"{len(seconds)} utterances, {totals['seconds_kept'] / 3600:.2f} h ({result.n_made} "
+        f"worked on now, {result.n_kept} there already)"
+    )
+    yield (
+        f"           of {seconds.min():.1f} to {seconds.max():.1f} s, half of them "
+        f"{seconds.median():.1f} s or less"
+    )
+    yield (
+        f"left out   {totals['seconds_silent'] / 60:.1f} min of pauses; "
+        f"{totals['n_dropped']:.0f} stretches too short, with no room beside them, "
+        f"{totals['seconds_dropped'] / 60:.1f} min"
+    )
+    if totals["n_forced"]:
+        yield (
+            f"FORCED     {totals['n_forced']:.0f} cuts forced, in {(table['n_forced'] > 0).sum()} "
+            "recordings: too long without a pause, cut where softest, perhaps in a word; with "
+            "much noise or music, try a lower --pause-db or a shorter --min-pause"
+        )
+    if totals["n_clipped"]:
+        yield f"CLIPPED    {totals['n_clipped']:.0f} samples beyond full scale, cut off for FLAC"
+
+
 def image_lines(exported: ExportResult, folder: object) -> Iterator[str]:
     """What an export made, and the first of what it could not."""
     yield (
         f"images     {len(exported.clips)} in {folder}: {exported.n_made} recordings worked on "
         f"now, {exported.n_kept} there already"
     )
+    if exported.n_variants:
+        yield f"           {exported.n_variants} of them of augmented variants, to train on"
     if len(exported.failed):
         first = exported.failed.iloc[0]
         yield (
@@ -155,6 +187,8 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
         if other["left_out"]:
             yield f"           left out, unknown to the model: {', '.join(other['left_out'])}"
         yield from (f"           {warning}" for warning in other["warnings"])
+    for block in metrics.get("hub", ()):
+        yield from _hub_lines(block)
     if "cross_validation" in metrics:
         folds = metrics["cross_validation"]
         pooled = folds["pooled"]["recordings"]
@@ -172,6 +206,28 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"           the source project: {', '.join(map(str, source['valid']))}; "
             f"test {source['test']}"
         )
+
+
+def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
+    """Another model on the same recordings; the run's own figure is of the shared languages too."""
+    paired = block["difference"]
+    for who, name in (("run", "this run"), ("there", block["model"])):
+        rates = block[who]
+        yield (
+            f"{'against' if who == 'run' else '':<11}{name}: accuracy {rates['accuracy']:.4f} of "
+            f"{block['n_recordings']} recordings, 95 % interval "
+            f"{_interval(rates['accuracy_wilson'])}, macro F1 {rates['macro_f1']:.4f}, "
+            f"Cavg {_figure(rates['cavg'])}"
+        )
+    yield (
+        f"           the run is {paired['accuracy']:+.4f} away "
+        f"{_interval(paired['accuracy_bootstrap'])}, right alone in {paired['n_only_ours']}, the "
+        f"other in {paired['n_only_theirs']}, p {paired['mcnemar_p']:.3f} (McNemar)"
+    )
+    yield f"           {block['cut']}; scores sum to one over {', '.join(block['languages'])}"
+    if block["left_out"]:
+        yield f"           left out, unknown to the other: {', '.join(block['left_out'])}"
+    yield from (f"           {warning}" for warning in block["warnings"])
 
 
 def _baseline_lines(baseline: dict[str, Any]) -> Iterator[str]:

@@ -11,7 +11,8 @@ knows the fingerprint of the one exported; ``model.safetensors`` is not needed t
 from a stranger, so it is not believed on its word: what it takes and gives is looked at, and it is
 given no other file to read.
 
-Contents: `load_engine`; `onnx_metadata`, by which a file tells what it was made of.
+Contents: `load_engine`; `torch_score`, its half without a file; `onnx_metadata`, by which a file
+tells what it was made of.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from langid_fastai.preprocessing import MelConfig
 
 if TYPE_CHECKING:
     import onnxruntime
+    from torch import nn
 
-__all__ = ["Engine", "load_engine", "onnx_metadata"]
+__all__ = ["Engine", "load_engine", "onnx_metadata", "torch_score"]
 
 ONNX_FILE = "model.onnx"
 # Raised when an older reader would misunderstand the file.
@@ -89,7 +91,10 @@ def load_engine(folder: Path, info: ModelInfo) -> Engine:
         if session is not None:
             score = _onnx_score(session, folder, len(info.vocab))
             return Engine("onnx", _in_batches(score, info.mel))
-    return Engine("torch", _in_batches(_torch_score(folder, info), info.mel))
+    from langid_fastai.networks import load_network
+
+    score = torch_score(load_network(folder)[0], info)
+    return Engine("torch", _in_batches(score, info.mel))
 
 
 def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
@@ -115,6 +120,33 @@ def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
         "arch": info.arch,
         "tensors": tensors,
     }
+
+
+def torch_score(network: nn.Module, info: ModelInfo) -> Callable[[np.ndarray], np.ndarray]:
+    """What scores windows by torch, from the very clips of training.
+
+    Parameters
+    ----------
+    network, info : from `load_network`
+
+    Returns
+    -------
+    score : see `Engine`
+    """
+    import torch
+
+    from langid_fastai.features import feature_image
+    from langid_fastai.serving import ImageScorer, SoundScorer
+
+    hears = info.mel.kind == "waveform"
+    scorer = (SoundScorer if hears else ImageScorer)(network, info.calibration.temperature).eval()
+
+    def score(windows: np.ndarray) -> np.ndarray:
+        clips = windows if hears else np.stack([feature_image(y, info.mel) for y in windows])
+        with torch.inference_mode():
+            return scorer(torch.from_numpy(clips)).numpy()
+
+    return score
 
 
 def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSession | None:
@@ -209,21 +241,3 @@ def _in_batches(
         return np.concatenate([score(windows[i : i + n]) for i in range(0, len(windows), n)])
 
     return score_all
-
-
-def _torch_score(folder: Path, info: ModelInfo) -> Callable[[np.ndarray], np.ndarray]:
-    import torch
-
-    from langid_fastai.networks import load_network
-    from langid_fastai.preprocessing import mel_image
-    from langid_fastai.serving import ImageScorer
-
-    network, _ = load_network(folder)
-    scorer = ImageScorer(network, info.calibration.temperature).eval()
-
-    def score(windows: np.ndarray) -> np.ndarray:
-        images = np.stack([mel_image(y, info.mel) for y in windows])
-        with torch.inference_mode():
-            return scorer(torch.from_numpy(images)).numpy()
-
-    return score

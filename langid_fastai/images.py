@@ -1,11 +1,13 @@
-"""A split corpus → a folder of spectrogram images, one a clip.
+"""A split corpus → a folder of spectrogram images, one a clip; or of clips of sound.
 
 ::
 
     images/mel.json                               the MelConfig of all of them
     images/images.csv                             which image is which clip of which recording
     images/failed.csv                             path, offset, reason: what became no image
-    images/train/de/<recording>@<offset>.png
+    images/augment.json                           the plan of augmented variants, if there are any
+    images/train/de/<recording>@<offset>.png      .wav if its kind is ``waveform``
+    images/train/de/<recording>@<offset>~pitch1.png
 
 An export can be killed at any time and started again. Each image appears whole or not at all, each
 finished recording is noted at once in ``images.csv``, and the next export makes only what is
@@ -19,10 +21,12 @@ import csv
 import hashlib
 import io
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -30,16 +34,36 @@ import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
 from langid_fastai.audio import stream_audio
+from langid_fastai.clip_files import SUFFIXES, encode_clip, read_picture
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError, first_line
-from langid_fastai.preprocessing import MelConfig, clips_of, mel_image, write_png
+from langid_fastai.png import write_whole
+from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 from langid_fastai.progress import track
+from langid_fastai.variant_plan import (
+    PLAN,
+    VariantPlan,
+    note_plan,
+    refuse_other_plan,
+    refuse_unseen,
+)
 
-__all__ = ["ExportResult", "export_images", "image_stems", "read_clips"]
+__all__ = [
+    "SUFFIXES",
+    "ExportResult",
+    "encode_clip",
+    "export_images",
+    "image_stems",
+    "read_clips",
+    "read_picture",
+]
 
 # Longest file stem in bytes; with offset, suffix and temporary mark it stays under the 255 that
 # file systems allow.
 MAX_STEM = 160
+
+# What stands in the name of an image after its offset, where an export has augmented the clip.
+MADE_VARIANT = re.compile(r"@[\d.]+~(\w+)\.\w+$")
 
 JOURNAL = {
     "path": str,
@@ -68,16 +92,28 @@ class ExportResult:
     n_made: int
     n_kept: int
 
+    @property
+    def n_variants(self) -> int:
+        """How many images are of augmented variants."""
+        return int(_made_variants(self.clips).ne("").sum())
+
 
 def export_images(
-    corpus: Corpus, folder: str | Path, config: MelConfig = MelConfig(), *, n_jobs: int = -1
+    corpus: Corpus,
+    folder: str | Path,
+    config: MelConfig = MelConfig(),
+    *,
+    augment: VariantPlan | None = None,
+    n_jobs: int = -1,
 ) -> ExportResult:
     """Make the images of a split corpus, or those that are missing.
 
     Parameters
     ----------
     corpus : split; augmented variants are used for training only
-    folder : made if need be; must be empty or hold images of the same `config`
+    folder : made if need be; must be empty or hold images of the same `config` and `augment`
+    augment : augmented variants to make of each clip of the training side, besides the clip itself;
+        recordings that are variants already get none
     n_jobs : processes; -1 for all cores
 
     Returns
@@ -87,7 +123,8 @@ def export_images(
     Raises
     ------
     CorpusError : a recording has no side yet
-    RunError : `folder` holds something else, or images of another `MelConfig`
+    RunError : `folder` holds something else, or images of another `MelConfig` or plan; or variants
+        by this plan would be copies
     """
     folder, index = Path(folder), used_rows(corpus.index)
     unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
@@ -95,20 +132,25 @@ def export_images(
         raise CorpusError(
             f"{list_some(list(unsplit))}: split must be one of {SPLITS}; split the corpus"
         )
-    _claim(folder, config)
+    _claim(folder, config, augment)
     stems = dict(zip(index["path"], image_stems(index), strict=True))
     stamps = {path: _stamp(corpus.root / path) for path in index["path"]}
     journal = _kept(folder, stems, stamps)
     _remove_orphans(folder, set(journal["image"]))
     kept = set(journal["path"])
     todo = [path for path in index["path"] if path not in kept]
+    trained = (index["split"] == "train") & (index["variant"] == "")
+    varied = set(index.loc[trained, "path"]) if augment else set()
     for parent in {PurePosixPath(stems[path]).parent for path in todo}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
     _write_table(journal, folder / "images.csv")
     with parallel_config("loky", inner_max_num_threads=1):  # the cores are taken by processes
         parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     results = parallel(
-        delayed(_export_recording)(corpus.root, path, folder, stems[path], config) for path in todo
+        delayed(_export_recording)(
+            corpus.root, path, folder, stems[path], config, augment if path in varied else None
+        )
+        for path in todo
     )
     with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
         for rows in track(results, total=len(todo), what="images"):
@@ -137,13 +179,22 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
 
     Returns
     -------
-    clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns
+    clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns; where
+        an export has augmented a clip, `variant` names it, and it is there for training alone
     """
     journal = _read_journal(Path(folder))
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
     rows = used_rows(index)  # first: images that folds share hold variants of every side
     rows = rows if split is None else rows[rows["split"] == split]
-    return clips.merge(rows, on="path", validate="many_to_one")
+    clips = clips.merge(rows, on="path", validate="many_to_one")
+    made = _made_variants(clips)
+    clips["variant"] = clips["variant"].where(made == "", made)
+    return clips[(made == "") | (clips["split"] == "train")].reset_index(drop=True)
+
+
+def _made_variants(clips: pd.DataFrame) -> pd.Series:
+    """By what an export has augmented each clip; empty for the clip itself."""
+    return clips["image"].str.extract(MADE_VARIANT, expand=False).fillna("")
 
 
 def image_stems(index: pd.DataFrame) -> list[str]:
@@ -168,20 +219,26 @@ def image_stems(index: pd.DataFrame) -> list[str]:
 
 
 def _export_recording(
-    root: Path, path: str, folder: Path, stem: str, config: MelConfig
+    root: Path,
+    path: str,
+    folder: Path,
+    stem: str,
+    config: MelConfig,
+    augment: VariantPlan | None,
 ) -> list[dict[str, object]]:
     """Write the images of one recording; a row for each, or for why there is none."""
     _keep_memory()
     rows: list[dict[str, object]] = []
     try:
         for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
-            image = f"{stem}@{offset:.2f}.png"
-            offset = round(offset, 6)  # so few digits come back from a CSV as they were
+            row = {"path": path, "offset": round(offset, 6), "reason": ""}  # so few survive a CSV
             try:
-                write_png(mel_image(y, config), folder / image)
-                rows.append({"path": path, "offset": offset, "image": image, "reason": ""})
+                for variant, changed in _versions(y, config, f"{path}@{offset:.6f}", augment):
+                    image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
+                    write_whole(encode_clip(changed, config), folder / image)
+                    rows.append(row | {"image": image})
             except AudioError as error:  # one silent stretch does not spoil the recording
-                rows.append({"path": path, "offset": offset, "image": "", "reason": str(error)})
+                rows.append(row | {"image": "", "reason": str(error)})
     except AudioError as error:
         for row in rows:
             if row["image"]:
@@ -189,6 +246,15 @@ def _export_recording(
         reason = str(error).removeprefix(f"{root / path}: ")
         return [{"path": path, "offset": 0.0, "image": "", "reason": reason}]
     return rows
+
+
+def _versions(
+    y: np.ndarray, config: MelConfig, key: str, augment: VariantPlan | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """A clip itself, and its augmented variants, each with what stands in its image's name."""
+    yield "", y
+    for name, changed in augment.variants(y, config.sr, key) if augment else ():
+        yield f"~{name}", fit_clip(changed, config.n_samples)
 
 
 @lru_cache(maxsize=1)
@@ -202,8 +268,10 @@ def _keep_memory() -> None:
     np.empty(30 * 2**20, dtype=np.uint8)
 
 
-def _claim(folder: Path, config: MelConfig) -> None:
+def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None) -> None:
     """Make the folder ours, or see that it is."""
+    if augment is not None:
+        refuse_unseen(augment, config.kind)
     note = folder / "mel.json"
     if note.exists():
         there = MelConfig.read(note)
@@ -217,13 +285,15 @@ def _claim(folder: Path, config: MelConfig) -> None:
                 f"{folder} holds images of another MelConfig ({differing}); "
                 "choose another --out, or the same values"
             )
+        refuse_other_plan(folder, augment)
         return
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, not a folder; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    # A kill may have left the note's temporary file, and nothing else of ours.
-    if any(path.name != "mel.json.tmp" for path in folder.iterdir()):
+    # A kill may have left the notes that come first, and nothing else of ours.
+    if {path.name for path in folder.iterdir()} - {"mel.json.tmp", PLAN, f"{PLAN}.tmp"}:
         raise RunError(f"{folder} is not empty and holds no mel.json of ours; choose another --out")
+    note_plan(folder, augment)
     config.write(note)
 
 
@@ -256,9 +326,9 @@ def _remove_orphans(folder: Path, wanted: set[str]) -> None:
 
 def _pictures(folder: Path) -> Iterator[Path]:
     """Images below the folder, and halves of images that a killed export left."""
-    for split in SPLITS:
-        yield from (folder / split).glob("*/*.png")
-        yield from (folder / split).glob("*/*.png.*.tmp")
+    for split, suffix in product(SPLITS, set(SUFFIXES.values())):
+        yield from (folder / split).glob(f"*/*{suffix}")
+        yield from (folder / split).glob(f"*/*{suffix}.*.tmp")
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A folder of spectrogram images → DataLoaders → a fastai Learner.
+"""A folder of spectrogram images, or of clips of sound → DataLoaders → a fastai Learner.
 
 ::
 
@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import AMPMode, MixedPrecision
-from fastai.data.block import CategoryBlock, DataBlock
+from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import IndexSplitter, Normalize, parent_label
 from fastai.learner import Learner
@@ -34,11 +34,13 @@ from fastai.vision.data import ImageBlock
 from PIL import Image
 
 from langid_fastai.errors import ModelError, RunError, first_line
+from langid_fastai.images import SUFFIXES
 from langid_fastai.model_folder import ModelInfo, validate_vocab, write_model
 from langid_fastai.networks import build_network, layer_groups, load_network
 from langid_fastai.optimizer import fused_adam
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.provenance import library_versions
+from langid_fastai.waveforms import clip_kind, read_waveform, takes_waveforms
 
 __all__ = [
     "Precision",
@@ -69,7 +71,7 @@ def make_dataloaders(
 
     Images are loaded as grey bytes; on the device, a batch becomes ``(n, 3, n_mels, n_frames)``,
     the grey image three times, normalised by the ImageNet statistics that pretrained weights
-    expect.
+    expect. Where the folder holds clips of sound (``*.wav``), a batch is ``(n, 1, n_samples)``.
 
     Parameters
     ----------
@@ -103,14 +105,14 @@ def make_dataloaders(
     train, valid = _pictures(images, clips)
     pictures = train + valid
     device = pick_device(str(device) if device is not None else None)
+    labels = CategoryBlock(vocab=sorted(set(map(parent_label, pictures))))
+    is_sound = pictures[0].endswith(SUFFIXES["waveform"])
+    norm = Normalize.from_stats(*imagenet_stats, cuda=device.type == "cuda")
     block = DataBlock(
-        blocks=(
-            ImageBlock(PILImageBW),
-            CategoryBlock(vocab=sorted(set(map(parent_label, pictures)))),
-        ),
+        blocks=(TransformBlock(_load_sound) if is_sound else ImageBlock(PILImageBW), labels),
         splitter=IndexSplitter(range(len(train), len(pictures))),
         get_y=parent_label,
-        batch_tfms=Normalize.from_stats(*imagenet_stats, cuda=device.type == "cuda"),
+        batch_tfms=None if is_sound else norm,
     )
     set_seed(seed)
     dls = block.dataloaders(
@@ -138,7 +140,8 @@ def language_learner(
     Parameters
     ----------
     dls : from `make_dataloaders`
-    arch : any torchvision name, or timm name (extra `timm`)
+    arch : any torchvision name, timm name (extra `timm`) or, for clips of sound, one of
+        `langid_fastai.waveforms.RAW_ARCHS`
     weights : ``imagenet``, ``none``, or a path: a torchvision state dict, or a model folder of this
         library, to transfer from one set of languages to another
     precision : arithmetic of training; ``auto`` is bfloat16 where the hardware computes it, float16
@@ -175,7 +178,7 @@ def wrap_network(
 ) -> Learner:
     """Make a Learner of a network that is built already; see `language_learner`."""
     validate_vocab(list(dls.vocab))  # now, not when hours of training are to be saved
-    _try_image(network, dls, arch)
+    _try_clip(network, dls, arch)
     device = dls.device or default_device()
     # In this memory order CPUs and GPUs convolve without reordering first.
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -331,8 +334,8 @@ def _pictures(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], list
         raise RunError(f"{images}: no such folder of images; make one with `langid prepare CORPUS`")
     if clips is None:
         train, valid = (
-            sorted(str(file) for file in (images / side).glob("*/*.png"))
-            for side in ("train", "valid")
+            sorted(str(f) for suffix in set(SUFFIXES.values()) for f in folder.glob(f"*/*{suffix}"))
+            for folder in (images / "train", images / "valid")
         )
     else:
         train, valid = (
@@ -350,8 +353,21 @@ def _pictures(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], list
     return train, valid
 
 
-def _try_image(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
-    """See that the arch takes images of this size; some want 224 × 224 and no other."""
+def _load_sound(source: str | Path | bytes) -> torch.Tensor:
+    return torch.from_numpy(read_waveform(source))[None]  # (1, n_samples)
+
+
+def _try_clip(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
+    """See that the arch takes such clips, and images of this size: some want 224 × 224 alone."""
+    is_sound = dls.train.items[0].endswith(SUFFIXES["waveform"])
+    if is_sound != takes_waveforms(arch):
+        raise ModelError(
+            f"arch {arch!r} takes {'images' if is_sound else 'sound'}, and the clips are "
+            f"{'sound' if is_sound else 'images'}; make others, with "
+            f"MelConfig(kind={clip_kind(arch)!r}), into another folder"
+        )
+    if is_sound:
+        return  # any length will do
     with Image.open(dls.train.items[0]) as image:
         width, height = image.size
     network.eval()

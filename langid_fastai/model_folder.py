@@ -61,7 +61,8 @@ TEMPERATURES = (0.01, 100)
 Checked = TypeVar("Checked", "MelConfig", "Calibration", "ModelInfo")
 
 # 1: no calibration; read as a model that is not calibrated.
-FORMAT_VERSION = 2
+# 2: no `kind` in `mel`; read as a model that is given mel images.
+FORMAT_VERSION = 3
 
 
 def _is_number(value: object) -> bool:
@@ -114,7 +115,7 @@ class ModelInfo:
 
     Parameters
     ----------
-    arch : torchvision or timm name
+    arch : of the network, see `build_network`
     vocab : languages, in the order of the network's outputs
     mel : how a waveform becomes its input
     training : schedule, weights, seed, and under `heard` the hashes of the groups (speakers,

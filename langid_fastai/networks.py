@@ -3,7 +3,9 @@
 The network is ``Sequential(body, head)``: a torchvision or timm model up to its classifier, and
 fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
 width)``, its output ``(n, n_languages)``, unnormalised log-probabilities. A torchvision body and
-the head are built without fastai, whose import takes seconds that a prediction would wait for.
+the head are built without fastai, whose import takes seconds that a prediction would wait for. The
+networks of `langid_fastai.spectrogram_cnn` are of the same form, and those of
+`langid_fastai.raw_networks`, which take ``(n, 1, n_samples)``.
 
 Weights are ``imagenet``, ``none``, or a path: a torchvision state dict (``.pth``, ``.safetensors``)
 or a model folder of this library, whose body is taken over. Weights that cannot be had are an
@@ -25,6 +27,9 @@ from torch.overrides import TorchFunctionMode
 
 from langid_fastai.errors import ModelError, first_line
 from langid_fastai.model_folder import ModelInfo, read_info, read_shapes, read_tensors
+from langid_fastai.raw_networks import build_raw_network
+from langid_fastai.spectrogram_cnn import ARCH, build_spectrogram_cnn, is_spectrogram_cnn
+from langid_fastai.waveforms import RAW_ARCHS, takes_waveforms
 from langid_fastai.weights import State, fetch_state, load_weights, local_state
 
 __all__ = ["build_network", "load_network", "layer_groups"]
@@ -34,14 +39,7 @@ RESNET_BLOCKS = 6
 
 # What stands between the last feature map of a torchvision model and its logits.
 CLASSIFIER_NAMES = {"classifier", "fc", "head", "heads"}
-CLASSIFIER_LAYERS = (
-    nn.AdaptiveAvgPool2d,
-    nn.AvgPool2d,
-    nn.MaxPool2d,
-    nn.Dropout,
-    nn.Flatten,
-    nn.Linear,
-)
+HEAD_LAYERS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Dropout, nn.Flatten, nn.Linear)
 
 # Auxiliary classifiers serve ImageNet's training alone and stand among the body's children; the
 # slow initial draw, and the input scaling of the published weights, are left out with them.
@@ -63,7 +61,8 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
 
     Parameters
     ----------
-    arch : a torchvision name (``resnet152``) or, with the extra `timm`, a timm name
+    arch : a torchvision name (``resnet152``), one of `RAW_ARCHS` (``m5``), ``spectrogram_cnn`` or,
+        with the extra `timm`, a timm name
     n_languages : outputs
     weights : ``imagenet``, ``none``, a state dict or a model folder
 
@@ -82,6 +81,10 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
     >>> network(torch.zeros(2, 3, 128, 431)).shape
     torch.Size([2, 3])
     """
+    if takes_waveforms(arch):
+        return build_raw_network(arch, n_languages, weights=weights)
+    if is_spectrogram_cnn(arch):
+        return build_spectrogram_cnn(arch, n_languages, weights=weights)
     if arch in torchvision.models.list_models(module=torchvision.models):
         builder = torchvision.models.get_model_builder(arch)
         return _torchvision_network(arch, builder, n_languages, weights)
@@ -114,18 +117,20 @@ def layer_groups(network: nn.Sequential) -> list[list[nn.Parameter]]:
     """
     body, head = network[0], network[1]
     blocks = [body]
-    while len(blocks) < RESNET_BLOCKS:  # open the largest block that has parts
-        largest = max(blocks, key=lambda block: sum(p.numel() for p in block.parameters()))
-        parts = [part for part in largest.children() if any(True for _ in part.parameters())]
-        if not parts:
-            break
+    # Open the largest block that has parts.
+    while len(blocks) < RESNET_BLOCKS and (open_ones := [b for b in blocks if _parts(b)]):
+        largest = max(open_ones, key=lambda block: sum(p.numel() for p in block.parameters()))
         place = next(i for i, block in enumerate(blocks) if block is largest)
-        blocks[place : place + 1] = parts
+        blocks[place : place + 1] = _parts(largest)
     n_late = max(1, len(blocks) // 3)
     early = [p for block in blocks[:-n_late] for p in block.parameters()]
     known = {id(p) for p in early}
     late = [p for p in body.parameters() if id(p) not in known]
     return [early, late, list(head.parameters())]
+
+
+def _parts(block: nn.Module) -> list[nn.Module]:
+    return [part for part in block.children() if any(True for _ in part.parameters())]
 
 
 def _torchvision_network(
@@ -178,7 +183,7 @@ def _before_classifier(full: nn.Module) -> nn.Sequential:
 
 def _is_classifier(name: str, child: nn.Module) -> bool:
     leaves = [module for module in child.modules() if not list(module.children())]
-    return name in CLASSIFIER_NAMES or all(isinstance(m, CLASSIFIER_LAYERS) for m in leaves)
+    return name in CLASSIFIER_NAMES or all(isinstance(m, HEAD_LAYERS) for m in leaves)
 
 
 class _ConcatPool(nn.Module):
@@ -296,7 +301,7 @@ def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
 
 
 def _torchvision_names() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)
+    return [*torchvision.models.list_models(module=torchvision.models), *RAW_ARCHS, ARCH]
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

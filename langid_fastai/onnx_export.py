@@ -6,9 +6,10 @@
     log_probs  float32, (batch, n_languages), natural, calibrated; columns as `vocab` names them
 
 Everything between is inside: STFT, mel scale, decibels, 8-bit rounding, normalisation, network,
-temperature. Batch and length are free; but a recording is best cut, or repeated, into clips of
-`clip_seconds`, as in training, and their log-probabilities averaged, as `LanguageIdentifier` does.
-A silent clip gets scores that mean nothing: look for silence before.
+temperature; of a network that hears waveforms, the last two. Batch and length are free; but a
+recording is best cut, or repeated, into clips of `clip_seconds`, as in training, and their log-
+probabilities averaged, as `LanguageIdentifier` does. A silent clip gets scores that mean nothing:
+look for silence before.
 
 The file's metadata (`onnx_metadata`) tell the rest, so it can be used without this library, in any
 language that has onnxruntime.
@@ -17,21 +18,22 @@ language that has onnxruntime.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from langid_fastai.audio import stream_audio
-from langid_fastai.engines import ONNX_FILE, onnx_metadata
+from langid_fastai.engines import ONNX_FILE, onnx_metadata, torch_score
 from langid_fastai.errors import AudioError, ModelError, first_line
 from langid_fastai.model_folder import file_hash, model_folder, read_info, tensors_hash, write_info
 from langid_fastai.networks import load_network
-from langid_fastai.preprocessing import MelConfig, clips_of, mel_image
-from langid_fastai.serving import ImageScorer, WaveformScorer
+from langid_fastai.preprocessing import MelConfig, clips_of
+from langid_fastai.serving import make_scorer
 from langid_fastai.windows import is_silent
 
 __all__ = ["OPSET", "OnnxExport", "export_onnx"]
@@ -97,11 +99,11 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
             f"{folder}: its tensors changed while they were read; is the model being trained? "
             "Export it afterwards"
         )
-    scorer = WaveformScorer(ImageScorer(network, info.calibration.temperature), info.mel).eval()
+    scorer = make_scorer(network, info)
     temporary = folder / f"{ONNX_FILE}.{os.getpid()}.tmp"
     try:
         _write(scorer, info.mel, onnx_metadata(info, tensors), temporary)
-        n_same, difference = _compare(scorer, temporary, clips)
+        n_same, difference = _compare(torch_score(network, info), temporary, clips)
         if not difference <= TOLERANCE:
             raise ModelError(
                 f"{folder}: probabilities by onnxruntime and torch differ by {difference:.1g}, and "
@@ -128,7 +130,7 @@ def _need_onnx() -> None:
         ) from error
 
 
-def _write(scorer: WaveformScorer, config: MelConfig, metadata: dict[str, str], file: Path) -> None:
+def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file: Path) -> None:
     """Export, add the metadata, check by onnx."""
     import onnx
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
@@ -159,7 +161,9 @@ def _write(scorer: WaveformScorer, config: MelConfig, metadata: dict[str, str], 
     onnx.checker.check_model(file, full_check=True)
 
 
-def _compare(scorer: WaveformScorer, file: Path, clips: Sequence[np.ndarray]) -> tuple[int, float]:
+def _compare(
+    score: Callable[[np.ndarray], np.ndarray], file: Path, clips: Sequence[np.ndarray]
+) -> tuple[int, float]:
     """Score clips by the file, and by torch from the very images of training.
 
     Each clip alone, then two at once, and a longer one, to try the free sizes.
@@ -174,9 +178,6 @@ def _compare(scorer: WaveformScorer, file: Path, clips: Sequence[np.ndarray]) ->
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def both(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        images = np.stack([mel_image(y, scorer.config) for y in batch])
-        with torch.inference_mode():
-            ours = scorer.scorer(torch.from_numpy(images))
         try:
             [theirs] = session.run(None, {"waveform": batch})
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
@@ -184,7 +185,7 @@ def _compare(scorer: WaveformScorer, file: Path, clips: Sequence[np.ndarray]) ->
                 f"{file.parent}: onnxruntime does not take {batch.shape[0]} × {batch.shape[1]} "
                 f"samples ({first_line(error)}); no file is written. `langid predict` works without"
             ) from error
-        return ours.exp().numpy(), np.exp(theirs)
+        return np.exp(score(batch)), np.exp(theirs)
 
     longer = np.concatenate([clips[0], clips[1][: len(clips[1]) // 3]])
     alone = [both(y[None]) for y in clips]

@@ -19,7 +19,7 @@ import numpy as np
 
 from langid_fastai.errors import AudioError
 
-__all__ = ["write_png", "encode_png"]
+__all__ = ["write_png", "encode_png", "write_whole"]
 
 AVERAGE = 3  # the filter that subtracts from each pixel the mean of those to the left and above
 
@@ -31,11 +31,15 @@ def write_png(image: np.ndarray, path: str | Path) -> None:
     ----------
     image : uint8, (height, width)
     """
-    path = Path(path)
+    write_whole(encode_png(image), Path(path))
+
+
+def write_whole(content: bytes, path: Path) -> None:
+    """Write a file that is there whole or not at all."""
     # The process number keeps two writers of one file apart.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(encode_png(image))
+        temporary.write_bytes(content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

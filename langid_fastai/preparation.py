@@ -32,6 +32,7 @@ from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.images import ExportResult, export_images
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.run import CorpusChoice, Run
+from langid_fastai.variant_plan import VariantPlan
 
 __all__ = ["find_corpus", "audit", "read_and_split", "make_images"]
 
@@ -112,18 +113,27 @@ def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
 
 
 def make_images(
-    run: Run, corpus: Corpus, config: MelConfig = MelConfig(), *, n_jobs: int = -1
+    run: Run,
+    corpus: Corpus,
+    config: MelConfig = MelConfig(),
+    *,
+    augment: VariantPlan | None = None,
+    n_jobs: int = -1,
 ) -> ExportResult:
     """Make the images of a run, or those that are missing.
+
+    Parameters
+    ----------
+    augment : see `export_images`
 
     Raises
     ------
     CorpusError : a language has no readable recording left on a side
-    RunError : no process to work with, or the folder holds images of another `MelConfig`
+    RunError : no process to work with, or the folder holds images of another `MelConfig` or plan
     """
     if n_jobs == 0:
         raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
-    exported = export_images(corpus, run.images, config, n_jobs=n_jobs)
+    exported = export_images(corpus, run.images, config, augment=augment, n_jobs=n_jobs)
     run.note(
         "images",
         {
@@ -131,6 +141,7 @@ def make_images(
             "n_failed": len(exported.failed),
             "recordings_made": exported.n_made,
             "recordings_kept": exported.n_kept,
+            "augment": None if augment is None else augment.to_json(),
         },
     )
     index = used_rows(corpus.index)

@@ -18,24 +18,23 @@ where librosa's absolute floor `amin` does not bite; ours is relative, so that g
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import scipy.fft
 import scipy.sparse
 
-from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
 from langid_fastai.errors import AudioError
 from langid_fastai.mel import mel_filters
+from langid_fastai.mel_config import MIN_SECONDS, Kind, MelConfig
 from langid_fastai.png import encode_png, write_png
 
 __all__ = [
+    "Kind",
     "MelConfig",
     "clips_of",
+    "fit_clip",
     "stft_power",
     "mel_filters",
     "mel_scale",
@@ -44,6 +43,7 @@ __all__ = [
     "mel_image",
     "write_png",
     "encode_png",
+    "validate_sound",
 ]
 
 # A clip whose loudest sample lies below this amplitude (-80 dBFS) is silence: a few steps of
@@ -51,133 +51,8 @@ __all__ = [
 SILENCE = 1e-4
 # A sample beyond this is none: samples of a damaged file, whose power float32 cannot hold.
 LOUDEST = 1e9
-# Less speech than this is no clip: too little to hear a language in.
-MIN_SECONDS = 1.0
-# Bounds on what a configuration makes us allocate, for one can come from a stranger. 16 times the
-# bands, 64 times the samples a frame, 38 times the pixels of the usual image; filters of 32 MB and
-# a spectrum of 0.5 GB, 152 times the usual one.
-MAX_MELS = 1 << 11
-MAX_N_FFT = 1 << 17
-MAX_PIXELS = 1 << 21
-MAX_FILTERS = 1 << 23  # n_mels × frequencies
-MAX_SPECTRUM = 1 << 26  # frequencies × frames
-# Less than this leaves no picture; float32 holds no powers further apart.
-TOP_DB = (10, 200)
 # Frames transformed at once: few enough for their spectra to stay in the cache.
 FRAME_BLOCK = 64
-
-
-@dataclass(frozen=True)
-class MelConfig:
-    """How a waveform becomes an image. Stored beside the images and inside the model.
-
-    Parameters
-    ----------
-    sr : Hz that audio is brought to
-    clip_seconds : length of sound in one image, s
-    n_fft : samples per frame; 2048 is 93 ms at 22 050 Hz
-    hop_length : samples between frames, at most `n_fft`; 512 is 23 ms at 22 050 Hz
-    n_mels : mel bands, the image height
-    fmin, fmax : band edges, Hz; `fmax` None is sr / 2
-    top_db : dynamic range kept below the loudest bin, 10 to 200 dB
-
-    Raises
-    ------
-    AudioError : a value outside its range, or an image larger than any use needs
-
-    Examples
-    --------
-    >>> MelConfig().shape
-    (128, 431)
-    """
-
-    sr: int = 22_050
-    clip_seconds: float = 10.0
-    n_fft: int = 2048
-    hop_length: int = 512
-    n_mels: int = 128
-    fmin: float = 0.0
-    fmax: float | None = None
-    top_db: float = 80.0
-
-    def __post_init__(self) -> None:
-        for name in ("sr", "n_fft", "hop_length", "n_mels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-                raise AudioError(f"{name}={value!r} must be a positive whole number")
-        for name in ("clip_seconds", "fmin", "highest", "top_db"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise AudioError(f"{name.replace('highest', 'fmax')}={value!r} must be a number")
-        if not LOWEST_SR <= self.sr <= HIGHEST_SR:
-            raise AudioError(f"sr={self.sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
-        if not MIN_SECONDS <= self.clip_seconds <= 60:
-            raise AudioError(
-                f"clip_seconds={self.clip_seconds!r} must lie between {MIN_SECONDS:g} and 60 s; "
-                "did you pass milliseconds?"
-            )
-        if not 0 <= self.fmin < self.highest <= self.sr / 2:
-            raise AudioError(
-                f"fmin={self.fmin!r}, fmax={self.fmax!r} must be 0 <= fmin < fmax <= sr / 2 = "
-                f"{self.sr / 2:g} Hz"
-            )
-        if not TOP_DB[0] <= self.top_db <= TOP_DB[1]:
-            raise AudioError(f"top_db={self.top_db!r} must be {TOP_DB[0]} to {TOP_DB[1]} dB, as 80")
-        self._validate_size()
-
-    def _validate_size(self) -> None:
-        """Refuse what would skip sound, or take more memory than any use of it needs."""
-        if self.hop_length > self.n_fft:
-            raise AudioError(
-                f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}: sound between "
-                "two frames would not be heard"
-            )
-        n_bins, (height, width) = 1 + self.n_fft // 2, self.shape
-        for what, size, largest in (
-            ("mel bands", self.n_mels, MAX_MELS),
-            ("samples a frame (n_fft)", self.n_fft, MAX_N_FFT),
-            ("pixels (n_mels × frames)", height * width, MAX_PIXELS),
-            ("filter weights (n_mels × frequencies)", self.n_mels * n_bins, MAX_FILTERS),
-            ("powers (frequencies × frames)", n_bins * width, MAX_SPECTRUM),
-        ):
-            if size > largest:
-                raise AudioError(
-                    f"n_mels={self.n_mels}, n_fft={self.n_fft}, hop_length={self.hop_length} make "
-                    f"{size} {what}, and {largest} are the most; take smaller n_mels or n_fft, or "
-                    "a larger hop_length"
-                )
-
-    @property
-    def highest(self) -> float:
-        """Upper edge of the highest band, Hz."""
-        return self.sr / 2 if self.fmax is None else self.fmax
-
-    @property
-    def n_samples(self) -> int:
-        """Samples in one clip."""
-        return round(self.clip_seconds * self.sr)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of an image: mel bands, frames."""
-        return self.n_mels, 1 + self.n_samples // self.hop_length
-
-    def write(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        temporary = path.with_name(path.name + ".tmp")  # `images` knows it by this name
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-
-    @classmethod
-    def read(cls, path: Path) -> MelConfig:
-        """Read what `write` wrote; unknown or missing names raise `AudioError`."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if missing := {field.name for field in fields(cls)} - set(content):
-                raise AudioError(f"it lacks {', '.join(sorted(missing))}")
-            return cls(**content)
-        except (TypeError, ValueError) as error:
-            raise AudioError(f"{path}: no MelConfig ({error})") from error
 
 
 def clips_of(
@@ -230,6 +105,23 @@ def clips_of(
         raise AudioError(f"{seconds:g} s of sound is too short; {MIN_SECONDS:g} s is needed")
     elif before is None:
         yield 0.0, np.resize(rest, n)
+
+
+def fit_clip(y: np.ndarray, n: int) -> np.ndarray:
+    """Bring a changed clip to its length: the middle of what is longer, repetition of the shorter.
+
+    Parameters
+    ----------
+    y : (n_samples,)
+    n : samples wanted
+
+    Examples
+    --------
+    >>> fit_clip(np.arange(6), 4).tolist(), fit_clip(np.arange(3), 4).tolist()
+    ([1, 2, 3, 4], [0, 1, 2, 0])
+    """
+    start = (len(y) - n) // 2
+    return np.resize(y, n) if len(y) <= n else y[start : start + n]
 
 
 def stft_power(y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512) -> np.ndarray:
@@ -348,17 +240,28 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     >>> mel_image(np.sin(2 * np.pi * 440 * t)).shape
     (128, 431)
     """
+    y = validate_sound(y)
+    filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
+    # stft_power and mel_scale, but block by block, which is faster: no large array is made.
+    blocks = _power_blocks(y, config.n_fft, config.hop_length)
+    M = np.concatenate([mel_scale(S, filters) for S in blocks], axis=1)
+    return db_to_image(power_to_db(M, top_db=config.top_db), top_db=config.top_db)
+
+
+def validate_sound(y: np.ndarray) -> np.ndarray:
+    """Return a mono waveform as float32, if there is sound in it.
+
+    Raises
+    ------
+    AudioError : `y` is not mono, is empty, silent, holds NaN, or is far out of [-1, 1]
+    """
     y = _validate_mono(y)
     peak = np.abs(y).max()
     if peak < SILENCE:
         raise AudioError(f"silent: no sample reaches {SILENCE:g} of full scale")
     if peak > LOUDEST:
         raise AudioError(f"a sample of {peak:.1g} is not sound in [-1, 1]; is the file damaged?")
-    filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
-    # stft_power and mel_scale, but block by block, which is faster: no large array is made.
-    blocks = _power_blocks(y, config.n_fft, config.hop_length)
-    M = np.concatenate([mel_scale(S, filters) for S in blocks], axis=1)
-    return db_to_image(power_to_db(M, top_db=config.top_db), top_db=config.top_db)
+    return y
 
 
 def _power_blocks(y: np.ndarray, n_fft: int, hop_length: int) -> Iterator[np.ndarray]:

@@ -39,7 +39,7 @@ class CorpusChoice:
 
     Parameters
     ----------
-    source : folder, index CSV, ``demo`` or ``kaggle:<owner>/<dataset>``
+    source : folder, index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
     root, speaker : see `read_corpus`
     valid, test : shares of the recordings, see `split_corpus`
     seed : of the split
@@ -70,6 +70,7 @@ class TrainChoice:
     batch_size, workers, device : see `make_dataloaders`
     seed : of new weights, the order of images, and dropout
     cache_frozen : see `fit_stages`
+    mixup : of all stages, see `Stage`
     """
 
     arch: str = "resnet152"
@@ -83,10 +84,11 @@ class TrainChoice:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
     cache_frozen: bool = False
+    mixup: float = 0.0
 
 
 # Choices that came after the first runs were made.
-DEFAULTS = {"hold_out": (), "cache_frozen": False}
+DEFAULTS = {"hold_out": (), "cache_frozen": False, "mixup": 0.0}
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def default_folder(source: str) -> Path:
     path = Path(source)
     if _is_there(source):
         return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
-    return Path("runs") / source.rpartition("/")[2][:100]
+    return Path("runs") / source.rstrip("/").rpartition("/")[2][:100]
 
 
 def _is_there(source: str) -> bool:

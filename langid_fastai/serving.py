@@ -2,9 +2,10 @@
 
 ``ImageScorer`` repeats what fastai does with an image in training: grey three times, the ImageNet
 statistics. ``WaveformScorer`` is it behind the steps of `langid_fastai.preprocessing`, written with
-torch, so that one ONNX file can hold all of them.
+torch, so that one ONNX file can hold all of them. ``SoundScorer`` is for networks that hear
+waveforms themselves.
 
-Both give calibrated natural-log probabilities: the temperature is inside.
+All give calibrated natural-log probabilities: the temperature is inside.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from langid_fastai.features import (
+    LOWEST_POWER,
+    cepstral_basis,
+    cepstral_ranges,
+    chroma_filters,
+    delta_kernel,
+)
+from langid_fastai.mel_config import DELTA_WIDTH
+from langid_fastai.model_folder import ModelInfo
 from langid_fastai.preprocessing import MelConfig, mel_filters
 
-__all__ = ["ImageScorer", "WaveformScorer"]
+__all__ = ["ImageScorer", "SoundScorer", "WaveformScorer", "make_scorer"]
 
 # Mean and deviation of ImageNet's colours, which published weights expect:
 # https://pytorch.org/vision/stable/models.html
@@ -27,7 +37,7 @@ LOWEST_PEAK = 1e-30
 
 
 class ImageScorer(nn.Module):
-    """Grey images, (n, n_mels, n_frames) from 0 to 255 → log-probabilities, (n, n_languages).
+    """Grey images, (n, height, n_frames) from 0 to 255 → log-probabilities, (n, n_languages).
 
     Parameters
     ----------
@@ -48,14 +58,32 @@ class ImageScorer(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise and score."""
         x = (images[:, None].float() / 255 - self.mean) / self.std  # (n, 3, n_mels, n_frames)
-        log_probs = torch.log_softmax(self.network(x), dim=-1)
-        return torch.log_softmax(log_probs / self.temperature, dim=-1)
+        return _calibrated(self.network(x), self.temperature)
+
+
+class SoundScorer(nn.Module):
+    """Waveforms, (n, n_samples) → log-probabilities, (n, n_languages), without an image between.
+
+    Parameters
+    ----------
+    network : of `langid_fastai.raw_networks`, in evaluation mode
+    temperature : of the model's calibration
+    """
+
+    def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Score."""
+        return _calibrated(self.network(waveform[:, None]), self.temperature)
 
 
 class WaveformScorer(nn.Module):
     """Waveforms at `config.sr`, (n, n_samples) → log-probabilities, (n, n_languages).
 
-    The image of each is that of `mel_image`, but for single grey values at a border of rounding.
+    The image of each is that of `feature_image`, but for grey values at a border of rounding.
 
     Parameters
     ----------
@@ -71,17 +99,32 @@ class WaveformScorer(nn.Module):
         self.scorer = scorer
         self.config = config
         window = np.hanning(config.n_fft + 1)[:-1].astype(np.float32)
-        filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
         self.register_buffer("window", torch.from_numpy(window))
-        self.register_buffer("filters", torch.from_numpy(filters.toarray()))
+        self.register_buffer("filters", torch.from_numpy(_filters(config)))
+        self.cepstra = _Cepstra(config) if config.kind == "mfcc" else None
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         """Make images and score them."""
         return self.scorer(self.images(waveform))
 
     def images(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Make the images alone, (n, n_mels, n_frames), whole numbers from 0 to 255."""
-        n_fft, top_db = self.config.n_fft, self.config.top_db
+        """Make the images alone, (n, height, n_frames), whole numbers from 0 to 255."""
+        S = self._power(waveform)
+        if self.config.kind == "chroma":
+            strongest = S.amax(dim=1, keepdim=True)
+            classes = S / torch.where(strongest < LOWEST_POWER, 1.0, strongest)
+            return (255 * classes.flip(1)).round()
+        top_db = self.config.top_db
+        peak = S.amax(dim=(1, 2), keepdim=True).clamp_min(LOWEST_PEAK)
+        S_db = 10 * torch.log10((S / peak).clamp_min(10 ** (-top_db / 10)))
+        if self.cepstra is not None:
+            return self.cepstra(S_db + top_db / 2)
+        grey = (S_db.flip(1) + top_db) * (255 / top_db)
+        return grey.round().clamp(0, 255)
+
+    def _power(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Power of what the rows of an image stand for, (n, n_rows, n_frames)."""
+        n_fft = self.config.n_fft
         padded = nn.functional.pad(waveform, (n_fft // 2, n_fft - n_fft // 2))
         # Padded here: torch's own `center=True` becomes an ONNX graph for one length only.
         spectrum = torch.stft(
@@ -93,8 +136,57 @@ class WaveformScorer(nn.Module):
             return_complex=True,
         )  # (n, 1 + n_fft // 2, n_frames)
         S = torch.view_as_real(spectrum).square().sum(dim=-1)
-        M = self.filters @ S  # (n, n_mels, n_frames)
-        peak = M.amax(dim=(1, 2), keepdim=True).clamp_min(LOWEST_PEAK)
-        M_db = 10 * torch.log10((M / peak).clamp_min(10 ** (-top_db / 10)))
-        grey = (M_db.flip(1) + top_db) * (255 / top_db)
-        return grey.round().clamp(0, 255)
+        return S[:, self.config.bins] if self.config.kind == "stft" else self.filters @ S
+
+
+class _Cepstra(nn.Module):
+    """Mel decibels around 0, (n, n_mels, n_frames) → images, as `feature_image` makes them."""
+
+    basis: torch.Tensor
+    ranges: torch.Tensor
+    kernels: torch.Tensor
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        kernels = np.stack([delta_kernel(order) for order in (1, 2)])[:, None]  # (2, 1, 9)
+        basis = cepstral_basis(config.n_mels, config.n_mfcc)
+        self.register_buffer("basis", torch.from_numpy(basis))
+        self.register_buffer("ranges", torch.from_numpy(cepstral_ranges(config)))
+        self.register_buffer("kernels", torch.from_numpy(kernels))
+
+    def forward(self, M_db: torch.Tensor) -> torch.Tensor:
+        """Coefficients, their deltas, and those of second order, one block below the other."""
+        C = self.basis @ M_db  # (n, n_mfcc, n_frames)
+        deltas = nn.functional.conv1d(C.reshape(-1, 1, C.shape[2]), self.kernels)
+        deltas = nn.functional.pad(deltas, (DELTA_WIDTH // 2,) * 2, mode="replicate")
+        deltas = deltas.reshape(-1, C.shape[1], 2, C.shape[2])
+        rows = torch.cat([C, deltas[:, :, 0], deltas[:, :, 1]], dim=1) / self.ranges
+        return (127.5 * (1 + rows.clamp(-1, 1))).round()
+
+
+def _filters(config: MelConfig) -> np.ndarray:
+    """What gathers frequencies into rows; of an image of single frequencies, nothing."""
+    if config.kind == "stft":
+        return np.empty((0, 0), dtype=np.float32)
+    if config.kind == "chroma":
+        return chroma_filters(config.sr, config.n_fft)
+    mel = (config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
+    return mel_filters(*mel).toarray()
+
+
+def make_scorer(network: nn.Module, info: ModelInfo) -> SoundScorer | WaveformScorer:
+    """The whole of a model: waveforms, (n, n_samples) at its `sr` → calibrated log-probabilities.
+
+    Parameters
+    ----------
+    network, info : from `load_network`
+    """
+    temperature = info.calibration.temperature
+    if info.mel.kind == "waveform":
+        return SoundScorer(network, temperature).eval()
+    return WaveformScorer(ImageScorer(network, temperature), info.mel).eval()
+
+
+def _calibrated(activations: torch.Tensor, temperature: float) -> torch.Tensor:
+    log_probs = torch.log_softmax(activations, dim=-1)
+    return torch.log_softmax(log_probs / temperature, dim=-1)

@@ -29,6 +29,7 @@ from langid_fastai.images import read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.provenance import describe_device, library_versions
 from langid_fastai.run import Run, TrainChoice
+from langid_fastai.variant_plan import read_plan
 
 if TYPE_CHECKING:  # torch and fastai take seconds to import
     from fastai.learner import Learner
@@ -121,7 +122,7 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
 
     Raises
     ------
-    RunError : unknown name, or not one number of epochs a stage
+    RunError : unknown name, not one number of epochs a stage, or a rate or mixup out of bounds
     """
     from langid_fastai.training import SCHEDULES, discriminative
 
@@ -138,6 +139,8 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
             else s
             for s in stages
         )
+    if choice.mixup:
+        stages = tuple(replace(s, mixup=choice.mixup) for s in stages)
     if choice.epochs is not None:
         if len(choice.epochs) != len(stages) or min(choice.epochs) < 0 or not any(choice.epochs):
             raise RunError(
@@ -200,7 +203,7 @@ def train(
             on_epoch=note,
         )
     history.to_csv(run.folder / "history.csv", index=False)
-    index = run.corpus().index
+    index, augment = run.corpus().index, read_plan(run.images)
     info = ModelInfo(
         arch=choice.arch,
         vocab=tuple(learn.dls.vocab),
@@ -209,6 +212,7 @@ def train(
             "schedule": name,
             "weights": choice.weights,
             "seed": choice.seed,
+            "augment": [] if augment is None else list(augment.names),
             "heard": sorted(_group_hashes(index[index["split"] != "test"]) | _heard_before(choice)),
         },
         versions=library_versions(),

@@ -26,7 +26,7 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.foundation import L
 
-from langid_fastai.augment import SpecAugment
+from langid_fastai.augment import image_callbacks
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.frozen import adapt_norms, cached_features
 from langid_fastai.progress import Steps
@@ -78,6 +78,11 @@ class Stage:
     policy : ``constant`` keeps the rate; ``one_cycle`` rises to it and falls towards zero (Smith
         2018, as fastai's `fit_one_cycle`)
     masks : bands and stretches of time covered in each training image, see `SpecAugment`
+    mixup : how strongly training images are mixed, see `image_callbacks`; 0 for not at all
+
+    Raises
+    ------
+    RunError : a mixup out of bounds
     """
 
     name: str
@@ -86,6 +91,11 @@ class Stage:
     lr: Rate
     policy: Literal["constant", "one_cycle"] = "constant"
     masks: int = 0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mixup <= 10:
+            raise RunError(f"mixup={self.mixup} must lie from 0 to 10, as 0.4")
 
 
 # The recipe of the source project, for a body with weights.
@@ -133,12 +143,13 @@ def fit_stages(
 
     Returns
     -------
-    history : one row an epoch, columns `HISTORY`; `lr` is the head's at the end of the epoch
+    history : one row an epoch, columns `HISTORY`; `lr` is the head's at the end of the epoch, and
+        `train_loss` that of the images as they were trained on, masked and mixed
 
     Raises
     ------
     RunError : the checkpoint is of another schedule, seed, set of languages or `cache_frozen`; or
-        features are to be cached of images that a stage masks anew in each epoch
+        features are to be cached of images that a stage changes anew in each epoch
 
     Examples
     --------
@@ -149,10 +160,12 @@ def fit_stages(
         fit_stages(learn, (first, replace(middle, lr=discriminative(1e-3)), last))
     """
     folder = Path(checkpoints) if checkpoints else None
-    if cache_frozen and (masked := [s.name for s in stages if s.trains == "head" and s.masks]):
+    if cache_frozen and (
+        changing := [s.name for s in stages if s.trains == "head" and (s.masks or s.mixup)]
+    ):
         raise RunError(
-            f"cache_frozen=True, but stage {masked[0]!r} masks its images anew in each epoch; set "
-            "its masks to 0 (dataclasses.replace), or train without the cache"
+            f"cache_frozen=True, but stage {changing[0]!r} masks or mixes its images anew in each "
+            "epoch; set its masks and mixup to 0 (dataclasses.replace), or train without the cache"
         )
     keeper = _Keeper(learn, stages, folder, seed, cache_frozen, on_epoch)
     resumed = keeper.resume()
@@ -167,7 +180,7 @@ def fit_stages(
             learn.opt.load_state_dict(resumed | {"hypers": L(resumed["hypers"])})
         keeper.start(number, start_epoch)
         fit = learn.fit if stage.policy == "constant" else learn.fit_one_cycle
-        cbs = [keeper, SpecAugment(stage.masks)] if stage.masks else [keeper]
+        cbs = [keeper, *image_callbacks(stage.masks, stage.mixup)]
         is_cached = cache_frozen and stage.trains == "head"
         if is_cached and number == start_epoch == 0:
             adapt_norms(learn)
@@ -289,6 +302,8 @@ class _Keeper(Callback):
             raise RunError(
                 f"{self.file}: damaged ({first_line(error)}); remove it to train anew"
             ) from error
+        # Checkpoints from before there was mixup do not name it.
+        saved["of"]["schedule"] = [{"mixup": 0.0} | stage for stage in saved["of"]["schedule"]]
         for what, value in self.of.items():
             there = saved["of"].get(what)
             if there != value:

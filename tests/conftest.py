@@ -12,6 +12,9 @@ import soundfile as sf
 from command_line import SR, command_of
 from PIL import Image
 
+# Fixtures of their own file: a real S3 API, for the tests that talk to one.
+pytest_plugins = ("s3_server",)
+
 
 @pytest.fixture
 def rng():

@@ -1,12 +1,20 @@
-"""SpecAugment: what is covered, how much, and when."""
+"""SpecAugment and mixup: what is changed, how much, and when."""
+
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.mixup import MixUp
 
-from langid_fastai.augment import MAX_HEIGHT, MAX_WIDTH, SpecAugment, mask_images
+from langid_fastai.augment import MAX_HEIGHT, MAX_WIDTH, SpecAugment, image_callbacks, mask_images
+from langid_fastai.errors import RunError
 from langid_fastai.learner import language_learner, make_dataloaders
+from langid_fastai.run import TrainChoice
+from langid_fastai.steps import choose_stages
 from langid_fastai.training import Stage, fit_stages
+
+MIXED = Stage("all", "all", 2, 1e-3, mixup=0.4)
 
 
 @pytest.fixture
@@ -77,3 +85,124 @@ def test_training_is_masked_and_validation_is_not(picture_folder):
     assert min(changed[True]) > 0.1
     assert changed[False] == [0.0] * len(changed[False]) != []
     assert not any(isinstance(cb, SpecAugment) for cb in learn.cbs)
+
+
+class Watch(Callback):
+    """Keeps what the network is given, and the loss, of each batch; sits after mixup."""
+
+    order = MixUp.order + 1
+
+    def __init__(self):
+        self.seen = []
+
+    def before_batch(self):
+        self.given = self.xb[0].detach().clone()
+
+    def after_loss(self):
+        state = {"x": self.given, "y": self.yb[0].clone(), "pred": self.pred.detach().clone()}
+        mixup = [cb for cb in self.learn.cbs if isinstance(cb, MixUp)]
+        if self.training and mixup:
+            state |= {"lam": mixup[0].lam.clone(), "other": mixup[0].yb1[0].clone()}
+        self.seen.append(state | {"loss": float(self.loss.detach()), "training": self.training})
+
+
+def watched(make_learn, stage, **options):
+    learn = make_learn()
+    watch = Watch()
+    learn.add_cb(watch)
+    return fit_stages(learn, (stage,), **options), watch.seen, learn
+
+
+def test_the_loss_of_mixed_images_is_that_of_both_labels(make_learn):
+    history, seen, _ = watched(make_learn, MIXED)
+    training = [batch for batch in seen if batch["training"]]
+    cross_entropy = torch.nn.functional.cross_entropy
+    for b in training:
+        one, other = (cross_entropy(b["pred"], y, reduction="none") for y in (b["y"], b["other"]))
+        expected = (b["lam"] * one + (1 - b["lam"]) * other).mean()
+        assert b["loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert len(torch.cat([b["lam"] for b in training]).unique()) > len(training)  # anew for each
+    # What the history calls the loss of training is what was trained on, batch by batch.
+    epochs = [training[: len(training) // 2], training[len(training) // 2 :]]
+    for row, batches in zip(history.to_dict("records"), epochs, strict=True):
+        mean = sum(b["loss"] * len(b["y"]) for b in batches) / sum(len(b["y"]) for b in batches)
+        assert row["train_loss"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_validation_is_of_images_as_they_are(make_learn):
+    history, seen, learn = watched(make_learn, MIXED)
+    last = [batch for batch in seen if not batch["training"]][-1]
+    clean = torch.cat([x for x, _ in learn.dls.valid]).as_subclass(torch.Tensor)
+    torch.testing.assert_close(last["x"].as_subclass(torch.Tensor), clean)
+    loss = torch.nn.functional.cross_entropy(last["pred"], last["y"])
+    assert history["valid_loss"].iloc[-1] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_mixup_leaves_the_learner_as_it_was(make_learn):
+    learn = make_learn()
+    before = learn.loss_func
+    fit_stages(learn, (MIXED,))
+    assert learn.loss_func is before
+    assert not any(isinstance(cb, MixUp) for cb in learn.cbs)
+
+
+def test_mixup_follows_from_the_seed(make_learn):
+    """So a resumed epoch is the unbroken one."""
+    runs = [watched(make_learn, MIXED, seed=seed)[0]["train_loss"].tolist() for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_resumed_mixed_training_ends_as_the_unbroken_one(make_learn, tmp_path):
+    whole, _, learn = watched(make_learn, MIXED)
+
+    class Stop(Exception):
+        pass
+
+    def stop(history):
+        raise Stop("after the first epoch")
+
+    broken = make_learn()
+    with pytest.raises(Stop):
+        fit_stages(broken, (MIXED,), checkpoints=tmp_path, on_epoch=stop)
+    resumed = make_learn()
+    history = fit_stages(resumed, (MIXED,), checkpoints=tmp_path)
+    assert history["train_loss"].tolist() == whole["train_loss"].tolist()
+    for one, other in zip(resumed.model.parameters(), learn.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_before_goes_on_without_mixup(make_learn, tmp_path):
+    stage = replace(MIXED, mixup=0.0)
+    fit_stages(make_learn(), (stage,), checkpoints=tmp_path)
+    saved = torch.load(tmp_path / "last.pth", weights_only=True)
+    del saved["of"]["schedule"][0]["mixup"]
+    torch.save(saved, tmp_path / "last.pth")
+    assert len(fit_stages(make_learn(), (stage,), checkpoints=tmp_path)) == 2
+    with pytest.raises(RunError, match="another schedule"):
+        fit_stages(make_learn(), (MIXED,), checkpoints=tmp_path)
+
+
+def test_masks_come_before_mixup(make_learn):
+    names = [type(callback).__name__ for callback in image_callbacks(masks=2, mixup=0.4)]
+    assert names == ["SpecAugment", "MixUp"]
+    assert image_callbacks() == []
+    history, *_ = watched(make_learn, replace(MIXED, masks=1))
+    assert history["train_loss"].notna().all()
+
+
+@pytest.mark.parametrize("mixup", [-0.1, 11, float("nan")])
+def test_a_mixup_out_of_bounds_is_refused(mixup):
+    with pytest.raises(RunError, match=r"must lie from 0 to 10, as 0\.4"):
+        replace(MIXED, mixup=mixup)
+
+
+def test_features_of_mixed_images_cannot_be_cached(make_learn):
+    with pytest.raises(RunError, match="stage 'head' masks or mixes its images"):
+        fit_stages(make_learn(), (Stage("head", "head", 1, 1e-3, mixup=0.4),), cache_frozen=True)
+
+
+def test_the_choice_of_a_run_mixes_in_every_stage():
+    _, stages = choose_stages(TrainChoice(weights="none", mixup=0.4))
+    assert {stage.mixup for stage in stages} == {0.4}
+    _, plain = choose_stages(TrainChoice(weights="none"))
+    assert {asdict(stage)["mixup"] for stage in plain} == {0.0}

@@ -137,7 +137,7 @@ def test_scores_are_the_same_on_every_call_and_of_every_clip_alone(tmp_path, tab
 def test_a_feature_of_small_numbers_counts_as_much(tmp_path, tables, monkeypatch):
     noise = np.random.default_rng(2)
 
-    def faint(file, top_db):
+    def faint(file, top_db, kind):
         return np.array([1e3 * noise.standard_normal(), 1e-4 * (file.parent.name == "3")])
 
     monkeypatch.setattr(baseline, "_read_features", faint)
@@ -151,8 +151,8 @@ def test_confident_scores_stay_finite(tmp_path, tables, monkeypatch):
     train, test = tables
     read = baseline._read_features
 
-    def far_away(file, top_db):
-        features = read(file, top_db)
+    def far_away(file, top_db, kind):
+        features = read(file, top_db, kind)
         return features * 1e4 if "test" in file.parts else features
 
     monkeypatch.setattr(baseline, "_read_features", far_away)

@@ -7,7 +7,7 @@ import scipy.signal
 from langid_fastai.errors import AudioError
 from langid_fastai.evaluation import robustness
 from langid_fastai.evaluation.robustness import CONDITIONS, available_conditions, degrade
-from langid_fastai.preprocessing import MelConfig
+from langid_fastai.preprocessing import MelConfig, fit_clip
 
 SR = 22_050
 NAMED = {condition.name: condition for condition in CONDITIONS}
@@ -188,9 +188,9 @@ def test_a_cut_longer_than_the_sound_leaves_it_whole(speech):
 
 def test_fitting_takes_the_middle_or_repeats():
     ten = np.arange(10)
-    assert robustness._fit(ten, 4).tolist() == [3, 4, 5, 6]
-    assert robustness._fit(ten, 10).tolist() == list(range(10))
-    assert robustness._fit(ten, 13).tolist() == [*range(10), 0, 1, 2]
+    assert fit_clip(ten, 4).tolist() == [3, 4, 5, 6]
+    assert fit_clip(ten, 10).tolist() == list(range(10))
+    assert fit_clip(ten, 13).tolist() == [*range(10), 0, 1, 2]
 
 
 # MP3: the wheels of soundfile bring a libsndfile that writes it.

@@ -4,12 +4,14 @@ import re
 import shutil
 import subprocess
 import sys
+from ast import literal_eval
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+from web_site import WebSite, make_site
 
 import langid_fastai as lf
 from langid_fastai import training
@@ -141,3 +143,78 @@ def test_kaggle_replication(demo, tmp_path):
     assert table[0] == "source project 0.9450 0.9760 0.9860 0.9463".split()
     assert table[1][:2] == ["this", "run"]
     assert len(table[1]) == 6
+
+
+@pytest.mark.slow
+def test_speaker_count(demo, tmp_path):
+    small = "--speakers 2 --n 40 --seconds 1 --epochs 1 --valid 0.5"
+    options = f"{small} --arch m3-light --arch m5-light".split()
+    text = run_example("speaker_count.py", demo, "--out", tmp_path / "run", *options)
+    assert "mixtures of 1 to 2 speakers" in text
+    assert "test: 10 mixtures of 6 voices" in text
+    assert "0 leaks" in text
+    for arch in ("m3-light", "m5-light"):
+        assert re.search(rf"{arch} +accuracy \d\.\d{{4}} of 10 mixtures, 95 % ", text)
+    assert "chance 0.5000" in text
+
+
+def test_crawl_and_sync(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with WebSite() as web:
+        make_site(web)
+        options = ("--start", web.url, "--delay", 0, "--languages", "de,en,es")
+        folder, bucket = tmp_path / "web", "s3://speech/web"
+        text = run_example("crawl_and_sync.py", folder, *options, "--bucket", bucket)
+    assert "found      12 recordings (de 4, en 4, es 4), 4 speakers" in text
+    assert "nothing failed" in text
+    assert f"copied from {bucket}/index.csv" in text
+    assert f"0 leaks; train on it with: langid-train {bucket}/index.csv" in text
+
+
+@pytest.mark.slow
+def test_base_models(tmp_path):
+    small = "--arch squeezenet1_1,mobilenet_v2,resnet18 --epochs 0 1 0 --voices 6".split()
+    text = run_example("base_models.py", "--out", tmp_path / "run", *small)
+    assert re.search(r"cut +12 recordings, 0\.14 h, into \d+ utterances", text)
+    rows = [line.split() for line in text.splitlines()]
+    [(at, _)] = [(k, row) for k, row in enumerate(rows) if row[:2] == ["network", "accuracy"]]
+    assert [row[0] for row in rows[at + 1 : at + 4]] == [
+        "squeezenet1_1",
+        "mobilenet_v2",
+        "resnet18",
+    ]
+    assert "McNemar's exact test" in text
+    assert (tmp_path / "run" / "compared" / "comparison.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "label"), [("music", "waltz"), ("accents", "en-029")])
+def test_any_classes(what, label, tmp_path):
+    small = "--per-class 6 --arch squeezenet1_1 --epochs 0 1 0".split()
+    text = run_example("any_classes.py", what, "--out", tmp_path, *small)
+    assert "test       accuracy " in text
+    answers = literal_eval(text.splitlines()[-1])
+    assert label in {answer["label"] for answer in answers}
+    assert sum(answer["score"] for answer in answers) == pytest.approx(1)
+    assert [set(answer) for answer in answers] == [{"label", "score"}] * 3
+
+
+@pytest.mark.slow
+def test_transfer(tmp_path):
+    small = "--many-voices 4 --pair-voices 2 --test-voices 2 --clips 1 --arch squeezenet1_1"
+    epochs = "--many-epochs 0 1 0 --pair-epochs 1 1 1".split()
+    text = run_example("transfer.py", "--out", tmp_path, *small.split(), *epochs)
+    rates = [float(x) for x in re.findall(r"^from .*accuracy (\d\.\d{4}) of 4 rec", text, re.M)]
+    [gain] = re.findall(r"the body brings ([+-]\d\.\d{4}), 95 % ", text)
+    assert float(gain) == pytest.approx(rates[0] - rates[1])
+    assert "of one seed and of robots" in text
+
+
+@pytest.mark.slow
+def test_augmented(demo, tmp_path):
+    small = "--arch spectrogram_cnn-w4-d2 --epochs 2 --seeds 2 --augment white_noise,speed".split()
+    text = run_example("augmented.py", demo, "--out", tmp_path, *small)
+    assert "of them of augmented variants" in text
+    lines = [line.split() for line in text.splitlines()[-4:]]
+    assert [line[0] for line in lines] == ["none", "waveforms", "images", "both"]
+    assert all(0 <= float(mean) <= 1 for _, mean, *_ in lines)

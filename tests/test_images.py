@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
 from langid_fastai import images
@@ -161,14 +162,15 @@ def test_two_processes_give_the_same(corpus, out, tmp_path):
 
 def test_processes_use_one_thread_each_and_load_no_librosa(corpus, out, monkeypatch):
     """Threads of several processes would fight for the cores; librosa takes a second to load."""
+    get_reusable_executor().shutdown()  # processes of tests before this one have loaded more
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     export_recording = images._export_recording
 
-    def tell(root, path, folder, stem, config):
+    def tell(root, path, folder, stem, config, augment):
         import os
         import sys
 
-        [row, *_] = export_recording(root, path, folder, stem, config)
+        [row, *_] = export_recording(root, path, folder, stem, config, augment)
         heavy = [name for name in ("torch", "librosa", "numba") if name in sys.modules]
         return [row | {"image": "", "reason": f"{os.environ['OMP_NUM_THREADS']} {heavy}"}]
 
@@ -277,17 +279,17 @@ def test_mended_file_leaves_the_failures(with_bad, out, voice, write_audio):
 
 def test_full_disk_stops_the_work(corpus, out, monkeypatch):
     """It is no bad recording, and not noted as one."""
-    write, n = images.write_png, 0
+    write, n = images.write_whole, 0
 
-    def full(image, path):
+    def full(content, path):
         nonlocal n
         n += 1
         if n > 3:
             raise OSError(28, "No space left on device")
-        write(image, path)
+        write(content, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "write_png", full)
+        patch.setattr(images, "write_whole", full)
         with pytest.raises(OSError, match="No space left"):
             export(corpus, out)
     assert 0 < len(pictures(out)) < len(IMAGES)

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import langid_fastai
-from langid_fastai.cli import corpora, predict, serve, work
+from langid_fastai.cli import compare, corpora, predict, serve, work
 
 __all__ = ["app", "main", "train_main"]
 
@@ -44,6 +44,7 @@ def _options(
 app.command()(work.train)
 app.command()(work.prepare)
 app.command()(work.evaluate)
+app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(predict.export)
 app.command("app")(serve.serve)

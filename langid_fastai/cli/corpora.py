@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from langid_fastai.cli.collect import crawl, sync
+from langid_fastai.cli.cutting import cut
+from langid_fastai.cli.mixing import mix
 from langid_fastai.cli.options import (
     CorpusArgument,
     HoldOutOption,
@@ -18,11 +21,17 @@ from langid_fastai.cli.options import (
     ValidOption,
     parse_languages,
 )
+from langid_fastai.cli.variants import augment
 from langid_fastai.cli.work import say
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Look at, split and make corpora.", no_args_is_help=True)
+app.command()(crawl)
+app.command()(sync)
+app.command()(cut)
+app.command()(mix)
+app.command()(augment)
 
 
 @app.command()

@@ -25,12 +25,22 @@ class Arithmetic(str, Enum):
     fp16 = "fp16"
 
 
+class ClipKind(str, Enum):
+    """What a network is given of a clip, see `MelConfig`."""
+
+    mel = "mel"
+    mfcc = "mfcc"
+    chroma = "chroma"
+    stft = "stft"
+    waveform = "waveform"
+
+
 CorpusArgument = Annotated[
     str,
     typer.Argument(
         metavar="CORPUS",
-        help="A folder (its layout is recognised), an index CSV, 'demo', or "
-        "'kaggle:<owner>/<dataset>'.",
+        help="A folder (its layout is recognised), an index CSV, 'demo', "
+        "'kaggle:<owner>/<dataset>', or 's3://<bucket>/<folder>'.",
     ),
 ]
 OutOption = Annotated[
@@ -85,6 +95,29 @@ FmaxOption = Annotated[
     float | None, typer.Option(help="Highest edge, Hz; by default sr / 2.", **MEL)
 ]
 DbOption = Annotated[float, typer.Option("--top-db", help="Dynamic range kept, dB.", **MEL)]
+KindOption = Annotated[
+    ClipKind | None,
+    typer.Option(
+        help="What an image shows; waveform: none, but sound. By default what the network takes.",
+        **MEL,
+    ),
+]
+MfccOption = Annotated[int, typer.Option("--n-mfcc", help="Coefficients, of kind mfcc.", **MEL)]
+
+VARIED = {"rich_help_panel": "Augmentation of the training side (extra augment)"}
+AugmentOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Variants of each clip: time_mask high_pass white_noise pitch polarity gain "
+        "background_noise speed room mp3; with a range if wanted, as white_noise:10..20.",
+        **VARIED,
+    ),
+]
+CopiesOption = Annotated[int, typer.Option(help="Variants by each name.", **VARIED)]
+NoisesOption = Annotated[
+    Path | None, typer.Option(help="Folder of noises, for background_noise.", **VARIED)
+]
 
 
 def parse_epochs(text: str | None) -> tuple[int, ...] | None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langid_fastai.cli.options import (
+    VARIED,
     AlarmOption,
     Arithmetic,
+    AugmentOption,
     ClipOption,
+    CopiesOption,
     CorpusArgument,
     DbOption,
     FmaxOption,
@@ -21,10 +24,13 @@ from langid_fastai.cli.options import (
     HoldOutOption,
     HopOption,
     JobsOption,
+    KindOption,
     LeaksOption,
     LicenseOption,
     MelsOption,
+    MfccOption,
     NfftOption,
+    NoisesOption,
     OutOption,
     RootOption,
     Schedule,
@@ -39,15 +45,21 @@ from langid_fastai.cli.options import (
 
 if TYPE_CHECKING:
     from langid_fastai.images import ExportResult
+    from langid_fastai.preprocessing import Kind
     from langid_fastai.run import Run
 
-__all__ = ["train", "prepare", "evaluate", "say"]
+__all__ = ["train", "prepare", "evaluate", "exit_if_failed", "say", "typed"]
 
 
 def train(
     corpus: CorpusArgument,
     out_folder: OutOption = None,
-    arch: Annotated[str, typer.Option(help="Any torchvision name, or timm (extra).")] = "resnet152",
+    arch: Annotated[
+        str,
+        typer.Option(
+            help="Any torchvision name, spectrogram_cnn, timm (extra); m3 … m34-res hear waveforms."
+        ),
+    ] = "resnet152",
     weights: Annotated[
         str, typer.Option(help="'imagenet', 'none', a state dict file, or a model folder.")
     ] = "imagenet",
@@ -93,6 +105,14 @@ def train(
     fmin: FminOption = 0.0,
     fmax: FmaxOption = None,
     top_db: DbOption = 80.0,
+    kind: KindOption = None,
+    n_mfcc: MfccOption = 20,
+    augment: AugmentOption = None,
+    copies: CopiesOption = 1,
+    noises: NoisesOption = None,
+    mixup: Annotated[
+        float, typer.Option(help="Alpha of mixup, as 0.4; 0 for none.", **VARIED)
+    ] = 0.0,
     false_alarm_rate: AlarmOption = None,
     license: LicenseOption = None,
 ) -> None:
@@ -105,8 +125,12 @@ def train(
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.preprocessing import MelConfig
     from langid_fastai.run import Run, TrainChoice, choose_corpus, default_folder
+    from langid_fastai.variant_plan import choose_plan
+    from langid_fastai.waveforms import clip_kind
 
-    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db)
+    shown = clip_kind(arch, kind.value if kind else None)
+    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db, shown, n_mfcc)
+    variants = choose_plan(augment, copies=copies, seed=seed, noises=noises)
     choice = TrainChoice(
         arch,
         weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
@@ -119,6 +143,7 @@ def train(
         precision.value,
         seed,
         cache_frozen,
+        mixup,
     )
     steps.choose_stages(choice)  # a slip here shows before the corpus is read
     if license is not None:
@@ -133,7 +158,7 @@ def train(
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
     network, plan = steps.make_network(run, found, choice)
     say(describe.plan_lines(plan))
-    exported = preparation.make_images(run, found, mel, n_jobs=jobs)
+    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
     say(describe.image_lines(exported, run.images))
     learn = steps.make_learner(run, choice, network)
     if find_lr:
@@ -145,14 +170,14 @@ def train(
         learn,
         choice,
         plan,
-        command=_command(),
+        command=typed(),
         on_epoch=lambda history: say([describe.epoch_line(history)]),
     )
     steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
     if license:
         run.note("license", license)
     _say_result(run, assessment.assess_test(run, learn, n_jobs=jobs))
-    _exit_if_failed(exported)
+    exit_if_failed(exported)
 
 
 def prepare(
@@ -174,14 +199,22 @@ def prepare(
     fmin: FminOption = 0.0,
     fmax: FmaxOption = None,
     top_db: DbOption = 80.0,
+    kind: KindOption = None,
+    n_mfcc: MfccOption = 20,
+    augment: AugmentOption = None,
+    copies: CopiesOption = 1,
+    noises: NoisesOption = None,
 ) -> None:
     """Make index and images only."""
     from langid_fastai import describe, preparation
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.preprocessing import MelConfig
     from langid_fastai.run import Run, choose_corpus, default_folder
+    from langid_fastai.variant_plan import choose_plan
 
-    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db)
+    shown: Kind = kind.value if kind else "mel"
+    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db, shown, n_mfcc)
+    variants = choose_plan(augment, copies=copies, seed=seed, noises=noises)
     run = Run(out_folder or default_folder(corpus))
     found = preparation.read_and_split(
         run,
@@ -190,9 +223,9 @@ def prepare(
         ),
     )
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    exported = preparation.make_images(run, found, mel, n_jobs=jobs)
+    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
     say(describe.image_lines(exported, run.images))
-    _exit_if_failed(exported)
+    exit_if_failed(exported)
 
 
 def evaluate(
@@ -207,6 +240,10 @@ def evaluate(
     folds: Annotated[
         int | None,
         typer.Option(metavar="K", help="Cross-validation by speaker: trains K times."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="hf:MODEL", help="A model of the Hugging Face Hub, on this test."),
     ] = None,
     root: RootOption = None,
     speaker: SpeakerOption = None,
@@ -246,6 +283,10 @@ def evaluate(
         metrics = assessment.assess_other(
             run, learn, choose_corpus(corpus, root, speaker), n_jobs=jobs
         )
+    if against is not None:
+        from langid_fastai.hub import assess_against
+
+        metrics = assess_against(run, learn, against)
     if folds is not None:
         from langid_fastai.cross_validation import cross_validate
 
@@ -269,7 +310,7 @@ def _say_result(run: Run, metrics: dict[str, Any]) -> None:
     print(f"model      {run.model}")
 
 
-def _exit_if_failed(exported: ExportResult) -> None:
+def exit_if_failed(exported: ExportResult) -> None:
     """Files that could not be read are no reason to stop, but one to say so at the end."""
     if len(exported.failed):
         print(
@@ -280,5 +321,6 @@ def _exit_if_failed(exported: ExportResult) -> None:
         raise typer.Exit(code=1)
 
 
-def _command() -> str:
+def typed() -> str:
+    """The command as the user typed it, for the report."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

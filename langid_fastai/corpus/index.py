@@ -156,10 +156,17 @@ def write_index(index: pd.DataFrame, path: Path) -> None:
     temporary.replace(path)
 
 
-def validate_index(index: pd.DataFrame, *, source: str | Path = "index") -> None:
+def validate_index(
+    index: pd.DataFrame, *, source: str | Path = "index", one_language: bool = False
+) -> None:
     """Raise unless every row names a file inside the root, a usable label and a known split.
 
     And unless what belongs together can be told: names without stray spaces, variants of something.
+
+    Parameters
+    ----------
+    source : what messages call it
+    one_language : whether one language is enough
 
     Raises
     ------
@@ -207,7 +214,7 @@ def validate_index(index: pd.DataFrame, *, source: str | Path = "index") -> None
             f"{source}: the languages {one!r} and {other!r} differ only in upper and lower case "
             "or in how an accent is encoded; name one language in one way"
         )
-    if len(languages) < 2:
+    if len(languages) < 2 and not one_language:
         raise CorpusError(
             f"{source}: holds one language ({languages[0]!r}); telling languages apart needs at "
             "least two. Is this a level too high or too deep? Give the folder that holds a folder "

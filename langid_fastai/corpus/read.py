@@ -1,6 +1,7 @@
 """From what the user names to a corpus: recognise the layout, read it, say what was found.
 
-What may be named: a folder, an index CSV, ``demo``, or ``kaggle:<owner>/<dataset>``.
+What may be named: a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>``, or a folder or an
+index CSV in S3 (``s3://<bucket>/<folder>``), which is copied into the user's cache.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from langid_fastai.containers import CONTAINER_SUFFIXES
 from langid_fastai.corpus.folders import read_folders, read_index_csv
 from langid_fastai.corpus.index import Corpus, count, is_one_line, list_some, validate_index
 from langid_fastai.corpus.kaggle import KAGGLE_NAME, download_kaggle, read_kaggle
+from langid_fastai.corpus.librispeech import LIBRISPEECH_NAME, read_librispeech
 from langid_fastai.corpus.voxlingua107 import VOXLINGUA_NAME, read_voxlingua107
 from langid_fastai.errors import CorpusError
 
@@ -34,15 +36,17 @@ def read_corpus(
     root: Path | None = None,
     speaker: str | None = None,
     demo_folder: Path = Path("runs/demo-corpus"),
+    one_language: bool = False,
 ) -> Corpus:
     """Recognise a corpus, read it, and check that it can be learned from.
 
     Parameters
     ----------
-    source : a folder, an index CSV, ``demo`` or ``kaggle:<owner>/<dataset>``
+    source : a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
     root : where the files of an index CSV lie; by default the folder of the CSV
     speaker : for a folder per language: regular expression that finds the speaker in a path
     demo_folder : where ``demo`` is made
+    one_language : take a corpus of one language too, for what does not tell languages apart
 
     Returns
     -------
@@ -59,6 +63,10 @@ def read_corpus(
         source = make_demo(demo_folder)
     elif name.startswith("kaggle:"):
         source = download_kaggle(name.removeprefix("kaggle:"))
+    elif name.startswith("s3://"):
+        from langid_fastai.corpus.remote import fetch_corpus
+
+        source = fetch_corpus(name)
     path = Path(source)
     if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises on a name too long
         raise CorpusError(f"{path}: no such file or folder; a corpus is a folder or an index CSV")
@@ -70,7 +78,9 @@ def read_corpus(
             "column 'speaker'"
         )
     corpus = read_index_csv(path, root=root) if path.is_file() else _read_folder(path, speaker)
-    validate_index(corpus.index, source=name)
+    validate_index(corpus.index, source=name, one_language=one_language)
+    if name.startswith("s3://"):
+        return corpus.with_index(corpus.index, f"copied from {name} to {path}")
     return corpus
 
 
@@ -104,6 +114,8 @@ def _read_folder(root: Path, speaker: str | None) -> Corpus:
         corpus = read_kaggle(root, audio)
     elif _share(audio, VOXLINGUA_NAME) > MAJORITY:
         corpus = read_voxlingua107(root, audio)
+    elif _share(audio, LIBRISPEECH_NAME) > MAJORITY:
+        corpus = read_librispeech(root, audio)
     else:
         return _with_others(read_folders(root, audio, speaker=speaker), others)
     if speaker is not None:

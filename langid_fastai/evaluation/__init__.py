@@ -15,10 +15,10 @@ Conventions
 Contents
 --------
 `scores` predicts and averages; `metrics`, `detection` and `trials` are pure functions of scores;
-`intervals` say how far a figure can be trusted; `measures` and `breakdowns` put them together as
-``metrics.json`` keeps them; `calibration` makes scores mean what they say and knows when to answer
-"unknown"; `robustness` tests again under harder conditions; `baseline` is the classical reference;
-`published` what others reached.
+`intervals` say how far a figure can be trusted, `paired` how far two systems are apart; `measures`
+and `breakdowns` put them together as ``metrics.json`` keeps them; `calibration` makes scores mean
+what they say and knows when to answer "unknown"; `robustness` tests again under harder conditions;
+`baseline` is the classical reference; `published` what others reached.
 """
 
 from langid_fastai.evaluation.calibration import (
@@ -49,6 +49,7 @@ from langid_fastai.evaluation.metrics import (
     precision_recall_f1,
     reliability,
 )
+from langid_fastai.evaluation.paired import compare_paired
 from langid_fastai.evaluation.published import PUBLISHED, PUBLISHED_SEED
 from langid_fastai.evaluation.scores import (
     average_clips,
@@ -70,6 +71,7 @@ __all__ = [
     "bootstrap_interval",
     "calibrate",
     "cavg",
+    "compare_paired",
     "count_confusions",
     "det_points",
     "encode",

@@ -3,7 +3,8 @@
 Conventions: `y` is one clip, ``(n_samples,)`` float32 at `sr` Hz. Each condition changes the clean
 clip alone; conditions are not combined. What comes out longer than a clip gives its middle, what
 comes out shorter is repeated until it fills one, as `clips_of` treats a short recording. The image
-is made by `mel_image` as ever, so under the condition ``clean`` every pixel is that of the export.
+(or sound) is made by `encode_clip` as ever, so under the condition ``clean`` every pixel is that of
+the export.
 
 =========  =========================================================================================
 clean      as recorded
@@ -44,7 +45,8 @@ from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.evaluation.intervals import bootstrap_interval, wilson_interval
 from langid_fastai.evaluation.metrics import count_confusions, macro_f1
 from langid_fastai.evaluation.scores import CLIP_COLUMNS, encode, validate_scores
-from langid_fastai.preprocessing import MelConfig, clips_of, encode_png, mel_image
+from langid_fastai.images import encode_clip
+from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 
 __all__ = [
     "CONDITIONS",
@@ -95,7 +97,7 @@ class Condition:
 
 
 class DegradedClip(NamedTuple):
-    """A clip under a condition: its name, the clip's position in the table, and its PNG file."""
+    """A clip under a condition: its name, its position in the table, and its PNG (or WAV) file."""
 
     condition: str
     row: int
@@ -290,8 +292,8 @@ def _degraded(
         # A generator each, so that a condition's noise does not depend on those before it.
         worse = degrade(y, config.sr, condition, np.random.default_rng(seed))
         with contextlib.suppress(AudioError):  # silent
-            image = mel_image(_fit(worse, config.n_samples), config)
-            degraded.append(DegradedClip(condition.name, row, encode_png(image)))
+            clip = encode_clip(fit_clip(worse, config.n_samples), config)
+            degraded.append(DegradedClip(condition.name, row, clip))
     return degraded
 
 
@@ -321,16 +323,6 @@ def _hash(path: str, offset: float) -> int:
     """A number of 64 bits that tells one clip from another, the same on every machine."""
     digest = hashlib.blake2b(f"{path}@{offset:.6f}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
-
-
-def _fit(y: np.ndarray, n: int) -> np.ndarray:
-    """Bring to n samples: the middle of what is longer, repetition of what is shorter."""
-    return np.resize(y, n) if len(y) <= n else _middle(y, n)
-
-
-def _middle(y: np.ndarray, n: int) -> np.ndarray:
-    start = (len(y) - n) // 2
-    return y[start : start + n]
 
 
 def _unchanged(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
@@ -377,7 +369,7 @@ def _play_at(y: np.ndarray, sr: int, rng: np.random.Generator, *, speed: float) 
 
 
 def _cut(y: np.ndarray, sr: int, rng: np.random.Generator, *, seconds: float) -> np.ndarray:
-    return _middle(y, min(round(seconds * sr), len(y)))
+    return fit_clip(y, min(round(seconds * sr), len(y)))
 
 
 CONDITIONS = (

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from langid_fastai.audio import stream_audio
 from langid_fastai.errors import AudioError
-from langid_fastai.preprocessing import MelConfig, clips_of
+from langid_fastai.images import SUFFIXES, read_picture
+from langid_fastai.preprocessing import MelConfig, clips_of, encode_png
 from langid_fastai.report.figures import DARK, LIGHT, Palette
 
 __all__ = ["Picture", "draw_picture", "image_uri", "clip_uri", "encode_audio"]
@@ -73,13 +74,19 @@ def draw_picture(draw: Callable[[Palette], Figure], path: Path | None = None) ->
 def image_uri(images: Path, name: str) -> str:
     """A spectrogram of the run as a URI; empty if it is gone, or lies elsewhere.
 
+    Of a clip of sound it is made.
+
     Parameters
     ----------
     images : the run's ``images`` folder
     name : of the image, relative to it
     """
     image = _below(images, name)
-    return _data_uri("image/png", image.read_bytes()) if image else ""
+    if image is None:
+        return ""
+    is_picture = image.suffix == SUFFIXES["mel"]
+    content = image.read_bytes() if is_picture else encode_png(read_picture(image))
+    return _data_uri("image/png", content)
 
 
 def clip_uri(root: Path, path: str, offset: float, config: MelConfig) -> str:

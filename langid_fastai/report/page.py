@@ -29,8 +29,8 @@ __all__ = ["write_report"]
 TEMPLATES = Path(__file__).parents[1] / "templates"
 MAKER = "`langid evaluate RUN` makes it"
 
-# What the page cannot do without; `other`, `robustness`, `cross_validation` and `published` may be
-# absent.
+# What the page cannot do without; `other`, `hub`, `robustness`, `cross_validation` and `published`
+# may be absent.
 REQUIRED: dict[str, tuple[str, ...]] = {
     "run": ("command", "seed", "versions", "index_hash", "model_hash"),
     "corpus": ("source", "languages", "leaks", "held_out"),

@@ -1,0 +1,116 @@
+"""Labels are just labels: musical styles, and accents of one language, with the same few lines.
+
+    python examples/any_classes.py music
+    python examples/any_classes.py accents
+
+The sounds are made here: styles that are rhythm and chords alone, and English read by eSpeak in
+several accents. With recordings of your own, begin at step 2. The answer comes in the form of a
+`transformers` pipeline for audio classification: ``[{"label": …, "score": …}, …]``, best first.
+"""
+
+import random
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import soundfile as sf
+import typer
+
+from langid_fastai import LanguageIdentifier, MelConfig, assessment, describe, preparation, steps
+from langid_fastai.corpus.demo import SAMPLE_RATE, VOICES, read_sentences, speak
+from langid_fastai.run import Run, TrainChoice, choose_corpus
+
+# Beats of a bar that the drum takes (1 is the first), beats of the bar, and the chord's semitones.
+STYLES = {
+    "waltz": ((1,), 3, (0, 4, 7)),
+    "march": ((1, 3), 4, (0, 4, 7)),
+    "blues": ((2, 4), 4, (0, 4, 7, 10)),
+}
+ACCENTS = ("en-us", "en-gb-scotland", "en-029")  # American, Scottish, Caribbean
+
+
+class What(str, Enum):
+    """Which classes."""
+
+    music = "music"
+    accents = "accents"
+
+
+def main(
+    what: Annotated[What, typer.Argument(help="Which classes.")],
+    out: Path = Path("runs"),
+    per_class: Annotated[int, typer.Option(help="Pieces, or voices, in each class.")] = 24,
+    arch: str = "resnet18",
+    epochs: tuple[int, int, int] = (1, 20, 2),
+    seed: int = 0,
+) -> None:
+    """Make sounds, train, test, and ask about one test recording."""
+    # 1 A folder a class, and in it a folder for what belongs together: a piece, or a voice.
+    recordings = out / f"{what.value}-recordings"
+    for name, y in (make_music if what == What.music else make_accents)(per_class, seed):
+        (recordings / name).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(recordings / name, y, SAMPLE_RATE)
+
+    # 2 The split keeps the folders whole; a voice that has several accents is one speaker.
+    run = Run(out / what.value)
+    speaker = None if what == What.music else r"(?P<speaker>[^/]+)/[^/]+$"
+    corpus = preparation.read_and_split(
+        run, choose_corpus(str(recordings), speaker=speaker, valid=0.2, test=0.3, seed=seed)
+    )
+    preparation.make_images(run, corpus, MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
+
+    # 3 Train and test.
+    choice = TrainChoice(arch, weights="none", epochs=epochs, seed=seed)
+    network, plan = steps.make_network(run, corpus, choice)
+    learn = steps.make_learner(run, choice, network)
+    steps.train(run, learn, choice, plan, on_epoch=lambda h: print(describe.epoch_line(h)))
+    steps.calibrate(run, learn)
+    print(*describe.result_lines(assessment.assess_test(run, learn)), sep="\n")
+
+    # 4 Ask.
+    asked = corpus.index[corpus.index["split"] == "test"]["path"].iloc[0]
+    print(asked, LanguageIdentifier.load(run.folder)(recordings / asked), sep="\n")
+
+
+def make_music(n: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Pieces of a style, each in a key, at a tempo and with a loudness of its own; two takes."""
+    for style, (drummed, n_beats, chord) in STYLES.items():
+        for piece in range(n):
+            for take in range(2):
+                rng = np.random.default_rng([seed, piece, take, *style.encode()])
+                beat = 60 / rng.uniform(90, 140)  # s
+                t = np.arange(int(8 * SAMPLE_RATE)) / SAMPLE_RATE
+                root = 110 * 2 ** (np.random.default_rng([seed, piece]).integers(12) / 12)  # Hz
+                y = np.zeros(len(t))
+                for k, start in enumerate(np.arange(0, 8, beat)):
+                    since = t - start
+                    fade = np.where(since >= 0, np.exp(-since.clip(0) / 0.25), 0)
+                    for semitone in chord:
+                        f = root * 2 ** (semitone / 12)
+                        y += 0.1 * fade * np.sin(2 * np.pi * f * since)
+                    if k % n_beats + 1 in drummed:
+                        y += 0.3 * fade**4 * rng.standard_normal(len(t))
+                y *= rng.uniform(0.3, 0.9) / np.abs(y).max()
+                yield f"{style}/{piece:03}/{take}.flac", y
+
+
+def make_accents(n: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Voices that each read English in every accent, other sentences each time."""
+    sentences = read_sentences()["en"]["train"]
+    voices = random.Random(seed).sample(sorted(VOICES["f"] + VOICES["m"]), n)
+    for voice in voices:
+        for accent in ACCENTS:
+            for take in range(3):
+                rng = random.Random(f"{seed}/{voice}/{accent}/{take}")
+                text = " ".join(rng.sample(sentences, 4))
+                rate, pitch = rng.randint(140, 190), rng.randint(35, 65)
+                yield (
+                    f"{accent}/{voice}/{take}.flac",
+                    speak(text, accent, voice, rate=rate, pitch=pitch),
+                )
+
+
+if __name__ == "__main__":
+    typer.run(main)

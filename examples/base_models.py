@@ -1,0 +1,89 @@
+"""Two languages, three base models: cut long recordings at pauses, train all on one split, compare.
+
+    python examples/base_models.py interviews --out runs/base-models
+    python examples/base_models.py                                       with recordings made here
+
+It began as Spanish and Yucatec Maya: hours of interviews, two folders. Each may hold a folder a
+speaker; whoever is in one stays on one side of the split.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import soundfile as sf
+import typer
+
+import langid_fastai as lf
+from langid_fastai import describe
+from langid_fastai.corpus.demo import make_demo
+from langid_fastai.run import TrainChoice, choose_corpus
+
+SPEAKER = r"(?P<speaker>[^/]+)/[^/]+$"  # the folder that a file lies in
+
+
+def main(
+    corpus: Annotated[
+        Path | None, typer.Argument(help="A folder a language; by default made here.")
+    ] = None,
+    out: Path = Path("runs/base-models"),
+    arch: str = "mobilenet_v2,resnet50,resnet152",
+    weights: str = "none",
+    epochs: tuple[int, int, int] = (1, 30, 2),
+    voices: Annotated[int, typer.Option(help="Of what is made here; half as many test.")] = 24,
+) -> None:
+    """Cut, train, compare."""
+    # 1 Long recordings, and who speaks in them.
+    if corpus is None:
+        long = lf.read_corpus(make_long(out / "long", voices), speaker=SPEAKER)
+    else:
+        long = lf.read_corpus(corpus)
+
+    # 2 Utterances of 3 to 15 s. No word is cut through, but where a cut is forced.
+    cut = lf.cut_corpus(long, out / "utterances", lf.CutRules(shortest=3, longest=15))
+    print(*describe.cut_lines(cut), sep="\n")
+
+    # 3 All networks on one split and the same images.
+    compared, _ = lf.compare(
+        out / "compared",
+        choose_corpus(str(out / "utterances" / "index.csv"), test=0.3),
+        arch.split(","),
+        TrainChoice(weights=weights, epochs=epochs),
+        lf.MelConfig(sr=16_000, n_fft=1024, hop_length=256, n_mels=64),
+        tell=print,
+    )
+    print(*lf.comparison_lines(compared), sep="\n")
+    print(f"picture    {out / 'compared' / 'comparison.png'}")
+
+
+def make_long(folder: Path, voices: int) -> Path:
+    """Join what each demo voice reads in a language to one recording, with pauses of half a second.
+
+    The voices are robots: this shows that all is in working order, not what people would give.
+    """
+    demo = make_demo(
+        folder.with_name("demo-corpus"),
+        languages=("de", "es"),
+        held_out=(),
+        train_voices=voices - voices // 3,
+        test_voices=voices // 3,
+        train_clips=4,
+        test_clips=4,
+    )
+    read_by = defaultdict(list)
+    for file in sorted(demo.rglob("*.flac")):
+        language, gender, rest = file.name.split("_", 2)
+        read_by[language, f"{gender}{rest.partition('.')[0][:8]}"].append(file)
+    for (language, voice), files in read_by.items():
+        (folder / language / voice).mkdir(parents=True, exist_ok=True)
+        pieces = []
+        for file in files:
+            y, sr = sf.read(file, dtype="int16")
+            pieces += [y, np.zeros(sr // 2, dtype=np.int16)]
+        sf.write(folder / language / voice / "reading.flac", np.concatenate(pieces), sr)
+    return folder
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,138 @@
+"""Does a body that knows other languages help with a new pair? Trained twice, told honestly.
+
+    python examples/transfer.py --out runs/transfer
+
+Robots read numbers in six languages, and a body learns them. Then few voices read numbers in two
+other languages; one network starts from that body, in three stages, the other from nothing. Both
+are tested on the same recordings of voices that neither has heard, nor has the body.
+
+With corpora of your own it is two commands::
+
+    langid-train many-languages --out runs/many --weights none
+    langid-train new-pair --out runs/pair --weights runs/many/model
+"""
+
+import random
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import soundfile as sf
+import typer
+
+import langid_fastai as lf
+from langid_fastai import assessment, describe, preparation, steps
+from langid_fastai.corpus.demo import SAMPLE_RATE, VOICES, speak
+from langid_fastai.evaluation import compare_paired
+from langid_fastai.run import Run, TrainChoice, choose_corpus
+
+MANY = ("de", "en-us", "fr", "it", "pl", "sv")
+PAIR = ("es", "pt")  # near relatives
+SPEAKER = r"(?P<speaker>[^/]+)/[^/]+$"  # the folder that a file lies in
+
+
+def main(
+    out: Path = Path("runs/transfer"),
+    many_voices: Annotated[int, typer.Option(help="That read all languages of the body.")] = 16,
+    pair_voices: Annotated[int, typer.Option(help="Others, to train the pair.")] = 5,
+    test_voices: Annotated[int, typer.Option(help="Others again, to test it.")] = 20,
+    clips: Annotated[int, typer.Option(help="Of each voice in each language.")] = 4,
+    arch: str = "resnet18",
+    many_epochs: tuple[int, int, int] = (1, 20, 2),
+    pair_epochs: Annotated[
+        tuple[int, int, int], typer.Option(help="From the body; from nothing, 1 2 0 more.")
+    ] = (7, 12, 8),
+    seed: int = 0,
+) -> None:
+    """Train a body on many languages, and a new pair with it and without."""
+    # 1 Three casts of voices that share nobody; a side is a folder.
+    voices = random.Random(seed).sample(
+        sorted(VOICES["f"] + VOICES["m"]), many_voices + pair_voices + test_voices
+    )
+    learners = voices[many_voices : many_voices + pair_voices]
+    make_numbers(out / "many-languages", "", MANY, voices[:many_voices], clips, seed)
+    make_numbers(out / "new-pair", "train", PAIR, learners[1:], clips, seed)
+    make_numbers(out / "new-pair", "valid", PAIR, learners[:1], clips, seed)
+    make_numbers(out / "new-pair", "test", PAIR, voices[-test_voices:], clips, seed)
+
+    # 2 The body, from nothing.
+    choice = TrainChoice(arch, weights="none", epochs=many_epochs, seed=seed)
+    many = train_and_test(out / "many", out / "many-languages", choice)
+    print(*describe.result_lines(many), sep="\n")
+
+    # 3 The pair, from the body and from nothing: the same split, and about as many epochs.
+    head, middle, last = pair_epochs
+    starts = {
+        "from the body": TrainChoice(
+            arch, str((out / "many" / "model").resolve()), epochs=pair_epochs, seed=seed
+        ),
+        "from nothing": TrainChoice(
+            arch, "none", epochs=(1, head + middle + last - 1, 2), seed=seed
+        ),
+    }
+    found = {}
+    for start, choice in starts.items():
+        folder = out / start.replace(" ", "-")
+        metrics = train_and_test(folder, out / "new-pair", choice)
+        rates = metrics["test"]["recordings"]
+        found[start] = pd.read_csv(folder / "predictions.csv").set_index("path")
+        print(
+            f"{start:<14} accuracy {rates['accuracy']:.4f} of {metrics['test']['n_recordings']} "
+            f"recordings, Wilson {show(rates['accuracy_wilson'])}, over "
+            f"{metrics['test']['n_groups']} voices {show(rates['accuracy_bootstrap'])}"
+        )
+
+    # 4 Gain, or none.
+    body, nothing = found["from the body"], found["from nothing"].loc[found["from the body"].index]
+    gain = compare_paired(
+        (body["language"] == body["predicted"]).to_numpy(),
+        (nothing["language"] == nothing["predicted"]).to_numpy(),
+        body["group"],
+    )
+    low, high = gain["accuracy_bootstrap"]
+    verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference can be shown"
+    print(
+        f"the body brings {gain['accuracy']:+.4f}, 95 % {low:+.4f} to {high:+.4f} over voices, "
+        f"p {gain['mcnemar_p']:.4f} (McNemar): {verdict}, of one seed and of robots"
+    )
+
+
+def train_and_test(folder: Path, corpus: Path, choice: TrainChoice) -> dict[str, Any]:
+    """What `langid-train` does, with small images."""
+    run = Run(folder)
+    found = preparation.read_and_split(
+        run, choose_corpus(str(corpus), speaker=SPEAKER, valid=0.2, test=0.2, seed=choice.seed)
+    )
+    network, plan = steps.make_network(run, found, choice)
+    print(*describe.plan_lines(plan), sep="\n")
+    preparation.make_images(run, found, lf.MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
+    learn = steps.make_learner(run, choice, network)
+    steps.train(run, learn, choice, plan, on_epoch=lambda h: print(describe.epoch_line(h)))
+    steps.calibrate(run, learn)
+    return assessment.assess_test(run, learn)
+
+
+def make_numbers(
+    folder: Path, side: str, languages: tuple[str, ...], voices: list[str], clips: int, seed: int
+) -> None:
+    """Have voices read numbers, which eSpeak knows to say in any language; up to ten seconds."""
+    for voice in voices:
+        for language in languages:
+            for clip in range(clips):
+                rng = random.Random(f"{seed}/{voice}/{language}/{clip}")
+                text = ", ".join(str(rng.randint(10, 9999)) for _ in range(4))
+                rate, pitch = rng.randint(140, 190), rng.randint(35, 65)
+                file = folder / side / language / voice / f"{clip}.flac"
+                if not file.exists():
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    y = speak(text, language, voice, rate=rate, pitch=pitch)
+                    sf.write(file, y, SAMPLE_RATE)
+
+
+def show(interval: list[float] | None) -> str:
+    """An interval, if there is one."""
+    return f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "(one voice)"
+
+
+if __name__ == "__main__":
+    typer.run(main)

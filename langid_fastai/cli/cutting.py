@@ -1,0 +1,51 @@
+"""`langid corpus cut`: long recordings into utterances."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langid_fastai.cli.options import CorpusArgument, JobsOption, RootOption, SpeakerOption
+from langid_fastai.cli.work import say
+
+__all__ = ["cut"]
+
+
+def cut(
+    corpus: CorpusArgument,
+    folder: Annotated[Path, typer.Option("--out", help="Folder for utterances and index.csv.")],
+    shortest: Annotated[float, typer.Option(help="Seconds of the shortest utterance.")] = 3.0,
+    longest: Annotated[float, typer.Option(help="Seconds of the longest.")] = 15.0,
+    pause_db: Annotated[
+        float, typer.Option(help="How far below the level of speech a pause lies, dB.")
+    ] = 20.0,
+    min_pause: Annotated[float, typer.Option(help="Seconds of the shortest pause.")] = 0.25,
+    root: RootOption = None,
+    speaker: SpeakerOption = None,
+    jobs: JobsOption = -1,
+) -> None:
+    """Cut long recordings into utterances at their pauses.
+
+    Stopped and started again, it goes on where it was. Exit code 1 when a recording gave none.
+    """
+    from langid_fastai import describe
+    from langid_fastai.corpus.cut import cut_corpus
+    from langid_fastai.corpus.pauses import CutRules
+    from langid_fastai.corpus.read import read_corpus
+
+    rules = CutRules(shortest, longest, pause_db, min_pause)
+    found = read_corpus(corpus, root=root, speaker=speaker, demo_folder=Path("runs/demo-corpus"))
+    result = cut_corpus(found, folder, rules, n_jobs=jobs)
+    say(describe.cut_lines(result))
+    index = folder / "index.csv"
+    print(f"index      {index}; train on it with: langid-train {index}")
+    if len(result.failed):
+        print(
+            f"{len(result.failed)} of {len(found.index)} recordings gave no utterance, listed in "
+            f"{folder / 'failed.csv'}; hence exit code 1",
+            file=sys.stderr,
+        )
+        raise typer.Exit(code=1)

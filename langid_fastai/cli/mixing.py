@@ -1,0 +1,95 @@
+"""`langid corpus mix`: mixtures of several voices."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langid_fastai.cli.options import (
+    CorpusArgument,
+    JobsOption,
+    RootOption,
+    SpeakerOption,
+    TestOption,
+    ValidOption,
+)
+from langid_fastai.cli.work import say
+
+__all__ = ["mix"]
+
+
+class AudioFormat(str, Enum):
+    """Of the files."""
+
+    flac = "flac"
+    wav = "wav"
+
+
+def mix(
+    corpus: CorpusArgument,
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the mixtures.")],
+    speakers: Annotated[int, typer.Option(help="Most voices in one.")] = 5,
+    n: Annotated[int, typer.Option("--n", help="Mixtures, on all sides together.")] = 1000,
+    seconds: Annotated[float, typer.Option(help="Length of each.")] = 5.0,
+    sr: Annotated[int, typer.Option(help="Hz of the files, as 8000 or 16000.")] = 8_000,
+    levels: Annotated[
+        str, typer.Option(metavar="DB,DB", help="Level of each further voice against the first.")
+    ] = "-5,5",
+    overlap: Annotated[
+        str, typer.Option(metavar="LOW,HIGH", help="Share of the time with two voices or more.")
+    ] = "0.5,1",
+    audio_format: Annotated[AudioFormat, typer.Option("--format")] = AudioFormat.flac,
+    valid: ValidOption = 0.15,
+    test: TestOption = 0.15,
+    seed: Annotated[int, typer.Option(help="Of the split and the mixtures.")] = 0,
+    root: RootOption = None,
+    speaker: SpeakerOption = None,
+    jobs: JobsOption = -1,
+) -> None:
+    """Mix the voices of a corpus: how many people speak?
+
+    Balanced over 1 to --speakers, with no voice on two sides. Stopped and started again, it goes on
+    where it was.
+    """
+    from langid_fastai import describe
+    from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.corpus.mix import mix_corpus, read_voices
+    from langid_fastai.corpus.mixture import MixConfig
+
+    config = MixConfig(
+        n,
+        speakers,
+        seconds,
+        sr,
+        parse_range(levels, "--levels"),
+        parse_range(overlap, "--overlap"),
+        valid,
+        test,
+        seed,
+        audio_format.value,
+    )
+    source = read_voices(corpus, root=root, speaker=speaker, valid=valid, test=test, seed=seed)
+    say(describe.corpus_lines(corpus, summarize_corpus(source)))
+    mixtures = mix_corpus(source, folder, config, n_jobs=jobs)
+    say(describe.corpus_lines(str(folder), summarize_corpus(mixtures)))
+    print(
+        f"index      {folder / 'index.csv'}; train on it with: langid-train {folder / 'index.csv'} "
+        f"--arch m5 --weights none --sr {sr} --clip-seconds {seconds:g}"
+    )
+    if len(mixtures.index) < n:
+        raise typer.Exit(code=1)
+
+
+def parse_range(text: str, option: str) -> tuple[float, float]:
+    """``-5,5`` → (-5.0, 5.0); one number is both ends."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        low, high = numbers * 2 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} must be one number, or two with a comma between, as 0,1", param_hint=option
+        ) from None
+    return low, high

@@ -1,0 +1,302 @@
+"""A corpus of long recordings → a corpus of utterances, each cut out at pauses.
+
+::
+
+    utterances/index.csv                                     one row an utterance
+    utterances/recordings.csv                                what became of each recording
+    utterances/failed.csv                                    path, reason: what gave no utterance
+    utterances/cut.json                                      the rules of all of them
+    utterances/de/interview.mp3/0012.340-0019.220.flac       a folder a recording, by its own path
+
+How the places are chosen is told in `langid_fastai.corpus.pauses`. A recording is read twice, block
+by block, once for its levels and once for its sound, so hours need the memory of seconds.
+
+An utterance is mono FLAC at the rate of its recording, with 24 bits where the recording has more
+than 16, else 16. It keeps speaker, side, group and all that the index knows of its recording. Its
+`recording` is the path of that, unless the recording is itself a variant of another; so all
+utterances of a recording stay on one side of a split, and where nothing else is known, the
+recording is the group.
+
+The work can be killed and started again: the folder of a recording appears whole or not at all, and
+is made anew when the recording has changed (by size and time of change). The same recordings and
+rules give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile as sf
+from joblib import Parallel, delayed, parallel_config
+
+from langid_fastai.audio import excerpts, stream_audio
+from langid_fastai.corpus.index import Corpus, make_index, write_index
+from langid_fastai.corpus.pauses import CutRules, find_cuts, frame_powers
+from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.progress import track
+
+__all__ = ["CutResult", "cut_corpus"]
+
+NOTE = ".cut.json"  # in the folder of a recording; hidden, so that no reader counts it as a file
+# More than these hold, 16 bits cannot.
+FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
+# Columns that hold for the recording, not for a piece of it.
+OF_THE_WHOLE = ("duration", "sr", "digest", "start", "end", "recording", "source")
+
+
+@dataclass(frozen=True)
+class CutResult:
+    """What cutting made.
+
+    Parameters
+    ----------
+    index : one row an utterance, with `recording`, `source` (the path it was cut from), `start`,
+        `end` and `duration` (s)
+    recordings : one row a recording that was read: `path`, `duration` (s), `n_utterances`,
+        `seconds_kept`, `n_dropped` and `seconds_dropped` (speech too short for an utterance),
+        `seconds_silent` (left out of pauses), `n_forced` (cuts outside any pause), `n_clipped`
+        (samples beyond full scale, which FLAC cannot hold)
+    failed : `path`, `reason`
+    n_made, n_kept : recordings worked on now, and those that were there already
+    """
+
+    index: pd.DataFrame
+    recordings: pd.DataFrame
+    failed: pd.DataFrame
+    n_made: int
+    n_kept: int
+
+
+def cut_corpus(
+    corpus: Corpus, folder: str | Path, rules: CutRules = CutRules(), *, n_jobs: int = -1
+) -> CutResult:
+    """Cut all recordings of a corpus into utterances, or those that are still to be cut.
+
+    Parameters
+    ----------
+    corpus : from `read_corpus`; split or not
+    folder : for the utterances; new, empty, or left by an earlier call with the same rules
+    n_jobs : processes; -1 for all cores
+
+    Returns
+    -------
+    result : its tables also lie in `folder`
+
+    Raises
+    ------
+    CorpusError : `folder` holds something else or lies in the corpus, or no recording gave an
+        utterance
+
+    Examples
+    --------
+    ::
+
+        result = cut_corpus(read_corpus("interviews"), "utterances")
+        langid-train utterances/index.csv
+    """
+    folder = Path(folder)
+    if n_jobs == 0:
+        raise CorpusError("n_jobs=0 must be a number of processes, or -1 for all cores")
+    if folder.resolve().is_relative_to(corpus.root.resolve()):
+        raise CorpusError(
+            f"{folder} lies in the corpus {corpus.root}, where its utterances would be taken for "
+            "recordings; choose a folder outside"
+        )
+    _claim(folder, rules)
+    paths = list(corpus.index["path"])
+    notes = {path: note for path in paths if (note := _kept(corpus.root / path, folder / path))}
+    todo = [path for path in paths if path not in notes]
+    n_kept = len(notes)
+    with parallel_config("loky", inner_max_num_threads=1):  # the cores are taken by processes
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    done = parallel(delayed(_cut_recording)(corpus.root, path, folder, rules) for path in todo)
+    reasons = {}
+    for path, note, reason in track(done, total=len(todo), what="cutting", unit="recordings"):
+        if reason:
+            reasons[path] = reason
+        else:
+            notes[path] = note
+    result = _gather(corpus, notes, reasons, rules, len(todo), n_kept)
+    write_index(result.failed, folder / "failed.csv")
+    if result.index.empty:
+        raise CorpusError(
+            f"{corpus.root}: no recording gave an utterance of {rules.shortest:g} to "
+            f"{rules.longest:g} s; the reasons stand in {folder / 'failed.csv'}"
+        )
+    write_index(result.recordings, folder / "recordings.csv")
+    write_index(result.index, folder / "index.csv")
+    return result
+
+
+def _claim(folder: Path, rules: CutRules) -> None:
+    """Make the folder ours, or see that it is."""
+    note, asked = folder / "cut.json", asdict(rules)
+    if note.exists():
+        there = json.loads(note.read_text(encoding="utf-8"))
+        if there != asked:
+            differing = ", ".join(
+                f"{name}={there.get(name)!r} there, {value!r} asked"
+                for name, value in asked.items()
+                if there.get(name) != value
+            )
+            raise CorpusError(
+                f"{folder} holds utterances cut by other rules ({differing}); choose another --out"
+            )
+        return
+    if folder.exists() and not folder.is_dir():
+        raise CorpusError(f"{folder} is a file, not a folder; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(path.name != "cut.json.tmp" for path in folder.iterdir()):
+        raise CorpusError(f"{folder} is not empty and holds no cut.json of ours; choose another")
+    _write_json(note, asked)
+
+
+def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
+    """What is noted of a recording, if it was cut before, has not changed, and all is there."""
+    note = folder / NOTE
+    if not note.exists() or not source.exists():
+        return None
+    noted = json.loads(note.read_text(encoding="utf-8"))
+    names = [_name(start, end, noted["sr"]) for start, end in noted["utterances"]]
+    is_whole = all((folder / name).exists() for name in names)
+    return noted if is_whole and noted["stamp"] == _stamp(source) else None
+
+
+def _cut_recording(
+    root: Path, path: str, out: Path, rules: CutRules
+) -> tuple[str, dict[str, Any], str]:
+    """Cut one recording into a folder that appears whole: its path, its note, or why there is none.
+
+    The folder bears the whole name of the file, so that ``anna.wav`` and ``anna/001.wav`` cannot
+    get into each other's way.
+    """
+    source, folder = root / path, out / path
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    if unfinished.exists():  # left by a killed run
+        shutil.rmtree(unfinished)
+    try:
+        stamp, (sr, subtype) = _stamp(source), _header(source)
+        powers, n = frame_powers(stream_audio(source, sr=sr), sr)
+        cuts = find_cuts(powers, n, sr, rules)
+        unfinished.mkdir(parents=True)
+        n_clipped = 0
+        for (start, end), y in excerpts(stream_audio(source, sr=sr), cuts.utterances):
+            n_clipped += int((np.abs(y) > 1).sum())
+            sf.write(unfinished / _name(start, end, sr), y, sr, format="FLAC", subtype=subtype)
+    except AudioError as error:
+        return path, {}, str(error).removeprefix(f"{source}: ")
+    note = asdict(cuts) | {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
+    _write_json(unfinished / NOTE, note)
+    if folder.exists():  # of the recording before it changed
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+    return path, note, ""
+
+
+def _header(source: Path) -> tuple[int, str]:
+    """Sampling rate in Hz, and the FLAC subtype that holds what the recording holds."""
+    try:
+        header = sf.info(source)
+    except (sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, which has no header
+        return 22_050, "PCM_16"  # any rate: `stream_audio` will say what is wrong with the file
+    return header.samplerate, "PCM_24" if header.subtype in FINE else "PCM_16"
+
+
+def _gather(
+    corpus: Corpus,
+    notes: dict[str, dict[str, Any]],
+    reasons: dict[str, str],
+    rules: CutRules,
+    n_made: int,
+    n_kept: int,
+) -> CutResult:
+    """Tables of what was cut, in the order of the corpus."""
+    known = [c for c in corpus.index.columns if c not in OF_THE_WHOLE]
+    rows: list[dict[str, Any]] = []
+    recordings: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for recording in corpus.index.to_dict("records"):
+        path = str(recording["path"])
+        if path in reasons:
+            failed.append({"path": path, "reason": reasons[path]})
+            continue
+        note = notes[path]
+        counts = _counts(path, note)
+        recordings.append(counts)
+        if not note["utterances"]:
+            reason = f"holds no utterance of {rules.shortest:g} to {rules.longest:g} s"
+            failed.append({"path": path, "reason": reason})
+        for start, end in note["utterances"]:
+            kept = {str(name): recording[name] for name in known}
+            rows.append(
+                kept
+                | {"path": f"{path}/{_name(start, end, note['sr'])}", "source": path}
+                | {"recording": recording.get("recording") or path}
+                | _seconds(start, end, note["sr"])
+            )
+    return CutResult(
+        make_index(rows),
+        pd.DataFrame(recordings),
+        pd.DataFrame(failed, columns=["path", "reason"]),
+        n_made,
+        n_kept,
+    )
+
+
+def _counts(path: str, note: dict[str, Any]) -> dict[str, Any]:
+    """A row of ``recordings.csv``."""
+    kept, dropped = (
+        sum(end - start for start, end in note[what]) for what in ("utterances", "dropped")
+    )
+    return {
+        "path": path,
+        "duration": round(note["n"] / note["sr"], 6),
+        "n_utterances": len(note["utterances"]),
+        "seconds_kept": round(kept / note["sr"], 6),
+        "n_dropped": len(note["dropped"]),
+        "seconds_dropped": round(dropped / note["sr"], 6),
+        "seconds_silent": round((note["n"] - kept - dropped) / note["sr"], 6),
+        "n_forced": note["n_forced"],
+        "n_clipped": note["n_clipped"],
+    }
+
+
+def _seconds(start: int, end: int, sr: int) -> dict[str, Any]:
+    """Where an utterance lies in its recording."""
+    return {
+        "start": round(start / sr, 6),
+        "end": round(end / sr, 6),
+        "duration": round((end - start) / sr, 6),
+        "sr": sr,
+    }
+
+
+def _name(start: int, end: int, sr: int) -> str:
+    """File name of an utterance: from when to when, s; they sort by time below 2 h 46 min."""
+    return f"{start / sr:08.3f}-{end / sr:08.3f}.flac"
+
+
+def _stamp(source: Path) -> list[int]:
+    """Size in bytes and time of change in ns.
+
+    Raises
+    ------
+    AudioError : no such file
+    """
+    try:
+        status = source.stat()
+    except OSError as error:
+        raise AudioError(f"{source}: cannot be opened ({error.strerror})") from error
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,79 @@
+"""Two systems on the same recordings: how far apart they are, and whether that can be chance.
+
+What both name right, or both wrong, tells nothing of which is better; only the recordings that one
+alone names right do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from langid_fastai.errors import ModelError
+from langid_fastai.evaluation.intervals import bootstrap_interval
+
+__all__ = ["compare_paired"]
+
+
+def compare_paired(
+    hits: np.ndarray,
+    their_hits: np.ndarray,
+    groups: Sequence[str] | pd.Series,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare what two systems name right, recording by recording.
+
+    McNemar's test in its exact form [1]_ takes the recordings for independent; the interval draws
+    whole groups. Where the two differ, believe the wider interval rather than the smaller p.
+
+    Parameters
+    ----------
+    hits, their_hits : bool (n,), in the same order
+    groups : (n,), group of each row
+    seed : of the bootstrap
+
+    Returns
+    -------
+    comparison : `n`; `accuracy` difference, ours less theirs, and `accuracy_bootstrap`, None where
+        all rows are of one group; `n_only_ours` and `n_only_theirs`, right in one alone;
+        `mcnemar_p`, two-sided, of one pair: not corrected for how many are looked at
+
+    References
+    ----------
+    .. [1] Q. McNemar, "Note on the sampling error of the difference between correlated proportions
+       or percentages", Psychometrika 12 (2), 1947; here by the binomial test of the pairs that
+       differ.
+
+    Examples
+    --------
+    >>> ours, theirs = np.array([True] * 9 + [False]), np.array([True] * 4 + [False] * 6)
+    >>> compared = compare_paired(ours, theirs, list("aabbccddee"))
+    >>> compared["accuracy"], compared["n_only_ours"], compared["mcnemar_p"]
+    (0.5, 5, 0.0625)
+    """
+    from scipy.stats import binomtest
+
+    ours, theirs = np.asarray(hits, dtype=bool), np.asarray(their_hits, dtype=bool)
+    if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours) == len(groups) > 0:
+        raise ModelError(
+            f"hits of {ours.shape} and {theirs.shape} and {len(groups)} groups must be of the same "
+            "recordings, at least one"
+        )
+    gain = ours.astype(int) - theirs
+    interval = bootstrap_interval(
+        lambda weights: np.average(gain, weights=weights), groups, seed=seed
+    )
+    n_ours, n_theirs = int((gain > 0).sum()), int((gain < 0).sum())
+    discordant = n_ours + n_theirs
+    return {
+        "n": len(gain),
+        "accuracy": float(gain.mean()),
+        "accuracy_bootstrap": None if interval is None else interval.tolist(),
+        "n_only_ours": n_ours,
+        "n_only_theirs": n_theirs,
+        "mcnemar_p": float(binomtest(n_ours, discordant).pvalue) if discordant else 1.0,
+    }

@@ -1,0 +1,186 @@
+"""How a waveform becomes what a network takes: the numbers, their rules, and the file of them.
+
+Contents: `MelConfig`; `Kind`, what a network can be given of a clip.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
+from langid_fastai.errors import AudioError
+
+__all__ = ["Kind", "MelConfig"]
+
+# What a network is given of a clip: an image, see `langid_fastai.features`, or the samples.
+Kind = Literal["mel", "mfcc", "chroma", "stft", "waveform"]
+
+# Less speech than this is no clip: too little to hear a language in.
+MIN_SECONDS = 1.0
+# Bounds on what a configuration makes us allocate, for one can come from a stranger. 16 times the
+# bands, 64 times the samples a frame, 38 times the pixels of the usual image; filters of 32 MB and
+# a spectrum of 0.5 GB, 152 times the usual one.
+MAX_MELS = 1 << 11
+MAX_N_FFT = 1 << 17
+MAX_PIXELS = 1 << 21
+MAX_FILTERS = 1 << 23  # n_mels × frequencies
+MAX_SPECTRUM = 1 << 26  # frequencies × frames
+# Less than this leaves no picture; float32 holds no powers further apart.
+TOP_DB = (10, 200)
+# Pitch classes of an octave.
+N_CHROMA = 12
+# Frames that a delta spans, as librosa has it.
+DELTA_WIDTH = 9
+# What came after the first files were written, which lack it.
+LATER = {"kind", "n_mfcc"}
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """How a waveform becomes what a network takes. Stored beside the images and inside the model.
+
+    Parameters
+    ----------
+    sr : Hz that audio is brought to
+    clip_seconds : length of sound in one image, s
+    n_fft : samples per frame; 2048 is 93 ms at 22 050 Hz
+    hop_length : samples between frames, at most `n_fft`; 512 is 23 ms at 22 050 Hz
+    n_mels : mel bands, the image height
+    fmin, fmax : band edges, Hz; `fmax` None is sr / 2
+    top_db : dynamic range kept below the loudest bin, 10 to 200 dB
+    kind : ``mel``, ``mfcc``, ``chroma`` and ``stft`` for images, see `langid_fastai.features`;
+        ``waveform`` for clips of sound, see `langid_fastai.waveforms`: the other values but `sr`
+        and `clip_seconds` then serve only the pictures in the report and the classical reference
+    n_mfcc : cepstral coefficients of an image of kind ``mfcc``, which holds them and their deltas
+
+    Raises
+    ------
+    AudioError : a value outside its range, or an image larger than any use needs
+
+    Examples
+    --------
+    >>> MelConfig().shape
+    (128, 431)
+    >>> MelConfig(kind="mfcc").shape
+    (60, 431)
+    """
+
+    sr: int = 22_050
+    clip_seconds: float = 10.0
+    n_fft: int = 2048
+    hop_length: int = 512
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float | None = None
+    top_db: float = 80.0
+    kind: Kind = "mel"
+    n_mfcc: int = 20
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise AudioError(f"kind={self.kind!r} must be one of {', '.join(get_args(Kind))}")
+        for name in ("sr", "n_fft", "hop_length", "n_mels", "n_mfcc"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise AudioError(f"{name}={value!r} must be a positive whole number")
+        for name in ("clip_seconds", "fmin", "highest", "top_db"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise AudioError(f"{name.replace('highest', 'fmax')}={value!r} must be a number")
+        if not LOWEST_SR <= self.sr <= HIGHEST_SR:
+            raise AudioError(f"sr={self.sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
+        if not MIN_SECONDS <= self.clip_seconds <= 60:
+            raise AudioError(
+                f"clip_seconds={self.clip_seconds!r} must lie between {MIN_SECONDS:g} and 60 s; "
+                "did you pass milliseconds?"
+            )
+        if not 0 <= self.fmin < self.highest <= self.sr / 2:
+            raise AudioError(
+                f"fmin={self.fmin!r}, fmax={self.fmax!r} must be 0 <= fmin < fmax <= sr / 2 = "
+                f"{self.sr / 2:g} Hz"
+            )
+        if not TOP_DB[0] <= self.top_db <= TOP_DB[1]:
+            raise AudioError(f"top_db={self.top_db!r} must be {TOP_DB[0]} to {TOP_DB[1]} dB, as 80")
+        self._validate_size()
+        self._validate_kind()
+
+    def _validate_size(self) -> None:
+        """Refuse what would skip sound, or take more memory than any use of it needs."""
+        if self.hop_length > self.n_fft:
+            raise AudioError(
+                f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}: sound between "
+                "two frames would not be heard"
+            )
+        n_bins, (height, width) = 1 + self.n_fft // 2, self.shape
+        for what, size, largest in (
+            ("mel bands", self.n_mels, MAX_MELS),
+            ("samples a frame (n_fft)", self.n_fft, MAX_N_FFT),
+            ("pixels (height × frames)", height * width, MAX_PIXELS),
+            ("filter weights (n_mels × frequencies)", self.n_mels * n_bins, MAX_FILTERS),
+            ("powers (frequencies × frames)", n_bins * width, MAX_SPECTRUM),
+        ):
+            if size > largest:
+                raise AudioError(
+                    f"n_mels={self.n_mels}, n_fft={self.n_fft}, hop_length={self.hop_length} make "
+                    f"{size} {what}, and {largest} are the most; take smaller n_mels or n_fft, or "
+                    "a larger hop_length"
+                )
+
+    def _validate_kind(self) -> None:
+        """Rules of single kinds."""
+        if self.kind == "mfcc" and self.n_mfcc > self.n_mels:
+            raise AudioError(f"n_mfcc={self.n_mfcc} must be at most n_mels={self.n_mels}")
+        if self.kind == "mfcc" and self.shape[1] < DELTA_WIDTH:
+            raise AudioError(
+                f"hop_length={self.hop_length} leaves {self.shape[1]} frames in a clip; deltas "
+                f"span {DELTA_WIDTH}, so take a shorter hop_length"
+            )
+        if self.kind == "stft" and self.shape[0] < 1:
+            raise AudioError(
+                f"no frequency of n_fft={self.n_fft} lies from fmin={self.fmin:g} to "
+                f"{self.highest:g} Hz; take a larger n_fft, or edges further apart"
+            )
+
+    @property
+    def highest(self) -> float:
+        """Upper edge of the highest band, Hz."""
+        return self.sr / 2 if self.fmax is None else self.fmax
+
+    @property
+    def n_samples(self) -> int:
+        """Samples in one clip."""
+        return round(self.clip_seconds * self.sr)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of an image: mel bands (or what `kind` has instead), frames."""
+        bins = self.bins
+        heights = {"mfcc": 3 * self.n_mfcc, "chroma": N_CHROMA, "stft": bins.stop - bins.start}
+        return heights.get(self.kind, self.n_mels), 1 + self.n_samples // self.hop_length
+
+    @property
+    def bins(self) -> slice:
+        """Which frequencies of the transform lie from `fmin` to `highest`."""
+        per_hz = self.n_fft / self.sr
+        return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        temporary = path.with_name(path.name + ".tmp")  # `images` knows it by this name
+        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> MelConfig:
+        """Read what `write` wrote; unknown or missing names raise `AudioError`."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if missing := {field.name for field in fields(cls)} - LATER - set(content):
+                raise AudioError(f"it lacks {', '.join(sorted(missing))}")
+            return cls(**content)
+        except (TypeError, ValueError) as error:
+            raise AudioError(f"{path}: no MelConfig ({error})") from error

@@ -1,0 +1,533 @@
+"""Each way to change speech does what it says, the same in every process, and leaves no trace."""
+
+import hashlib
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from command_line import MEL, SR
+
+from langid_fastai import cli
+from langid_fastai.audio import load_audio
+from langid_fastai.corpus.index import measure_audio, read_index, used_rows
+from langid_fastai.corpus.read import read_corpus
+from langid_fastai.corpus.split import audit_split, split_corpus
+from langid_fastai.errors import AudioError, CorpusError, RunError
+from langid_fastai.images import export_images, read_clips
+from langid_fastai.preprocessing import MelConfig, stft_power
+from langid_fastai.run import Run
+from langid_fastai.variant_plan import VariantPlan, make_plan, read_plan
+from langid_fastai.variants import write_variants
+from langid_fastai.waveform_augment import (
+    AUGMENTATIONS,
+    Augmentation,
+    augment_waveform,
+    parse_augmentations,
+)
+
+RATE = 16_000
+CONFIG = MelConfig(SR, 1.0, 256, 128, 32)
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """A buzz with harmonics up to 8 kHz that swells, 2 s at 16 kHz."""
+    t = np.arange(2 * RATE) / RATE
+    return (0.4 * (0.6 + 0.4 * np.sin(20 * t)) * (np.mod(150 * t, 1) - 0.5)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory):
+    """A hum and a hiss, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("noises")
+    t = np.arange(3 * RATE) / RATE
+    (folder / "indoors").mkdir()
+    sf.write(folder / "hiss.wav", 0.1 * np.random.default_rng(0).standard_normal(len(t)), RATE)
+    sf.write(folder / "indoors" / "hum.flac", 0.2 * np.sin(2 * np.pi * 50 * t), RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def split(corpus):
+    return split_corpus(measure_audio(read_corpus(corpus)), valid=0.25, test=0.25, seed=0)
+
+
+def changed(y, text, seed=0, noises=None, sr=RATE):
+    [augmentation] = parse_augmentations(text)
+    return augment_waveform(y, sr, augmentation, seed=seed, noises=noises)
+
+
+def snr(clean, noisy):
+    return 10 * np.log10(np.mean(clean**2) / np.mean((noisy - clean) ** 2))
+
+
+def test_a_time_mask_silences_one_stretch(speech):
+    z = changed(speech, "time_mask:0.25")
+    silent = np.flatnonzero(z == 0)
+    # Its edges fade over 5 ms, which is not silent yet.
+    assert 0.25 * len(speech) - 4 * 0.005 * RATE < len(silent) <= 0.25 * len(speech)
+    assert (np.diff(silent) == 1).mean() > 0.99
+    outside = np.abs(np.arange(len(z)) - silent.mean()) > 0.13 * len(z)
+    np.testing.assert_array_equal(z[outside], speech[outside])
+
+
+def test_a_high_pass_takes_what_is_low(speech):
+    high = changed(speech, "high_pass:1000")
+    before, after = (stft_power(y).mean(axis=1) for y in (speech, high))
+    hz = np.fft.rfftfreq(2048, 1 / RATE)
+    loss = 10 * np.log10(before / after)
+    assert loss[(hz > 140) & (hz < 160)].min() > 20  # at least 12 dB an octave
+    assert np.abs(loss[(hz > 4000) & (hz < 6000)]).max() < 1
+
+
+@pytest.mark.parametrize("wanted", [0, 20])
+def test_noise_is_as_far_below_the_speech_as_asked(speech, noises, wanted):
+    assert snr(speech, changed(speech, f"white_noise:{wanted}")) == pytest.approx(wanted, abs=0.3)
+    noisy = changed(speech, f"background_noise:{wanted}", noises=noises)
+    assert snr(speech, noisy) == pytest.approx(wanted, abs=0.3)
+
+
+def test_every_noise_is_used(speech, noises):
+    """The hum has all its power at 50 Hz."""
+    low = []
+    for seed in range(12):
+        S = stft_power(changed(speech, "background_noise:0", seed, noises) - speech).mean(axis=1)
+        low.append(S[:20].sum() / S.sum() > 0.9)
+    assert 0 < sum(low) < 12
+
+
+@pytest.mark.parametrize("semitones", [-2, 2])
+def test_pitch_moves_and_tempo_stays(semitones):
+    t = np.arange(2 * RATE) / RATE
+    z = changed((0.3 * np.sin(2 * np.pi * 500 * t)).astype(np.float32), f"pitch:{semitones}")
+    assert len(z) == len(t)
+    peak = np.fft.rfftfreq(2048, 1 / RATE)[stft_power(z)[:, 30].argmax()]
+    assert peak == pytest.approx(500 * 2 ** (semitones / 12), abs=RATE / 2048)
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1])
+def test_speed_moves_pitch_and_length(speed):
+    t = np.arange(2 * RATE) / RATE
+    z = changed((0.3 * np.sin(2 * np.pi * 500 * t)).astype(np.float32), f"speed:{speed}")
+    assert len(z) == pytest.approx(len(t) / speed, rel=1e-3)
+    peak = np.fft.rfftfreq(2048, 1 / RATE)[stft_power(z)[:, 30].argmax()]
+    assert peak == pytest.approx(500 * speed, abs=RATE / 2048)
+
+
+def test_polarity_and_gain(speech):
+    np.testing.assert_array_equal(changed(speech, "polarity"), -speech)
+    np.testing.assert_allclose(changed(speech, "gain:6"), speech * 10 ** (6 / 20), rtol=1e-6)
+    loud = changed(speech, "gain:20")
+    assert np.abs(loud).max() > 1  # nothing is cut off
+
+
+def test_a_room_adds_echoes_after_the_sound():
+    click = np.zeros(RATE, dtype=np.float32)
+    click[1000] = 1
+    dry, wet = (np.abs(changed(click, f"room:{swallowed}")) for swallowed in (0.9, 0.1))
+    assert len(wet) == len(click)
+    assert wet[:1000].max() < 1e-3 * wet.max()
+    direct = wet.argmax()
+    assert direct < 1000 + 0.01 * RATE  # less than 3 m away
+    tail = slice(direct + int(0.02 * RATE), None)
+    assert wet[tail].sum() / wet.max() > 10 * dry[tail].sum() / dry.max()
+
+
+def test_mp3_is_in_place_and_takes_what_is_high(speech):
+    z = changed(speech, "mp3:16")
+    assert len(z) == len(speech)
+    inner = slice(2000, -2000)
+    assert np.corrcoef(z[inner], speech[inner])[0, 1] > 0.95
+    S = [stft_power(y)[-100:].sum() for y in (speech, z)]
+    assert S[1] < S[0] / 10
+
+
+@pytest.mark.parametrize("sr", [8_000, 22_050, 44_100])
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_all_work_at_usual_rates(name, sr, noises):
+    y = np.float32(0.3) * np.sin(np.arange(sr) / 10).astype(np.float32)
+    before = y.copy()
+    z = changed(y, name, noises=noises if name == "background_noise" else None, sr=sr)
+    assert z.dtype == np.float32
+    assert z.ndim == 1
+    assert np.isfinite(z).all()
+    assert not np.array_equal(z, y)
+    np.testing.assert_array_equal(y, before)
+
+
+def test_mp3_tells_the_rates_that_it_has(speech):
+    with pytest.raises(RunError, match=r"mp3:8..32 at 10000 Hz: the sampling rates of MP3 are"):
+        changed(speech, "mp3", sr=10_000)
+
+
+ALL = ",".join(name for name in AUGMENTATIONS)
+DIGESTS = f"""
+import hashlib, sys
+import numpy as np
+from langid_fastai.variant_plan import make_plan
+from pathlib import Path
+y = np.random.default_rng(0).uniform(-0.5, 0.5, {RATE}).astype(np.float32)
+plan = make_plan({ALL!r}, copies=2, seed=3, noises=Path(sys.argv[1]))
+for name, z in plan.variants(y, {RATE}, "de/anna.wav"):
+    print(name, hashlib.sha256(z.tobytes()).hexdigest())
+"""
+
+
+def test_another_process_makes_the_same_bytes_whatever_was_drawn_before(noises):
+    there = subprocess.run(
+        [sys.executable, "-c", DIGESTS, str(noises)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    y = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
+    plan = make_plan(ALL, copies=2, seed=3, noises=noises)
+    random.seed(99)
+    np.random.seed(99)  # noqa: NPY002  # the generator that must not matter
+    here = {
+        name: hashlib.sha256(z.tobytes()).hexdigest()
+        for name, z in plan.variants(y, RATE, "de/anna.wav")
+    }
+    assert dict(zip(there[::2], there[1::2], strict=True)) == here
+    digests = [d for name, d in here.items() if not name.startswith("polarity")]
+    assert len(set(digests)) == len(digests) == 18  # the second copy is another one
+
+
+def test_seed_recording_and_variant_each_count(speech):
+    plan = make_plan("white_noise", copies=2, seed=0)
+    [one, two] = [z for _, z in plan.variants(speech, RATE, "a.wav")]
+    [other, _] = [z for _, z in plan.variants(speech, RATE, "b.wav")]
+    [seeded, _] = [
+        z for _, z in make_plan("white_noise", copies=2, seed=1).variants(speech, RATE, "a.wav")
+    ]
+    assert len({z.tobytes() for z in (one, two, other, seeded)}) == 4
+    # More names, other copies: the first stays what it was.
+    more = dict(make_plan("gain,white_noise", seed=0).variants(speech, RATE, "a.wav"))
+    np.testing.assert_array_equal(more["white_noise1"], one)
+
+
+def test_the_global_generators_go_on_as_if_nothing_was(speech):
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    expected = random.random(), np.random.random()  # noqa: NPY002
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    changed(speech, "white_noise")
+    with pytest.raises(RunError):
+        changed(speech, "mp3", sr=10_000)
+    assert (random.random(), np.random.random()) == expected  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("whitenoise", "augmentation 'whitenoise' must be one of time_mask, high_pass"),
+        ("pitch:-2-2", "'-2-2' must be a number, or two as 10..20"),
+        ("pitch:up", "'up' must be a number"),
+        ("pitch:2..-2", r"pitch:2..-2 must lie within -24..24, as pitch:-2..2"),
+        ("speed:10", r"speed:10..10 must lie within 0.5..2"),
+        ("gain:nan", "'nan' must be a number"),
+        (" , ", "name none of time_mask"),
+    ],
+)
+def test_slips_in_the_names_are_told(text, message):
+    with pytest.raises(RunError, match=message):
+        parse_augmentations(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": "pitch,pitch:1"}, "none of them twice"),
+        ({"names": "pitch", "copies": 0}, "copies=0 must be a whole number from 1"),
+        ({"names": "background_noise"}, "needs a folder of noises"),
+    ],
+)
+def test_plans_that_are_none_are_refused(options, message):
+    with pytest.raises(RunError, match=message):
+        make_plan(**options)
+
+
+def test_noises_must_be_there_and_of_use(tmp_path, noises):
+    with pytest.raises(RunError, match=r"no .aif .aiff .flac .* file in it"):
+        make_plan("background_noise", noises=tmp_path)
+    with pytest.raises(RunError, match="nothing else does"):
+        make_plan("pitch", noises=noises)
+    with pytest.raises(RunError, match="background_noise needs noises"):
+        augment_waveform(np.ones(100, dtype=np.float32), RATE, Augmentation("background_noise"))
+
+
+def test_a_missing_extra_is_named(speech, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "langid_fastai.waveform_augment.find_spec",
+        lambda name: None if name == "pyroomacoustics" else found(name),
+    )
+    with pytest.raises(RunError, match=r"pip install 'langid_fastai\[augment\]'"):
+        changed(speech, "gain:1.25")
+
+
+def test_a_waveform_must_be_one():
+    with pytest.raises(AudioError, match="must be"):
+        augment_waveform(np.zeros((2, 100), dtype=np.float32), RATE, Augmentation("gain"))
+
+
+def test_variants_stand_beside_the_recordings_of_the_training_side(split, tmp_path):
+    plan = make_plan("white_noise,speed", copies=2, seed=1)
+    made = write_variants(split, tmp_path / "made", plan, n_jobs=1)
+    n_train = (split.index["split"] == "train").sum()
+    assert (made.n_made, made.n_kept, len(made.failed)) == (4 * n_train, 0, 0)
+    again = measure_audio(read_corpus(tmp_path / "made" / "index.csv"))
+    index = again.index
+    variants = index[index["variant"] != ""]
+    assert len(index) == len(split.index) + 4 * n_train
+    assert set(variants["split"]) == {"train"}
+    assert variants["variant"].value_counts().to_dict() == dict.fromkeys(plan.names, n_train)
+    assert index["duration"].notna().all()
+    assert audit_split(again).empty
+    assert len(used_rows(index)) == len(index)
+    # As their recordings in all that matters.
+    clean = index[index["variant"] == ""].set_index("recording")
+    for name in ("language", "speaker", "group", "split"):
+        assert (clean.loc[variants["recording"], name].to_numpy() == variants[name]).all()
+    for path in split.index["path"]:
+        assert (made.corpus.root / path).read_bytes() == (split.root / path).read_bytes()
+
+
+def test_a_new_split_keeps_variants_with_their_recording(split, tmp_path):
+    write_variants(split, tmp_path / "made", make_plan("gain"), n_jobs=1)
+    index = read_index(tmp_path / "made" / "index.csv").assign(split="", speaker="", group="")
+    index["group"] = index["recording"]
+    found = read_corpus(tmp_path / "made" / "index.csv")
+    fresh = split_corpus(found.with_index(index), valid=0.25, test=0.25, seed=4)
+    assert fresh.index.groupby("recording")["split"].nunique().max() == 1
+
+
+def test_variants_are_the_same_from_any_number_of_processes(split, tmp_path):
+    plan = make_plan("white_noise,pitch", seed=1)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for n_jobs, folder in enumerate(folders, start=1):
+        write_variants(split, folder, plan, n_jobs=n_jobs)
+    one, two = (
+        {f.relative_to(folder): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+        for folder in folders
+    )
+    assert one == two
+    assert (
+        len([path for path in one if path.suffix == ".flac"])
+        == 2 * (split.index["split"] == "train").sum()
+    )
+
+
+def test_it_goes_on_where_it_was(split, tmp_path):
+    plan = make_plan("gain,polarity")
+    write_variants(split, tmp_path / "made", plan, n_jobs=1)
+    files = sorted((tmp_path / "made").rglob("*.flac"))
+    stamps = {file: file.stat().st_mtime_ns for file in files}
+    content = files[3].read_bytes()
+    files[3].unlink()
+    again = write_variants(split, tmp_path / "made", plan, n_jobs=1)
+    assert again.n_made == 2  # those of one recording
+    assert files[3].read_bytes() == content
+    unchanged = [f for f in files if f.stat().st_mtime_ns == stamps[f]]
+    assert len(unchanged) == len(files) - 2
+    assert not list((tmp_path / "made").rglob("*.tmp"))
+
+
+def test_a_changed_recording_gets_new_variants(make_tones, tmp_path):
+    folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
+    corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
+    plan = make_plan("polarity")
+    write_variants(corpus, tmp_path / "made", plan, n_jobs=1)
+    path = corpus.index.loc[corpus.index["split"] == "train", "path"].iloc[0]
+    file = folder / path
+    other = np.full(3 * SR, 0.25)
+    file.unlink()  # a new file: writing into the old one would write into its link too
+    sf.write(file, other, SR)
+    again = write_variants(corpus, tmp_path / "made", plan, n_jobs=1)
+    assert again.n_made == 1
+    variant = (tmp_path / "made" / path).with_suffix(".polarity1.flac")
+    np.testing.assert_allclose(load_audio(variant, sr=SR), -other, atol=1e-4)
+
+
+def test_a_damaged_recording_is_noted_and_the_rest_made(make_tones, tmp_path):
+    folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
+    corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
+    [first, second, *_] = corpus.index.loc[corpus.index["split"] == "train", "path"]
+    (folder / first).write_bytes(b"no sound at all")
+    (folder / second).unlink()
+    made = write_variants(corpus, tmp_path / "made", make_plan("polarity"), n_jobs=1)
+    assert made.failed["path"].tolist() == [first, second]
+    assert "libsndfile cannot read it" in made.failed["reason"][0]
+    assert "No such file" in made.failed["reason"][1]
+    assert set(made.corpus.index.loc[made.corpus.index["variant"] != "", "recording"]).isdisjoint(
+        {first, second}
+    )
+    assert len(pd.read_csv(tmp_path / "made" / "failed.csv")) == 2
+
+
+def test_files_that_differ_in_suffix_alone_keep_their_variants_apart(split, tmp_path):
+    root = tmp_path / "mine"
+    index = split.index.copy()
+    for path in index["path"]:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        y, sr = sf.read(split.root / path)
+        sf.write(root / path, y, sr)
+    path = index.loc[index["split"] == "train", "path"].iloc[0]
+    twin = path.replace(".wav", ".flac")
+    sf.write(root / twin, 0.5 * sf.read(root / path)[0], SR)
+    row = index[index["path"] == path].assign(path=twin)
+    corpus = read_corpus(root).with_index(pd.concat([index, row], ignore_index=True))
+    made = write_variants(corpus, tmp_path / "made", make_plan("polarity"), n_jobs=1).corpus
+    assert {f"{path}.polarity1.flac", f"{twin}.polarity1.flac"} <= set(made.index["path"])
+    assert made.index["path"].is_unique
+    assert all((made.root / p).exists() for p in made.index["path"])
+
+
+def test_what_would_be_cut_off_is_made_quieter(split, tmp_path):
+    made = write_variants(split, tmp_path / "made", make_plan("gain:30"), n_jobs=1).corpus
+    path = made.index.loc[made.index["variant"] == "gain1", "path"].iloc[0]
+    y = load_audio(made.root / path, sr=SR)
+    source = load_audio(split.root / path.replace(".gain1.flac", ".wav"), sr=SR)
+    assert np.abs(y).max() == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(y, source / np.abs(source).max(), atol=1e-3)
+
+
+def test_folders_of_something_else_are_refused(split, tmp_path, corpus):
+    plan = make_plan("gain")
+    with pytest.raises(RunError, match="lies in the corpus"):
+        write_variants(split, corpus / "made", plan, n_jobs=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"not empty and holds no augment\.json of ours"):
+        write_variants(split, tmp_path / "full", plan, n_jobs=1)
+    write_variants(split, tmp_path / "made", plan, n_jobs=1)
+    with pytest.raises(RunError, match=r"copies 1, seed 0; now gain:-12\.\.12, copies 1, seed 1"):
+        write_variants(split, tmp_path / "made", make_plan("gain", seed=1), n_jobs=1)
+    with pytest.raises(CorpusError, match="split must be one of"):
+        write_variants(read_corpus(corpus), tmp_path / "other", plan, n_jobs=1)
+
+
+def test_an_export_augments_clips_to_train_on_and_no_others(split, tmp_path):
+    plan = make_plan("white_noise,speed", copies=2)
+    plain = export_images(split, tmp_path / "plain", CONFIG, n_jobs=1)
+    made = export_images(split, tmp_path / "images", CONFIG, augment=plan, n_jobs=1)
+    clips = read_clips(tmp_path / "images", split.index)
+    counts = clips.groupby("split")["variant"].value_counts().unstack(fill_value=0)
+    assert len(clips) == len(made.clips)
+    for side in ("valid", "test"):
+        assert counts.loc[side, list(plan.names)].sum() == 0
+    assert (counts.loc["train", list(plan.names)] == counts.loc["train", ""]).all()
+    assert made.n_variants == 4 * counts.loc["train", ""]
+    # The clips themselves are pixel for pixel those of a plain export.
+    for name in plain.clips["image"]:
+        there = (tmp_path / "images" / name).read_bytes()
+        assert there == (tmp_path / "plain" / name).read_bytes()
+    contents = {(tmp_path / "images" / name).read_bytes() for name in clips["image"]}
+    assert len(contents) == len(clips)  # no variant is a copy
+    again = export_images(split, tmp_path / "images", CONFIG, augment=plan, n_jobs=1)
+    assert again.n_made == 0
+    assert read_plan(tmp_path / "images") == plan
+
+
+def test_variants_of_the_corpus_are_not_augmented_again(split, tmp_path):
+    made = write_variants(split, tmp_path / "made", make_plan("speed"), n_jobs=1).corpus
+    export_images(made, tmp_path / "images", CONFIG, augment=make_plan("pitch"), n_jobs=1)
+    clips = read_clips(tmp_path / "images", made.index, "train")
+    n = clips.groupby("path")["variant"].agg(lambda variants: sorted(set(variants)))
+    assert set(map(tuple, n)) == {("", "pitch1"), ("speed1",)}
+
+
+def test_augmented_images_follow_from_the_seed_alone(split, tmp_path):
+    plan = make_plan("pitch", seed=2)
+    for n_jobs, name in enumerate(("one", "two"), start=1):
+        export_images(split, tmp_path / name, CONFIG, augment=plan, n_jobs=n_jobs)
+    names = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*~*.png"))
+    assert names
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_folds_hear_no_variant_of_what_they_test(split, tmp_path):
+    """Their images are made as if all were trained on."""
+    everything = split.with_index(split.index.assign(split="train"))
+    export_images(everything, tmp_path / "images", CONFIG, augment=make_plan("speed"), n_jobs=1)
+    clips = read_clips(tmp_path / "images", split.index)
+    assert set(clips.loc[clips["variant"] != "", "split"]) == {"train"}
+    assert clips["image"].str.startswith("train/").all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "shows"),
+    [("mel", "gain", "level"), ("mfcc", "polarity", "sign"), ("waveform", "gain", "level")],
+)
+def test_variants_that_would_be_copies_are_refused(split, tmp_path, kind, name, shows):
+    config = MelConfig(SR, 1.0, 256, 128, 32, kind=kind)
+    with pytest.raises(RunError, match=f"{name} changes no clip of kind '{kind}'.*the {shows} of"):
+        export_images(split, tmp_path / "images", config, augment=make_plan(name), n_jobs=1)
+
+
+def test_sound_has_a_sign(split, tmp_path):
+    config = MelConfig(SR, 1.0, 256, 128, 32, kind="waveform")
+    plan = make_plan("polarity")
+    made = export_images(split, tmp_path / "images", config, augment=plan, n_jobs=1)
+    name = made.clips["image"][made.clips["image"].str.contains("~polarity1")].iloc[0]
+    one, other = (
+        sf.read(tmp_path / "images" / n)[0] for n in (name, name.replace("~polarity1", ""))
+    )
+    np.testing.assert_allclose(one, -other, atol=1e-4)
+
+
+def test_another_plan_in_the_same_folder_is_refused(split, tmp_path):
+    export_images(split, tmp_path / "images", CONFIG, augment=make_plan("pitch"), n_jobs=1)
+    with pytest.raises(RunError, match=r"other augmentations \(pitch:-2\.\.2, .*; now none\)"):
+        export_images(split, tmp_path / "images", CONFIG, n_jobs=1)
+    export_images(split, tmp_path / "plain", CONFIG, n_jobs=1)
+    with pytest.raises(RunError, match=r"other augmentations \(none; now pitch"):
+        export_images(split, tmp_path / "plain", CONFIG, augment=make_plan("pitch"), n_jobs=1)
+
+
+def test_a_plan_comes_back_from_its_file(noises):
+    plan = make_plan("background_noise:3..10,mp3", copies=3, seed=7, noises=noises)
+    assert VariantPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_the_command_writes_a_corpus_to_train_on(corpus, tmp_path, langid):
+    argv = ["corpus", "augment", corpus, "--out", tmp_path / "made", "--with", "white_noise,pitch"]
+    options = ["--valid", 0.25, "--test", 0.25, "--jobs", 1]
+    code, out, err = langid(*argv, *options, command=cli.main)
+    assert code == 0, err
+    assert "variants   16 made now, 0 there already" in out
+    assert "langid-train" in out
+    code, out, _ = langid(*argv, *options, command=cli.main)
+    assert code == 0
+    assert "variants   0 made now, 16 there already" in out
+    code, out, err = langid("corpus", "audit", tmp_path / "made" / "index.csv", command=cli.main)
+    assert code == 0, err
+    code, _, err = langid(*argv[:-1], "echo", *options, command=cli.main)
+    assert code == 1
+    assert "augmentation 'echo' must be one of" in err
+
+
+@pytest.mark.slow
+def test_training_on_augmented_clips(corpus, tmp_path, langid):
+    small = "--arch spectrogram_cnn-w4-d2 --weights none --batch-size 8 --precision fp32".split()
+    varied = "--augment white_noise:10..20,speed --mixup 0.4 --epochs 0,2,0 --jobs 1".split()
+    code, out, err = langid(corpus, "--out", tmp_path / "run", *MEL, *small, *varied)
+    assert code == 0, err
+    assert "of them of augmented variants, to train on" in out
+    run = Run(tmp_path / "run")
+    noted = run.read()["images"]["augment"]
+    assert noted["augmentations"] == ["white_noise:10..20", "speed:0.9..1.1"]
+    assert run.read()["training"]["mixup"] == 0.4
+    model = json.loads((run.model / "model.json").read_text(encoding="utf-8"))
+    assert model["training"]["augment"] == ["white_noise1", "speed1"]
+    code, _, err = langid(corpus, "--out", tmp_path / "run", *MEL, *small, *varied[2:])
+    assert code == 1
+    assert "other augmentations" in err
+    code, _, err = langid(corpus, "--out", tmp_path / "new", *small, "--copies", 2)
+    assert code == 1
+    assert "name them with --augment" in err
