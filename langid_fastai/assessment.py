@@ -37,11 +37,12 @@ from langid_fastai.corpus.index import (
 from langid_fastai.corpus.kaggle import holds_published_test
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.files import write_json
 from langid_fastai.images import ExportResult, export_images, read_clips
 from langid_fastai.model_folder import ModelInfo, read_info, tensors_hash
 from langid_fastai.provenance import library_versions
 from langid_fastai.report import write_report
-from langid_fastai.run import CorpusChoice, Run, default_folder, write_json
+from langid_fastai.run import CorpusChoice, Run, default_folder
 
 if TYPE_CHECKING:
     from fastai.learner import Learner

@@ -28,6 +28,7 @@ from langcodes import Language
 
 from langid_fastai.corpus.codes import is_language_code
 from langid_fastai.errors import ModelError
+from langid_fastai.files import write_whole
 from langid_fastai.images import SUFFIXES
 from langid_fastai.model_folder import read_info
 
@@ -89,9 +90,7 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
         _front_matter(metrics, license), sort_keys=False, allow_unicode=True, width=10_000
     )
     path = folder / "README.md"
-    temporary = folder / "README.md.tmp"
-    temporary.write_text(f"---\n{front_matter}---\n\n{page}", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(f"---\n{front_matter}---\n\n{page}".encode(), path)
     return path
 
 

@@ -32,9 +32,10 @@ from langid_fastai.card import validate_license
 from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
+from langid_fastai.files import replacing, write_json
 from langid_fastai.images import ExportResult
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.run import CorpusChoice, Run, TrainChoice, write_json
+from langid_fastai.run import CorpusChoice, Run, TrainChoice
 from langid_fastai.variant_plan import VariantPlan
 from langid_fastai.waveforms import clip_kind, takes_waveforms
 
@@ -280,9 +281,8 @@ def _write(folder: Path, comparison: dict[str, Any]) -> None:
         ends = [pair if isinstance(pair, list) else [None, None] for pair in table[name]]
         table[[f"{name}_low", f"{name}_high"]] = pd.DataFrame(ends, index=table.index)
         table = table.drop(columns=name)
-    temporary = folder / "comparison.csv.tmp"
-    table.to_csv(temporary, index=False)
-    temporary.replace(folder / "comparison.csv")
+    with replacing(folder / "comparison.csv") as unfinished:
+        table.to_csv(unfinished, index=False)
     _draw(comparison, folder / "comparison.png")
 
 

@@ -31,6 +31,7 @@ from langid_fastai.corpus.index import Corpus, index_hash, measure_audio, write_
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation.breakdowns import plain
+from langid_fastai.files import replacing
 from langid_fastai.images import export_images, read_clips
 from langid_fastai.model_folder import read_info
 from langid_fastai.run import CorpusChoice, Run, TrainChoice
@@ -167,9 +168,8 @@ def _train_fold(run: Run, fold_run: Run, split: Corpus, choice: TrainChoice) -> 
     columns = [f"logp_{label}" for label in learn.dls.vocab]
     scores = pd.DataFrame(evaluation.apply_temperature(raw, temperature), columns=columns)
     scores.insert(0, "image", clips["image"])
-    temporary = fold_run.folder / "scores.csv.tmp"
-    scores.to_csv(temporary, index=False)
-    temporary.replace(fold_run.folder / "scores.csv")
+    with replacing(fold_run.folder / "scores.csv") as unfinished:
+        scores.to_csv(unfinished, index=False)
     shutil.rmtree(fold_run.checkpoints)
     shutil.rmtree(fold_run.model)
 

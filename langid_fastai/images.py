@@ -37,7 +37,7 @@ from langid_fastai.audio import stream_audio
 from langid_fastai.clip_files import SUFFIXES, encode_clip, read_picture
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError, first_line
-from langid_fastai.png import write_whole
+from langid_fastai.files import differences, replacing, take_folder, write_whole
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import (
@@ -57,6 +57,8 @@ __all__ = [
     "read_clips",
     "read_picture",
 ]
+
+NOTE = "mel.json"
 
 # Longest file stem in bytes; with offset, suffix and temporary mark it stays under the 255 that
 # file systems allow.
@@ -272,29 +274,16 @@ def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None) -> None
     """Make the folder ours, or see that it is."""
     if augment is not None:
         refuse_unseen(augment, config.kind)
-    note = folder / "mel.json"
-    if note.exists():
-        there = MelConfig.read(note)
-        if there != config:
-            differing = ", ".join(
-                f"{name}={value!r} there, {getattr(config, name)!r} asked"
-                for name, value in asdict(there).items()
-                if value != getattr(config, name)
-            )
-            raise RunError(
-                f"{folder} holds images of another MelConfig ({differing}); "
-                "choose another --out, or the same values"
-            )
-        refuse_other_plan(folder, augment)
+    if not take_folder(folder, NOTE, RunError, before=PLAN):
+        note_plan(folder, augment)
+        config.write(folder / NOTE)
         return
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file, not a folder; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    # A kill may have left the notes that come first, and nothing else of ours.
-    if {path.name for path in folder.iterdir()} - {"mel.json.tmp", PLAN, f"{PLAN}.tmp"}:
-        raise RunError(f"{folder} is not empty and holds no mel.json of ours; choose another --out")
-    note_plan(folder, augment)
-    config.write(note)
+    if differing := differences(asdict(MelConfig.read(folder / NOTE)), asdict(config)):
+        raise RunError(
+            f"{folder} holds images of another MelConfig ({differing}); "
+            "choose another --out, or the same values"
+        )
+    refuse_other_plan(folder, augment)
 
 
 def _kept(folder: Path, stems: dict[str, str], stamps: dict[str, tuple[int, int]]) -> pd.DataFrame:
@@ -357,9 +346,8 @@ def _read_journal(folder: Path) -> pd.DataFrame:
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    table.to_csv(temporary, index=False, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as unfinished:
+        table.to_csv(unfinished, index=False, encoding="utf-8")
 
 
 def _csv_lines(rows: list[dict[str, object]]) -> str:

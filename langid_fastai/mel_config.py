@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
 from langid_fastai.errors import AudioError
+from langid_fastai.files import write_json
 
 __all__ = ["Kind", "MelConfig"]
 
@@ -169,10 +170,8 @@ class MelConfig:
         return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
 
     def write(self, path: Path) -> None:
-        """Write as JSON, atomically."""
-        temporary = path.with_name(path.name + ".tmp")  # `images` knows it by this name
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        """Write as JSON, whole or not at all."""
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> MelConfig:

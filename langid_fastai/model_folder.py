@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import reprlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langid_fastai.errors import ModelError
+from langid_fastai.files import replacing
 from langid_fastai.preprocessing import MelConfig
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    with _replacing(folder / "model.safetensors") as temporary:
+    with replacing(folder / "model.safetensors") as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask has it; safetensors makes files for one user
         save_file(tensors, temporary)
@@ -208,7 +207,7 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
 def write_info(folder: Path, info: ModelInfo) -> None:
     """Write ``model.json`` alone, atomically."""
     text = json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n"
-    with _replacing(folder / "model.json") as temporary:
+    with replacing(folder / "model.json") as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -358,17 +357,6 @@ def _made(kind: type[Checked], content: Any, what: str) -> Checked:
     if lacking := sorted(needed - content.keys()):
         raise ModelError(f"{what} lacks {', '.join(lacking)}")
     return kind(**content)
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """Give a name to write to, which then becomes `file`; of a failure nothing is left."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:

@@ -17,7 +17,6 @@ language that has onnxruntime.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import nn
 from langid_fastai.audio import stream_audio
 from langid_fastai.engines import ONNX_FILE, onnx_metadata, torch_score
 from langid_fastai.errors import AudioError, ModelError, first_line
+from langid_fastai.files import replacing
 from langid_fastai.model_folder import file_hash, model_folder, read_info, tensors_hash, write_info
 from langid_fastai.networks import load_network
 from langid_fastai.preprocessing import MelConfig, clips_of
@@ -100,21 +100,17 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
             "Export it afterwards"
         )
     scorer = make_scorer(network, info)
-    temporary = folder / f"{ONNX_FILE}.{os.getpid()}.tmp"
-    try:
-        _write(scorer, info.mel, onnx_metadata(info, tensors), temporary)
-        n_same, difference = _compare(torch_score(network, info), temporary, clips)
+    with replacing(folder / ONNX_FILE) as unfinished:
+        _write(scorer, info.mel, onnx_metadata(info, tensors), unfinished)
+        n_same, difference = _compare(torch_score(network, info), unfinished, clips)
         if not difference <= TOLERANCE:
             raise ModelError(
                 f"{folder}: probabilities by onnxruntime and torch differ by {difference:.1g}, and "
                 f"may by {TOLERANCE:g}; no file is written. Are the model's scores numbers at all?"
             )
-        fingerprint = file_hash(temporary)
+        fingerprint = file_hash(unfinished)
         write_info(folder, replace(info, onnx=None))  # no moment at which it is of another file
-        temporary.replace(folder / ONNX_FILE)
-        write_info(folder, replace(info, onnx=fingerprint))
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_info(folder, replace(info, onnx=fingerprint))
     return OnnxExport(folder / ONNX_FILE, OPSET, len(clips), n_same, difference)
 
 

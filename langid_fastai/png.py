@@ -10,7 +10,6 @@ and 9 (filters).
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -18,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from langid_fastai.errors import AudioError
+from langid_fastai.files import write_whole
 
-__all__ = ["write_png", "encode_png", "write_whole"]
+__all__ = ["write_png", "encode_png"]
 
 AVERAGE = 3  # the filter that subtracts from each pixel the mean of those to the left and above
 
@@ -32,18 +32,6 @@ def write_png(image: np.ndarray, path: str | Path) -> None:
     image : uint8, (height, width)
     """
     write_whole(encode_png(image), Path(path))
-
-
-def write_whole(content: bytes, path: Path) -> None:
-    """Write a file that is there whole or not at all."""
-    # The process number keeps two writers of one file apart.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -29,8 +29,9 @@ from typing import Any, Literal
 from langid_fastai.corpus.demo import HELD_OUT
 from langid_fastai.corpus.index import Corpus, list_some, read_index
 from langid_fastai.errors import RunError
+from langid_fastai.files import UNFINISHED, write_json
 
-__all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder", "write_json"]
+__all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder"]
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Run:
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; --out must be a folder, or a new name")
         return self.folder.exists() and any(
-            path.name != "run.json.tmp" for path in self.folder.iterdir()
+            path.suffix != UNFINISHED for path in self.folder.iterdir()
         )
 
     def read(self) -> dict[str, Any]:
@@ -229,11 +230,3 @@ def _is_there(source: str) -> bool:
 def _as_json(choices: dict[str, Any]) -> dict[str, Any]:
     """As they come back from a file: tuples as lists."""
     return json.loads(json.dumps(choices))
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, atomically; numbers that are no numbers are an error, not invalid JSON."""
-    temporary = path.with_name(path.name + ".tmp")
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)

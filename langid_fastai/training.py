@@ -28,6 +28,7 @@ from fastcore.foundation import L
 
 from langid_fastai.augment import image_callbacks
 from langid_fastai.errors import RunError, first_line
+from langid_fastai.files import replacing
 from langid_fastai.frozen import adapt_norms, cached_features
 from langid_fastai.progress import Steps
 from langid_fastai.weights import UNREADABLE
@@ -373,9 +374,8 @@ class _Keeper(Callback):
             "opt": {"state": list(state["state"]), "hypers": hypers},
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".tmp")
-        torch.save(saved, temporary)
-        temporary.replace(self.file)
+        with replacing(self.file) as unfinished:
+            torch.save(saved, unfinished)
 
 
 def _as_list(lr: Rate) -> list[float]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from langid_fastai.errors import RunError
+from langid_fastai.files import write_json
 from langid_fastai.waveform_augment import (
     AUGMENTATIONS,
     Augmentation,
@@ -194,9 +195,7 @@ def note_plan(folder: Path, plan: VariantPlan | None) -> None:
     if plan is None:
         (folder / PLAN).unlink(missing_ok=True)
         return
-    temporary = folder / f"{PLAN}.tmp"
-    temporary.write_text(json.dumps(plan.to_json(), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / PLAN)
+    write_json(folder / PLAN, plan.to_json())
 
 
 def refuse_other_plan(folder: Path, plan: VariantPlan | None) -> None:

@@ -37,6 +37,7 @@ from joblib import Parallel, delayed, parallel_config
 from langid_fastai.audio import load_audio
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
+from langid_fastai.files import replacing, take_folder
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import PLAN, VariantPlan, note_plan, refuse_other_plan
 
@@ -133,16 +134,10 @@ def write_variants(
 
 def _claim(folder: Path, plan: VariantPlan) -> None:
     """Make the folder ours, or see that it is."""
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file, not a folder; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / PLAN).exists():
+    if take_folder(folder, PLAN, RunError):
         refuse_other_plan(folder, plan)
-        return
-    # A kill may have left the note's temporary file, and nothing else of ours.
-    if any(path.name != f"{PLAN}.tmp" for path in folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no {PLAN} of ours; choose another --out")
-    note_plan(folder, plan)
+    else:
+        note_plan(folder, plan)
 
 
 def _with_recordings(index: pd.DataFrame) -> pd.DataFrame:
@@ -213,13 +208,11 @@ def _is_same(source: Path, link: Path) -> bool:
 def _link(source: Path, link: Path) -> None:
     """Let a file appear in another place: linked, else copied."""
     link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f"{link.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), temporary)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, temporary)
-    temporary.replace(link)
+    with replacing(link) as unfinished:
+        try:
+            os.link(source.resolve(), unfinished)
+        except OSError:  # another disk, or one without links
+            shutil.copy2(source, unfinished)
 
 
 def _sampling_rate(file: Path) -> int:
@@ -232,10 +225,5 @@ def _sampling_rate(file: Path) -> int:
 
 def _write_flac(y: np.ndarray, sr: int, file: Path) -> None:
     y = y / max(1.0, float(np.abs(y).max()))
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        sf.write(temporary, y, sr, format="FLAC", subtype="PCM_16")
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(file) as unfinished:
+        sf.write(unfinished, y, sr, format="FLAC", subtype="PCM_16")

@@ -15,6 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # The order of ARCHITECTURE.md: a module imports only what stands before it.
 ORDER = [
     "errors",
+    "files",
     "progress",
     "containers",
     "pcm",
@@ -64,7 +65,7 @@ ORDER = [
     "app",
     "cli",
 ]
-WITHOUT_TORCH = {"errors", "progress", "containers", "corpus", "audio", "mel", "png"} | {
+WITHOUT_TORCH = {"errors", "files", "progress", "containers", "corpus", "audio", "mel", "png"} | {
     "mel_config",
     "preprocessing",
     "features",

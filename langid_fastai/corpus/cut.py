@@ -39,10 +39,12 @@ from langid_fastai.audio import excerpts, stream_audio
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.files import differences, take_folder, write_json
 from langid_fastai.progress import track
 
 __all__ = ["CutResult", "cut_corpus"]
 
+RULES = "cut.json"
 NOTE = ".cut.json"  # in the folder of a recording; hidden, so that no reader counts it as a file
 # More than these hold, 16 bits cannot.
 FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
@@ -136,25 +138,14 @@ def cut_corpus(
 
 def _claim(folder: Path, rules: CutRules) -> None:
     """Make the folder ours, or see that it is."""
-    note, asked = folder / "cut.json", asdict(rules)
-    if note.exists():
-        there = json.loads(note.read_text(encoding="utf-8"))
-        if there != asked:
-            differing = ", ".join(
-                f"{name}={there.get(name)!r} there, {value!r} asked"
-                for name, value in asked.items()
-                if there.get(name) != value
-            )
-            raise CorpusError(
-                f"{folder} holds utterances cut by other rules ({differing}); choose another --out"
-            )
+    if not take_folder(folder, RULES, CorpusError):
+        write_json(folder / RULES, asdict(rules))
         return
-    if folder.exists() and not folder.is_dir():
-        raise CorpusError(f"{folder} is a file, not a folder; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(path.name != "cut.json.tmp" for path in folder.iterdir()):
-        raise CorpusError(f"{folder} is not empty and holds no cut.json of ours; choose another")
-    _write_json(note, asked)
+    there = json.loads((folder / RULES).read_text(encoding="utf-8"))
+    if differing := differences(there, asdict(rules)):
+        raise CorpusError(
+            f"{folder} holds utterances cut by other rules ({differing}); choose another --out"
+        )
 
 
 def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
@@ -192,7 +183,7 @@ def _cut_recording(
     except AudioError as error:
         return path, {}, str(error).removeprefix(f"{source}: ")
     note = asdict(cuts) | {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
-    _write_json(unfinished / NOTE, note)
+    write_json(unfinished / NOTE, note)
     if folder.exists():  # of the recording before it changed
         shutil.rmtree(folder)
     unfinished.rename(folder)
@@ -294,9 +285,3 @@ def _stamp(source: Path) -> list[int]:
     except OSError as error:
         raise AudioError(f"{source}: cannot be opened ({error.strerror})") from error
     return [status.st_size, status.st_mtime_ns]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -32,6 +32,7 @@ import numpy as np
 import soundfile as sf
 
 from langid_fastai.errors import CorpusError
+from langid_fastai.files import replacing
 
 if sys.platform == "win32":
     from _ctypes import FreeLibrary as unload
@@ -257,9 +258,8 @@ def _find_espeak() -> tuple[str, Path]:
 
 def _write_flac(path: Path, y: np.ndarray) -> None:
     """Write a FLAC file that is either whole or not there."""
-    unfinished = path.with_name(path.name + ".tmp")
-    sf.write(unfinished, y, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        sf.write(unfinished, y, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
 
 
 def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ from langid_fastai.corpus.polite import (
     read_body,
 )
 from langid_fastai.errors import CorpusError
+from langid_fastai.files import write_json
 
 if TYPE_CHECKING:
     import requests
@@ -97,11 +98,11 @@ class Cabinet:
                 url, lambda response: _read_page(response, known), headers=asked.copy
             )
             known = page | {"number": self.number}
-            _write_json(path, known)
+            write_json(path, known)
         return StoredPage(known["text"], known["url"])
 
     def _note_number(self) -> None:
-        _write_json(self.folder / "site.json", {"start": self.start, "number": self.number})
+        write_json(self.folder / "site.json", {"start": self.start, "number": self.number})
 
 
 def fetch_file(client: PoliteClient, cabinet: Cabinet, url: str, target: Path) -> None:
@@ -175,7 +176,7 @@ def _receive_file(response: requests.Response, part: Path, most: float) -> None:
         raise FetchError(f"is {kind}, not sound")
     if response.status_code == 200:
         size, total = 0, response.headers.get("Content-Length", "")
-        _write_json(part.with_suffix(".json"), {"validator": _validator(response)})
+        write_json(part.with_suffix(".json"), {"validator": _validator(response)})
     else:
         told, _, total = response.headers.get("Content-Range", "").partition("/")
         if not told.startswith(f"bytes {size}-"):
@@ -223,9 +224,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(path)

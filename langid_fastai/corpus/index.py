@@ -42,6 +42,7 @@ import soundfile as sf
 from langid_fastai.containers import is_container, measure_container
 from langid_fastai.corpus.copies import digest_copies
 from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.files import replacing
 
 __all__ = [
     "COLUMNS",
@@ -151,9 +152,8 @@ def read_index(path: Path) -> pd.DataFrame:
 def write_index(index: pd.DataFrame, path: Path) -> None:
     """Write an index as CSV, atomically: a reader sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    index.to_csv(temporary, index=False, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as unfinished:
+        index.to_csv(unfinished, index=False, encoding="utf-8")
 
 
 def validate_index(

@@ -49,10 +49,12 @@ from langid_fastai.corpus.mixture import SEPARATOR, MixConfig, Voice, plan_mixtu
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
+from langid_fastai.files import differences, take_folder, write_json
 from langid_fastai.progress import track
 
 __all__ = ["mix_corpus", "read_voices"]
 
+NOTE = "mix.json"
 COLUMNS = (
     *("path", "language", "split", "number", "speakers", "sexes", "n_female", "n_male"),
     *("overlap", "stretch", "levels", "begins", "sources", "starts", "reason"),
@@ -171,27 +173,16 @@ def _voice(name: str, rows: pd.DataFrame) -> Voice:
 
 def _claim(folder: Path, corpus: Corpus, config: MixConfig) -> None:
     """Make the folder ours, or see that it is: of these settings and this source."""
-    note = folder / "mix.json"
-    content = json.loads(json.dumps(asdict(config) | {"source": index_hash(corpus.index)}))
-    if note.exists():
-        there = json.loads(note.read_text(encoding="utf-8"))
-        if there == content:
-            return
-        differing = ", ".join(
-            f"{name} was {there.get(name)!r}, now {value!r}"
-            for name, value in content.items()
-            if there.get(name) != value
-        )
+    asked = json.loads(json.dumps(asdict(config) | {"source": index_hash(corpus.index)}))
+    if not take_folder(folder, NOTE, CorpusError):
+        write_json(folder / NOTE, asked)
+        return
+    there = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    if differing := differences(there, asked):
         raise CorpusError(
             f"{folder} holds other mixtures ({differing}); choose another --out, or the same "
             "settings and source"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CorpusError(f"{folder} is not empty and holds no mix.json; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_name("mix.json.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(note)
 
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:

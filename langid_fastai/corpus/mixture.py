@@ -36,6 +36,7 @@ import soundfile as sf
 
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR, load_audio
 from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.files import replacing
 
 __all__ = [
     "SEPARATOR",
@@ -195,10 +196,9 @@ def write_mixture(
     except AudioError as error:
         return plan | {"starts": "", "reason": str(error).removeprefix(f"{root}{os.sep}")}
     file = folder / plan["path"]
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     y = _add(stretches, plan, config)
-    sf.write(temporary, y, config.sr, format=config.format.upper(), subtype="PCM_16")
-    temporary.replace(file)
+    with replacing(file) as unfinished:
+        sf.write(unfinished, y, config.sr, format=config.format.upper(), subtype="PCM_16")
     return plan | {"starts": _text(starts), "reason": ""}
 
 

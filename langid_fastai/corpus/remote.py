@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 from langid_fastai.corpus.bucket import Bucket, ChangedError, Thing, file_md5, refusal
 from langid_fastai.corpus.index import count
 from langid_fastai.errors import CorpusError
+from langid_fastai.files import write_whole
 from langid_fastai.progress import track
 
 __all__ = ["Synced", "fetch_corpus", "sync_corpus"]
@@ -273,9 +274,7 @@ class _Pair:
     def _write_notes(self) -> None:
         with suppress(OSError):  # a folder that may only be read is sent all the same
             self.notes.parent.mkdir(exist_ok=True)
-            temporary = self.notes.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.noted), encoding="utf-8")
-            temporary.replace(self.notes)
+            write_whole(json.dumps(self.noted).encode(), self.notes)
 
 
 def _read_notes(path: Path) -> dict[str, list[int | str]]:

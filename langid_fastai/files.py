@@ -1,0 +1,117 @@
+"""Files that are there whole or not at all, and folders that are of one making.
+
+Whoever is killed in the midst of a file leaves ``<name>.<process>.tmp`` beside the place of it, and
+nobody reads that. A folder of ours bears a note, a JSON file of the choices by which it is made.
+
+Contents: `replacing`, `write_whole`, `write_json`; `take_folder` and `differences`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from langid_fastai.errors import LangidError
+
+__all__ = ["UNFINISHED", "differences", "replacing", "take_folder", "write_json", "write_whole"]
+
+UNFINISHED = ".tmp"  # how the name of a file ends while it is written
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to, which then becomes `path`; of a failure nothing is left.
+
+    Parameters
+    ----------
+    path : of the file; its folder is there
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "greeting.txt"
+    >>> with replacing(path) as unfinished:
+    ...     n = unfinished.write_text("hello")
+    >>> path.read_text()
+    'hello'
+    """
+    # The process number keeps two writers of one file apart.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_whole(content: bytes, path: Path) -> None:
+    """Write a file that is there whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all; numbers that are no numbers are an error, no invalid JSON.
+
+    Raises
+    ------
+    ValueError : NaN or infinite numbers
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(f"{text}\n".encode(), path)
+
+
+def take_folder(
+    folder: Path, note: str, error: type[LangidError], *, before: str | None = None
+) -> bool:
+    """Make a folder, or see that it can be ours: it is empty, or bears our note.
+
+    Parameters
+    ----------
+    folder : made if need be; what a kill left there before the note is removed
+    note : name of the file that tells folders of this making
+    error : kind of error to raise
+    before : name of a file that is written before the note; alone it tells nothing
+
+    Returns
+    -------
+    is_ours : whether the note is there already, to be compared
+
+    Raises
+    ------
+    LangidError : of the kind asked for; the folder is a file, or holds something else
+    """
+    if (folder / note).exists():
+        return True
+    if folder.exists() and not folder.is_dir():
+        raise error(f"{folder} is a file, not a folder; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    left_by_a_kill = [p for p in folder.iterdir() if p.suffix == UNFINISHED or p.name == before]
+    if len(left_by_a_kill) < len(list(folder.iterdir())):
+        raise error(f"{folder} is not empty and holds no {note} of ours; choose another --out")
+    for path in left_by_a_kill:
+        path.unlink()
+    return False
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Say in words by what two choices differ; empty if they do not.
+
+    Parameters
+    ----------
+    there, asked : names with values, as JSON gives them back
+
+    Examples
+    --------
+    >>> differences({"sr": 8_000, "n_fft": 256}, {"sr": 16_000, "n_fft": 256})
+    'sr=8000 there, 16000 asked'
+    """
+    return ", ".join(
+        f"{name}={there.get(name)!r} there, {value!r} asked"
+        for name, value in asked.items()
+        if there.get(name) != value
+    )
