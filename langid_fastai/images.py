@@ -37,7 +37,7 @@ from langid_fastai.audio import stream_audio
 from langid_fastai.clip_files import SUFFIXES, encode_clip, read_picture
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError, first_line
-from langid_fastai.files import UNFINISHED, differences, replacing, take_folder, write_whole
+from langid_fastai.files import UNFINISHED, differences, replacing, taken, write_whole
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import (
@@ -143,8 +143,8 @@ def export_images(
     Raises
     ------
     CorpusError : a recording has no side yet
-    RunError : `folder` holds something else, or images of another `MelConfig` or plan; or variants
-        by this plan would be copies
+    RunError : `folder` holds something else, or images of another `MelConfig` or plan, or another
+        command works in it; or variants by this plan would be copies
     """
     folder, index = Path(folder), used_rows(corpus.index)
     unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
@@ -152,7 +152,18 @@ def export_images(
         raise CorpusError(
             f"{list_some(list(unsplit))}: split must be one of {SPLITS}; split the corpus"
         )
-    _claim(folder, config, augment)
+    if augment is not None:
+        refuse_unseen(augment, config.kind)
+    with taken(folder, NOTE, RunError, before=PLAN) as is_ours:
+        _claim(folder, config, augment, is_ours)
+        return _export(Corpus(corpus.root, index, corpus.layout), folder, config, augment, n_jobs)
+
+
+def _export(
+    corpus: Corpus, folder: Path, config: MelConfig, augment: VariantPlan | None, n_jobs: int
+) -> ExportResult:
+    """Make what is missing in a folder that is ours alone."""
+    index = corpus.index
     stems = dict(zip(index["path"], image_stems(index), strict=True))
     stamps = {path: _stamp(corpus.root / path) for path in index["path"]}
     journal = _kept(folder, stems, stamps)
@@ -290,11 +301,9 @@ def _keep_memory() -> None:
     np.empty(30 * 2**20, dtype=np.uint8)
 
 
-def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None) -> None:
-    """Make the folder ours, or see that it is."""
-    if augment is not None:
-        refuse_unseen(augment, config.kind)
-    if not take_folder(folder, NOTE, RunError, before=PLAN):
+def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours: bool) -> None:
+    """Note by what the folder is made, or see that it is the same."""
+    if not is_ours:
         note_plan(folder, augment)
         config.write(folder / NOTE)
         return

@@ -1,11 +1,13 @@
 """Files that are there whole or not at all, and folders of one making."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from langid_fastai.errors import RunError
-from langid_fastai.files import replacing, take_folder, write_json, write_whole
+from langid_fastai.files import alone_in, replacing, taken, write_json, write_whole
 
 
 def names(folder):
@@ -44,29 +46,60 @@ def test_json_is_valid_or_not_written(tmp_path):
 
 
 def test_a_new_folder_is_taken(tmp_path):
-    assert not take_folder(tmp_path / "a" / "b", "note.json", RunError)
-    assert (tmp_path / "a" / "b").is_dir()
+    with taken(tmp_path / "a" / "b", "note.json", RunError) as is_ours:
+        assert not is_ours
+        assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_what_a_kill_left_before_the_note_is_removed(tmp_path):
     for name in ("note.json.4711.tmp", "plan.json"):
         (tmp_path / name).write_text("half")
-    assert not take_folder(tmp_path, "note.json", RunError, before="plan.json")
-    assert names(tmp_path) == []
+    with taken(tmp_path, "note.json", RunError, before="plan.json") as is_ours:
+        assert not is_ours
+        assert names(tmp_path) == [".lock"]
 
 
 def test_a_folder_with_our_note_is_ours(tmp_path):
-    for name in ("note.json", "anything"):
+    for name in ("note.json", "plan.json", "anything", "index.csv.4711.tmp"):
         (tmp_path / name).write_text("{}")
-    assert take_folder(tmp_path, "note.json", RunError)
-    assert names(tmp_path) == ["anything", "note.json"]
+    with taken(tmp_path, "note.json", RunError, before="plan.json") as is_ours:
+        assert is_ours
+        assert names(tmp_path) == [".lock", "anything", "note.json", "plan.json"]
 
 
 def test_folders_of_others_are_refused_and_left_alone(tmp_path):
     for name in ("thesis.doc", "a.tmp"):
         (tmp_path / name).write_text("mine")
-    with pytest.raises(RunError, match=r"is not empty and holds no note\.json of ours; choose"):
-        take_folder(tmp_path, "note.json", RunError)
+    with (
+        pytest.raises(RunError, match=r"is not empty and holds no note\.json of ours; choose"),
+        taken(tmp_path, "note.json", RunError),
+    ):
+        pass
     assert names(tmp_path) == ["a.tmp", "thesis.doc"]
-    with pytest.raises(RunError, match=r"thesis\.doc is a file, not a folder; choose another"):
-        take_folder(tmp_path / "thesis.doc", "note.json", RunError)
+    with (
+        pytest.raises(RunError, match=r"thesis\.doc is a file, not a folder; choose another"),
+        taken(tmp_path / "thesis.doc", "note.json", RunError),
+    ):
+        pass
+
+
+def test_a_second_one_is_refused_until_the_first_is_done(tmp_path):
+    again = pytest.raises(RunError, match=r"another command works in .*; wait until it is done")
+    with alone_in(tmp_path, RunError), again, alone_in(tmp_path, RunError):
+        pass
+    with alone_in(tmp_path, RunError):
+        pass
+
+
+def test_who_dies_lets_go(tmp_path):
+    code = f"""
+import os
+from pathlib import Path
+from langid_fastai.errors import RunError
+from langid_fastai.files import alone_in
+with alone_in(Path({str(tmp_path)!r}), RunError):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with alone_in(tmp_path, RunError):
+        assert names(tmp_path) == [".lock"]

@@ -94,7 +94,7 @@ def pictures(folder):
 
 def contents(folder):
     """Every file below a folder and what is in it."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
