@@ -3,6 +3,7 @@
 ::
 
     folder/.crawl/
+      lock                      held while a crawl is at work
       site.json                 where the crawl began, and how often it came to its end
       pages/<hash>.json         text, ETag and Last-Modified of a page
       parts/<hash>.part         the beginning of a file
@@ -13,13 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from langid_fastai.corpus.polite import (
     MEGABYTE,
     FetchError,
     PoliteClient,
+    TooSlow,
     TryAgain,
     read_body,
 )
@@ -77,6 +83,24 @@ class Cabinet:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._note_number()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other crawls out: two would ask twice as fast, and write into the same halves.
+
+        Raises
+        ------
+        CorpusError : another one is at work
+        """
+        try:
+            with FileLock(
+                self.folder / "lock", timeout=0
+            ):  # the system lifts it, even after a kill
+                yield
+        except Timeout as error:
+            raise CorpusError(
+                f"{self.folder.parent}: another crawl is at work there; wait for its end"
+            ) from error
+
     def end(self) -> None:
         """Note that all pages were read: the next crawl asks whether they have changed."""
         self.number += 1
@@ -117,6 +141,8 @@ def fetch_file(client: PoliteClient, cabinet: Cabinet, url: str, target: Path) -
     def receive(response: requests.Response) -> None:
         try:
             _receive_file(response, part, client.manners.max_mb * MEGABYTE)
+        except TooSlow:
+            raise
         except FetchError:  # not what was wanted; after a cut connection the part is kept
             _forget(part)
             raise
@@ -175,6 +201,7 @@ def _receive_file(response: requests.Response, part: Path, most: float) -> None:
     if not kind.startswith("audio/") and kind not in FILE_TYPES:
         raise FetchError(f"is {kind}, not sound")
     if response.status_code == 200:
+        _forget(part)  # first: a kill here must not join an old beginning to a new sign
         size, total = 0, response.headers.get("Content-Length", "")
         write_json(part.with_suffix(".json"), {"validator": _validator(response)})
     else:
