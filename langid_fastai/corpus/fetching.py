@@ -3,7 +3,6 @@
 ::
 
     folder/.crawl/
-      lock                      held while a crawl is at work
       site.json                 where the crawl began, and how often it came to its end
       pages/<hash>.json         text, ETag and Last-Modified of a page
       parts/<hash>.part         the beginning of a file
@@ -14,12 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from filelock import FileLock, Timeout
 
 from langid_fastai.corpus.polite import (
     MEGABYTE,
@@ -30,7 +26,7 @@ from langid_fastai.corpus.polite import (
     read_body,
 )
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import write_json
+from langid_fastai.files import alone_in, write_json
 
 if TYPE_CHECKING:
     import requests
@@ -83,23 +79,9 @@ class Cabinet:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._note_number()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other crawls out: two would ask twice as fast, and write into the same halves.
-
-        Raises
-        ------
-        CorpusError : another one is at work
-        """
-        try:
-            with FileLock(
-                self.folder / "lock", timeout=0
-            ):  # the system lifts it, even after a kill
-                yield
-        except Timeout as error:
-            raise CorpusError(
-                f"{self.folder.parent}: another crawl is at work there; wait for its end"
-            ) from error
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other crawls out: two would ask twice as fast, and write into the same halves."""
+        return alone_in(self.folder.parent, CorpusError)
 
     def end(self) -> None:
         """Note that all pages were read: the next crawl asks whether they have changed."""
