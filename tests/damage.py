@@ -102,6 +102,7 @@ def rubbish(data, rng):
     return rng.bytes(rng.integers(0, 4096))
 
 
-WAYS = (flipped, flipped, flipped_head, flipped_head, cut, holed, joined) + (
+WAYS = (
+    *(flipped, flipped, flipped_head, flipped_head, cut, holed, joined),
     *(promised, no_numbers, silence, rubbish),
 )

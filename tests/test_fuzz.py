@@ -68,8 +68,11 @@ def highest_memory():
 
 
 HOSTILE = st.sampled_from(
-    ["=cmd|' /C calc'!A0", "../../etc/passwd", "/etc/passwd", "a\0b.wav", "x" * 10**6, "nan", ""]
-    + ["C:\\a.wav", "de/../../x.wav", "~root/a.wav", '"', "a,b", "\ufeff", "\r", "<script>", "🎤"]
+    [
+        *("=cmd|' /C calc'!A0", "../../etc/passwd", "/etc/passwd", "C:\\a.wav", "~root/a.wav"),
+        *("de/../../x.wav", "a\0b.wav", "x" * 10**6, "nan", "", '"', "a,b", "\r", "\ufeff"),
+        *("<script>", "🎤"),
+    ]
 )
 FIELD = st.one_of(HOSTILE, st.text(max_size=20))
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant", "duration", "other")
@@ -85,12 +88,13 @@ def test_hostile_indexes(header, rows, tail, tmp_path):
     """An index is read, and all its files lie inside; or it is refused in a few words."""
     text = "\n".join(",".join(row) for row in [header, *rows])
     (tmp_path / "index.csv").write_bytes(text.encode("utf-8", "surrogatepass") + tail)
+    corpus, said = None, ""
     try:
         corpus = read_corpus(tmp_path / "index.csv")
     except CorpusError as error:
-        assert len(str(error)) < 2_000
-        return
-    for path in corpus.index["path"]:
+        said = str(error)
+    assert len(said) < 2_000
+    for path in [] if corpus is None else corpus.index["path"]:
         assert (corpus.root / path).resolve().is_relative_to(corpus.root.resolve())
 
 

@@ -7,6 +7,7 @@ is copied into the user's cache.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Iterator
@@ -116,10 +117,10 @@ def _read_own_index(root: Path, speaker: str | None) -> Corpus | None:
     path = root / "index.csv"
     if speaker is not None or not path.is_file():
         return None
-    try:
-        corpus = read_index_csv(path)
-    except CorpusError:  # somebody else's table
-        return None
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        if not {"path", "language"} <= set(next(csv.reader(stream), ())):
+            return None  # somebody else's table
+    corpus = read_index_csv(path)
     corpus = Corpus(root, corpus.index, "a folder with its index.csv")
     unlisted = sorted({*find_audio(root)[0]} - {*corpus.index["path"]})
     if not unlisted:
