@@ -87,12 +87,14 @@ class ExportResult:
     clips : one row an image: `image` (relative to the folder), `path`, `offset` (s)
     failed : one row a failure: `path`, `offset`, `reason`
     n_made, n_kept : recordings worked on now, and those that were there already
+    noun : what is in the files, for messages: images, or clips (of sound)
     """
 
     clips: pd.DataFrame
     failed: pd.DataFrame
     n_made: int
     n_kept: int
+    noun: str = "images"
 
     @property
     def n_variants(self) -> int:
@@ -154,8 +156,9 @@ def export_images(
         )
         for path in todo
     )
+    noun = "clips" if config.kind == "waveform" else "images"
     with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
-        for rows in track(results, total=len(todo), what="images"):
+        for rows in track(results, total=len(todo), what=noun):
             size, mtime_ns = stamps[rows[0]["path"]]
             noted = {"n_rows": len(rows), "size": size, "mtime_ns": mtime_ns}
             stream.write(_csv_lines([row | noted for row in rows]))
@@ -165,9 +168,8 @@ def export_images(
     failed = journal.loc[journal["reason"] != "", ["path", "offset", "reason"]]
     _write_table(failed, folder / "failed.csv")
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
-    return ExportResult(
-        clips.reset_index(drop=True), failed.reset_index(drop=True), len(todo), len(kept)
-    )
+    clips, failed = clips.reset_index(drop=True), failed.reset_index(drop=True)
+    return ExportResult(clips, failed, len(todo), len(kept), noun)
 
 
 def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None) -> pd.DataFrame:

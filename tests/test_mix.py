@@ -11,12 +11,14 @@ import soundfile as sf
 
 from langid_fastai import cli
 from langid_fastai.corpus import mix
-from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.corpus.index import Corpus, make_index, summarize_corpus
 from langid_fastai.corpus.mix import mix_corpus, read_voices
 from langid_fastai.corpus.mixture import MixConfig, place_stretches, remake_mixture
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split
+from langid_fastai.describe import leak_lines
 from langid_fastai.errors import CorpusError
+from langid_fastai.evaluation import evaluate
 
 SR = 8000
 SIDES = ("train", "valid", "test")
@@ -151,6 +153,23 @@ def test_groups_follow_from_the_voices_alone():
     assert groups.loc[[7, 1, 5, 3, 2]].tolist() == ["a", "b", "a", "d", "d"]
 
 
+def test_who_speaks_is_known(mixtures):
+    """Of a mixture all its voices, so nothing says that they are unknown."""
+    assert summarize_corpus(mixtures)["n_speakers"] == 12
+    assert not any("unknown" in line for line in leak_lines(audit_split(mixtures), mixtures.index))
+    test = mixtures.index[mixtures.index["split"] == "test"]
+    clips = test.assign(offset=0.0, image=test["path"])
+    scores = np.log(np.full((len(clips), 3), 1 / 3))  # the first language, always
+    result = evaluate(clips, scores, ["1", "2", "3"])
+    assert result["n_speakers"] == 4
+    assert result["languages"]["3"]["n_speakers"] == 4
+    rows = [row for row in result["speakers"] if row["language"] == "2"]
+    assert sorted(row["speaker"] for row in rows) == ["s08", "s09", "s10", "s11"]
+    assert sum(row["n_recordings"] for row in rows) == 8  # 4 mixtures of 2 voices
+    assert not any("unknown" in warning for warning in result["warnings"])
+    assert any("of 4 voices that meet" in warning for warning in result["warnings"])
+
+
 def test_the_index_is_a_corpus(mixtures):
     corpus = read_corpus(mixtures.root / "index.csv")
     assert sorted(set(corpus.index["language"])) == ["1", "2", "3"]
@@ -186,6 +205,7 @@ def test_processes_and_breaks_change_nothing(mixtures, voices, tmp_path):
     (folder / "mixtures.csv").write_bytes(b"\n".join(journal[:20]) + b"\n" + journal[20][:30])
     (folder / "train/3/000002.flac").unlink()
     (folder / "index.csv").unlink()
+    (folder / "train/3/000002.flac.4711.tmp").write_bytes(b"fLaC")  # by a helper that was killed
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*.flac")}
     mix_corpus(voices, folder, SMALL, n_jobs=1)
     kept = [f for f, t in before.items() if f.stat().st_mtime_ns == t]
@@ -223,8 +243,17 @@ def test_mixtures_are_planned_one_by_one(voices, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"n": 61}, {"overlap": (0.0, 1.0)}])
 def test_a_folder_of_other_mixtures_is_refused(mixtures, voices, change):
     [name] = change
-    with pytest.raises(CorpusError, match=f"holds other mixtures .*{name} was"):
+    with pytest.raises(CorpusError, match=rf"holds other mixtures \({name}=.* there, .* asked"):
         mix_corpus(voices, mixtures.root, replace(SMALL, **change))
+
+
+@pytest.mark.parametrize("column", ["gender", "duration", "speaker"])
+def test_mixtures_of_voices_that_have_changed_are_refused(mixtures, voices, column):
+    """Else rows that were kept and new ones would tell of the voices in two ways."""
+    changed = {"gender": "f", "duration": 1.25, "speaker": "x" + voices.index["speaker"]}[column]
+    index = voices.index.assign(**{column: changed})
+    with pytest.raises(CorpusError, match=r"holds other mixtures \(voices="):
+        mix_corpus(voices.with_index(index), mixtures.root, SMALL)
 
 
 def test_a_folder_of_something_else_is_refused(voices, tmp_path):
@@ -295,9 +324,13 @@ def test_voices_must_be_known_and_enough(voices, tmp_path):
     unknown = voices.with_index(voices.index.assign(speaker="", group=voices.index["path"]))
     with pytest.raises(CorpusError, match="0 known speakers for train"):
         mix_corpus(unknown, tmp_path / "m", SMALL)
-    spoilt = voices.index.assign(speaker=voices.index["speaker"] + "|x")
-    with pytest.raises(CorpusError, match="must not hold"):
-        mix_corpus(voices.with_index(spoilt), tmp_path / "m", SMALL)
+    for column in ("speaker", "path"):
+        spoilt = voices.index.assign(**{column: voices.index[column] + "|x"})
+        with pytest.raises(CorpusError, match=rf"{column} '.*\|x' must not hold '\|'"):
+            mix_corpus(voices.with_index(spoilt), tmp_path / "m", SMALL)
+    with pytest.raises(CorpusError, match="jobs=0 must be a number of processes"):
+        mix_corpus(voices, tmp_path / "m", SMALL, n_jobs=0)
+    assert not (tmp_path / "m").exists()
 
 
 def test_voices_are_split_by_speaker_whatever_they_speak(voices, tmp_path):

@@ -7,7 +7,7 @@
 
     mixtures/train/3/000002.flac      three voices
     mixtures/index.csv                one row a mixture, as `read_corpus` takes it
-    mixtures/mix.json                 the settings and the hash of the source's index
+    mixtures/mix.json                 the settings, and a hash of the voices: who, where, how long
     mixtures/mixtures.csv, failed.csv what is made, for going on after a break; what could not be
 
 What overlap and level mean, and how one mixture is made, stands in `langid_fastai.corpus.mixture`.
@@ -26,35 +26,36 @@ The other columns: `speakers`, `sexes` (``MMF``, in that order; U where unknown)
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from joblib import Parallel, delayed
 
-from langid_fastai.corpus.groups import is_usable, join_groups
+from langid_fastai.corpus.groups import SEPARATOR, is_usable, join_groups
 from langid_fastai.corpus.index import (
     SPLITS,
     Corpus,
     count,
-    index_hash,
     make_index,
     measure_audio,
     write_index,
 )
-from langid_fastai.corpus.mixture import SEPARATOR, MixConfig, Voice, plan_mixture, write_mixture
+from langid_fastai.corpus.mixture import MixConfig, Voice, plan_mixture, write_mixture
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import differences, take_folder, write_json
+from langid_fastai.files import UNFINISHED, differences, take_folder, write_json, write_whole
 from langid_fastai.progress import track
 
 __all__ = ["mix_corpus", "read_voices"]
 
-NOTE = "mix.json"
+NOTE, JOURNAL = "mix.json", "mixtures.csv"
 COLUMNS = (
     *("path", "language", "split", "number", "speakers", "sexes", "n_female", "n_male"),
     *("overlap", "stretch", "levels", "begins", "sources", "starts", "reason"),
@@ -108,8 +109,8 @@ def mix_corpus(
 
     Raises
     ------
-    CorpusError : speakers are not known, stand on two sides, or are too few on one; or the folder
-        holds something else
+    CorpusError : speakers are not known, stand on two sides, or are too few on one; the folder
+        holds something else; or there is no process to work with
 
     Examples
     --------
@@ -117,9 +118,11 @@ def mix_corpus(
 
         mixtures = mix_corpus(read_voices("LibriSpeech"), "mixtures", MixConfig(speakers=3))
     """
+    if n_jobs == 0:
+        raise CorpusError("jobs=0 must be a number of processes, or -1 for all cores")
     folder = Path(folder)
     cast = _cast(corpus, config)
-    _claim(folder, corpus, config)
+    _claim(folder, cast, config)
     rows = _kept(folder)
     for side in SPLITS:
         for n in range(1, config.speakers + 1):
@@ -130,14 +133,16 @@ def mix_corpus(
         for number in range(size)
         if (side, number) not in rows
     ]
-    _write_rows(folder, list(rows.values()), mode="w")
+    write_whole(_csv_text(rows.values(), header=True).encode(), folder / JOURNAL)
     plans = (plan_mixture(cast[side], side, number, config) for side, number in todo)
     results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
         delayed(write_mixture)(corpus.root, folder, plan, config) for plan in plans
     )
-    for row in track(results, total=len(todo), what="mixtures"):
-        _write_rows(folder, [row], mode="a")
-        rows[row["split"], row["number"]] = row
+    with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as stream:
+        for row in track(results, total=len(todo), what="mixtures"):
+            stream.write(_csv_text([row]))
+            stream.flush()
+            rows[row["split"], row["number"]] = row
     return _index(folder, list(rows.values()), cast, config)
 
 
@@ -150,17 +155,25 @@ def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
             f"{leaks.iloc[0]['sides']}; mixtures would leak. Split it anew (langid corpus split)"
         )
     usable = index[is_usable(index) & (index["speaker"] != "") & index["duration"].notna()]
-    if spoilt := [name for name in usable["speaker"].unique() if SEPARATOR in name]:
-        raise CorpusError(f"speaker {spoilt[0]!r} must not hold {SEPARATOR!r}; rename it")
+    for column in ("speaker", "path"):
+        if spoilt := [name for name in usable[column].unique() if SEPARATOR in name]:
+            raise CorpusError(
+                f"{column} {spoilt[0]!r} must not hold {SEPARATOR!r}, which stands between the "
+                "voices of a mixture; rename it"
+            )
     cast: dict[str, list[Voice]] = {}
     for side in SPLITS:
         by_speaker = usable[usable["split"] == side].sort_values("path").groupby("speaker")
         cast[side] = [_voice(str(name), rows) for name, rows in by_speaker]
         if len(cast[side]) < config.speakers:
+            way_out = (
+                f"mix fewer (--speakers), or give {side} more of the recordings (--valid, --test)"
+                if cast[side]
+                else "tell in an index CSV who speaks, in a column 'speaker'"
+            )
             raise CorpusError(
                 f"{corpus.root}: {count(len(cast[side]), 'known speaker')} for {side}, and "
-                f"mixtures of {config.speakers} need as many. Mix fewer (--speakers), give {side} "
-                "more of the recordings (--valid, --test), or tell in an index who speaks"
+                f"mixtures of {config.speakers} need as many; {way_out}"
             )
     return cast
 
@@ -171,9 +184,10 @@ def _voice(name: str, rows: pd.DataFrame) -> Voice:
     return Voice(name, sex, list(rows["path"]), rows["duration"].to_numpy(dtype=float))
 
 
-def _claim(folder: Path, corpus: Corpus, config: MixConfig) -> None:
-    """Make the folder ours, or see that it is: of these settings and this source."""
-    asked = json.loads(json.dumps(asdict(config) | {"source": index_hash(corpus.index)}))
+def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig) -> None:
+    """Make the folder ours, or see that it is: of these settings and these voices."""
+    digest = hashlib.blake2b(repr(_plain(cast)).encode(), digest_size=8).hexdigest()
+    asked = json.loads(json.dumps(asdict(config) | {"voices": digest}))
     if not take_folder(folder, NOTE, CorpusError):
         write_json(folder / NOTE, asked)
         return
@@ -183,11 +197,21 @@ def _claim(folder: Path, corpus: Corpus, config: MixConfig) -> None:
             f"{folder} holds other mixtures ({differing}); choose another --out, or the same "
             "settings and source"
         )
+    for left_by_a_kill in folder.rglob(f"*{UNFINISHED}"):
+        left_by_a_kill.unlink()
+
+
+def _plain(cast: dict[str, list[Voice]]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """All that plans are drawn from."""
+    return [
+        (side, [(v.name, v.sex, v.paths, v.durations.tolist()) for v in voices])
+        for side, voices in cast.items()
+    ]
 
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """Rows of mixtures that were made before and are still there; a torn last line is none."""
-    journal = folder / "mixtures.csv"
+    journal = folder / JOURNAL
     content = journal.read_bytes() if journal.exists() else b""
     whole = content[: content.rfind(b"\n") + 1].decode()
     return {
@@ -197,12 +221,13 @@ def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     }
 
 
-def _write_rows(folder: Path, rows: list[dict[str, Any]], *, mode: Literal["w", "a"]) -> None:
-    with (folder / "mixtures.csv").open(mode, encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if mode == "w":
-            writer.writeheader()
-        writer.writerows(rows)
+def _csv_text(rows: Iterable[dict[str, Any]], *, header: bool = False) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
 def _index(
