@@ -143,7 +143,9 @@ def mix_corpus(
             stream.write(_csv_text([row]))
             stream.flush()
             rows[row["split"], row["number"]] = row
-    return _index(folder, list(rows.values()), cast, config)
+    in_order = sorted(rows.values(), key=lambda row: row["path"])
+    write_whole(_csv_text(in_order, header=True).encode(), folder / JOURNAL)
+    return _index(folder, in_order, cast, config)
 
 
 def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
@@ -233,8 +235,8 @@ def _csv_text(rows: Iterable[dict[str, Any]], *, header: bool = False) -> str:
 def _index(
     folder: Path, rows: list[dict[str, Any]], cast: dict[str, list[Voice]], config: MixConfig
 ) -> Corpus:
-    """Write ``index.csv`` and ``failed.csv``, both sorted."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
+    """Write ``index.csv`` and ``failed.csv``, in the order of the rows."""
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     failed = table[table["reason"] != ""]
     write_index(failed[["path", "sources", "reason"]], folder / "failed.csv")
     made = table[table["reason"] == ""].drop(columns="reason")
