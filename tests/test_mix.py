@@ -139,6 +139,7 @@ def test_no_voice_stands_on_two_sides_and_the_audit_would_see_it(mixtures):
     assert not heard["train"] & heard["test"]
     assert not heard["valid"] & heard["test"]
     assert audit_split(mixtures).empty
+    assert not any("repeated" in note for note in mixtures.notes)
     moved = mixtures.index.copy()
     moved.loc[moved["split"] == "train", "split"] = ["test"] + ["train"] * 35
     [leak] = audit_split(mixtures.with_index(moved)).to_dict("records")
@@ -282,6 +283,7 @@ def test_short_utterances_are_repeated_and_silent_ones_told(voices, tmp_path, wr
     assert failed["sources"].str.split("|").map(lambda s: "0.wav" in s).all()
     assert len(failed) + len(mixed.index) == config.n
     assert any("could not be made" in note for note in mixed.notes)
+    assert any(f"{len(mixed.index)} mixtures with an utterance repeated" in n for n in mixed.notes)
 
 
 def test_a_pause_is_no_voice(tmp_path, voices, write_audio, tone):

@@ -104,8 +104,8 @@ def mix_corpus(
 
     Returns
     -------
-    corpus : the mixtures; its notes tell how many voices each side has, and how many mixtures
-        could not be made
+    corpus : the mixtures; its notes tell how many voices each side has, how many mixtures repeat an
+        utterance, and how many could not be made
 
     Raises
     ------
@@ -250,9 +250,25 @@ def _index(
         f"{count(len(voices), 'voice')}"
         for side, voices in cast.items()
     ]
+    if n_repeating := int((_shortest(made, cast) < made["stretch"].astype(float)).sum()):
+        notes.append(
+            f"{count(n_repeating, 'mixture')} with an utterance repeated, for it is shorter than "
+            "its stretch; with shorter mixtures (--seconds) there are fewer"
+        )
     if len(failed):
         notes.append(f"{count(len(failed), 'mixture')} could not be made: see failed.csv")
     return Corpus(folder, index, f"mixtures of 1 to {config.speakers} speakers", tuple(notes))
+
+
+def _shortest(made: pd.DataFrame, cast: dict[str, list[Voice]]) -> pd.Series:
+    """Length of the shortest utterance in each mixture, s."""
+    seconds = {
+        path: duration
+        for voices in cast.values()
+        for voice in voices
+        for path, duration in zip(voice.paths, voice.durations, strict=True)
+    }
+    return made["sources"].map(lambda text: min(seconds[x] for x in text.split(SEPARATOR)))
 
 
 def _groups(made: pd.DataFrame) -> pd.Series:
