@@ -11,7 +11,7 @@ import soundfile as sf
 
 from langid_fastai import cli
 from langid_fastai.corpus import mix
-from langid_fastai.corpus.index import Corpus, make_index, summarize_corpus
+from langid_fastai.corpus.index import Corpus, index_hash, make_index, summarize_corpus
 from langid_fastai.corpus.mix import mix_corpus, read_voices
 from langid_fastai.corpus.mixture import MixConfig, place_stretches, remake_mixture
 from langid_fastai.corpus.read import read_corpus
@@ -19,6 +19,7 @@ from langid_fastai.corpus.split import audit_split
 from langid_fastai.describe import leak_lines
 from langid_fastai.errors import CorpusError
 from langid_fastai.evaluation import evaluate
+from langid_fastai.steps import _group_hashes
 
 SR = 8000
 SIDES = ("train", "valid", "test")
@@ -146,12 +147,23 @@ def test_no_voice_stands_on_two_sides_and_the_audit_would_see_it(mixtures):
     assert (leak["kind"], leak["sides"]) == ("group", "test+train")
 
 
+def test_a_model_that_heard_a_voice_cannot_start_a_test_of_it(mixtures, voices, tmp_path):
+    """Told by voices: mixtures of another split have the same names, on the same sides."""
+    sides = {"train": "test", "valid": "valid", "test": "train"}
+    turned = voices.index.assign(split=voices.index["split"].map(sides))
+    other = mix_corpus(voices.with_index(turned), tmp_path / "m", SMALL, n_jobs=1)
+    heard = _group_hashes(mixtures.index[mixtures.index["split"] == "train"])
+    assert len(heard & _group_hashes(other.index[other.index["split"] == "test"])) == 4
+    assert not heard & _group_hashes(mixtures.index[mixtures.index["split"] == "test"])
+    assert index_hash(other.index) != index_hash(mixtures.index)
+
+
 def test_groups_follow_from_the_voices_alone():
     made = pd.DataFrame(
         {"path": list("abcde"), "speakers": ["1|2", "3", "2|4", "5|6", "6"]}, index=[7, 1, 5, 3, 2]
     )
     groups = mix._groups(made)
-    assert groups.loc[[7, 1, 5, 3, 2]].tolist() == ["a", "b", "a", "d", "d"]
+    assert groups.loc[[7, 1, 5, 3, 2]].tolist() == ["1", "3", "1", "5", "5"]
 
 
 def test_who_speaks_is_known(mixtures):

@@ -14,8 +14,9 @@ What overlap and level mean, and how one mixture is made, stands in `langid_fast
 
 The source's split says who may be mixed: voices of one side only, so no voice stands on two sides.
 The column `group` is found from the voices, not from the side: mixtures that share a voice,
-directly or through others, are one group. So `audit_split` sees a mixture on the wrong side. As
-many voices meet, a side is usually one group; its figures then have no interval over groups.
+directly or through others, are one group, named by one of their voices. So `audit_split` sees a
+mixture on the wrong side. As many voices meet, a side is usually one group; its figures then have
+no interval over groups.
 
 The other columns: `speakers`, `sexes` (``MMF``, in that order; U where unknown), `n_female` and
 `n_male`; `overlap`, `stretch` (its length, s); and, with ``|`` between the voices, `levels` (dB),
@@ -272,8 +273,11 @@ def _shortest(made: pd.DataFrame, cast: dict[str, list[Voice]]) -> pd.Series:
 
 
 def _groups(made: pd.DataFrame) -> pd.Series:
-    """Mixtures that share a voice, directly or through others, named by the first of them."""
+    """Mixtures that share a voice, directly or through others, named by the first of their voices.
+
+    Not by a mixture: of other mixtures under the same names it must be another group.
+    """
     voices = made["speakers"].str.split(SEPARATOR).explode()
-    by_voice = pd.DataFrame({"group": made["path"].loc[voices.index], "speaker": voices})
-    joined = join_groups(by_voice.reset_index(drop=True), keys=["speaker"])
+    by_voice = pd.DataFrame({"group": voices, "recording": made["path"].loc[voices.index]})
+    joined = join_groups(by_voice.reset_index(drop=True), keys=["recording"])
     return pd.Series(joined.to_numpy(), index=voices.index).groupby(level=0).first()
