@@ -105,12 +105,14 @@ class ExportResult:
     clips : one row an image: `image` (relative to the folder), `path`, `offset` (s)
     failed : one row a failure: `path`, `offset`, `reason`
     n_made, n_kept : recordings worked on now, and those that were there already
+    noun : what is in the files, for messages: images, or clips (of sound)
     """
 
     clips: pd.DataFrame
     failed: pd.DataFrame
     n_made: int
     n_kept: int
+    noun: str = "images"
 
     @property
     def n_variants(self) -> int:
@@ -181,8 +183,9 @@ def _export(
     )
     work = partial(_export_recording, folder=folder.absolute(), config=config)
     results = in_processes(work, tasks, n_jobs=n_jobs)
+    noun = "clips" if config.kind == "waveform" else "images"
     with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
-        for recording, made in track(results, total=len(todo), what="images"):
+        for recording, made in track(results, total=len(todo), what=noun):
             rows = [_failure(recording, made.reason)] if isinstance(made, Died) else made
             size, mtime_ns = stamps[recording.path]
             noted = {"n_rows": len(rows), "size": size, "mtime_ns": mtime_ns}
@@ -194,9 +197,8 @@ def _export(
     failed = journal.loc[journal["reason"] != "", ["path", "offset", "reason"]]
     _write_table(failed, folder / "failed.csv")
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
-    return ExportResult(
-        clips.reset_index(drop=True), failed.reset_index(drop=True), len(todo), len(kept)
-    )
+    clips, failed = clips.reset_index(drop=True), failed.reset_index(drop=True)
+    return ExportResult(clips, failed, len(todo), len(kept), noun)
 
 
 def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
