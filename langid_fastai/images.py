@@ -37,7 +37,7 @@ from langid_fastai.audio import stream_audio
 from langid_fastai.clip_files import SUFFIXES, encode_clip, read_picture
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError, first_line
-from langid_fastai.files import differences, replacing, take_folder, write_whole
+from langid_fastai.files import UNFINISHED, differences, replacing, take_folder, write_whole
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import (
@@ -45,7 +45,7 @@ from langid_fastai.variant_plan import (
     VariantPlan,
     note_plan,
     refuse_other_plan,
-    refuse_unseen,
+    refuse_useless,
 )
 
 __all__ = [
@@ -126,7 +126,8 @@ def export_images(
     ------
     CorpusError : a recording has no side yet
     RunError : `folder` holds something else, or images of another `MelConfig` or plan; or variants
-        by this plan would be copies
+        by this plan would be copies, or cannot be made
+    AudioError : an augmentation cannot be had at `config.sr`
     """
     folder, index = Path(folder), used_rows(corpus.index)
     unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
@@ -234,13 +235,17 @@ def _export_recording(
     try:
         for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
             row = {"path": path, "offset": round(offset, 6), "reason": ""}  # so few survive a CSV
-            try:
-                for variant, changed in _versions(y, config, f"{path}@{offset:.6f}", augment):
-                    image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
+            for variant, changed in _versions(y, config, f"{path}@{offset:.6f}", augment):
+                image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
+                try:
                     write_whole(encode_clip(changed, config), folder / image)
+                except AudioError as error:  # one silent stretch does not spoil the recording
+                    reason = f"{variant[1:]}: {error}" if variant else str(error)
+                    rows.append(row | {"image": "", "reason": reason})
+                    if not variant:  # nor is there anything to augment
+                        break
+                else:
                     rows.append(row | {"image": image})
-            except AudioError as error:  # one silent stretch does not spoil the recording
-                rows.append(row | {"image": "", "reason": str(error)})
     except AudioError as error:
         for row in rows:
             if row["image"]:
@@ -273,7 +278,7 @@ def _keep_memory() -> None:
 def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None) -> None:
     """Make the folder ours, or see that it is."""
     if augment is not None:
-        refuse_unseen(augment, config.kind)
+        refuse_useless(augment, config.kind, config.sr)
     if not take_folder(folder, NOTE, RunError, before=PLAN):
         note_plan(folder, augment)
         config.write(folder / NOTE)
@@ -311,6 +316,8 @@ def _remove_orphans(folder: Path, wanted: set[str]) -> None:
         if picture.relative_to(folder).as_posix() not in wanted:
             # Helpers of an export that was just killed may still rename or remove theirs.
             picture.unlink(missing_ok=True)
+    for table in folder.glob(f"*{UNFINISHED}"):
+        table.unlink(missing_ok=True)
 
 
 def _pictures(folder: Path) -> Iterator[Path]:

@@ -40,6 +40,7 @@ from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.files import replacing, take_folder
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import PLAN, VariantPlan, note_plan, refuse_other_plan
+from langid_fastai.waveform_augment import require_extra
 
 __all__ = ["VariantResult", "write_variants"]
 
@@ -54,7 +55,7 @@ class VariantResult:
     Parameters
     ----------
     corpus : recordings and variants, its root the new folder
-    failed : one row a recording without variants: `path`, `reason`
+    failed : one row a recording whose variants could not be made: `path`, `reason`
     n_made, n_kept : variants made now, and those that were there already
     """
 
@@ -85,7 +86,7 @@ def write_variants(
     ------
     CorpusError : a recording has no side yet
     RunError : `folder` lies in the corpus, or holds something else, or variants of another plan;
-        the extra `augment` is not installed
+        no process to work with; the extra `augment` is not installed
 
     Examples
     --------
@@ -105,6 +106,9 @@ def write_variants(
             f"{folder} lies in the corpus {corpus.root}, which would then hold the variants too; "
             "choose another --out"
         )
+    if n_jobs == 0:
+        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
+    require_extra()
     _claim(folder, plan)
     base = _with_recordings(index.drop(columns=[name for name in MEASURED if name in index]))
     sources = base[(base["split"] == "train") & (base["variant"] == "")]

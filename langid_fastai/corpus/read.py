@@ -26,6 +26,8 @@ AUDIO_SUFFIXES = CONTAINER_SUFFIXES | {
     *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"),
     *(".snd", ".w64", ".wav", ".wve"),
 }
+# What a folder says of itself, where names cannot.
+INDEX = "index.csv"
 # A layout is believed when more than this share of the files bears its names.
 MAJORITY = 0.5
 
@@ -42,7 +44,8 @@ def read_corpus(
 
     Parameters
     ----------
-    source : a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
+    source : a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``; a folder
+        that holds an ``index.csv`` is read by it
     root : where the files of an index CSV lie; by default the folder of the CSV
     speaker : for a folder per language: regular expression that finds the speaker in a path
     demo_folder : where ``demo`` is made
@@ -104,6 +107,14 @@ def find_audio(root: Path) -> tuple[list[str], list[str]]:
 
 
 def _read_folder(root: Path, speaker: str | None) -> Corpus:
+    if _holds_index(root):  # it knows more than the names: of variants and utterances, what of
+        if speaker is not None:
+            raise CorpusError(
+                f"--speaker goes with a folder per language; {root} is read by the {INDEX} in it, "
+                "which has a column 'speaker'"
+            )
+        corpus = read_index_csv(root / INDEX)
+        return corpus.with_index(corpus.index, f"read by the {INDEX} in the folder")
     audio, others = find_audio(root)
     if not audio:
         seen = f"only {list_some(others, 3)}" if others else "the folder is empty"
@@ -124,6 +135,16 @@ def _read_folder(root: Path, speaker: str | None) -> Corpus:
             "which tells by itself what belongs together"
         )
     return _with_others(corpus, others)
+
+
+def _holds_index(root: Path) -> bool:
+    """Whether a folder holds an index CSV by the usual name."""
+    try:
+        with (root / INDEX).open(encoding="utf-8-sig") as stream:
+            first_line = stream.readline()
+    except (OSError, UnicodeError):
+        return False
+    return {"path", "language"} <= {name.strip(' "\n') for name in first_line.split(",")}
 
 
 def _with_others(corpus: Corpus, others: list[str]) -> Corpus:
