@@ -577,6 +577,21 @@ def test_the_command_writes_a_corpus_to_train_on(corpus, tmp_path, langid):
     assert "augmentation 'echo' must be one of" in err
 
 
+def test_the_command_says_how_to_go_on_with_a_language_held_out(make_tones, tmp_path, langid):
+    folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900, "fr": 1500})
+    argv = ["corpus", "augment", folder, "--out", tmp_path / "made", "--with", "white_noise"]
+    sides = ["--valid", 0.25, "--test", 0.25, "--jobs", 1]
+    code, out, err = langid(*argv, *sides, "--hold-out", "fr", command=cli.main)
+    assert code == 0, err
+    assert "index.csv --hold-out fr" in out
+    index = read_index(tmp_path / "made" / "index.csv")
+    assert set(index.loc[index["language"] == "fr", "variant"]) == {""}
+    again = split_corpus(read_corpus(tmp_path / "made"), hold_out=("fr",)).index
+    assert dict(zip(again["path"], again["split"], strict=True)) == dict(
+        zip(index["path"], index["split"], strict=True)
+    )
+
+
 @pytest.mark.slow
 def test_training_on_augmented_clips(corpus, tmp_path, langid):
     small = "--arch spectrogram_cnn-w4-d2 --weights none --batch-size 8 --precision fp32".split()
