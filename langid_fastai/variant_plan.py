@@ -161,12 +161,12 @@ def choose_plan(
     return None
 
 
-def refuse_useless(plan: VariantPlan, kind: str, sr: int) -> None:
+def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
     """Refuse what cannot be had, or changes nothing that a network is given.
 
     Parameters
     ----------
-    plan : of the variants
+    plan : of the variants; None for no variants
     kind : of `MelConfig`; no kind shows the level, and only waveforms have a sign
     sr : Hz of the clips
 
@@ -176,7 +176,7 @@ def refuse_useless(plan: VariantPlan, kind: str, sr: int) -> None:
     AudioError : see `validate_rate`
     """
     unseen = {"level"} if kind == "waveform" else {"level", "sign"}
-    for augmentation in plan.augmentations:
+    for augmentation in plan.augmentations if plan else ():
         validate_rate(augmentation, sr)
         if AUGMENTATIONS[augmentation.name].changes in unseen:
             raise RunError(

@@ -49,7 +49,7 @@ from langid_fastai.corpus.mixture import SEPARATOR, MixConfig, Voice, plan_mixtu
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import differences, take_folder, write_json
+from langid_fastai.files import differences, taken, write_json
 from langid_fastai.progress import track
 
 __all__ = ["mix_corpus", "read_voices"]
@@ -119,7 +119,15 @@ def mix_corpus(
     """
     folder = Path(folder)
     cast = _cast(corpus, config)
-    _claim(folder, corpus, config)
+    with taken(folder, NOTE, CorpusError) as is_ours:
+        _claim(folder, corpus, config, is_ours)
+        return _mix(corpus, folder, config, cast, n_jobs)
+
+
+def _mix(
+    corpus: Corpus, folder: Path, config: MixConfig, cast: dict[str, list[Voice]], n_jobs: int
+) -> Corpus:
+    """Make what is missing, in a folder that is ours alone."""
     rows = _kept(folder)
     for side in SPLITS:
         for n in range(1, config.speakers + 1):
@@ -171,10 +179,10 @@ def _voice(name: str, rows: pd.DataFrame) -> Voice:
     return Voice(name, sex, list(rows["path"]), rows["duration"].to_numpy(dtype=float))
 
 
-def _claim(folder: Path, corpus: Corpus, config: MixConfig) -> None:
-    """Make the folder ours, or see that it is: of these settings and this source."""
+def _claim(folder: Path, corpus: Corpus, config: MixConfig, is_ours: bool) -> None:
+    """Note settings and source, or see that they are the same."""
     asked = json.loads(json.dumps(asdict(config) | {"source": index_hash(corpus.index)}))
-    if not take_folder(folder, NOTE, CorpusError):
+    if not is_ours:
         write_json(folder / NOTE, asked)
         return
     there = json.loads((folder / NOTE).read_text(encoding="utf-8"))
