@@ -34,7 +34,7 @@ import pandas as pd
 import soundfile as sf
 from joblib import Parallel, delayed, parallel_config
 
-from langid_fastai.audio import load_audio
+from langid_fastai.audio import load_audio, native_format
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.files import replacing, take_folder
@@ -188,7 +188,7 @@ def _write_recording(
             _link(source, link)
         if all((folder / target).exists() for target in targets.values()):
             return path, 0, ""
-        sr = _sampling_rate(source)
+        sr, _ = native_format(source)
         y = load_audio(source, sr=sr)
         for name, changed in plan.variants(y, sr, path):
             _write_flac(changed, sr, folder / targets[name])
@@ -213,14 +213,6 @@ def _link(source: Path, link: Path) -> None:
             os.link(source.resolve(), unfinished)
         except OSError:  # another disk, or one without links
             shutil.copy2(source, unfinished)
-
-
-def _sampling_rate(file: Path) -> int:
-    """Hz of a file; of one that cannot be read, any: `load_audio` says what is wrong with it."""
-    try:
-        return sf.info(file).samplerate
-    except (sf.LibsndfileError, TypeError):  # TypeError: .raw, which has no header
-        return 22_050
 
 
 def _write_flac(y: np.ndarray, sr: int, file: Path) -> None:

@@ -35,19 +35,18 @@ import pandas as pd
 import soundfile as sf
 from joblib import Parallel, delayed, parallel_config
 
-from langid_fastai.audio import excerpts, stream_audio
+from langid_fastai.audio import excerpts, native_format, stream_audio
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.files import differences, take_folder, write_json
+from langid_fastai.files import UNFINISHED, differences, take_folder, write_json
 from langid_fastai.progress import track
 
 __all__ = ["CutResult", "cut_corpus"]
 
 RULES = "cut.json"
+HIGHEST_FLAC_SR = 655_350  # Hz; RFC 9639, 8.2, and libsndfile
 NOTE = ".cut.json"  # in the folder of a recording; hidden, so that no reader counts it as a file
-# More than these hold, 16 bits cannot.
-FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
 # Columns that hold for the recording, not for a piece of it.
 OF_THE_WHOLE = ("duration", "sr", "digest", "start", "end", "recording", "source")
 
@@ -168,19 +167,23 @@ def _cut_recording(
     get into each other's way.
     """
     source, folder = root / path, out / path
-    unfinished = folder.with_name(f".{folder.name}.tmp")
-    if unfinished.exists():  # left by a killed run
-        shutil.rmtree(unfinished)
+    unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed run
     try:
-        stamp, (sr, subtype) = _stamp(source), _header(source)
+        stamp, (sr, bits) = _stamp(source), native_format(source)
+        if sr > HIGHEST_FLAC_SR:
+            raise AudioError(f"{sr} Hz is more than FLAC holds, {HIGHEST_FLAC_SR}; resample it")
         powers, n = frame_powers(stream_audio(source, sr=sr), sr)
         cuts = find_cuts(powers, n, sr, rules)
         unfinished.mkdir(parents=True)
         n_clipped = 0
         for (start, end), y in excerpts(stream_audio(source, sr=sr), cuts.utterances):
             n_clipped += int((np.abs(y) > 1).sum())
-            sf.write(unfinished / _name(start, end, sr), y, sr, format="FLAC", subtype=subtype)
+            sf.write(
+                unfinished / _name(start, end, sr), y, sr, format="FLAC", subtype=f"PCM_{bits}"
+            )
     except AudioError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
         return path, {}, str(error).removeprefix(f"{source}: ")
     note = asdict(cuts) | {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
     write_json(unfinished / NOTE, note)
@@ -188,15 +191,6 @@ def _cut_recording(
         shutil.rmtree(folder)
     unfinished.rename(folder)
     return path, note, ""
-
-
-def _header(source: Path) -> tuple[int, str]:
-    """Sampling rate in Hz, and the FLAC subtype that holds what the recording holds."""
-    try:
-        header = sf.info(source)
-    except (sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, which has no header
-        return 22_050, "PCM_16"  # any rate: `stream_audio` will say what is wrong with the file
-    return header.samplerate, "PCM_24" if header.subtype in FINE else "PCM_16"
 
 
 def _gather(
