@@ -25,6 +25,7 @@ import pandas as pd
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.files import differences
 from langid_fastai.images import read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.provenance import describe_device, library_versions
@@ -42,6 +43,7 @@ __all__ = [
     "make_network",
     "make_learner",
     "choose_stages",
+    "body_differences",
     "suggest_lr",
     "train",
     "calibrate",
@@ -150,6 +152,22 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
         pairs = zip(stages, choice.epochs, strict=True)
         stages = tuple(replace(s, epochs=n) for s, n in pairs if n)
     return name, stages
+
+
+def body_differences(run: Run, choice: TrainChoice) -> str:
+    """By what the clips of a run differ from those its body was trained on, if that is known.
+
+    Returns
+    -------
+    differing : in words; empty if they do not differ, or the weights are of no model of ours
+    """
+    from langid_fastai.model_folder import read_info
+
+    folder = Path(choice.weights)
+    if not folder.is_dir():
+        return ""
+    ours = MelConfig.read(run.images / "mel.json")
+    return differences(asdict(read_info(folder).mel), asdict(ours))
 
 
 def suggest_lr(run: Run, learn: Learner, choice: TrainChoice) -> float:

@@ -215,6 +215,7 @@ def test_the_table_says_what_is_undefined():
         )
     )
     assert lines[1].endswith("best")
+    assert lines[1].endswith("best")
     assert "   2 M      8 MB " in lines[1]
     assert "one group" in lines[2]
     assert "reference (classical): 0.4000" in lines[3]

@@ -160,6 +160,7 @@ def train(
     say(describe.plan_lines(plan))
     exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
     say(describe.image_lines(exported, run.images))
+    say(describe.body_lines(steps.body_differences(run, choice)))
     learn = steps.make_learner(run, choice, network)
     if find_lr:
         rate = steps.suggest_lr(run, learn, choice)
