@@ -35,7 +35,7 @@ from langid_fastai.card import validate_license
 from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
-from langid_fastai.files import differences, replacing, take_folder, write_json
+from langid_fastai.files import differences, replacing, taken, write_json
 from langid_fastai.images import ExportResult
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.run import CorpusChoice, Run, TrainChoice
@@ -96,8 +96,31 @@ def compare(
     steps.choose_stages(choice)
     if license is not None:
         validate_license(license)
-    _claim(folder, source)
     choices = {arch: replace(choice, arch=arch) for arch in archs}
+    with taken(folder, NOTE, RunError) as is_ours:
+        _claim(folder, source, is_ours)
+        measured, exported = _measure(
+            folder, source, choices, mel, augment, false_alarm_rate, license, command, n_jobs, tell
+        )
+        comparison = _compare(folder, measured) | {"command": command}
+        _write(folder, comparison)
+    return comparison, exported
+
+
+def _measure(
+    folder: Path,
+    source: CorpusChoice,
+    choices: dict[str, TrainChoice],
+    mel: MelConfig,
+    augment: VariantPlan | None,
+    false_alarm_rate: float | None,
+    license: str | None,
+    command: str,
+    n_jobs: int,
+    tell: Callable[[str], None],
+) -> tuple[dict[str, dict[str, Any]], ExportResult]:
+    """Metrics of each network, and the export of that which most clips could not be made for."""
+    archs = list(choices)
     kinds = {a: clip_kind(a, None if takes_waveforms(a) else mel.kind) for a in archs}
     for arch in archs:  # a wrong name shows before the first network is trained
         run = Run(folder / arch)
@@ -120,9 +143,7 @@ def compare(
         measured[arch] = _train_and_test(
             run, choices[arch], false_alarm_rate, command, n_jobs, tell
         )
-    comparison = _compare(folder, measured) | {"command": command}
-    _write(folder, comparison)
-    return comparison, max(exports, key=lambda exported: len(exported.failed))
+    return measured, max(exports, key=lambda exported: len(exported.failed))
 
 
 def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
@@ -185,10 +206,9 @@ def _validate(archs: Sequence[str], weights: str) -> None:
         )
 
 
-def _claim(folder: Path, source: CorpusChoice) -> None:
-    """Make the folder ours; once clips are in it, it holds one corpus and one split."""
+def _claim(folder: Path, source: CorpusChoice, is_ours: bool) -> None:
+    """Note the corpus, or see that it is the same: once clips are there, they are of one split."""
     choices = asdict(source) | {"hold_out": list(source.hold_out)}
-    is_ours = take_folder(folder, NOTE, RunError)
     if is_ours and any((folder / name).exists() for name in SHARED.values()):
         there = json.loads((folder / NOTE).read_text(encoding="utf-8"))
         if differing := differences(there, choices):

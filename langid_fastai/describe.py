@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from langid_fastai.corpus.index import SPLITS
+from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.index import SPLITS, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +34,12 @@ def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
     """What was recognised, and how it is split; `summary` is from `summarize_corpus`."""
     yield f"corpus     {source}: {summary['layout']}"
     yield from (f"           {note}" for note in summary["notes"])
-    n_speakers = summary["n_speakers"]
+    speakers = (
+        count(summary["n_speakers"], "speaker") if summary["n_speakers"] else "speakers unknown"
+    )
     yield (
-        f"found      {len(summary['languages'])} languages, {summary['n_recordings']} recordings, "
-        f"{summary['hours']:.2f} h, {n_speakers or 'unknown'} speakers"
+        f"found      {count(len(summary['languages']), 'language')}, "
+        f"{count(summary['n_recordings'], 'recording')}, {summary['hours']:.2f} h, {speakers}"
     )
     width = max(map(len, summary["languages"])) + 2
     yield "split      " + " " * width + "".join(f"{side:>24}" for side in SPLITS)
@@ -79,8 +82,8 @@ def cut_lines(result: CutResult) -> Iterator[str]:
 def image_lines(exported: ExportResult, folder: object) -> Iterator[str]:
     """What an export made, and the first of what it could not."""
     yield (
-        f"images     {len(exported.clips)} in {folder}: {exported.n_made} recordings worked on "
-        f"now, {exported.n_kept} there already"
+        f"{exported.noun:<10} {len(exported.clips)} in {folder}: {exported.n_made} recordings "
+        f"worked on now, {exported.n_kept} there already"
     )
     if exported.n_variants:
         yield f"           {exported.n_variants} of them of augmented variants, to train on"
@@ -102,7 +105,7 @@ def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
         yield f"{len(leaks)} leaks: figures measured on this split would overstate"
     else:
         yield "audit      no speaker, group, recording or identical audio stands on two sides"
-    n_unknown = int((index["speaker"] == "").sum())
+    n_unknown = int((voices_of(index) == "").sum())
     if n_unknown:
         yield (
             f"           who speaks is unknown for {n_unknown} of {len(index)} recordings: a voice "
@@ -113,9 +116,7 @@ def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
 def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     """What training will do; `plan` is from `make_network`."""
     weights = "without weights" if plan["weights"] == "none" else f"weights {plan['weights']}"
-    yield (
-        f"network    {plan['arch']} {weights}, {plan['n_parameters'] / 1e6:.1f} million parameters"
-    )
+    yield f"network    {plan['arch']} {weights}, {_parameters(plan['n_parameters'])} parameters"
     why = (
         "for a body without weights" if plan["schedule"] == "scratch" else "for pretrained weights"
     )
@@ -274,6 +275,11 @@ def _figure(x: float | None) -> str:
 
 def _interval(interval: list[float] | None) -> str:
     return f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+
+
+def _parameters(n: int) -> str:
+    """58.2 million, or all digits of a small network."""
+    return f"{n / 1e6:.1f} million" if n >= 950_000 else f"{n:,}"
 
 
 def _rate(lr: float | list[float] | tuple[float, ...]) -> str:

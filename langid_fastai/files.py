@@ -3,7 +3,7 @@
 Whoever is killed in the midst of a file leaves ``<name>.<process>.tmp`` beside the place of it, and
 nobody reads that. A folder of ours bears a note, a JSON file of the choices by which it is made.
 
-Contents: `replacing`, `write_whole`, `write_json`; `take_folder` and `differences`.
+Contents: `replacing`, `write_whole`, `write_json`; `taken`, `alone_in` and `differences`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from langid_fastai.errors import LangidError
 
-__all__ = ["UNFINISHED", "differences", "replacing", "take_folder", "write_json", "write_whole"]
+__all__ = [
+    "UNFINISHED",
+    "alone_in",
+    "differences",
+    "replacing",
+    "taken",
+    "write_json",
+    "write_whole",
+]
 
+LOCK = ".lock"
 UNFINISHED = ".tmp"  # how the name of a file ends while it is written
 
 
@@ -65,10 +76,11 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(f"{text}\n".encode(), path)
 
 
-def take_folder(
+@contextmanager
+def taken(
     folder: Path, note: str, error: type[LangidError], *, before: str | None = None
-) -> bool:
-    """Make a folder, or see that it can be ours: it is empty, or bears our note.
+) -> Iterator[bool]:
+    """Work in a folder of one making, alone: it is new, or empty, or bears our note.
 
     Parameters
     ----------
@@ -77,25 +89,57 @@ def take_folder(
     error : kind of error to raise
     before : name of a file that is written before the note; alone it tells nothing
 
-    Returns
-    -------
+    Yields
+    ------
     is_ours : whether the note is there already, to be compared
 
     Raises
     ------
-    LangidError : of the kind asked for; the folder is a file, or holds something else
+    LangidError : of the kind asked for; the folder is a file, holds something else, or another
+        command works in it
     """
-    if (folder / note).exists():
-        return True
     if folder.exists() and not folder.is_dir():
         raise error(f"{folder} is a file, not a folder; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    left_by_a_kill = [p for p in folder.iterdir() if p.suffix == UNFINISHED or p.name == before]
-    if len(left_by_a_kill) < len(list(folder.iterdir())):
+    if not (folder / note).exists() and any(not _is_left(p, before) for p in folder.iterdir()):
         raise error(f"{folder} is not empty and holds no {note} of ours; choose another --out")
-    for path in left_by_a_kill:
-        path.unlink()
-    return False
+    with alone_in(folder, error):
+        is_ours = (folder / note).exists()
+        for path in folder.iterdir():
+            if path.name != LOCK and _is_left(path, None if is_ours else before):
+                path.unlink()
+        yield is_ours
+
+
+@contextmanager
+def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
+    """Keep others of this library out of a folder; whoever dies lets go.
+
+    Parameters
+    ----------
+    folder : is there; it holds an empty file ``.lock`` from now on
+    error : kind of error to raise
+
+    Raises
+    ------
+    LangidError : of the kind asked for; somebody is in
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as refused:
+        raise error(
+            f"another command works in {folder}; wait until it is done, or choose another --out"
+        ) from refused
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_left(path: Path, before: str | None) -> bool:
+    """Whether a file is what a kill may leave in a folder before its note is there."""
+    return not path.is_dir() and (path.suffix == UNFINISHED or path.name in (LOCK, before))
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

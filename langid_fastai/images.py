@@ -25,19 +25,19 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
 
 from langid_fastai.audio import stream_audio
 from langid_fastai.clip_files import SUFFIXES, encode_clip, read_picture
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError, first_line
-from langid_fastai.files import differences, replacing, take_folder, write_whole
+from langid_fastai.files import UNFINISHED, differences, replacing, taken, write_whole
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import (
@@ -47,6 +47,7 @@ from langid_fastai.variant_plan import (
     refuse_other_plan,
     refuse_unseen,
 )
+from langid_fastai.workers import Died, in_processes, sign_of_life
 
 __all__ = [
     "SUFFIXES",
@@ -66,6 +67,23 @@ MAX_STEM = 160
 
 # What stands in the name of an image after its offset, where an export has augmented the clip.
 MADE_VARIANT = re.compile(r"@[\d.]+~(\w+)\.\w+$")
+
+
+class Recording(NamedTuple):
+    """One recording of which images are made.
+
+    Parameters
+    ----------
+    root, path : of the file
+    stem : beginning of the names of its images, see `image_stems`
+    augment : which variants of its clips there are to be
+    """
+
+    root: Path
+    path: str
+    stem: str
+    augment: VariantPlan | None
+
 
 JOURNAL = {
     "path": str,
@@ -87,12 +105,14 @@ class ExportResult:
     clips : one row an image: `image` (relative to the folder), `path`, `offset` (s)
     failed : one row a failure: `path`, `offset`, `reason`
     n_made, n_kept : recordings worked on now, and those that were there already
+    noun : what is in the files, for messages: images, or clips (of sound)
     """
 
     clips: pd.DataFrame
     failed: pd.DataFrame
     n_made: int
     n_kept: int
+    noun: str = "images"
 
     @property
     def n_variants(self) -> int:
@@ -125,8 +145,8 @@ def export_images(
     Raises
     ------
     CorpusError : a recording has no side yet
-    RunError : `folder` holds something else, or images of another `MelConfig` or plan; or variants
-        by this plan would be copies
+    RunError : `folder` holds something else, or images of another `MelConfig` or plan, or another
+        command works in it; or variants by this plan would be copies
     """
     folder, index = Path(folder), used_rows(corpus.index)
     unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
@@ -134,7 +154,18 @@ def export_images(
         raise CorpusError(
             f"{list_some(list(unsplit))}: split must be one of {SPLITS}; split the corpus"
         )
-    _claim(folder, config, augment)
+    if augment is not None:
+        refuse_unseen(augment, config.kind)
+    with taken(folder, NOTE, RunError, before=PLAN) as is_ours:
+        _claim(folder, config, augment, is_ours)
+        return _export(Corpus(corpus.root, index, corpus.layout), folder, config, augment, n_jobs)
+
+
+def _export(
+    corpus: Corpus, folder: Path, config: MelConfig, augment: VariantPlan | None, n_jobs: int
+) -> ExportResult:
+    """Make what is missing in a folder that is ours alone."""
+    index = corpus.index
     stems = dict(zip(index["path"], image_stems(index), strict=True))
     stamps = {path: _stamp(corpus.root / path) for path in index["path"]}
     journal = _kept(folder, stems, stamps)
@@ -146,28 +177,28 @@ def export_images(
     for parent in {PurePosixPath(stems[path]).parent for path in todo}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
     _write_table(journal, folder / "images.csv")
-    with parallel_config("loky", inner_max_num_threads=1):  # the cores are taken by processes
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    results = parallel(
-        delayed(_export_recording)(
-            corpus.root, path, folder, stems[path], config, augment if path in varied else None
-        )
+    tasks = (
+        Recording(corpus.root.absolute(), path, stems[path], augment if path in varied else None)
         for path in todo
     )
+    work = partial(_export_recording, folder=folder.absolute(), config=config)
+    results = in_processes(work, tasks, n_jobs=n_jobs)
+    noun = "clips" if config.kind == "waveform" else "images"
     with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
-        for rows in track(results, total=len(todo), what="images"):
-            size, mtime_ns = stamps[rows[0]["path"]]
+        for recording, made in track(results, total=len(todo), what=noun):
+            rows = [_failure(recording, made.reason)] if isinstance(made, Died) else made
+            size, mtime_ns = stamps[recording.path]
             noted = {"n_rows": len(rows), "size": size, "mtime_ns": mtime_ns}
             stream.write(_csv_lines([row | noted for row in rows]))
             stream.flush()
     journal = _read_journal(folder).sort_values(["path", "offset"], ignore_index=True)
+    _remove_orphans(folder, set(journal["image"]))  # of recordings at which a process died
     _write_table(journal, folder / "images.csv")
     failed = journal.loc[journal["reason"] != "", ["path", "offset", "reason"]]
     _write_table(failed, folder / "failed.csv")
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
-    return ExportResult(
-        clips.reset_index(drop=True), failed.reset_index(drop=True), len(todo), len(kept)
-    )
+    clips, failed = clips.reset_index(drop=True), failed.reset_index(drop=True)
+    return ExportResult(clips, failed, len(todo), len(kept), noun)
 
 
 def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
@@ -221,21 +252,18 @@ def image_stems(index: pd.DataFrame) -> list[str]:
 
 
 def _export_recording(
-    root: Path,
-    path: str,
-    folder: Path,
-    stem: str,
-    config: MelConfig,
-    augment: VariantPlan | None,
+    recording: Recording, *, folder: Path, config: MelConfig
 ) -> list[dict[str, object]]:
     """Write the images of one recording; a row for each, or for why there is none."""
     _keep_memory()
+    root, path, stem, _ = recording
     rows: list[dict[str, object]] = []
     try:
         for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
             row = {"path": path, "offset": round(offset, 6), "reason": ""}  # so few survive a CSV
             try:
-                for variant, changed in _versions(y, config, f"{path}@{offset:.6f}", augment):
+                for variant, changed in _versions(y, offset, recording, config):
+                    sign_of_life()
                     image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
                     write_whole(encode_clip(changed, config), folder / image)
                     rows.append(row | {"image": image})
@@ -245,17 +273,22 @@ def _export_recording(
         for row in rows:
             if row["image"]:
                 (folder / str(row["image"])).unlink(missing_ok=True)
-        reason = str(error).removeprefix(f"{root / path}: ")
-        return [{"path": path, "offset": 0.0, "image": "", "reason": reason}]
+        return [_failure(recording, str(error).removeprefix(f"{root / path}: "))]
     return rows
 
 
+def _failure(recording: Recording, reason: str) -> dict[str, object]:
+    """The row of a recording that gave nothing."""
+    return {"path": recording.path, "offset": 0.0, "image": "", "reason": reason}
+
+
 def _versions(
-    y: np.ndarray, config: MelConfig, key: str, augment: VariantPlan | None
+    y: np.ndarray, offset: float, recording: Recording, config: MelConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
     """A clip itself, and its augmented variants, each with what stands in its image's name."""
     yield "", y
-    for name, changed in augment.variants(y, config.sr, key) if augment else ():
+    key, plan = f"{recording.path}@{offset:.6f}", recording.augment
+    for name, changed in plan.variants(y, config.sr, key) if plan else ():
         yield f"~{name}", fit_clip(changed, config.n_samples)
 
 
@@ -270,11 +303,9 @@ def _keep_memory() -> None:
     np.empty(30 * 2**20, dtype=np.uint8)
 
 
-def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None) -> None:
-    """Make the folder ours, or see that it is."""
-    if augment is not None:
-        refuse_unseen(augment, config.kind)
-    if not take_folder(folder, NOTE, RunError, before=PLAN):
+def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours: bool) -> None:
+    """Note by what the folder is made, or see that it is the same."""
+    if not is_ours:
         note_plan(folder, augment)
         config.write(folder / NOTE)
         return
@@ -314,10 +345,11 @@ def _remove_orphans(folder: Path, wanted: set[str]) -> None:
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    """Images below the folder, and halves of images that a killed export left."""
+    """Images below the folder, and halves of files that a killed export left."""
+    yield from folder.glob(f"*{UNFINISHED}")
     for split, suffix in product(SPLITS, set(SUFFIXES.values())):
         yield from (folder / split).glob(f"*/*{suffix}")
-        yield from (folder / split).glob(f"*/*{suffix}.*.tmp")
+        yield from (folder / split).glob(f"*/*{suffix}.*{UNFINISHED}")
 
 
 def _stamp(file: Path) -> tuple[int, int]:

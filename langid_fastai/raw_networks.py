@@ -10,12 +10,14 @@ connected layer but the last. The number is that of layers with weights.
           1st   groups, each ended by pooling by 4           parameters        in the paper
 ========  ====  ===========================================  ================  =================
 m3        256   256 | pool                                   0.22 million      0.2 million
-m5        128   128 | 256 | 512 | pool                       0.55 million      0.5 million
+m5        128   128 | 256 | 512 | pool                       0.56 million      0.5 million
 m11        64   64 × 2 | 128 × 2 | 256 × 3 | 512 × 2         1.78 million      1.8 million
 m18        64   64 × 4 | 128 × 4 | 256 × 4 | 512 × 4         3.68 million      3.7 million
-m34-res    48   3, 4, 6 and 3 residual blocks of two:        4.06 million      4 million
+m34-res    48   3, 4, 6 and 3 residual blocks of two:        4.07 million      4 million
                 48 | 96 | 192 | 384
 ========  ====  ===========================================  ================  =================
+
+Parameters are counted with 10 outputs, as the paper has them.
 
 Ours, where the paper does not say: each clip is brought to mean 0 and deviation 1 by the network
 itself, so that no level shows; and where a residual block widens, its shortcut is a convolution

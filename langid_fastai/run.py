@@ -22,6 +22,8 @@ The steps themselves are in `langid_fastai.steps`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +31,7 @@ from typing import Any, Literal
 from langid_fastai.corpus.demo import HELD_OUT
 from langid_fastai.corpus.index import Corpus, list_some, read_index
 from langid_fastai.errors import RunError
-from langid_fastai.files import UNFINISHED, write_json
+from langid_fastai.files import LOCK, UNFINISHED, alone_in, write_json
 
 __all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder"]
 
@@ -125,6 +127,20 @@ class Run:
         """The trained model."""
         return self.folder / "model"
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other commands out of the folder, which is made if need be.
+
+        Raises
+        ------
+        RunError : it is no run of ours, or another command works in it
+        """
+        if self._is_begun():
+            self.read()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.folder, RunError):
+            yield
+
     def check(self, section: str, choices: dict[str, Any]) -> None:
         """Refuse a folder that is no run, or whose work so far was done with other choices.
 
@@ -165,7 +181,7 @@ class Run:
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; --out must be a folder, or a new name")
         return self.folder.exists() and any(
-            path.suffix != UNFINISHED for path in self.folder.iterdir()
+            path.suffix != UNFINISHED and path.name != LOCK for path in self.folder.iterdir()
         )
 
     def read(self) -> dict[str, Any]:

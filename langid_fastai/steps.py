@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from langid_fastai.corpus.groups import voices_of
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
@@ -274,8 +275,9 @@ def _binding(choice: TrainChoice, schedule: str) -> dict[str, Any]:
 
 
 def _group_hashes(index: pd.DataFrame) -> set[str]:
-    """Groups by hash: a model folder tells who was heard to those who know, and to no other."""
-    return {hashlib.blake2b(g.encode(), digest_size=8).hexdigest() for g in index["group"]}
+    """Groups and voices by hash, which tells who was heard to those who know, and to no other."""
+    names = {*index["group"], *voices_of(index)} - {""}
+    return {hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names}
 
 
 def _heard_before(choice: TrainChoice) -> set[str]:

@@ -37,7 +37,7 @@ from joblib import Parallel, delayed, parallel_config
 from langid_fastai.audio import load_audio, native_format
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
-from langid_fastai.files import replacing, take_folder
+from langid_fastai.files import replacing, taken
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import PLAN, VariantPlan, note_plan, refuse_other_plan
 
@@ -105,7 +105,17 @@ def write_variants(
             f"{folder} lies in the corpus {corpus.root}, which would then hold the variants too; "
             "choose another --out"
         )
-    _claim(folder, plan)
+    with taken(folder, PLAN, RunError) as is_ours:
+        if is_ours:
+            refuse_other_plan(folder, plan)
+        else:
+            note_plan(folder, plan)
+        return _write(corpus, folder, plan, n_jobs)
+
+
+def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> VariantResult:
+    """Make what is missing, in a folder that is ours alone."""
+    index = corpus.index
     base = _with_recordings(index.drop(columns=[name for name in MEASURED if name in index]))
     sources = base[(base["split"] == "train") & (base["variant"] == "")]
     files = _variant_files(base, sources["path"], plan)
@@ -130,14 +140,6 @@ def write_variants(
     n_kept = len(made_of) * len(plan.names) - n_made
     layout = f"{corpus.layout}, with augmented variants"
     return VariantResult(Corpus(folder, index, layout, corpus.notes), failed, n_made, n_kept)
-
-
-def _claim(folder: Path, plan: VariantPlan) -> None:
-    """Make the folder ours, or see that it is."""
-    if take_folder(folder, PLAN, RunError):
-        refuse_other_plan(folder, plan)
-    else:
-        note_plan(folder, plan)
 
 
 def _with_recordings(index: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,18 @@ from PIL import Image
 pytest_plugins = ("s3_server",)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=2, help="how often each command is killed")
+    parser.addoption("--fuzz", type=int, default=120, help="how many damaged files are exported")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="other damage")
+
+
+@pytest.fixture
+def n_kills(request):
+    """How often each command is killed."""
+    return request.config.getoption("kills")
+
+
 @pytest.fixture
 def rng():
     """The same random numbers for every test, whatever ran before."""

@@ -1,5 +1,6 @@
 """A real S3 API on this machine (moto's server), and the credentials that it takes."""
 
+import functools
 import os
 
 import pytest
@@ -47,9 +48,15 @@ class S3:
 
 @pytest.fixture(scope="session")
 def s3_service():
-    service = S3()
-    yield service
-    service.server.stop()
+    from botocore.loaders import JSONFileLoader
+
+    # Each client reads megabytes of descriptions anew, which is most of the time of a small copy.
+    read = functools.cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _self, path: read(path))
+        service = S3()
+        yield service
+        service.server.stop()
 
 
 @pytest.fixture

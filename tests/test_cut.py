@@ -355,6 +355,18 @@ def test_what_flac_cannot_hold_is_counted(tmp_path, write_audio, langid):
     assert piece[SR : SR + 7].min() > 0.999
 
 
+def test_a_kill_within_a_recording_at_the_top_is_gone_on_from(tmp_path, write_audio):
+    y, _ = speak([4, 4], [1])
+    for name in ("a", "b"):
+        write_audio(tmp_path / "talks" / f"{name}.wav", y, SR)
+    index = tmp_path / "talks" / "index.csv"
+    index.write_text("path,language\na.wav,de\nb.wav,es\n")
+    cut_corpus(read_corpus(index), tmp_path / "out", n_jobs=1)
+    shutil.move(tmp_path / "out" / "a.wav", tmp_path / "out" / ".a.wav.tmp")
+    assert cut_corpus(read_corpus(index), tmp_path / "out", n_jobs=1).n_made == 1
+    assert not (tmp_path / "out" / ".a.wav.tmp").exists()
+
+
 def test_failures_are_listed_and_the_rest_is_cut(interviews, tmp_path, langid):
     (interviews / "de" / "anna" / "0.wav").write_bytes(b"no sound")
     sf.write(interviews / "es" / "carla" / "1.wav", speak([1], [])[0], SR)

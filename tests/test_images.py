@@ -94,7 +94,7 @@ def pictures(folder):
 
 def contents(folder):
     """Every file below a folder and what is in it."""
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
@@ -166,17 +166,38 @@ def test_processes_use_one_thread_each_and_load_no_librosa(corpus, out, monkeypa
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     export_recording = images._export_recording
 
-    def tell(root, path, folder, stem, config, augment):
+    def tell(recording, *, folder, config):
         import os
         import sys
 
-        [row, *_] = export_recording(root, path, folder, stem, config, augment)
+        [row, *_] = export_recording(recording, folder=folder, config=config)
         heavy = [name for name in ("torch", "librosa", "numba") if name in sys.modules]
         return [row | {"image": "", "reason": f"{os.environ['OMP_NUM_THREADS']} {heavy}"}]
 
     monkeypatch.setattr(images, "_export_recording", tell)
     result = export(corpus, out, n_jobs=2)
     assert set(result.failed["reason"]) == {"1 []"}
+
+
+def test_a_decoder_that_crashes_costs_one_file(corpus, out, monkeypatch):
+    """Its process is lost, the other recordings are exported, and no image of it stays."""
+    export_recording, stream = images._export_recording, images.stream_audio
+
+    def crash(path, *, sr):
+        yield from stream(path, sr=sr)
+        if path.name == "a.wav":
+            os._exit(11)
+
+    def work(recording, *, folder, config):
+        export_recording.__globals__["stream_audio"] = crash  # of the copy that came with `work`
+        return export_recording(recording, folder=folder, config=config)
+
+    monkeypatch.setattr(images, "_export_recording", work)
+    result = export(corpus, out, n_jobs=2)
+    assert list(result.failed["path"]) == ["train/de/a.wav"]
+    assert list(result.failed["reason"]) == ["the process that read it crashed"]
+    kept = {name for name in IMAGES if "/a@" not in name}
+    assert set(result.clips["image"]) == pictures(out) == kept
 
 
 def test_variants_are_for_training_only(corpus, out, voice, write_audio):
@@ -551,7 +572,7 @@ def test_torn_header(corpus, out, n_bytes):
 def test_leftovers_are_removed(corpus, out):
     export(corpus, out)
     files = contents(out)
-    for name in ("train/de/a@0.00.png.4711.tmp", "images.csv.tmp", "failed.csv.tmp"):
+    for name in ("train/de/a@0.00.png.4711.tmp", "images.csv.4711.tmp", "failed.csv.1.tmp"):
         (out / name).write_bytes(b"half")
     (out / "train/de/stranger@0.00.png").write_bytes(b"of no row")
     assert export(corpus, out).n_made == 0
@@ -560,9 +581,9 @@ def test_leftovers_are_removed(corpus, out):
 
 def test_killed_while_claiming_the_folder(corpus, out):
     out.mkdir()
-    (out / "mel.json.tmp").write_text('{"sr"')
+    (out / "mel.json.4711.tmp").write_text('{"sr"')
     export(corpus, out)
-    assert "mel.json.tmp" not in contents(out)
+    assert "mel.json.4711.tmp" not in contents(out)
 
 
 def test_image_that_goes_while_it_is_removed(corpus, out, monkeypatch):

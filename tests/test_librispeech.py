@@ -1,10 +1,14 @@
 """The LibriSpeech reader, on a corpus of its form."""
 
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
 from langid_fastai import cli
 from langid_fastai.corpus.librispeech import LIBRISPEECH_NAME, read_speakers
+from langid_fastai.corpus.mix import mix_corpus, read_voices
+from langid_fastai.corpus.mixture import MixConfig
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.errors import CorpusError
 
@@ -50,10 +54,25 @@ def test_speaker_gender_chapter_and_side(librispeech, above):
     assert (corpus.root / corpus.index["path"].iloc[0]).exists()
 
 
-def test_one_subset_alone_keeps_its_side_and_finds_the_table_beside_it(librispeech):
-    corpus = read_corpus(librispeech / "dev-clean", one_language=True)
-    assert set(corpus.index["split"]) == {"valid"}
+@pytest.mark.parametrize("above", [False, True])
+def test_one_subset_alone_is_no_split_and_finds_the_table_beside_it(librispeech, above):
+    for other in ("train-clean-100", "test-clean"):
+        shutil.rmtree(librispeech / other)
+    corpus = read_corpus(librispeech if above else librispeech / "dev-clean", one_language=True)
+    assert set(corpus.index["split"]) == {""}
     assert set(corpus.index["gender"]) == {"f"}
+    assert any("all subsets are of valid: no split" in note for note in corpus.notes)
+
+
+def test_mixtures_of_one_subset(librispeech, tmp_path, write_audio, tone):
+    """The smallest download will do: its voices are split here."""
+    for number in range(100, 112):
+        path = f"{number}/198/{number}-198-0000.flac"
+        write_audio(librispeech / "dev-clean" / path, tone(number, 16_000, 1.5), 16_000)
+    config = MixConfig(n=30, speakers=2, seconds=1.0, valid=0.3, test=0.3)
+    voices = read_voices(librispeech / "dev-clean", valid=0.3, test=0.3)
+    mixed = mix_corpus(voices, tmp_path / "mix", config, n_jobs=1)
+    assert len(mixed.index) == 30
 
 
 def test_without_the_table_gender_is_unknown_and_said_so(librispeech):

@@ -11,12 +11,15 @@ import soundfile as sf
 
 from langid_fastai import cli
 from langid_fastai.corpus import mix
-from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.corpus.index import Corpus, index_hash, make_index, summarize_corpus
 from langid_fastai.corpus.mix import mix_corpus, read_voices
 from langid_fastai.corpus.mixture import MixConfig, place_stretches, remake_mixture
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split
+from langid_fastai.describe import leak_lines
 from langid_fastai.errors import CorpusError
+from langid_fastai.evaluation import evaluate
+from langid_fastai.steps import _group_hashes
 
 SR = 8000
 SIDES = ("train", "valid", "test")
@@ -137,10 +140,22 @@ def test_no_voice_stands_on_two_sides_and_the_audit_would_see_it(mixtures):
     assert not heard["train"] & heard["test"]
     assert not heard["valid"] & heard["test"]
     assert audit_split(mixtures).empty
+    assert not any("repeated" in note for note in mixtures.notes)
     moved = mixtures.index.copy()
     moved.loc[moved["split"] == "train", "split"] = ["test"] + ["train"] * 35
     [leak] = audit_split(mixtures.with_index(moved)).to_dict("records")
     assert (leak["kind"], leak["sides"]) == ("group", "test+train")
+
+
+def test_a_model_that_heard_a_voice_cannot_start_a_test_of_it(mixtures, voices, tmp_path):
+    """Told by voices: mixtures of another split have the same names, on the same sides."""
+    sides = {"train": "test", "valid": "valid", "test": "train"}
+    turned = voices.index.assign(split=voices.index["split"].map(sides))
+    other = mix_corpus(voices.with_index(turned), tmp_path / "m", SMALL, n_jobs=1)
+    heard = _group_hashes(mixtures.index[mixtures.index["split"] == "train"])
+    assert len(heard & _group_hashes(other.index[other.index["split"] == "test"])) == 4
+    assert not heard & _group_hashes(mixtures.index[mixtures.index["split"] == "test"])
+    assert index_hash(other.index) != index_hash(mixtures.index)
 
 
 def test_groups_follow_from_the_voices_alone():
@@ -148,7 +163,24 @@ def test_groups_follow_from_the_voices_alone():
         {"path": list("abcde"), "speakers": ["1|2", "3", "2|4", "5|6", "6"]}, index=[7, 1, 5, 3, 2]
     )
     groups = mix._groups(made)
-    assert groups.loc[[7, 1, 5, 3, 2]].tolist() == ["a", "b", "a", "d", "d"]
+    assert groups.loc[[7, 1, 5, 3, 2]].tolist() == ["1", "3", "1", "5", "5"]
+
+
+def test_who_speaks_is_known(mixtures):
+    """Of a mixture all its voices, so nothing says that they are unknown."""
+    assert summarize_corpus(mixtures)["n_speakers"] == 12
+    assert not any("unknown" in line for line in leak_lines(audit_split(mixtures), mixtures.index))
+    test = mixtures.index[mixtures.index["split"] == "test"]
+    clips = test.assign(offset=0.0, image=test["path"])
+    scores = np.log(np.full((len(clips), 3), 1 / 3))  # the first language, always
+    result = evaluate(clips, scores, ["1", "2", "3"])
+    assert result["n_speakers"] == 4
+    assert result["languages"]["3"]["n_speakers"] == 4
+    rows = [row for row in result["speakers"] if row["language"] == "2"]
+    assert sorted(row["speaker"] for row in rows) == ["s08", "s09", "s10", "s11"]
+    assert sum(row["n_recordings"] for row in rows) == 8  # 4 mixtures of 2 voices
+    assert not any("unknown" in warning for warning in result["warnings"])
+    assert any("of 4 voices that meet" in warning for warning in result["warnings"])
 
 
 def test_the_index_is_a_corpus(mixtures):
@@ -176,23 +208,24 @@ def test_a_mixture_is_made_again_from_its_row(mixtures, voices):
 
 
 def test_processes_and_breaks_change_nothing(mixtures, voices, tmp_path):
-    """Two processes, and a run that was stopped with a line half written, give the same bytes."""
+    """Two processes, and a run that was killed with a line half written, give the same bytes."""
     wanted = contents(mixtures.root)
     folder = tmp_path / "m"
     mix_corpus(voices, folder, SMALL, n_jobs=2)
-    made = contents(folder)
-    journal = made.pop("mixtures.csv").splitlines()
-    assert {k: v for k, v in wanted.items() if k != "mixtures.csv"} == made
+    assert contents(folder) == wanted
+    journal = (folder / "mixtures.csv").read_bytes().splitlines()
     (folder / "mixtures.csv").write_bytes(b"\n".join(journal[:20]) + b"\n" + journal[20][:30])
-    (folder / "train/3/000002.flac").unlink()
+    noted = [line.split(b",")[0].decode() for line in journal[1:20]]
+    (folder / noted[3]).unlink()
     (folder / "index.csv").unlink()
+    (folder / "train/3/000002.flac.4711.tmp").write_bytes(b"fLaC")  # by a helper that was killed
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*.flac")}
     mix_corpus(voices, folder, SMALL, n_jobs=1)
-    kept = [f for f, t in before.items() if f.stat().st_mtime_ns == t]
-    assert 15 <= len(kept) <= 19
-    again = contents(folder)
-    assert again.pop("mixtures.csv")
-    assert again == made
+    kept = {
+        f.relative_to(folder).as_posix() for f, t in before.items() if f.stat().st_mtime_ns == t
+    }
+    assert kept == set(noted) - {noted[3]}
+    assert contents(folder) == wanted
 
 
 def test_another_seed_makes_others(mixtures, voices, tmp_path):
@@ -223,8 +256,17 @@ def test_mixtures_are_planned_one_by_one(voices, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"n": 61}, {"overlap": (0.0, 1.0)}])
 def test_a_folder_of_other_mixtures_is_refused(mixtures, voices, change):
     [name] = change
-    with pytest.raises(CorpusError, match=f"holds other mixtures .*{name} was"):
+    with pytest.raises(CorpusError, match=rf"holds other mixtures \({name}=.* there, .* asked"):
         mix_corpus(voices, mixtures.root, replace(SMALL, **change))
+
+
+@pytest.mark.parametrize("column", ["gender", "duration", "speaker"])
+def test_mixtures_of_voices_that_have_changed_are_refused(mixtures, voices, column):
+    """Else rows that were kept and new ones would tell of the voices in two ways."""
+    changed = {"gender": "f", "duration": 1.25, "speaker": "x" + voices.index["speaker"]}[column]
+    index = voices.index.assign(**{column: changed})
+    with pytest.raises(CorpusError, match=r"holds other mixtures \(voices="):
+        mix_corpus(voices.with_index(index), mixtures.root, SMALL)
 
 
 def test_a_folder_of_something_else_is_refused(voices, tmp_path):
@@ -253,6 +295,7 @@ def test_short_utterances_are_repeated_and_silent_ones_told(voices, tmp_path, wr
     assert failed["sources"].str.split("|").map(lambda s: "0.wav" in s).all()
     assert len(failed) + len(mixed.index) == config.n
     assert any("could not be made" in note for note in mixed.notes)
+    assert any(f"{len(mixed.index)} mixtures with an utterance repeated" in n for n in mixed.notes)
 
 
 def test_a_pause_is_no_voice(tmp_path, voices, write_audio, tone):
@@ -295,9 +338,13 @@ def test_voices_must_be_known_and_enough(voices, tmp_path):
     unknown = voices.with_index(voices.index.assign(speaker="", group=voices.index["path"]))
     with pytest.raises(CorpusError, match="0 known speakers for train"):
         mix_corpus(unknown, tmp_path / "m", SMALL)
-    spoilt = voices.index.assign(speaker=voices.index["speaker"] + "|x")
-    with pytest.raises(CorpusError, match="must not hold"):
-        mix_corpus(voices.with_index(spoilt), tmp_path / "m", SMALL)
+    for column in ("speaker", "path"):
+        spoilt = voices.index.assign(**{column: voices.index[column] + "|x"})
+        with pytest.raises(CorpusError, match=rf"{column} '.*\|x' must not hold '\|'"):
+            mix_corpus(voices.with_index(spoilt), tmp_path / "m", SMALL)
+    with pytest.raises(CorpusError, match="jobs=0 must be a number of processes"):
+        mix_corpus(voices, tmp_path / "m", SMALL, n_jobs=0)
+    assert not (tmp_path / "m").exists()
 
 
 def test_voices_are_split_by_speaker_whatever_they_speak(voices, tmp_path):

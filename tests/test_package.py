@@ -17,6 +17,7 @@ ORDER = [
     "errors",
     "files",
     "progress",
+    "workers",
     "containers",
     "pcm",
     "audio",
@@ -65,7 +66,17 @@ ORDER = [
     "app",
     "cli",
 ]
-WITHOUT_TORCH = {"errors", "files", "progress", "containers", "corpus", "audio", "mel", "png"} | {
+WITHOUT_TORCH = {
+    "errors",
+    "files",
+    "progress",
+    "workers",
+    "containers",
+    "corpus",
+    "audio",
+    "mel",
+    "png",
+} | {
     "mel_config",
     "preprocessing",
     "features",

@@ -54,6 +54,33 @@ def test_folder_per_language(plant):
     assert "--speaker" in corpus.notes[0]
 
 
+def test_a_folder_is_read_by_its_index(plant):
+    """Else a voice that only the index knows would stand on two sides."""
+    root = plant("de/1.wav", "es/1.wav", "es/2.wav")
+    (root / "index.csv").write_text("path,language,speaker\nde/1.wav,de,a\nes/1.wav,es,a\n")
+    corpus = read_corpus(root)
+    assert corpus.layout == "a folder with its index.csv"
+    assert column(corpus, "speaker") == {"de/1.wav": "a", "es/1.wav": "a"}
+    assert corpus.notes == ("1 audio file left out: not in index.csv (es/2.wav)",)
+    assert set(read_corpus(root, speaker="(?P<speaker>.)[.]wav").index["speaker"]) == {"1", "2"}
+
+
+@pytest.mark.parametrize("table", ["a,b\n1,2\n", ""])
+def test_a_table_of_somebody_else_is_no_index(plant, table):
+    root = plant("de/1.wav", "es/1.wav")
+    (root / "index.csv").write_text(table)
+    corpus = read_corpus(root)
+    assert corpus.layout == "a folder per language"
+    assert "index.csv" in corpus.notes[-1]
+
+
+def test_an_index_that_does_not_fit_is_not_passed_over(plant):
+    root = plant("de/1.wav", "es/1.wav")
+    (root / "index.csv").write_text("path,language\nno.wav,de\n")
+    with pytest.raises(CorpusError, match=r"index\.csv: none of its 1 files exists below"):
+        read_corpus(root)
+
+
 @pytest.mark.parametrize(
     ("folder", "split"),
     [

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import MEL
+from s3fs import S3FileSystem
 
 from langid_fastai.cli import main
-from langid_fastai.corpus import bucket as bucket_module
+from langid_fastai.corpus import remote as remote_module
 from langid_fastai.corpus.bucket import Bucket, refusal
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.remote import fetch_corpus, sync_corpus
@@ -173,78 +175,134 @@ def test_large_files_go_in_parts(s3, large, tmp_path):
     assert counts(sync_corpus(str(large), THERE)) == (0, 1, 0, 0)
 
 
-def test_a_download_that_was_cut_goes_on(s3, large, tmp_path, monkeypatch):
-    sync_corpus(str(large), THERE, part_bytes=PART)
-    monkeypatch.setattr(bucket_module, "PIECE", 2**20)
-    read, starts = Bucket._read, []
-
-    def cut(self, name, start, end):
-        starts.append(start)
-        if len(starts) == 4:
-            raise CorpusError("cut")
-        return read(self, name, start, end)
-
-    monkeypatch.setattr(Bucket, "_read", cut)
+def test_half_a_download_that_was_killed_is_cleared_away(s3, tmp_path):
+    s3.put("corpus/a.wav")
     back = tmp_path / "back"
-    with pytest.raises(CorpusError, match="cut"):
-        sync_corpus(THERE, str(back))
-    assert content(back) == {}
+    (back / ".langid-sync").mkdir(parents=True)
+    left, others = (back / ".langid-sync" / f"{n}.{n}.tmp" for n in (1, 2))
+    left.write_text("half")
+    os.utime(left, (1, 1))
+    others.write_text("still written")
     sync_corpus(THERE, str(back))
-    assert starts == [2**20 * i for i in (0, 1, 2, 3, *range(3, 11))]
+    assert not left.exists()
+    assert others.exists()
+    assert content(back) == {"a.wav": b"sound"}
+
+
+def test_two_downloads_at_once_do_not_mix(s3, large, tmp_path, monkeypatch):
+    """Of an object in parts, whose ETag does not tell what its bytes are."""
+    sync_corpus(str(large), THERE, part_bytes=PART)
+    back = tmp_path / "back"
+    get = Bucket.get
+
+    def twice(self, name, thing, path):
+        monkeypatch.setattr(Bucket, "get", get)
+        get(self, name, thing, path)
+        monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
+        assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
+
+    monkeypatch.setattr(Bucket, "get", twice)
+    assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
     assert content(back) == content(large)
-    assert not list((back / ".langid-sync").glob("*.part"))
+    assert counts(sync_corpus(THERE, str(back))) == (0, 1, 0, 0)
 
 
-def test_half_a_download_of_another_object_is_not_gone_on_with(s3, tmp_path, monkeypatch):
-    s3.put("corpus/a.wav", b"a" * 100)
-    monkeypatch.setattr(bucket_module, "PIECE", 40)
-    read = Bucket._read
+def test_what_does_not_have_the_size_listed_is_not_kept(s3, large, tmp_path, monkeypatch):
+    sync_corpus(str(large), THERE, part_bytes=PART)
+    get_file = S3FileSystem.get_file
 
-    def cut(self, name, start, end):
-        if start:
-            raise CorpusError("cut")
-        return read(self, name, start, end)
+    def cut(self, there, here):
+        get_file(self, there, here)
+        os.truncate(here, PART)
 
-    monkeypatch.setattr(Bucket, "_read", cut)
-    with pytest.raises(CorpusError, match="cut"):
-        sync_corpus(THERE, str(tmp_path / "back"))
-    s3.put("corpus/a.wav", b"b" * 100)
-    monkeypatch.setattr(Bucket, "_read", read)
-    sync_corpus(THERE, str(tmp_path / "back"))
-    assert content(tmp_path / "back") == {"a.wav": b"b" * 100}
+    monkeypatch.setattr(S3FileSystem, "get_file", cut)
+    [(_, reason)] = sync_corpus(THERE, str(tmp_path / "back")).failed
+    assert "arrived damaged" in reason
+    assert not list((tmp_path / "back").rglob("*.wav"))
+    assert not list((tmp_path / "back").rglob("*.tmp"))
+
+
+def test_a_file_that_is_edited_after_its_copy_is_sent_again(s3, folder, monkeypatch):
+    """Though it has kept its size, and the note is written after the edit."""
+    count_pair = remote_module._Pair._count
+
+    def edit_then_count(self, name, result):
+        if name == "de/b.wav":
+            (folder / name).write_bytes(bytes(reversed(range(40))))
+        count_pair(self, name, result)
+
+    monkeypatch.setattr(remote_module._Pair, "_count", edit_then_count)
+    assert counts(sync_corpus(str(folder), THERE)) == (6, 0, 0, 0)
+    monkeypatch.setattr(remote_module._Pair, "_count", count_pair)
+    assert counts(sync_corpus(str(folder), THERE)) == (1, 5, 0, 0)
 
 
 @pytest.mark.parametrize("n_parts", [1, 3])
 def test_an_object_that_changes_meanwhile_is_a_failure(s3, large, tmp_path, monkeypatch, n_parts):
     sync_corpus(str(large), THERE, part_bytes=PART if n_parts > 1 else 4 * PART)
-    read = Bucket._read
+    get = Bucket.get
 
-    def change_then_read(self, name, start, end):
+    def change_then_get(self, name, thing, path):
         s3.put("corpus/long.wav", b"x" * (2 * PART + 1234))
-        return read(self, name, start, end)
+        get(self, name, thing, path)
 
-    monkeypatch.setattr(Bucket, "_read", change_then_read)
+    monkeypatch.setattr(Bucket, "get", change_then_get)
     back = tmp_path / "back"
     [(name, reason)] = sync_corpus(THERE, str(back)).failed
     assert (name, content(back)) == ("long.wav", {})
     assert "changed while it was copied" in reason
-    monkeypatch.setattr(Bucket, "_read", read)
+    monkeypatch.setattr(Bucket, "get", get)
     assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
 
 
 def test_an_object_that_goes_meanwhile_is_a_failure(s3, tmp_path, monkeypatch):
     s3.put("corpus/a.wav")
     s3.put("corpus/b.wav")
-    read = Bucket._read
+    get = Bucket.get
 
-    def delete_then_read(self, name, start, end):
+    def delete_then_get(self, name, thing, path):
         s3.client.delete_object(Bucket="speech", Key="corpus/a.wav")
-        return read(self, name, start, end)
+        get(self, name, thing, path)
 
-    monkeypatch.setattr(Bucket, "_read", delete_then_read)
+    monkeypatch.setattr(Bucket, "get", delete_then_get)
     synced = sync_corpus(THERE, str(tmp_path / "back"))
     assert synced.failed == [("a.wav", "was deleted while it was to be copied")]
     assert content(tmp_path / "back") == {"b.wav": b"sound"}
+
+
+def test_two_mirrors_may_delete_the_same_file(s3, folder, monkeypatch):
+    sync_corpus(str(folder), THERE)
+    s3.client.delete_object(Bucket="speech", Key="corpus/de/a.wav")
+    copy_all = remote_module._Pair._copy_all
+
+    def copy_while_another_deletes(self, *args):
+        copy_all(self, *args)
+        (folder / "de" / "a.wav").unlink()
+
+    monkeypatch.setattr(remote_module._Pair, "_copy_all", copy_while_another_deletes)
+    assert counts(sync_corpus(THERE, str(folder), delete=True)) == (0, 5, 1, 0)
+
+
+def test_a_file_that_may_not_be_read_is_a_failure_of_its_own(s3, folder, monkeypatch):
+    """Not one of the credentials, as an error of S3 would be."""
+    real = Path.open
+
+    def denied(self, mode="r", *args, **options):
+        if self.name == "a.wav":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", denied)
+    synced = sync_corpus(str(folder), THERE)
+    assert counts(synced) == (5, 0, 0, 1)
+    assert "Permission denied" in synced.failed[0][1]
+
+
+def test_a_target_that_cannot_be_made(s3, tmp_path):
+    s3.put("corpus/a.wav")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CorpusError, match=r"x: cannot be written to .*choose another folder"):
+        sync_corpus(THERE, str(tmp_path / "file" / "x"))
 
 
 def test_objects_of_a_key_service_are_taken(s3, tmp_path):
@@ -452,6 +510,13 @@ def test_an_index_may_lie_in_s3(stored, corpus, tmp_path):
     rows = [f"{p},{p[:2]}\n" for p in read_corpus(corpus).index["path"][3:13]]
     stored.put("my/tones/index.csv", ("path,language\n" + "".join(rows)).encode())
     assert len(read_corpus("s3://speech/my/tones/index.csv").index) == 10
+
+
+def test_the_index_of_a_folder_in_s3_says_who_speaks(stored, corpus):
+    paths = read_corpus(corpus).index["path"]
+    rows = [f"{p},{p[:2]},anna\n" for p in paths]
+    stored.put("my/tones/index.csv", ("path,language,speaker\n" + "".join(rows)).encode())
+    assert set(read_corpus("s3://speech/my/tones").index["speaker"]) == {"anna"}
 
 
 def test_half_a_corpus_is_none(stored):

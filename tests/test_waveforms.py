@@ -20,13 +20,14 @@ from langid_fastai.augment import SpecAugment
 from langid_fastai.corpus.index import measure_audio
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import split_corpus
+from langid_fastai.describe import plan_lines
 from langid_fastai.engines import load_engine, torch_score
 from langid_fastai.errors import AudioError, ModelError, RunError
 from langid_fastai.evaluation import predict_images
 from langid_fastai.images import encode_clip, export_images, read_picture
 from langid_fastai.learner import language_learner, load_learner, make_dataloaders, save_learner
 from langid_fastai.model_folder import read_info
-from langid_fastai.networks import load_network
+from langid_fastai.networks import build_network, load_network
 from langid_fastai.onnx_export import export_onnx
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, mel_image
@@ -254,13 +255,24 @@ def test_export_to_onnx_agrees_with_torch(run, tmp_path):
 def test_prepare_makes_clips_for_a_later_training(corpus, tmp_path, langid):
     out = tmp_path / "run"
     argv = [corpus, "--out", out, "--kind", "waveform", *OPTIONS[:10], "--jobs", 1]
-    code, _, _ = langid("prepare", *argv, command=cli.main)
+    code, text, _ = langid("prepare", *argv, command=cli.main)
     assert code == 0
+    assert f"clips      32 in {out / 'images'}: 16 recordings worked on now" in text
+    assert "image" not in text.replace(str(out / "images"), "")
     assert json.loads((out / "images" / "mel.json").read_text())["kind"] == "waveform"
     code, _, err = langid(corpus, "--out", out, *OPTIONS[:10], "--arch", "resnet18",
                           "--weights", "none", "--jobs", 1)  # fmt: skip
     assert code == 1
     assert "kind='waveform' there, 'mel' asked" in err
+
+
+@pytest.mark.parametrize(
+    ("arch", "words"), [("m3-light", " 5,892 parameters"), ("m11", " 1.8 million parameters")]
+)
+def test_small_networks_are_not_rounded_to_nothing(run, arch, words):
+    plan = json.loads((run / "run.json").read_text())["plan"]
+    n = sum(p.numel() for p in build_network(arch, 4).parameters())
+    assert words in next(plan_lines(plan | {"n_parameters": n}))
 
 
 def test_imagenet_weights_are_refused_before_the_work(corpus, tmp_path, langid):

@@ -8,6 +8,8 @@ import http.server
 import io
 import re
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,13 +20,18 @@ NAMES = {"en": "Anglais", "de": "Allemand", "es": "Espagnol"}
 
 @dataclass
 class Answer:
-    """What the server sends; only `n_sent` bytes of the body if that is given, then it hangs up."""
+    """What the server sends.
+
+    Only `n_sent` bytes of the body if that is given, then it hangs up; byte by byte if there is a
+    pause, in seconds, before each.
+    """
 
     body: bytes = b""
     status: int = 200
     kind: str | None = "text/html; charset=utf-8"
     headers: dict = field(default_factory=dict)
     n_sent: int | None = None
+    pause: float = 0.0
 
 
 def page(heading, *parts, more=()):
@@ -80,8 +87,17 @@ class WebSite:
                     if value is not None:
                         self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(answer.body[: answer.n_sent])
+                self.write(answer.body[: answer.n_sent], answer.pause)
                 self.close_connection = answer.n_sent is not None or not headers["Content-Length"]
+
+            def write(self, body, pause):
+                if not pause:
+                    self.wfile.write(body)
+                    return
+                with suppress(OSError):  # whoever asked has gone
+                    for byte in body:
+                        time.sleep(pause)
+                        self.wfile.write(bytes([byte]))
 
             def log_message(self, *_):
                 pass

@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that ``--help`` comes at once.
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from typing import Annotated, NoReturn
@@ -50,6 +51,8 @@ app.command()(predict.export)
 app.command("app")(serve.serve)
 app.add_typer(corpora.app, name="corpus")
 
+# What the user can mend and no step can foresee: a full disk, or one that may not be written to.
+DENIED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
 STOPPED = 130  # exit code after an interrupt, as shells have it
 
 
@@ -83,5 +86,14 @@ def _run(command: typer.Typer) -> NoReturn:
         raise
     except LangidError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DENIED:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}{error.strerror}; mend that, and the same command goes on from here",
+            file=sys.stderr,
+        )
         sys.exit(1)
     sys.exit(0)

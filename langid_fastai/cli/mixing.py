@@ -51,8 +51,9 @@ def mix(
 ) -> None:
     """Mix the voices of a corpus: how many people speak?
 
-    Balanced over 1 to --speakers, with no voice on two sides. Stopped and started again, it goes on
-    where it was.
+    Balanced over 1 to --speakers, with no voice on two sides. --valid and --test are shares of the
+    mixtures and, where the corpus has no such side, of its recordings. Stopped and started again,
+    it goes on where it was.
     """
     from langid_fastai import describe
     from langid_fastai.corpus.index import summarize_corpus
@@ -60,16 +61,16 @@ def mix(
     from langid_fastai.corpus.mixture import MixConfig
 
     config = MixConfig(
-        n,
-        speakers,
-        seconds,
-        sr,
-        parse_range(levels, "--levels"),
-        parse_range(overlap, "--overlap"),
-        valid,
-        test,
-        seed,
-        audio_format.value,
+        n=n,
+        speakers=speakers,
+        seconds=seconds,
+        sr=sr,
+        levels=parse_range(levels, "--levels"),
+        overlap=parse_range(overlap, "--overlap"),
+        valid=valid,
+        test=test,
+        seed=seed,
+        format=audio_format.value,
     )
     source = read_voices(corpus, root=root, speaker=speaker, valid=valid, test=test, seed=seed)
     say(describe.corpus_lines(corpus, summarize_corpus(source)))

@@ -82,7 +82,9 @@ LicenseOption = Annotated[
     str | None,
     typer.Option(help="Licence of the model, for its card, as cc-by-4.0; by default unknown."),
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", help="Processes for images; -1: all cores.")]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", help="Processes that work at a time; -1: all cores.")
+]
 
 MEL = {"rich_help_panel": "Spectrogram"}
 SrOption = Annotated[int, typer.Option(help="Hz that audio is brought to.", **MEL)]

@@ -52,6 +52,7 @@ __all__ = ["train", "prepare", "evaluate", "exit_if_failed", "say", "typed"]
 
 
 def train(
+    ctx: typer.Context,
     corpus: CorpusArgument,
     out_folder: OutOption = None,
     arch: Annotated[
@@ -149,6 +150,7 @@ def train(
     if license is not None:
         validate_license(license)
     run = Run(out_folder or default_folder(corpus))
+    ctx.with_resource(run.alone())
     found = preparation.read_and_split(
         run,
         choose_corpus(
@@ -182,6 +184,7 @@ def train(
 
 
 def prepare(
+    ctx: typer.Context,
     corpus: CorpusArgument,
     out_folder: OutOption = None,
     seed: SeedOption = 0,
@@ -217,6 +220,7 @@ def prepare(
     mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db, shown, n_mfcc)
     variants = choose_plan(augment, copies=copies, seed=seed, noises=noises)
     run = Run(out_folder or default_folder(corpus))
+    ctx.with_resource(run.alone())
     found = preparation.read_and_split(
         run,
         choose_corpus(
@@ -230,6 +234,7 @@ def prepare(
 
 
 def evaluate(
+    ctx: typer.Context,
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run folder.")],
     robustness: Annotated[
         bool, typer.Option("--robustness", help="The test again: noise, telephone, MP3, cuts, …")
@@ -277,6 +282,8 @@ def evaluate(
         raise RunError(f"--folds {folds} must be at least {MIN_FOLDS}")
     if license is not None:
         validate_license(license)
+    ctx.with_resource(run.alone())
+    if license is not None:
         run.note("license", license)
     learn = load_learner(run.model, make_dataloaders(run.images, device=device))
     steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)

@@ -33,7 +33,6 @@ __all__ = ["Bucket", "ChangedError", "Thing", "file_md5", "refusal"]
 
 ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
 MD5 = re.compile(r"[0-9a-f]{32}")
-PIECE = 2**24  # bytes fetched by one request; what an interruption may cost
 
 
 class ChangedError(Exception):
@@ -85,6 +84,7 @@ class Bucket:
                 endpoint_url=endpoint_url,
                 use_listings_cache=False,
                 skip_instance_cache=True,
+                max_concurrency=1,  # parts of one file; many files go at once already
             )
             self.endpoint: str = self.fs.s3.meta.endpoint_url
 
@@ -101,32 +101,29 @@ class Bucket:
             if not path.endswith("/")  # an empty object that stands for a folder
         }
 
-    def get(self, name: str, thing: Thing, part: Path) -> None:
-        """Fetch an object into `part`, or what is missing there, and check that it is whole.
+    def get(self, name: str, thing: Thing, path: Path) -> None:
+        """Fetch an object into a file, and check that it is whole and the one that was listed.
 
         Raises
         ------
         ChangedError : it is gone, or another one by now; or it arrived damaged
         """
-        size = part.stat().st_size if part.exists() else 0
-        with part.open("ab") as file:
-            while size < thing.size:
-                end = min(size + PIECE, thing.size)
-                piece = self._read(name, size, end)
-                file.write(piece)
-                file.flush()
-                size += len(piece)
-        if file_md5(part) == thing.etag:
-            return
-        if MD5.fullmatch(thing.etag) and not self._is_encrypted(name):
+        path.touch()  # what is wrong with the disk is not to be said of the bucket
+        try:
+            with self._told():
+                self.fs.get_file(self._path(name), str(path))
+        except CorpusError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise ChangedError("was deleted while it was to be copied") from error
+            raise
+        if not self._is_whole(name, thing, path):
             raise ChangedError(
                 "changed while it was copied, or arrived damaged; repeat the command"
             )
-        if self.look(name) != thing:
-            raise ChangedError("changed while it was copied; repeat the command")
 
     def put(self, file: Path, name: str) -> Thing:
         """Send a file, a large one in parts; it is seen in the bucket when it is whole."""
+        file.open("rb").close()  # one that may not be read is not to be said of the bucket
         with self._told():
             self.fs.put_file(str(file), self._path(name), chunksize=self.part_bytes)
         return self.look(name)
@@ -142,14 +139,14 @@ class Bucket:
             info = self.fs.info(self._path(name))
         return Thing(info["size"], info["ETag"].strip('"'))
 
-    def _read(self, name: str, start: int, end: int) -> bytes:
-        try:
-            with self._told():
-                return self.fs.cat_file(self._path(name), start=start, end=end)
-        except CorpusError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise ChangedError("was deleted while it was to be copied") from error
-            raise
+    def _is_whole(self, name: str, thing: Thing, path: Path) -> bool:
+        """Whether a file is this object: by its MD5, or by its size and that the object stayed."""
+        if path.stat().st_size != thing.size:
+            return False
+        if file_md5(path) == thing.etag:
+            return True
+        is_md5 = MD5.fullmatch(thing.etag) and not self._is_encrypted(name)
+        return not is_md5 and self.look(name) == thing
 
     def _is_encrypted(self, name: str) -> bool:
         """Whether a key service encrypts the object, so that its ETag is no MD5."""

@@ -125,7 +125,8 @@ def crawl_site(
         raise CorpusError(f"start {site.start!r} must be an address, as https://example.org/")
     cabinet = Cabinet(folder, site.start)
     failures: dict[str, dict[str, str]] = {}
-    with PoliteClient(site.start, *site.file_hosts, manners=manners) as client:
+    polite = PoliteClient(site.start, *site.file_hosts, manners=manners)
+    with cabinet.held(), polite as client:
         search = _Search(client, cabinet, site, failures, most_pages)
         try:
             index = search.recordings(languages)
@@ -244,6 +245,9 @@ class _Search:
                 _note(self.failures, url, recording["page"], "lies on another host")
                 continue
             known = self.by_url.setdefault(url, {"language": language} | recording)
+            if known["language"] != language:
+                reason = f"listed as {language} too; taken as {known['language']}"
+                _note(self.failures, url, recording["page"], reason)
             for name, text in recording.items():
                 known[name] = known[name] or text
         return len(self.by_url) > n
@@ -267,8 +271,13 @@ def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
     """What an earlier crawl found stays known, though a page is gone or could not be read."""
     if not path.exists():
         return index
-    both = pd.concat([read_index(path), index]).fillna("")
-    return make_index(both.drop_duplicates("path", keep="last").to_dict("records"))
+    # The group follows from what is known now: an author that was met later joins what is theirs.
+    both = pd.concat([read_index(path), index]).fillna("").assign(group="")
+    known: dict[str, dict[str, str]] = {}
+    for row in both.to_dict("records"):
+        earlier = known.get(row["url"], {})
+        known[row["url"]] = {k: text or earlier.get(k, "") for k, text in row.items()}
+    return make_index(known.values())
 
 
 def _lie_in(folder: Path, index: pd.DataFrame) -> pd.Series:

@@ -39,7 +39,7 @@ from langid_fastai.audio import excerpts, native_format, stream_audio
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.files import UNFINISHED, differences, take_folder, write_json
+from langid_fastai.files import UNFINISHED, differences, taken, write_json
 from langid_fastai.progress import track
 
 __all__ = ["CutResult", "cut_corpus"]
@@ -109,7 +109,13 @@ def cut_corpus(
             f"{folder} lies in the corpus {corpus.root}, where its utterances would be taken for "
             "recordings; choose a folder outside"
         )
-    _claim(folder, rules)
+    with taken(folder, RULES, CorpusError) as is_ours:
+        _claim(folder, rules, is_ours)
+        return _cut(corpus, folder, rules, n_jobs)
+
+
+def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResult:
+    """Cut what is still to be cut, in a folder that is ours alone."""
     paths = list(corpus.index["path"])
     notes = {path: note for path in paths if (note := _kept(corpus.root / path, folder / path))}
     todo = [path for path in paths if path not in notes]
@@ -135,9 +141,9 @@ def cut_corpus(
     return result
 
 
-def _claim(folder: Path, rules: CutRules) -> None:
-    """Make the folder ours, or see that it is."""
-    if not take_folder(folder, RULES, CorpusError):
+def _claim(folder: Path, rules: CutRules, is_ours: bool) -> None:
+    """Note the rules, or see that they are the same."""
+    if not is_ours:
         write_json(folder / RULES, asdict(rules))
         return
     there = json.loads((folder / RULES).read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,11 +21,12 @@ from langid_fastai.corpus.polite import (
     MEGABYTE,
     FetchError,
     PoliteClient,
+    TooSlow,
     TryAgain,
     read_body,
 )
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import write_json
+from langid_fastai.files import alone_in, write_json
 
 if TYPE_CHECKING:
     import requests
@@ -77,6 +79,10 @@ class Cabinet:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._note_number()
 
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other crawls out: two would ask twice as fast, and write into the same halves."""
+        return alone_in(self.folder.parent, CorpusError)
+
     def end(self) -> None:
         """Note that all pages were read: the next crawl asks whether they have changed."""
         self.number += 1
@@ -117,6 +123,8 @@ def fetch_file(client: PoliteClient, cabinet: Cabinet, url: str, target: Path) -
     def receive(response: requests.Response) -> None:
         try:
             _receive_file(response, part, client.manners.max_mb * MEGABYTE)
+        except TooSlow:
+            raise
         except FetchError:  # not what was wanted; after a cut connection the part is kept
             _forget(part)
             raise
@@ -175,6 +183,7 @@ def _receive_file(response: requests.Response, part: Path, most: float) -> None:
     if not kind.startswith("audio/") and kind not in FILE_TYPES:
         raise FetchError(f"is {kind}, not sound")
     if response.status_code == 200:
+        _forget(part)  # first: a kill here must not join an old beginning to a new sign
         size, total = 0, response.headers.get("Content-Length", "")
         write_json(part.with_suffix(".json"), {"validator": _validator(response)})
     else:

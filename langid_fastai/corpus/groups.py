@@ -1,6 +1,6 @@
 """What must stay together: groups, joined where they share a speaker, a recording or a file.
 
-And which rows make up a side of a split.
+And which rows make up a side of a split; and who is heard in a row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["MIN_SECONDS", "is_usable", "join_groups"]
+__all__ = ["MIN_SECONDS", "SEPARATOR", "is_usable", "join_groups", "voices_of"]
+
+# Between the names of those who speak in one recording, in the column `speakers` of mixtures.
+SEPARATOR = "|"
 
 # Less speech than this becomes no image; the same as in `langid_fastai.preprocessing`, which loads
 # no pandas.
@@ -58,3 +61,27 @@ def is_usable(rows: pd.DataFrame) -> pd.Series:
     if "sr" in rows and "duration" in rows:
         clean &= rows["sr"].notna() & ~(rows["duration"] < MIN_SECONDS)
     return clean
+
+
+def voices_of(rows: pd.DataFrame) -> pd.Series:
+    """Who is heard in each recording: its speaker or, of a mixture, all whose voices it holds.
+
+    Parameters
+    ----------
+    rows : of an index; of mixtures, with the columns `speakers` and `sexes`
+
+    Returns
+    -------
+    voices : one entry a voice, so that a mixture of three has three, of one index; empty text where
+        it is unknown who speaks
+
+    Examples
+    --------
+    >>> mixtures = pd.DataFrame({"speaker": "", "speakers": ["bo|cy", "bo"], "sexes": ["MF", "M"]})
+    >>> list(voices_of(mixtures).items())
+    [(0, 'bo'), (0, 'cy'), (1, 'bo')]
+    """
+    if not {"speakers", "sexes"} <= set(rows):
+        return rows["speaker"]
+    several = rows["speakers"].str.split(SEPARATOR)
+    return rows["speaker"].where(rows["speaker"] != "", several).explode()

@@ -41,6 +41,7 @@ import soundfile as sf
 
 from langid_fastai.containers import is_container, measure_container
 from langid_fastai.corpus.copies import digest_copies
+from langid_fastai.corpus.groups import voices_of
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.files import replacing
 
@@ -263,9 +264,9 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
 
     Returns
     -------
-    summary : `layout`, `notes`, `n_recordings`, `n_speakers`, `hours`, and under `languages` the
-        `recordings`, `groups` and `hours` of each side; augmented variants count on the training
-        side only, where they are used
+    summary : `layout`, `notes`, `n_recordings`, `n_speakers` (known ones, those of mixtures too),
+        `hours`, and under `languages` the `recordings`, `groups` and `hours` of each side;
+        augmented variants count on the training side only, where they are used
     """
     index = used_rows(corpus.index)
     languages: dict[str, dict[str, dict[str, float]]] = {}
@@ -283,7 +284,7 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
         "layout": corpus.layout,
         "notes": notes,
         "n_recordings": len(index),
-        "n_speakers": int(index.loc[index["speaker"] != "", "speaker"].nunique()),
+        "n_speakers": len(set(voices_of(index)) - {""}),
         "hours": round(float(index["duration"].sum()) / 3600, 4),
         "languages": languages,
     }

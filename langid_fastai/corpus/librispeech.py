@@ -8,7 +8,8 @@ audio books", ICASSP 2015; https://www.openslr.org/12, CC BY 4.0. 16 kHz FLAC, 1
                 └ subset        └ speaker, chapter, utterance
 
 The root may be the folder above, ``LibriSpeech`` itself, or one subset; ``SPEAKERS.TXT`` is looked
-for in the root, on the way to the utterances, and beside the root. All of it is English, so by
+for in the root, on the way to the utterances, and beside the root. Subsets of several sides are a
+split; one alone (``dev-clean`` is the smallest to begin with) is none. All of it is English, so by
 itself it teaches no language; it is what mixtures are made of (`langid_fastai.corpus.mix`).
 """
 
@@ -31,7 +32,8 @@ SIDES = {"train": "train", "dev": "valid", "test": "test"}
 def read_librispeech(root: Path, paths: list[str]) -> Corpus:
     """Read speaker and chapter from the file names, gender from ``SPEAKERS.TXT``.
 
-    The subset tells the side: ``dev`` becomes ``valid``. Speakers and subsets do not overlap.
+    The subset tells the side: ``dev`` becomes ``valid``. Speakers and subsets do not overlap. Where
+    all subsets are of one side, `split` stays empty, to be made.
 
     Parameters
     ----------
@@ -65,6 +67,9 @@ def read_librispeech(root: Path, paths: list[str]) -> Corpus:
             }
         )
     notes = []
+    if len(sides := {row["split"] for row in rows} - {""}) == 1:
+        notes.append(f"all subsets are of {sides.pop()}: no split by the corpus")
+        rows = [row | {"split": ""} for row in rows]
     if table is None:
         notes.append(f"no {SPEAKERS_FILE} found: the speakers' gender is unknown")
     elif unlisted := sorted({row["speaker"] for row in rows} - set(genders)):

@@ -7,15 +7,16 @@
 
     mixtures/train/3/000002.flac      three voices
     mixtures/index.csv                one row a mixture, as `read_corpus` takes it
-    mixtures/mix.json                 the settings and the hash of the source's index
+    mixtures/mix.json                 the settings, and a hash of the voices: who, where, how long
     mixtures/mixtures.csv, failed.csv what is made, for going on after a break; what could not be
 
 What overlap and level mean, and how one mixture is made, stands in `langid_fastai.corpus.mixture`.
 
 The source's split says who may be mixed: voices of one side only, so no voice stands on two sides.
 The column `group` is found from the voices, not from the side: mixtures that share a voice,
-directly or through others, are one group. So `audit_split` sees a mixture on the wrong side. As
-many voices meet, a side is usually one group; its figures then have no interval over groups.
+directly or through others, are one group, named by one of their voices. So `audit_split` sees a
+mixture on the wrong side. As many voices meet, a side is usually one group; its figures then have
+no interval over groups.
 
 The other columns: `speakers`, `sexes` (``MMF``, in that order; U where unknown), `n_female` and
 `n_male`; `overlap`, `stretch` (its length, s); and, with ``|`` between the voices, `levels` (dB),
@@ -26,35 +27,37 @@ The other columns: `speakers`, `sexes` (``MMF``, in that order; U where unknown)
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from joblib import Parallel, delayed
 
-from langid_fastai.corpus.groups import is_usable, join_groups
+from langid_fastai.corpus.groups import SEPARATOR, is_usable, join_groups
 from langid_fastai.corpus.index import (
     SPLITS,
     Corpus,
     count,
-    index_hash,
     make_index,
     measure_audio,
     write_index,
 )
-from langid_fastai.corpus.mixture import SEPARATOR, MixConfig, Voice, plan_mixture, write_mixture
+from langid_fastai.corpus.mixture import MixConfig, Voice, plan_mixture, write_mixture
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import differences, take_folder, write_json
+from langid_fastai.files import UNFINISHED, differences, taken, write_json, write_whole
 from langid_fastai.progress import track
+from langid_fastai.workers import Died, in_processes
 
 __all__ = ["mix_corpus", "read_voices"]
 
-NOTE = "mix.json"
+NOTE, JOURNAL = "mix.json", "mixtures.csv"
 COLUMNS = (
     *("path", "language", "split", "number", "speakers", "sexes", "n_female", "n_male"),
     *("overlap", "stretch", "levels", "begins", "sources", "starts", "reason"),
@@ -103,13 +106,13 @@ def mix_corpus(
 
     Returns
     -------
-    corpus : the mixtures; its notes tell how many voices each side has, and how many mixtures
-        could not be made
+    corpus : the mixtures; its notes tell how many voices each side has, how many mixtures repeat an
+        utterance, and how many could not be made
 
     Raises
     ------
-    CorpusError : speakers are not known, stand on two sides, or are too few on one; or the folder
-        holds something else
+    CorpusError : speakers are not known, stand on two sides, or are too few on one; the folder
+        holds something else; or there is no process to work with
 
     Examples
     --------
@@ -117,9 +120,19 @@ def mix_corpus(
 
         mixtures = mix_corpus(read_voices("LibriSpeech"), "mixtures", MixConfig(speakers=3))
     """
+    if n_jobs == 0:
+        raise CorpusError("jobs=0 must be a number of processes, or -1 for all cores")
     folder = Path(folder)
     cast = _cast(corpus, config)
-    _claim(folder, corpus, config)
+    with taken(folder, NOTE, CorpusError) as is_ours:
+        _claim(folder, cast, config, is_ours)
+        return _mix(corpus, folder, config, cast, n_jobs)
+
+
+def _mix(
+    corpus: Corpus, folder: Path, config: MixConfig, cast: dict[str, list[Voice]], n_jobs: int
+) -> Corpus:
+    """Make what is missing, in a folder that is ours alone."""
     rows = _kept(folder)
     for side in SPLITS:
         for n in range(1, config.speakers + 1):
@@ -130,15 +143,19 @@ def mix_corpus(
         for number in range(size)
         if (side, number) not in rows
     ]
-    _write_rows(folder, list(rows.values()), mode="w")
+    write_whole(_csv_text(rows.values(), header=True).encode(), folder / JOURNAL)
     plans = (plan_mixture(cast[side], side, number, config) for side, number in todo)
-    results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-        delayed(write_mixture)(corpus.root, folder, plan, config) for plan in plans
-    )
-    for row in track(results, total=len(todo), what="mixtures"):
-        _write_rows(folder, [row], mode="a")
-        rows[row["split"], row["number"]] = row
-    return _index(folder, list(rows.values()), cast, config)
+    work = partial(write_mixture, corpus.root.absolute(), folder.absolute(), config=config)
+    results = in_processes(work, plans, n_jobs=n_jobs)
+    with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as stream:
+        for plan, made in track(results, total=len(todo), what="mixtures"):
+            row = plan | {"starts": "", "reason": made.reason} if isinstance(made, Died) else made
+            stream.write(_csv_text([row]))
+            stream.flush()
+            rows[row["split"], row["number"]] = row
+    in_order = sorted(rows.values(), key=lambda row: row["path"])
+    write_whole(_csv_text(in_order, header=True).encode(), folder / JOURNAL)
+    return _index(folder, in_order, cast, config)
 
 
 def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
@@ -150,17 +167,25 @@ def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
             f"{leaks.iloc[0]['sides']}; mixtures would leak. Split it anew (langid corpus split)"
         )
     usable = index[is_usable(index) & (index["speaker"] != "") & index["duration"].notna()]
-    if spoilt := [name for name in usable["speaker"].unique() if SEPARATOR in name]:
-        raise CorpusError(f"speaker {spoilt[0]!r} must not hold {SEPARATOR!r}; rename it")
+    for column in ("speaker", "path"):
+        if spoilt := [name for name in usable[column].unique() if SEPARATOR in name]:
+            raise CorpusError(
+                f"{column} {spoilt[0]!r} must not hold {SEPARATOR!r}, which stands between the "
+                "voices of a mixture; rename it"
+            )
     cast: dict[str, list[Voice]] = {}
     for side in SPLITS:
         by_speaker = usable[usable["split"] == side].sort_values("path").groupby("speaker")
         cast[side] = [_voice(str(name), rows) for name, rows in by_speaker]
         if len(cast[side]) < config.speakers:
+            way_out = (
+                f"mix fewer (--speakers), or give {side} more of the recordings (--valid, --test)"
+                if cast[side]
+                else "tell in an index CSV who speaks, in a column 'speaker'"
+            )
             raise CorpusError(
                 f"{corpus.root}: {count(len(cast[side]), 'known speaker')} for {side}, and "
-                f"mixtures of {config.speakers} need as many. Mix fewer (--speakers), give {side} "
-                "more of the recordings (--valid, --test), or tell in an index who speaks"
+                f"mixtures of {config.speakers} need as many; {way_out}"
             )
     return cast
 
@@ -171,10 +196,11 @@ def _voice(name: str, rows: pd.DataFrame) -> Voice:
     return Voice(name, sex, list(rows["path"]), rows["duration"].to_numpy(dtype=float))
 
 
-def _claim(folder: Path, corpus: Corpus, config: MixConfig) -> None:
-    """Make the folder ours, or see that it is: of these settings and this source."""
-    asked = json.loads(json.dumps(asdict(config) | {"source": index_hash(corpus.index)}))
-    if not take_folder(folder, NOTE, CorpusError):
+def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig, is_ours: bool) -> None:
+    """Note settings and voices, or see that they are the same."""
+    digest = hashlib.blake2b(repr(_plain(cast)).encode(), digest_size=8).hexdigest()
+    asked = json.loads(json.dumps(asdict(config) | {"voices": digest}))
+    if not is_ours:
         write_json(folder / NOTE, asked)
         return
     there = json.loads((folder / NOTE).read_text(encoding="utf-8"))
@@ -183,11 +209,21 @@ def _claim(folder: Path, corpus: Corpus, config: MixConfig) -> None:
             f"{folder} holds other mixtures ({differing}); choose another --out, or the same "
             "settings and source"
         )
+    for left_by_a_kill in folder.rglob(f"*{UNFINISHED}"):
+        left_by_a_kill.unlink()
+
+
+def _plain(cast: dict[str, list[Voice]]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """All that plans are drawn from."""
+    return [
+        (side, [(v.name, v.sex, v.paths, v.durations.tolist()) for v in voices])
+        for side, voices in cast.items()
+    ]
 
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """Rows of mixtures that were made before and are still there; a torn last line is none."""
-    journal = folder / "mixtures.csv"
+    journal = folder / JOURNAL
     content = journal.read_bytes() if journal.exists() else b""
     whole = content[: content.rfind(b"\n") + 1].decode()
     return {
@@ -197,19 +233,20 @@ def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     }
 
 
-def _write_rows(folder: Path, rows: list[dict[str, Any]], *, mode: Literal["w", "a"]) -> None:
-    with (folder / "mixtures.csv").open(mode, encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if mode == "w":
-            writer.writeheader()
-        writer.writerows(rows)
+def _csv_text(rows: Iterable[dict[str, Any]], *, header: bool = False) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
 def _index(
     folder: Path, rows: list[dict[str, Any]], cast: dict[str, list[Voice]], config: MixConfig
 ) -> Corpus:
-    """Write ``index.csv`` and ``failed.csv``, both sorted."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
+    """Write ``index.csv`` and ``failed.csv``, in the order of the rows."""
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     failed = table[table["reason"] != ""]
     write_index(failed[["path", "sources", "reason"]], folder / "failed.csv")
     made = table[table["reason"] == ""].drop(columns="reason")
@@ -223,14 +260,33 @@ def _index(
         f"{count(len(voices), 'voice')}"
         for side, voices in cast.items()
     ]
+    if n_repeating := int((_shortest(made, cast) < made["stretch"].astype(float)).sum()):
+        notes.append(
+            f"{count(n_repeating, 'mixture')} with an utterance repeated, for it is shorter than "
+            "its stretch; with shorter mixtures (--seconds) there are fewer"
+        )
     if len(failed):
         notes.append(f"{count(len(failed), 'mixture')} could not be made: see failed.csv")
     return Corpus(folder, index, f"mixtures of 1 to {config.speakers} speakers", tuple(notes))
 
 
+def _shortest(made: pd.DataFrame, cast: dict[str, list[Voice]]) -> pd.Series:
+    """Length of the shortest utterance in each mixture, s."""
+    seconds = {
+        path: duration
+        for voices in cast.values()
+        for voice in voices
+        for path, duration in zip(voice.paths, voice.durations, strict=True)
+    }
+    return made["sources"].map(lambda text: min(seconds[x] for x in text.split(SEPARATOR)))
+
+
 def _groups(made: pd.DataFrame) -> pd.Series:
-    """Mixtures that share a voice, directly or through others, named by the first of them."""
+    """Mixtures that share a voice, directly or through others, named by the first of their voices.
+
+    Not by a mixture: of other mixtures under the same names it must be another group.
+    """
     voices = made["speakers"].str.split(SEPARATOR).explode()
-    by_voice = pd.DataFrame({"group": made["path"].loc[voices.index], "speaker": voices})
-    joined = join_groups(by_voice.reset_index(drop=True), keys=["speaker"])
+    by_voice = pd.DataFrame({"group": voices, "recording": made["path"].loc[voices.index]})
+    joined = join_groups(by_voice.reset_index(drop=True), keys=["recording"])
     return pd.Series(joined.to_numpy(), index=voices.index).groupby(level=0).first()

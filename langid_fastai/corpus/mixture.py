@@ -35,11 +35,11 @@ import numpy as np
 import soundfile as sf
 
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR, load_audio
+from langid_fastai.corpus.groups import SEPARATOR
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.files import replacing
 
 __all__ = [
-    "SEPARATOR",
     "MixConfig",
     "Voice",
     "place_stretches",
@@ -50,7 +50,6 @@ __all__ = [
 
 PEAK = 0.9  # of full scale
 FADE = 0.01  # s, at the edges of a stretch, so that no click tells where a voice begins
-SEPARATOR = "|"  # between the values of a mixture's voices
 # A piece of an utterance this far below the whole (20 dB) is a pause; so many pieces are tried.
 QUIET = 0.1
 TRIES = 8

@@ -4,9 +4,9 @@ Conventions
 -----------
 - One request at a time, and `Manners.delay` seconds between the starts of two to one host; a longer
   ``Crawl-delay`` or ``Request-rate`` in robots.txt is obeyed.
-- robots.txt is read once a host by `urllib.robotparser`, which takes rules by their beginning and
-  knows no ``*`` inside them. Without one (HTTP 404) everything is allowed; 401 and 403 forbid
-  everything; a server that cannot give it is not crawled (RFC 9309, 2.3.1.3 and 2.3.1.4).
+- robots.txt is read once a host, by Protego, as RFC 9309 has it: with ``*`` and ``$``, and the
+  longest rule decides. Without one (HTTP 404) everything is allowed; 401 and 403 forbid everything;
+  a server that cannot give it is not crawled (2.3.1.3 and 2.3.1.4).
 - HTTP 408, 429 and 5xx and cut connections are tried again, after 1, 2, 4 … s or what
   ``Retry-After`` asks for. A server that asks for more than `LONGEST_WAIT`, or that fails with
   `MOST_LOST` addresses one after the other, is left alone: `ServerLost` ends the crawl.
@@ -24,14 +24,15 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
-from urllib.robotparser import RobotFileParser
 
 from langid_fastai import __version__
 from langid_fastai.errors import CorpusError, first_line
 
-NEEDED = "a crawl needs requests and BeautifulSoup: pip install 'langid_fastai[crawl]'"
+NEEDED = "a crawl needs requests, BeautifulSoup and Protego: pip install 'langid_fastai[crawl]'"
 try:
     import requests
+    import urllib3
+    from protego import Protego
 except ModuleNotFoundError as error:
     raise CorpusError(NEEDED) from error
 
@@ -40,6 +41,7 @@ __all__ = [
     "Manners",
     "PoliteClient",
     "ServerLost",
+    "TooSlow",
     "TryAgain",
     "host_of",
     "join",
@@ -48,9 +50,9 @@ __all__ = [
 
 Answer = TypeVar("Answer")
 
+AGENT = "langid_fastai"  # as robots.txt calls us
 MEGABYTE = 1_000_000
-CHUNK = 16_384  # bytes read at a time; what a cut connection may cost
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+CHUNK = 65_536  # bytes read at a time, at most
 MOST_REDIRECTS = 5  # as RFC 9309 has it for robots.txt
 LONGEST_WAIT = 300.0  # s that a server may ask us to wait before we rather come another day
 LONGEST_BACKOFF = 60.0  # s
@@ -61,6 +63,10 @@ ROBOTS_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB are to be read
 
 class FetchError(CorpusError):
     """One page or file was not fetched; the others may be."""
+
+
+class TooSlow(FetchError):
+    """What came of a file until time was up may be gone on with."""
 
 
 class TryAgain(requests.RequestException):
@@ -112,7 +118,7 @@ class Manners:
         '(corpus crawler; +me@example.org)'
         """
         about = f"; +{self.contact}" if self.contact else ""
-        return f"langid_fastai/{__version__} (corpus crawler{about})"
+        return f"{AGENT}/{__version__} (corpus crawler{about})"
 
 
 class PoliteClient:
@@ -137,7 +143,7 @@ class PoliteClient:
         self.sleep, self.clock = sleep, clock
         self.session = requests.Session()
         self.session.headers["User-Agent"] = manners.user_agent
-        self.robots: dict[str, RobotFileParser] = {}
+        self.robots: dict[str, Protego] = {}
         self.free_at: dict[str, float] = {}  # host → when it may be asked again
         self.n_lost = 0
 
@@ -191,7 +197,7 @@ class PoliteClient:
                 self.sleep(max(pause, min(2.0 ** (attempt - 1), LONGEST_BACKOFF)))
             try:
                 with self._open(url, headers(), is_robots) as response:
-                    if response.status_code not in RETRIED:
+                    if not _may_pass(response.status_code):
                         return self._receive(response, receive)
                     reason = f"HTTP {response.status_code} {response.reason}"
                     pause = _asked_wait(response)
@@ -227,7 +233,7 @@ class PoliteClient:
         for _ in range(MOST_REDIRECTS + 1):
             if not self.may_follow(url):
                 raise FetchError(f"leads to {url[:200]!r}, on another host or by another scheme")
-            if not is_robots and not self._rules(url).can_fetch(self.manners.user_agent, url):
+            if not is_robots and not self._rules(url).can_fetch(url, AGENT):
                 raise FetchError("robots.txt forbids it")
             self._wait_turn(url)
             response = self._send(url, headers)
@@ -253,7 +259,7 @@ class PoliteClient:
             raise FetchError(f"is no address, or leads to none: {first_line(error)}") from error
 
     def _wait_turn(self, url: str) -> None:
-        host = urlsplit(url).netloc
+        host = host_of(url) or ""
         now = self.clock()
         wait = self.free_at.get(host, now) - now
         if wait > 0:
@@ -264,12 +270,11 @@ class PoliteClient:
         rules = self.robots.get(_origin(url))
         if rules is None:
             return self.manners.delay
-        agent = self.manners.user_agent
-        rate = rules.request_rate(agent)
-        asked = [rules.crawl_delay(agent) or 0, rate.seconds / rate.requests if rate else 0]
-        return max(self.manners.delay, *map(float, asked))
+        rate = rules.request_rate(AGENT)
+        asked = [rules.crawl_delay(AGENT) or 0.0, rate.seconds / rate.requests if rate else 0.0]
+        return max(self.manners.delay, *asked)
 
-    def _rules(self, url: str) -> RobotFileParser:
+    def _rules(self, url: str) -> Protego:
         origin = _origin(url)
         if origin not in self.robots:
             try:
@@ -279,7 +284,8 @@ class PoliteClient:
             except FetchError as error:
                 raise ServerLost(
                     f"{origin}/robots.txt: {error}; without the rules of the server it is not "
-                    "crawled. Repeat the command later"
+                    "crawled. If the site has moved, start at its new address; else repeat the "
+                    "command later"
                 ) from error
         return self.robots[origin]
 
@@ -289,20 +295,29 @@ def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
 
     Raises
     ------
-    FetchError : too large, as announced or as met, or slower than `LONGEST_TRANSFER`
+    FetchError : too large, as announced or as met
+    TooSlow : longer than `LONGEST_TRANSFER`
     """
     too_large = f"larger than {most / MEGABYTE:g} MB"
     announced = response.headers.get("Content-Length", "")
     if announced.isdigit() and int(announced) > most:
         raise FetchError(f"{too_large} ({int(announced) / MEGABYTE:.1f} MB)")
     n, end = 0, time.monotonic() + LONGEST_TRANSFER
-    for chunk in response.iter_content(CHUNK):
+    while chunk := _read_some(response):
         n += len(chunk)
         if n > most:
             raise FetchError(too_large)
-        if time.monotonic() > end:
-            raise FetchError(f"slower than {LONGEST_TRANSFER:.0f} s")
         yield chunk
+        if time.monotonic() > end:
+            raise TooSlow(f"not whole after {LONGEST_TRANSFER:g} s; repeat the command to go on")
+
+
+def _read_some(response: requests.Response) -> bytes:
+    """What has arrived, without waiting until it is a whole `CHUNK`; empty at the end."""
+    try:
+        return response.raw.read1(CHUNK, decode_content=True)
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def host_of(url: str) -> str | None:
@@ -345,17 +360,18 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _read_robots(response: requests.Response) -> RobotFileParser:
-    rules = RobotFileParser()
+def _may_pass(status: int) -> bool:
+    """Whether another attempt may bring a better answer."""
+    return status in (408, 429) or status >= 500
+
+
+def _read_robots(response: requests.Response) -> Protego:
     if response.status_code in (401, 403):
-        lines = ["User-agent: *", "Disallow: /"]
-    elif response.status_code != 200:
-        lines = []
-    else:
-        body = b"".join(read_body(response, most=ROBOTS_BYTES))
-        lines = body.decode("utf-8-sig", errors="replace").splitlines()
-    rules.parse(lines)
-    return rules
+        return Protego.parse("User-agent: *\nDisallow: /")
+    if response.status_code != 200:
+        return Protego.parse("")
+    body = b"".join(read_body(response, most=ROBOTS_BYTES))
+    return Protego.parse(body.decode("utf-8-sig", errors="replace"))
 
 
 def _asked_wait(response: requests.Response) -> float:

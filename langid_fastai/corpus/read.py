@@ -1,11 +1,13 @@
 """From what the user names to a corpus: recognise the layout, read it, say what was found.
 
-What may be named: a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>``, or a folder or an
-index CSV in S3 (``s3://<bucket>/<folder>``), which is copied into the user's cache.
+What may be named: a folder (read by its ``index.csv``, if it has one), an index CSV, ``demo``,
+``kaggle:<owner>/<dataset>``, or a folder or an index CSV in S3 (``s3://<bucket>/<folder>``), which
+is copied into the user's cache.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Iterator
@@ -77,7 +79,10 @@ def read_corpus(
             f"--speaker goes with a folder per language; {path} is a file, and an index CSV has a "
             "column 'speaker'"
         )
-    corpus = read_index_csv(path, root=root) if path.is_file() else _read_folder(path, speaker)
+    if path.is_file():
+        corpus = read_index_csv(path, root=root)
+    else:
+        corpus = _read_own_index(path, speaker) or _read_folder(path, speaker)
     validate_index(corpus.index, source=name, one_language=one_language)
     if name.startswith("s3://"):
         return corpus.with_index(corpus.index, f"copied from {name} to {path}")
@@ -101,6 +106,30 @@ def find_audio(root: Path) -> tuple[list[str], list[str]]:
         else:  # what is no text, or holds a line break, cannot stand in a CSV
             others.append(path)
     return sorted(audio), sorted(o if is_one_line(o) else ascii(o) for o in others)
+
+
+def _read_own_index(root: Path, speaker: str | None) -> Corpus | None:
+    """A folder with an ``index.csv`` of its files, as `langid corpus crawl` and others make it.
+
+    The index may know who speaks, and which file is a variant of which; names of folders do not,
+    and a split by them would put the same voice on two sides.
+    """
+    path = root / "index.csv"
+    if speaker is not None or not path.is_file():
+        return None
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        if not {"path", "language"} <= set(next(csv.reader(stream), ())):
+            return None  # somebody else's table
+    corpus = read_index_csv(path)
+    corpus = Corpus(root, corpus.index, "a folder with its index.csv")
+    unlisted = sorted({*find_audio(root)[0]} - {*corpus.index["path"]})
+    if not unlisted:
+        return corpus
+    return corpus.with_index(
+        corpus.index,
+        f"{count(len(unlisted), 'audio file')} left out: not in index.csv "
+        f"({list_some(unlisted, 3)})",
+    )
 
 
 def _read_folder(root: Path, speaker: str | None) -> Corpus:

@@ -9,29 +9,31 @@ What is copied
   differ, and copies have dates of their own.
 - Nothing is deleted unless asked for, and then only after everything was copied.
 
-A file is seen under its name when it is whole, on both sides; half a download lies in
-``.langid-sync/`` and is gone on with while the object stays the same. An object whose name leads
-out of the folder is not fetched. Half an upload that was killed stays invisible on the server until
-the bucket's lifecycle rule for incomplete uploads takes it.
+A file is seen under its name when it is whole, on both sides, so two commands may copy at once: at
+worst they do the same work twice. An object whose name leads out of the folder is not fetched. Half
+a download that was killed lies in ``.langid-sync/`` until a later command clears it away; half an
+upload stays invisible on the server until the bucket's lifecycle rule for incomplete uploads takes
+it.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from langid_fastai.corpus.bucket import Bucket, ChangedError, Thing, file_md5, refusal
 from langid_fastai.corpus.index import count
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import write_whole
+from langid_fastai.files import UNFINISHED, write_whole
 from langid_fastai.progress import track
 
 __all__ = ["Synced", "fetch_corpus", "sync_corpus"]
@@ -39,6 +41,7 @@ __all__ = ["Synced", "fetch_corpus", "sync_corpus"]
 NOTES = ".langid-sync"
 TABLES = (".csv", ".tsv")
 N_THREADS = 8  # most of the time of a small file is waiting for the answer
+LONGEST_STANDSTILL = 3600.0  # s; half a download that did not grow for so long is nobody's
 
 
 @dataclass
@@ -150,12 +153,28 @@ def fetch_corpus(url: str) -> Path:
     return folder / name if is_table else folder
 
 
+class _Copy(NamedTuple):
+    """A file and an object that are the same.
+
+    Parameters
+    ----------
+    mtime_ns : of the file when it was compared, not of what somebody may have made of it since
+    thing : the object
+    is_new : whether one was made of the other just now
+    """
+
+    mtime_ns: int
+    thing: Thing
+    is_new: bool = True
+
+
 class _Pair:
     """A folder here, a folder of objects there, and what was the same when last copied."""
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
         self.folder, self.bucket = folder, bucket
         self.synced = Synced()
+        # Here first: what another command fetches in between is then not seen as superfluous.
         self.here = {name for name in self._walk() if not _is_hidden(name)}
         self.there = {n: thing for n, thing in bucket.list().items() if not _is_hidden(n)}
         key = hashlib.sha256(f"{bucket.endpoint} {bucket.url}".encode()).hexdigest()[:16]
@@ -164,10 +183,16 @@ class _Pair:
 
     def download(self, delete: bool) -> Synced:
         """Bring the folder to the state of the bucket."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.notes.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CorpusError(
+                f"{self.folder}: cannot be written to ({error}); choose another folder"
+            ) from error
+        self._clear_away()
         self._copy_all(self._fetch, sorted(self.there))
         if delete and not self.synced.failed:
-            self._delete(self.here - self.there.keys(), lambda name: (self.folder / name).unlink())
+            self._delete(self.here - self.there.keys(), self._unlink)
         return self.synced
 
     def upload(self, delete: bool) -> Synced:
@@ -177,53 +202,46 @@ class _Pair:
             self._delete(self.there.keys() - self.here, self.bucket.delete)
         return self.synced
 
-    def _copy_all(self, copy: Callable[[str], Thing], names: list[str]) -> None:
+    def _copy_all(self, copy: Callable[[str], _Copy], names: list[str]) -> None:
         """Copy what differs, several at a time; one that cannot be is no reason to stop."""
 
-        def work(name: str) -> tuple[str, Thing | None, str]:
+        def work(name: str) -> tuple[str, _Copy | str]:
             try:
-                if self._is_same(name):
-                    return name, None, ""
-                return name, copy(name), ""
+                return name, self._same(name) or copy(name)
             except (OSError, ChangedError) as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    raise CorpusError(f"{self.folder}: no room left on the disk") from error
-                return name, None, str(error)
+                return name, str(error)
 
         try:
             with ThreadPool(N_THREADS) as pool:
                 results = pool.imap_unordered(work, names)
-                for name, thing, reason in track(results, total=len(names), what="copy"):
-                    self._count(name, thing, reason)
+                for name, result in track(results, total=len(names), what="copy"):
+                    self._count(name, result)
         finally:
             self._write_notes()
-        for part in self.notes.parent.glob("*.part") if not self.synced.failed else ():
-            part.unlink()
 
-    def _count(self, name: str, thing: Thing | None, reason: str) -> None:
-        if reason:
-            self.synced.failed.append((name, reason))
+    def _count(self, name: str, result: _Copy | str) -> None:
+        if isinstance(result, str):
+            self.synced.failed.append((name, result))
             return
-        if thing is None:
-            self.synced.n_kept += 1
-        else:
+        if result.is_new:
             self.synced.n_copied += 1
-            self.synced.n_bytes += thing.size
-        same = thing or self.there[name]
-        self.noted[name] = [(self.folder / name).stat().st_mtime_ns, same.etag]
+            self.synced.n_bytes += result.thing.size
+        else:
+            self.synced.n_kept += 1
+        self.noted[name] = [result.mtime_ns, result.thing.etag]
 
-    def _is_same(self, name: str) -> bool:
+    def _same(self, name: str) -> _Copy | None:
+        """The pair, if file and object are the same."""
         if name not in self.here or name not in self.there:
-            return False
+            return None
         path, thing = self.folder / name, self.there[name]
         found = path.stat()
-        if found.st_size != thing.size:
-            return False
-        return self.noted.get(name) == [found.st_mtime_ns, thing.etag] or (
-            file_md5(path) == thing.etag
+        is_same = found.st_size == thing.size and (
+            self.noted.get(name) == [found.st_mtime_ns, thing.etag] or file_md5(path) == thing.etag
         )
+        return _Copy(found.st_mtime_ns, thing, is_new=False) if is_same else None
 
-    def _fetch(self, name: str) -> Thing:
+    def _fetch(self, name: str) -> _Copy:
         thing = self.there[name]
         if reason := refusal(name):
             raise ChangedError(reason)
@@ -231,19 +249,19 @@ class _Pair:
         root = self.folder.resolve()
         if root not in target.parent.resolve().parents and root != target.parent.resolve():
             raise ChangedError("leads out of the folder, through a link")
-        key = hashlib.sha256(f"{self.bucket.url}/{name} {thing.etag}".encode()).hexdigest()
-        part = self.notes.parent / f"{key}.part"
-        part.parent.mkdir(exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
+        # The number of the process keeps two commands apart, and no name is too long for the disk.
+        key = hashlib.sha256(name.encode()).hexdigest()
+        unfinished = self.notes.parent / f"{key}.{os.getpid()}{UNFINISHED}"
         try:
-            self.bucket.get(name, thing, part)
-        except ChangedError:
-            part.unlink()
-            raise
-        part.replace(target)
-        return thing
+            self.bucket.get(name, thing, unfinished)
+            copied = _Copy(unfinished.stat().st_mtime_ns, thing)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return copied
 
-    def _send(self, name: str) -> Thing:
+    def _send(self, name: str) -> _Copy:
         path = self.folder / name
         if reason := refusal(name):
             raise ChangedError(f"{reason}; rename it")
@@ -252,7 +270,7 @@ class _Pair:
         after = path.stat()
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, thing.size):
             raise ChangedError("changed while it was copied; repeat the command")
-        return thing
+        return _Copy(before.st_mtime_ns, thing)
 
     def _delete(self, names: set[str], delete: Callable[[str], None]) -> None:
         for name in track(sorted(names), total=len(names), what="delete"):
@@ -260,6 +278,16 @@ class _Pair:
             self.noted.pop(name, None)
             self.synced.n_deleted += 1
         self._write_notes()
+
+    def _unlink(self, name: str) -> None:
+        (self.folder / name).unlink(missing_ok=True)  # another command may have been quicker
+
+    def _clear_away(self) -> None:
+        """Remove the halves of files that killed commands left."""
+        for path in self.notes.parent.glob(f"*{UNFINISHED}"):
+            with suppress(OSError):  # gone by now
+                if time.time() - path.stat().st_mtime > LONGEST_STANDSTILL:
+                    path.unlink()
 
     def _walk(self) -> Iterator[str]:
         """Relative paths of the files here; a link to a folder is none and a failure."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -30,7 +31,12 @@ from langid_fastai.errors import CorpusError, first_line
 
 try:
     import soupsieve  # the selectors of BeautifulSoup
-    from bs4 import BeautifulSoup, Tag
+    from bs4 import (
+        BeautifulSoup,
+        MarkupResemblesLocatorWarning,
+        Tag,
+        XMLParsedAsHTMLWarning,
+    )
 except ModuleNotFoundError as error:
     raise CorpusError(NEEDED) from error
 
@@ -226,7 +232,10 @@ def read_article(html: str, url: str, site: Site) -> list[dict[str, str]]:
 
 
 def _parse(html: str) -> BeautifulSoup:
-    return BeautifulSoup(html, "html.parser")
+    with warnings.catch_warnings():  # XHTML, and a page of one word, are read as well as need be
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
+        warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
+        return BeautifulSoup(html, "html.parser")
 
 
 def _base(soup: BeautifulSoup, url: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langid_fastai.corpus.groups import voices_of
 from langid_fastai.evaluation.intervals import (
     bootstrap_interval,
     share_with_intervals,
@@ -78,16 +79,18 @@ def language_rows(
         n_right = int((predicted[truth == i] == i).sum())
         row["recall_wilson"] = list(wilson_interval(n_right, n)) if n else None
         row |= {"n_recordings": n, "n_groups": n_groups}
-        rows[label] = row | {"n_speakers": len(set(own["speaker"]) - {""})}
+        rows[label] = row | {"n_speakers": len(set(voices_of(own)) - {""})}
     return rows
 
 
 def speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict[str, Any]]:
     """Accuracy of each voice in each language, worst first.
 
-    Where a group holds several speakers, such as the readers of one book, each has a row.
+    Where a group holds several speakers, such as the readers of one book, each has a row. A mixture
+    counts for each of its voices.
     """
     rows = recordings.assign(gender=_genders(recordings), correct=correct)
+    rows = rows.drop(columns="speaker").join(voices_of(recordings).rename("speaker"))
     table = rows.groupby(["group", "speaker", "language"]).agg(
         gender=("gender", "first"),
         n_recordings=("path", "size"),
@@ -180,7 +183,13 @@ def list_warnings(recordings: pd.DataFrame, vocab: list[str]) -> list[str]:
         )
     if recordings["group"].nunique() == 1:
         sentences.append(f"the test rests on one {unit}, so there is no bootstrap interval")
-    if n_unknown := (recordings["speaker"] == "").sum():
+    voices = voices_of(recordings)
+    if len(voices) > len(recordings):
+        sentences.append(
+            f"the mixtures are of {voices.nunique()} voices that meet in one another, so they are "
+            "not independent: with other voices the figures may move further than an interval shows"
+        )
+    if n_unknown := (voices == "").sum():
         sentences.append(
             f"the speaker of {n_unknown} of {len(recordings)} recordings is unknown; if one is in "
             "several groups, the true intervals are wider than those shown"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from langid_fastai.corpus.groups import voices_of
 from langid_fastai.evaluation.breakdowns import (
     duration_rows,
     gender_rows,
@@ -83,7 +84,7 @@ def evaluate(
         "n_clips": len(clips),
         "n_recordings": len(recordings),
         "n_groups": recordings["group"].nunique(),
-        "n_speakers": len(set(recordings["speaker"]) - {""}),
+        "n_speakers": len(set(voices_of(recordings)) - {""}),
         "costs": asdict(COSTS),
         "clips": measure_rates(clip_truth, log_probs, clips["group"], seed=seed),
         "recordings": measure_rates(truth, means, recordings["group"], seed=seed),

@@ -1,0 +1,158 @@
+"""Work on many files by several processes, of which none can take the others with it.
+
+A decoder that meets a damaged file may crash, hang, or ask for memory without end. Then one process
+is lost, and joblib gives up the others too. Here all that was in the air is done again, each in a
+process alone; what dies there once more is given up with a reason, and the rest goes on.
+
+The limits hold in the processes, not where ``n_jobs=1`` lets the caller do the work itself:
+
+- `LIMIT` seconds without a `sign_of_life`;
+- `MEMORY` bytes of data a process (where the system can hold it to that: Linux, macOS).
+
+Contents: `in_processes`; `Died`, what it gives of a task that was given up; `sign_of_life`.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from joblib import Parallel, delayed, parallel_config
+
+__all__ = ["LIMIT", "MEMORY", "Died", "in_processes", "sign_of_life"]
+
+LIMIT = 300.0  # s; a clip takes a hundredth
+MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Died:
+    """What became of a task whose process was lost.
+
+    Parameters
+    ----------
+    reason : in words, for a table of failures
+    """
+
+    reason: str
+
+
+def in_processes(
+    work: Callable[[Task], Result], tasks: Iterable[Task], *, n_jobs: int = -1
+) -> Iterator[tuple[Task, Result | Died]]:
+    """Do `work` on every task, in any order.
+
+    Parameters
+    ----------
+    work : of one task; it may be called twice for one, and so must be fit to be repeated. What it
+        raises is raised here
+    tasks : read as they are needed
+    n_jobs : processes; -1 for all cores, and two at least; 1 to do it here
+
+    Yields
+    ------
+    task, result : as they are ready
+
+    Examples
+    --------
+    >>> sorted(result for _, result in in_processes(abs, [-1, -2, -3], n_jobs=2))
+    [1, 2, 3]
+    """
+    if n_jobs == 1:
+        for task in tasks:
+            yield task, work(task)
+        return
+    n_jobs = max(2, os.cpu_count() or 1) if n_jobs == -1 else n_jobs
+    numbered = enumerate(tasks)
+    in_the_air: dict[int, Task] = {}
+    limits = (LIMIT, MEMORY)
+
+    def depart() -> Iterator[Any]:
+        for number, task in numbered:
+            in_the_air[number] = task
+            yield delayed(_guarded)(work, number, task, limits)
+
+    while True:
+        with parallel_config("loky", inner_max_num_threads=1):  # the cores are taken by processes
+            parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+        try:
+            for number, result in parallel(depart()):
+                yield in_the_air.pop(number), result
+            return
+        except BrokenProcessPool:
+            for number in sorted(in_the_air):
+                task = in_the_air.pop(number)
+                yield task, _alone(work, task, limits)
+
+
+def sign_of_life() -> None:
+    """Tell, from within `work`, that it goes on: the time that is left begins anew."""
+    if _watch:
+        faulthandler.dump_traceback_later(_watch[0], exit=True, file=_watch[1])
+
+
+# While a task is guarded: seconds that it may take, and the file for what it was doing then.
+_watch: list[Any] = []
+
+
+def _guarded(
+    work: Callable[[Task], Result],
+    number: int,
+    task: Task,
+    limits: tuple[float, int],
+    last_words: str = os.devnull,
+) -> tuple[int, Result | Died]:
+    """Do the work within limits; number and result."""
+    seconds, memory = limits
+    with Path(last_words).open("w") as file, _memory_limit(memory):
+        _watch[:] = [seconds, file]
+        sign_of_life()
+        try:
+            return number, work(task)
+        except MemoryError:
+            return number, Died(f"needs more than {memory / 2**30:.2g} GiB of memory")
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            _watch.clear()
+
+
+def _alone(work: Callable[[Task], Result], task: Task, limits: tuple[float, int]) -> Result | Died:
+    """Do a task that may be the one by which a process died, with nothing beside it."""
+    with parallel_config("loky", inner_max_num_threads=1):
+        parallel = Parallel(n_jobs=2)
+    with TemporaryDirectory() as folder:
+        last_words = Path(folder, "traceback.txt")
+        try:
+            [(_, result)] = parallel([delayed(_guarded)(work, 0, task, limits, str(last_words))])
+        except BrokenProcessPool:
+            if last_words.exists() and last_words.stat().st_size:  # of the watch
+                return Died(f"not done after {limits[0]:g} s")
+            return Died("the process that read it crashed")
+    return result
+
+
+@contextmanager
+def _memory_limit(memory: int) -> Iterator[None]:
+    """Hold this process to an amount of memory, and let it go afterwards: it is used again."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        yield
+        return
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))

@@ -1,0 +1,108 @@
+"""Recordings as a broken disk, a bad cable or an enemy would make them."""
+
+import io
+import struct
+
+import numpy as np
+import soundfile as sf
+
+SR = 8_000
+WHOLE = (  # suffix, subtype
+    ("wav", "PCM_16"),
+    ("wav", "FLOAT"),
+    ("flac", "PCM_16"),
+    ("flac", "PCM_24"),
+    ("ogg", "VORBIS"),
+    ("ogg", "OPUS"),
+    ("mp3", "MPEG_LAYER_III"),
+    ("aiff", "PCM_16"),
+    ("au", "PCM_16"),
+)
+RATES = (0, 1, 999, 10**9, 2**32 - 1)
+CHANNELS = (0, 255, 1_000, 65_535)
+LENGTHS = (0, 2**31 - 1, 2**32 - 1)
+
+
+def whole(suffix, subtype, rng):
+    """A recording of two seconds, as bytes."""
+    y = (0.3 * rng.standard_normal((2 * SR, rng.integers(1, 3)))).clip(-1, 1)
+    stream = io.BytesIO()
+    sf.write(stream, y, SR, format=suffix.upper(), subtype=subtype)
+    return stream.getvalue()
+
+
+def damaged(rng):
+    """Suffix and bytes of a recording that was whole once."""
+    suffix, subtype = WHOLE[rng.integers(len(WHOLE))]
+    data = bytearray(whole(suffix, subtype, rng))
+    way = WAYS[rng.integers(len(WAYS))]
+    return suffix, bytes(way(data, rng))
+
+
+def flipped(data, rng):
+    """Up to 64 bytes anywhere are others."""
+    for at in rng.integers(len(data), size=rng.integers(1, 65)):
+        data[at] = rng.integers(256)
+    return data
+
+
+def flipped_head(data, rng):
+    """Up to 8 bytes of the first 64 are others: where formats keep what they promise."""
+    for at in rng.integers(min(64, len(data)), size=rng.integers(1, 9)):
+        data[at] = rng.integers(256)
+    return data
+
+
+def cut(data, rng):
+    """The end is missing."""
+    return data[: rng.integers(len(data))]
+
+
+def holed(data, rng):
+    """A piece is missing, or was written twice."""
+    start, end = sorted(rng.integers(len(data), size=2))
+    return data[:start] + data[end:] if rng.random() < 0.5 else data[:end] + data[start:]
+
+
+def joined(data, rng):
+    """Two halves of different formats."""
+    other = whole(*WHOLE[rng.integers(len(WHOLE))], rng)
+    return data[: len(data) // 2] + other[len(other) // 2 :]
+
+
+def promised(data, rng):
+    """A WAV header that promises a rate, channels or a length that cannot be."""
+    rate = int(rng.choice([SR, *RATES]))
+    channels = int(rng.choice([1, *CHANNELS]))
+    length = int(rng.choice([len(data), *LENGTHS]))
+    form = struct.pack(
+        "<IHHIIHH", 16, 1, channels, rate, rate * channels * 2 % 2**32, channels * 2 % 2**16, 16
+    )
+    return b"RIFF\xff\xff\xff\xffWAVEfmt " + form + b"data" + struct.pack("<I", length) + data
+
+
+def no_numbers(data, rng):
+    """Floating-point samples that are none, or beyond all measure."""
+    y = (0.3 * rng.standard_normal(2 * SR)).astype(np.float32)
+    y[rng.integers(len(y), size=9)] = rng.choice([np.nan, np.inf, -np.inf, 3e38])
+    stream = io.BytesIO()
+    sf.write(stream, y, SR, format="WAV", subtype="FLOAT")
+    return stream.getvalue()
+
+
+def silence(data, rng):
+    """Much time in few bytes."""
+    stream = io.BytesIO()
+    sf.write(stream, np.zeros(SR * 600, dtype=np.int16), SR, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def rubbish(data, rng):
+    """No recording at all."""
+    return rng.bytes(rng.integers(0, 4096))
+
+
+WAYS = (
+    *(flipped, flipped, flipped_head, flipped_head, cut, holed, joined),
+    *(promised, no_numbers, silence, rubbish),
+)

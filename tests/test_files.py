@@ -1,0 +1,105 @@
+"""Files that are there whole or not at all, and folders of one making."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from langid_fastai.errors import RunError
+from langid_fastai.files import alone_in, replacing, taken, write_json, write_whole
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    write_whole(b"old", tmp_path / "a")
+    with replacing(tmp_path / "a") as unfinished:
+        unfinished.write_bytes(b"new")
+        assert (tmp_path / "a").read_bytes() == b"old"
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    write_whole(b"old", tmp_path / "a")
+
+    def write_half():
+        with replacing(tmp_path / "a") as unfinished:
+            unfinished.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_json_is_valid_or_not_written(tmp_path):
+    write_json(tmp_path / "a.json", {"ü": [1, None]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ü": [1, None]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"ü": [1, None]}
+
+
+def test_a_new_folder_is_taken(tmp_path):
+    with taken(tmp_path / "a" / "b", "note.json", RunError) as is_ours:
+        assert not is_ours
+        assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_what_a_kill_left_before_the_note_is_removed(tmp_path):
+    for name in ("note.json.4711.tmp", "plan.json"):
+        (tmp_path / name).write_text("half")
+    with taken(tmp_path, "note.json", RunError, before="plan.json") as is_ours:
+        assert not is_ours
+        assert names(tmp_path) == [".lock"]
+
+
+def test_a_folder_with_our_note_is_ours(tmp_path):
+    for name in ("note.json", "plan.json", "anything", "index.csv.4711.tmp"):
+        (tmp_path / name).write_text("{}")
+    with taken(tmp_path, "note.json", RunError, before="plan.json") as is_ours:
+        assert is_ours
+        assert names(tmp_path) == [".lock", "anything", "note.json", "plan.json"]
+
+
+def test_folders_of_others_are_refused_and_left_alone(tmp_path):
+    for name in ("thesis.doc", "a.tmp"):
+        (tmp_path / name).write_text("mine")
+    with (
+        pytest.raises(RunError, match=r"is not empty and holds no note\.json of ours; choose"),
+        taken(tmp_path, "note.json", RunError),
+    ):
+        pass
+    assert names(tmp_path) == ["a.tmp", "thesis.doc"]
+    with (
+        pytest.raises(RunError, match=r"thesis\.doc is a file, not a folder; choose another"),
+        taken(tmp_path / "thesis.doc", "note.json", RunError),
+    ):
+        pass
+
+
+def test_a_second_one_is_refused_until_the_first_is_done(tmp_path):
+    again = pytest.raises(RunError, match=r"another command works in .*; wait until it is done")
+    with alone_in(tmp_path, RunError), again, alone_in(tmp_path, RunError):
+        pass
+    with alone_in(tmp_path, RunError):
+        pass
+
+
+def test_who_dies_lets_go(tmp_path):
+    code = f"""
+import os
+from pathlib import Path
+from langid_fastai.errors import RunError
+from langid_fastai.files import alone_in
+with alone_in(Path({str(tmp_path)!r}), RunError):
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with alone_in(tmp_path, RunError):
+        assert names(tmp_path) == [".lock"]
