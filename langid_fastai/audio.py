@@ -11,7 +11,7 @@ content decides, not the suffix. A file that was cut off gives the part that is 
 format allows (wav, ogg, mp3, webm, aac), else an error (flac, most m4a and mp4).
 
 Contents: `load_audio` for a whole recording, `stream_audio` for the blocks of a long one,
-`excerpts` for pieces of it.
+`excerpts` for pieces of it; `native_format` for the rate and fineness that a file has.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from langid_fastai.containers import CONVERT, is_container, open_container
 from langid_fastai.errors import AudioError
 from langid_fastai.pcm import resampled
 
-__all__ = ["load_audio", "stream_audio", "excerpts"]
+__all__ = ["load_audio", "stream_audio", "excerpts", "native_format"]
 
 BLOCK_SECONDS = 10.0
 # Outside lies a damaged header or a slip; inside, all that is met: 4 kHz telephones to 768 kHz.
 LOWEST_SR, HIGHEST_SR = 1_000, 768_000
+# Samples of these, by libsndfile's names, do not fit into 16 bits.
+FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"})
 # libsndfile's code for content that it does not know, and for mp3 by suffix without mp3 in it.
 NOT_RECOGNISED, NO_MP3 = 1, 7
 
@@ -85,15 +87,36 @@ def stream_audio(path: str | Path, *, sr: int = 22_050) -> Iterator[np.ndarray]:
             f"sr={sr!r} must be a whole number of Hz, {LOWEST_SR} to {HIGHEST_SR}; "
             "did you pass kHz?"
         )
-    if Path(path).suffix.lower() == ".raw":
-        raise AudioError(f"{path}: raw samples without a header tell no sampling rate; {CONVERT}")
-    try:
-        with _opened(path) as (sr_in, blocks):
-            if not LOWEST_SR <= sr_in <= HIGHEST_SR:
-                raise AudioError(f"{path}: damaged header: sampling rate {sr_in} Hz")
-            yield from resampled(_checked(blocks, path), sr_in, sr)
-    except sf.LibsndfileError as error:
-        raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
+    with _opened(path) as (sr_in, _, blocks):
+        yield from resampled(_checked(blocks, path), sr_in, sr)
+
+
+def native_format(path: str | Path) -> tuple[int, int]:
+    """Tell at which rate and how finely a recording is stored, whatever library reads it.
+
+    Parameters
+    ----------
+    path : as for `load_audio`
+
+    Returns
+    -------
+    sr, bits : Hz, of the samples that decoding gives; 24 where 16 bits cannot hold them as they are
+        stored, else 16, as for all lossy codecs
+
+    Raises
+    ------
+    AudioError : missing, empty or unreadable file
+
+    Examples
+    --------
+    >>> import soundfile, tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "tone.wav"
+    >>> soundfile.write(file, np.zeros(8_000), 8_000, subtype="PCM_24")
+    >>> native_format(file)
+    (8000, 24)
+    """
+    with _opened(path) as (sr, is_fine, _):
+        return sr, 24 if is_fine else 16
 
 
 def excerpts(
@@ -126,8 +149,24 @@ def excerpts(
         yield (start, end), held[max(start - offset, 0) : end - offset]
 
 
-def _opened(path: str | Path) -> AbstractContextManager[tuple[int, Iterator[np.ndarray]]]:
-    """Sampling rate and mono blocks, by the library that knows what the file holds."""
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]]:
+    """Sampling rate, whether samples need more than 16 bits, and mono blocks."""
+    if Path(path).suffix.lower() == ".raw":
+        raise AudioError(f"{path}: raw samples without a header tell no sampling rate; {CONVERT}")
+    try:
+        with _by_content(path) as (sr, is_fine, blocks):
+            if not LOWEST_SR <= sr <= HIGHEST_SR:
+                raise AudioError(f"{path}: damaged header: sampling rate {sr} Hz")
+            yield sr, is_fine, blocks
+    except sf.LibsndfileError as error:
+        raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
+
+
+def _by_content(
+    path: str | Path,
+) -> AbstractContextManager[tuple[int, bool, Iterator[np.ndarray]]]:
+    """The same, by the library that knows what the file holds."""
     if is_container(path):
         return open_container(path, block_seconds=BLOCK_SECONDS)
     try:
@@ -144,9 +183,9 @@ def _opened(path: str | Path) -> AbstractContextManager[tuple[int, Iterator[np.n
 
 
 @contextmanager
-def _by_libsndfile(file: sf.SoundFile) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+def _by_libsndfile(file: sf.SoundFile) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]]:
     with file:
-        yield file.samplerate, _mono_blocks(file)
+        yield file.samplerate, file.subtype in FINE, _mono_blocks(file)
 
 
 class _ForwardFile(sf.SoundFile):

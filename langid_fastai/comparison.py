@@ -2,6 +2,7 @@
 
 ::
 
+    runs/<name>/corpus.json        which recordings, and how they are split
     runs/<name>/comparison.json    rows of all networks, with intervals and paired tests
     runs/<name>/comparison.csv     the same, flat
     runs/<name>/comparison.png     accuracy, size and training time side by side
@@ -9,7 +10,8 @@
     runs/<name>/<arch>/            a run folder as any other; its images are a link
 
 Each network is trained, calibrated and tested as `langid train` does it, with the same settings. A
-comparison that was killed goes on from its last epoch; a network may be added later.
+comparison that was killed goes on from its last epoch; a network may be added later, but not
+another corpus or split, for which the shared clips would be made anew.
 
 The best is the one that names most test recordings right, among equals the smallest. The others are
 held against it, pair by pair, see `compare_paired`. One seed is one draw: networks whose intervals
@@ -18,9 +20,10 @@ of the difference hold zero may change places with another.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from langid_fastai.card import validate_license
 from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
-from langid_fastai.files import replacing, write_json
+from langid_fastai.files import differences, replacing, taken, write_json
 from langid_fastai.images import ExportResult
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.run import CorpusChoice, Run, TrainChoice
@@ -41,6 +44,7 @@ from langid_fastai.waveforms import clip_kind, takes_waveforms
 
 __all__ = ["compare", "comparison_lines"]
 
+NOTE = "corpus.json"
 SHARED = {False: "images", True: "waveforms"}  # by whether a network takes sound
 # With its own interval each, as in metrics.json.
 RATES = ("accuracy", "balanced_accuracy", "macro_f1", "eer", "cavg", "log_loss")
@@ -64,10 +68,11 @@ def compare(
 
     Parameters
     ----------
-    folder : of the comparison; new, or of an earlier one with the same choices
+    folder : of the comparison; new, or of an earlier one of the same corpus and split
     source : the corpus and its split
     archs : two networks or more, by name
-    choice : how each is trained; its `arch` is not looked at
+    choice : how each is trained; its `arch` is not looked at, its `weights` are ``imagenet`` or
+        ``none``, as a file fits one network alone
     mel : of the images; networks that take sound get it at the same rate and length
     augment : see `export_images`
     false_alarm_rate : see `calibrate`
@@ -79,18 +84,43 @@ def compare(
     Returns
     -------
     comparison : what ``comparison.json`` holds
-    exported : of the last network
+    exported : of the network that most clips could not be made for
 
     Raises
     ------
-    RunError : fewer than two networks, or one twice; see also `langid_fastai.steps`
+    RunError : fewer than two networks, or one twice, or weights from a file; `folder` holds
+        something else, or networks of another corpus or split; see also `langid_fastai.steps`
     ModelError : an unknown network; said before any work is done
     """
-    _validate(archs)
+    _validate(archs, choice.weights)
     steps.choose_stages(choice)
     if license is not None:
         validate_license(license)
     choices = {arch: replace(choice, arch=arch) for arch in archs}
+    with taken(folder, NOTE, RunError) as is_ours:
+        _claim(folder, source, is_ours)
+        measured, exported = _measure(
+            folder, source, choices, mel, augment, false_alarm_rate, license, command, n_jobs, tell
+        )
+        comparison = _compare(folder, measured) | {"command": command}
+        _write(folder, comparison)
+    return comparison, exported
+
+
+def _measure(
+    folder: Path,
+    source: CorpusChoice,
+    choices: dict[str, TrainChoice],
+    mel: MelConfig,
+    augment: VariantPlan | None,
+    false_alarm_rate: float | None,
+    license: str | None,
+    command: str,
+    n_jobs: int,
+    tell: Callable[[str], None],
+) -> tuple[dict[str, dict[str, Any]], ExportResult]:
+    """Metrics of each network, and the export of that which most clips could not be made for."""
+    archs = list(choices)
     kinds = {a: clip_kind(a, None if takes_waveforms(a) else mel.kind) for a in archs}
     for arch in archs:  # a wrong name shows before the first network is trained
         run = Run(folder / arch)
@@ -99,7 +129,7 @@ def compare(
         if arch == archs[0]:
             _tell(tell, describe.corpus_lines(source.source, summarize_corpus(corpus)))
         tell(next(describe.plan_lines(plan)))
-    measured = {}
+    measured, exports = {}, []
     for arch in archs:
         run = Run(folder / arch)
         _link_images(run, folder / SHARED[takes_waveforms(arch)])
@@ -107,14 +137,13 @@ def compare(
             run, corpus, replace(mel, kind=kinds[arch]), augment=augment, n_jobs=n_jobs
         )
         _tell(tell, describe.image_lines(exported, run.images))
+        exports.append(exported)
         if license is not None:
             run.note("license", license)
         measured[arch] = _train_and_test(
             run, choices[arch], false_alarm_rate, command, n_jobs, tell
         )
-    comparison = _compare(folder, measured) | {"command": command}
-    _write(folder, comparison)
-    return comparison, exported
+    return measured, max(exports, key=lambda exported: len(exported.failed))
 
 
 def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
@@ -132,7 +161,7 @@ def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
     width = max(len(row["arch"]) for row in rows)
     yield (
         f"{'network':<{width}} {'accuracy':>8} {'Wilson':>16} {'groups':>16} {'macro F1':>8} "
-        f"{'Cavg':>6} {'params':>8} {'model':>8} {'training':>9} {'to the best':>11} "
+        f"{'Cavg':>6} {'params':>8} {'model':>9} {'training':>9} {'to the best':>11} "
         f"{'95 %':>18} {'p':>6}"
     )
     for row in rows:
@@ -147,8 +176,8 @@ def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{row['arch']:<{width}} {row['accuracy']:>8.4f} "
             f"{_interval(row['accuracy_wilson']):>16} {_interval(row['accuracy_bootstrap']):>16} "
-            f"{row['macro_f1']:>8.4f} {cavg:>6} {row['n_parameters'] / 1e6:>6.1f} M "
-            f"{row['model_bytes'] / 1e6:>5.1f} MB {row['training_seconds']:>7.0f} s {held}"
+            f"{row['macro_f1']:>8.4f} {cavg:>6} {row['n_parameters'] / 1e6:>6.3g} M "
+            f"{row['model_bytes'] / 1e6:>6.3g} MB {row['training_seconds']:>7.0f} s {held}"
         )
     yield (
         f"{comparison['n_recordings']} test recordings of {comparison['n_groups']} groups, one "
@@ -161,7 +190,7 @@ def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _validate(archs: Sequence[str]) -> None:
+def _validate(archs: Sequence[str], weights: str) -> None:
     if len(archs) < 2 or len(set(archs)) < len(archs):
         raise RunError(
             f"networks {', '.join(archs) or '(none)'} must be two or more, each once, as "
@@ -170,13 +199,31 @@ def _validate(archs: Sequence[str]) -> None:
     for arch in archs:
         if not re.fullmatch(r"\w[\w.-]*", arch) or arch in SHARED.values():
             raise RunError(f"network {arch!r} cannot name a folder; compare others")
+    if weights not in ("imagenet", "none"):
+        raise RunError(
+            f"weights {weights!r} must be imagenet or none: a file or a model folder fits one "
+            "network alone; train that with langid-train"
+        )
+
+
+def _claim(folder: Path, source: CorpusChoice, is_ours: bool) -> None:
+    """Note the corpus, or see that it is the same: once clips are there, they are of one split."""
+    choices = asdict(source) | {"hold_out": list(source.hold_out)}
+    if is_ours and any((folder / name).exists() for name in SHARED.values()):
+        there = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        if differing := differences(there, choices):
+            raise RunError(
+                f"{folder} compares networks on other recordings or another split ({differing}); "
+                "choose another --out"
+            )
+    write_json(folder / NOTE, choices)
 
 
 def _link_images(run: Run, shared: Path) -> None:
     """Let a run find the shared images where its own would lie: it is a run as any other."""
+    shared.mkdir(exist_ok=True)
     if run.images.exists():
         return
-    shared.mkdir(exist_ok=True)
     try:
         run.images.symlink_to(Path("..") / shared.name, target_is_directory=True)
     except OSError as error:
@@ -292,17 +339,17 @@ def _draw(comparison: dict[str, Any], path: Path) -> None:
 
     from langid_fastai.report.figures import LIGHT
 
-    rows = comparison["networks"]
+    rows, reference = comparison["networks"], comparison["reference"]["accuracy"]
     at = np.arange(len(rows))
     figure = Figure(figsize=(9, 1.6 + 0.45 * len(rows)), layout="constrained")
     accuracy, size, seconds = figure.subplots(1, 3, sharey=True, width_ratios=[3, 1.4, 1.4])
+    accuracy.axvline(reference, color=LIGHT.soft, linestyle="--")
     for k, row in enumerate(rows):
         below = k + 0.18
         accuracy.plot(row["accuracy_wilson"], [below, below], color=LIGHT.soft, linewidth=2)
         if row["accuracy_bootstrap"]:
             accuracy.plot(row["accuracy_bootstrap"], [k, k], color=LIGHT.accent, linewidth=4)
         accuracy.plot(row["accuracy"], k, "o", color=LIGHT.ink)
-    accuracy.axvline(comparison["reference"]["accuracy"], color=LIGHT.soft, linestyle="--")
     accuracy.set_xlabel("accuracy; 95 % over groups, below: Wilson; dashed: reference", fontsize=8)
     for axes, values, words in (
         (size, [row["n_parameters"] / 1e6 for row in rows], "million parameters"),

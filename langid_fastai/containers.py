@@ -50,6 +50,8 @@ CODECS = (  # names of its decoders: `ffmpeg -decoders`
 )
 # Frames one after another, whose number nothing tells.
 WITHOUT_LENGTH = ("aac", "amr")
+# Whole-number samples of more than 16 bits, by FFmpeg's names.
+FINE = frozenset({"s32", "s32p", "s64", "s64p"})
 # "no protocol" in a list of those allowed; an empty list would allow all.
 NO_PROTOCOL = "none"
 
@@ -92,7 +94,7 @@ def is_container(path: str | Path) -> bool:
 @contextmanager
 def open_container(
     path: str | Path, *, block_seconds: float = 10.0
-) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]]:
     """Open a recording by FFmpeg.
 
     Parameters
@@ -102,7 +104,8 @@ def open_container(
 
     Yields
     ------
-    sr, blocks : Hz; mono, float32, (n_samples,), the channels averaged
+    sr, is_fine, blocks : Hz; whether samples are stored with more than 16 bits; mono, float32,
+        (n_samples,), the channels averaged
 
     Raises
     ------
@@ -115,7 +118,10 @@ def open_container(
             raise AudioError(f"{path}: no samples in it")
         sr = first.sample_rate  # the header may tell half of it: aac with spectral band replication
         frames = chain([first], frames)
-        yield sr, _gathered((_mono(f, sr, path) for f in frames), int(block_seconds * sr))
+        # Lossy codecs decode to floats, whatever they were made from.
+        is_fine = first.format.name in FINE or stream.codec_context.name.startswith("pcm_f")
+        blocks = _gathered((_mono(f, sr, path) for f in frames), int(block_seconds * sr))
+        yield sr, is_fine, blocks
 
 
 def measure_container(path: str | Path) -> tuple[float, int]:

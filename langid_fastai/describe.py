@@ -23,6 +23,7 @@ __all__ = [
     "image_lines",
     "leak_lines",
     "plan_lines",
+    "body_lines",
     "epoch_line",
     "fold_line",
     "result_lines",
@@ -134,6 +135,15 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}, "
         f"seed {plan['seed']}"
     )
+
+
+def body_lines(differing: str) -> Iterator[str]:
+    """A warning, where there is need of one; `differing` is from `body_differences`."""
+    if differing:
+        yield (
+            f"WARNING    the body was trained on other clips ({differing}): what it knows may not "
+            "hold for these; give the same options"
+        )
 
 
 def epoch_line(history: pd.DataFrame) -> str:

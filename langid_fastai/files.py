@@ -139,7 +139,7 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
 
 def _is_left(path: Path, before: str | None) -> bool:
     """Whether a file is what a kill may leave in a folder before its note is there."""
-    return path.suffix == UNFINISHED or path.name in (LOCK, before)
+    return not path.is_dir() and (path.suffix == UNFINISHED or path.name in (LOCK, before))
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import torch
     from fastai.learner import Learner
 
-__all__ = ["HubModel", "assess_against", "load_hub"]
+__all__ = ["HubModel", "assess_against", "hub_name", "load_hub"]
 
 PREFIX = "hf:"
 BATCH = 8  # clips scored at once: on a CPU more are no faster
@@ -61,8 +61,8 @@ class HubModel:
     name : on the Hub, or its folder
     revision : commit on the Hub; None for a folder
     labels : its classes, in the order of its output
-    sr : Hz it wants
-    n_parameters : of its network
+    sr : Hz, that it wants
+    n_parameters : of its network, which computes in float32
     model, extractor : its two halves, of `transformers`
     """
 
@@ -141,9 +141,27 @@ def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
         tuple(labels),
         int(extractor.sampling_rate),
         sum(parameter.numel() for parameter in model.parameters()),
-        model.to(device).eval(),
+        model.to(device).float().eval(),  # some are stored in half precision, and sound is not
         extractor,
     )
+
+
+def hub_name(against: str) -> str:
+    """The name of a model on the Hub, or its folder, without ``hf:``.
+
+    Raises
+    ------
+    RunError : `against` is of another form
+
+    Examples
+    --------
+    >>> hub_name("hf:facebook/mms-lid-126")
+    'facebook/mms-lid-126'
+    """
+    name = against.removeprefix(PREFIX)
+    if name == against or not name:
+        raise RunError(f"--against {against!r} must be {PREFIX}<model>, as {PREFIX}owner/name")
+    return name
 
 
 def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
@@ -164,9 +182,7 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
     ModelError : see `load_hub`; or fewer than two languages in common
     RunError : `against` is of another form
     """
-    name = against.removeprefix(PREFIX)
-    if name == against or not name:
-        raise RunError(f"--against {against!r} must be {PREFIX}<model>, as {PREFIX}owner/name")
+    name = hub_name(against)
     info, corpus = read_info(run.model), run.corpus()
     hub = load_hub(name, next(learn.model.parameters()).device)
     matched = match_languages(info.vocab, list(dict.fromkeys(hub.labels)))

@@ -47,7 +47,7 @@ from langid_fastai.variant_plan import (
     refuse_other_plan,
     refuse_useless,
 )
-from langid_fastai.workers import Died, in_processes, sign_of_life
+from langid_fastai.workers import Died, alive, in_processes
 
 __all__ = [
     "SUFFIXES",
@@ -251,10 +251,9 @@ def _export_recording(
     root, path, stem, _ = recording
     rows: list[dict[str, object]] = []
     try:
-        for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
+        for offset, y in clips_of(alive(stream_audio(root / path, sr=config.sr)), config):
             row = {"path": path, "offset": round(offset, 6), "reason": ""}  # so few survive a CSV
             for variant, changed in _versions(y, offset, recording, config):
-                sign_of_life()
                 image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
                 try:
                     write_whole(encode_clip(changed, config), folder / image)

@@ -26,6 +26,7 @@ from langid_fastai.corpus.groups import voices_of
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.files import differences
 from langid_fastai.images import read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.provenance import describe_device, library_versions
@@ -43,6 +44,7 @@ __all__ = [
     "make_network",
     "make_learner",
     "choose_stages",
+    "body_differences",
     "suggest_lr",
     "train",
     "calibrate",
@@ -154,6 +156,22 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
     if choice.cache_frozen:
         refuse_uncacheable(stages)
     return name, stages
+
+
+def body_differences(run: Run, choice: TrainChoice) -> str:
+    """By what the clips of a run differ from those its body was trained on, if that is known.
+
+    Returns
+    -------
+    differing : in words; empty if they do not differ, or the weights are of no model of ours
+    """
+    from langid_fastai.model_folder import read_info
+
+    folder = Path(choice.weights)
+    if not folder.is_dir():
+        return ""
+    ours = MelConfig.read(run.images / "mel.json")
+    return differences(asdict(read_info(folder).mel), asdict(ours))
 
 
 def suggest_lr(run: Run, learn: Learner, choice: TrainChoice) -> float:

@@ -34,14 +34,14 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 
-from langid_fastai.audio import load_audio
+from langid_fastai.audio import load_audio, native_format
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.files import replacing, taken
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import PLAN, VariantPlan, note_plan, refuse_other_plan
 from langid_fastai.waveform_augment import require_extra
-from langid_fastai.workers import Died, in_processes, sign_of_life
+from langid_fastai.workers import Died, alive, in_processes
 
 __all__ = ["VariantResult", "write_variants"]
 
@@ -195,10 +195,9 @@ def _write_recording(
             _link(source, link)
         if all((folder / target).exists() for target in targets.values()):
             return 0, ""
-        sr = _sampling_rate(source)
+        sr, _ = native_format(source)
         y = load_audio(source, sr=sr)
-        for name, changed in plan.variants(y, sr, path):
-            sign_of_life()
+        for name, changed in alive(plan.variants(y, sr, path)):
             _write_flac(changed, sr, folder / targets[name])
     except (AudioError, OSError) as error:
         return 0, str(error).removeprefix(f"{source}: ")
@@ -221,14 +220,6 @@ def _link(source: Path, link: Path) -> None:
             os.link(source.resolve(), unfinished)
         except OSError:  # another disk, or one without links
             shutil.copy2(source, unfinished)
-
-
-def _sampling_rate(file: Path) -> int:
-    """Hz of a file; of one that cannot be read, any: `load_audio` says what is wrong with it."""
-    try:
-        return sf.info(file).samplerate
-    except (sf.LibsndfileError, TypeError):  # TypeError: .raw, which has no header
-        return 22_050
 
 
 def _write_flac(y: np.ndarray, sr: int, file: Path) -> None:

@@ -6,10 +6,10 @@ process alone; what dies there once more is given up with a reason, and the rest
 
 The limits hold in the processes, not where ``n_jobs=1`` lets the caller do the work itself:
 
-- `LIMIT` seconds without a `sign_of_life`;
+- `LIMIT` seconds for a task, or between two of the steps that it tells of by `alive`;
 - `MEMORY` bytes of data a process (where the system can hold it to that: Linux, macOS).
 
-Contents: `in_processes`; `Died`, what it gives of a task that was given up; `sign_of_life`.
+Contents: `in_processes`; `Died`, what it gives of a task that was given up; `alive`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 
-__all__ = ["LIMIT", "MEMORY", "Died", "in_processes", "sign_of_life"]
+__all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes"]
 
 LIMIT = 300.0  # s; a clip takes a hundredth
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth
@@ -95,8 +95,19 @@ def in_processes(
                 yield task, _alone(work, task, limits)
 
 
-def sign_of_life() -> None:
-    """Tell, from within `work`, that it goes on: the time that is left begins anew."""
+def alive(items: Iterable[Task]) -> Iterator[Task]:
+    """Pass `items` through from within `work`, and begin the time that is left anew with each.
+
+    Parameters
+    ----------
+    items : steps of a long task, as the blocks of a recording
+    """
+    for item in items:
+        _sign_of_life()
+        yield item
+
+
+def _sign_of_life() -> None:
     if _watch:
         faulthandler.dump_traceback_later(_watch[0], exit=True, file=_watch[1])
 
@@ -116,7 +127,7 @@ def _guarded(
     seconds, memory = limits
     with Path(last_words).open("w") as file, _memory_limit(memory):
         _watch[:] = [seconds, file]
-        sign_of_life()
+        _sign_of_life()
         try:
             return number, work(task)
         except MemoryError:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from langid_fastai.audio import BLOCK_SECONDS, load_audio, stream_audio
+from langid_fastai.audio import BLOCK_SECONDS, load_audio, native_format, stream_audio
 from langid_fastai.errors import AudioError
 
 # suffix, libsndfile's format and subtype, sr, largest error of a sample: half a step of the
@@ -209,3 +209,23 @@ def test_bad_rate(tmp_path, tone, write_audio, sr):
     path = write_audio(tmp_path / "a.wav", tone(440))
     with pytest.raises(AudioError, match=rf"^sr={sr!r} must be a whole number of Hz.*kHz"):
         load_audio(path, sr=sr)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "bits"),
+    [
+        *(("a.wav", "PCM_U8", 16), ("a.wav", "PCM_16", 16), ("a.wav", "PCM_24", 24)),
+        *(("a.wav", "FLOAT", 24), ("a.flac", "PCM_24", 24), ("a.caf", "ALAC_24", 24)),
+        *(("a.ogg", "VORBIS", 16), ("a.mp3", "MPEG_LAYER_III", 16)),
+    ],
+)
+def test_rate_and_fineness_of_a_file(tmp_path, write_audio, tone, name, subtype, bits):
+    file = write_audio(tmp_path / name, tone(440, 16_000), 16_000, subtype=subtype)
+    assert native_format(file) == (16_000, bits)
+
+
+def test_what_cannot_be_read_has_no_rate(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    for name, said in (("a.wav", "libsndfile cannot"), ("b.wav", "no such"), ("c.raw", "header")):
+        with pytest.raises(AudioError, match=said):
+            native_format(tmp_path / name)

@@ -1,6 +1,7 @@
 """Several networks on one split: the table, the pairs, the shared images, going on."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -122,6 +123,47 @@ def test_a_wrong_list_of_networks_is_refused_before_any_work(tones, langid, tmp_
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
+def test_weights_of_one_network_are_refused(tones, langid, tmp_path):
+    code, _, err = compare(langid, tones, tmp_path / "out", "--weights", "a.safetensors")
+    assert code == 1
+    assert "weights 'a.safetensors' must be imagenet or none" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_holds_one_split(tones, langid, tmp_path):
+    out = tmp_path / "out"
+    assert compare(langid, tones, out, "--seed", 1, archs=["resnet18", "resnet81"])[0] == 1
+    code, _, err = compare(langid, tones, out, archs=ARCHS[:2])  # a slip can be mended
+    assert code == 0, err
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    code, _, err = compare(langid, tones, out, "--seed", 1, archs=["spectrogram_cnn", "m3-light"])
+    assert code == 1
+    assert "another split (seed=0 there, 1 asked)" in err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_of_others_is_not_written_to(tones, langid, tmp_path):
+    (tmp_path / "images").mkdir()
+    code, _, err = compare(langid, tones, tmp_path)
+    assert code == 1
+    assert "holds no corpus.json of ours" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_files_that_one_kind_of_clip_lacks_are_told(tones, tmp_path, langid, monkeypatch):
+    make, n_failed = comparison.preparation.make_images, {"squeezenet1_1": 1, "squeezenet1_0": 0}
+
+    def lose(run, *rest, **named):
+        made = make(run, *rest, **named)
+        lost = pd.DataFrame({"path": ["a"], "reason": ["b"]}).head(n_failed[run.folder.name])
+        return replace(made, failed=lost)
+
+    monkeypatch.setattr(comparison.preparation, "make_images", lose)
+    code, _, err = compare(langid, tones, tmp_path / "out", archs=ARCHS[:2])
+    assert code == 1
+    assert "1 recordings or clips that failed" in err
+
+
 def test_a_disk_without_links_is_told_of(tones, tmp_path, langid, monkeypatch):
     def refuse(*_, **__):
         raise OSError(1, "Operation not permitted")
@@ -173,5 +215,7 @@ def test_the_table_says_what_is_undefined():
         )
     )
     assert lines[1].endswith("best")
+    assert lines[1].endswith("best")
+    assert "   2 M      8 MB " in lines[1]
     assert "one group" in lines[2]
     assert "reference (classical): 0.4000" in lines[3]

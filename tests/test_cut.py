@@ -10,6 +10,7 @@ import pytest
 import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_formats import encode
 
 from langid_fastai import audio, cli
 from langid_fastai.corpus import cut as cut_module
@@ -312,6 +313,58 @@ def test_it_goes_on_where_it_was_and_gives_the_same_bytes(interviews, tmp_path, 
     assert again.n_made == 2
     names = [sorted(p.name for p in (out / "de" / "anna" / f"{k}.wav").iterdir()) for k in (0, 1)]
     assert names[0] == names[1]
+
+
+def test_a_container_is_cut_at_its_own_rate(tmp_path, langid):
+    """libsndfile cannot tell the rate of these; a folder of one language will do."""
+    y, _ = speak([4, 4], [1], 16_000)
+    (tmp_path / "talks" / "de").mkdir(parents=True)
+    encode(tmp_path / "talks" / "de" / "a.m4a", y, 16_000, "ipod", "alac")
+    out = tmp_path / "out"
+    code, _, err = langid(
+        "corpus", "cut", tmp_path / "talks", "--out", out, "--jobs", 1, command=cli.main
+    )
+    assert code == 0, err
+    index = pd.read_csv(out / "index.csv")
+    assert index["sr"].tolist() == [16_000, 16_000]
+    for row in index.itertuples():
+        piece, sr = sf.read(out / row.path, dtype="float32")
+        assert sr == 16_000
+        start = round(row.start * sr)
+        np.testing.assert_allclose(piece, y[start : start + len(piece)], rtol=0, atol=2**-15)
+
+
+def test_a_rate_beyond_flac_is_a_failure(interviews, tmp_path):
+    y, _ = speak([4], [], 705_600)
+    sf.write(interviews / "de" / "anna" / "0.wav", y, 705_600)
+    [failed] = cut_corpus(read_corpus(interviews), tmp_path / "out", n_jobs=1).failed.itertuples()
+    assert failed.path == "de/anna/0.wav"
+    assert "705600 Hz is more than FLAC holds" in failed.reason
+
+
+def test_what_flac_cannot_hold_is_counted(tmp_path, write_audio, langid):
+    y, _ = speak([4, 4], [1])
+    y[SR : SR + 7] = 1.5
+    for language in ("de", "es"):
+        write_audio(tmp_path / "talks" / language / "a.wav", y, SR, subtype="FLOAT")
+    argv = ("corpus", "cut", tmp_path / "talks", "--out", tmp_path / "out", "--jobs", 1)
+    code, text, _ = langid(*argv, command=cli.main)
+    assert code == 0
+    assert "CLIPPED    14 samples beyond full scale" in text
+    piece, _ = sf.read(next((tmp_path / "out").rglob("0000.000*.flac")))
+    assert piece[SR : SR + 7].min() > 0.999
+
+
+def test_a_kill_within_a_recording_at_the_top_is_gone_on_from(tmp_path, write_audio):
+    y, _ = speak([4, 4], [1])
+    for name in ("a", "b"):
+        write_audio(tmp_path / "talks" / f"{name}.wav", y, SR)
+    index = tmp_path / "talks" / "index.csv"
+    index.write_text("path,language\na.wav,de\nb.wav,es\n")
+    cut_corpus(read_corpus(index), tmp_path / "out", n_jobs=1)
+    shutil.move(tmp_path / "out" / "a.wav", tmp_path / "out" / ".a.wav.tmp")
+    assert cut_corpus(read_corpus(index), tmp_path / "out", n_jobs=1).n_made == 1
+    assert not (tmp_path / "out" / ".a.wav.tmp").exists()
 
 
 def test_failures_are_listed_and_the_rest_is_cut(interviews, tmp_path, langid):

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from langid_fastai.audio import BLOCK_SECONDS, load_audio, stream_audio
+from langid_fastai.audio import BLOCK_SECONDS, load_audio, native_format, stream_audio
 from langid_fastai.containers import CODECS, FORMATS, is_container, measure_container
 from langid_fastai.corpus.index import measure_audio
 from langid_fastai.corpus.read import read_corpus
@@ -112,6 +112,7 @@ def test_kinds(tmp_path, write_audio, kind):
     assert min(before, 0) - 0.002 <= late <= max(before, 0) + 0.002
     assert -0.002 <= len(y) / SR - 3 - late <= after + 0.002
     assert correlation(y, expected) > similar
+    assert native_format(file) == (sr, 24 if codec == "alac" else 16)  # as FFmpeg writes alac
 
 
 @pytest.mark.parametrize(
@@ -130,6 +131,7 @@ def test_samples_are_those_written(tmp_path, codec, muxer, atol):
     y = glide(SR)
     file = encode(tmp_path / "a", y, SR, muxer, codec)
     np.testing.assert_allclose(load_audio(file), y, rtol=0, atol=atol, strict=True)
+    assert native_format(file) == (SR, 24 if atol < 2**-15 else 16)
 
 
 @pytest.mark.parametrize(("codec", "muxer"), [("pcm_s16le", "mov"), ("pcm_f32le", "matroska")])
@@ -423,3 +425,20 @@ def test_duration_without_av_is_unknown(tmp_path, no_av):
         (tmp_path / path).write_bytes(b"\0\0\0\x20ftypM4A ")
     index = measure_audio(read_corpus(tmp_path / "corpus")).index
     assert index["duration"].isna().all()
+
+
+def test_variants_have_the_rate_of_their_recording(tmp_path):
+    from langid_fastai.variant_plan import make_plan
+    from langid_fastai.variants import write_variants
+
+    for path in ("corpus/de/a.m4a", "corpus/de/b.m4a", "corpus/es/a.m4a", "corpus/es/b.m4a"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        encode(tmp_path / path, glide(16_000), 16_000, "ipod", "alac")
+    corpus = read_corpus(tmp_path / "corpus")
+    corpus = corpus.with_index(corpus.index.assign(split="train"))
+    made = write_variants(corpus, tmp_path / "made", make_plan("polarity"), n_jobs=1)
+    assert made.n_made == 4
+    for file in (tmp_path / "made").rglob("*.flac"):
+        assert native_format(file) == (16_000, 16)
+        whole = load_audio(tmp_path / "corpus" / "de" / "a.m4a", sr=16_000)
+        np.testing.assert_allclose(load_audio(file, sr=16_000), -whole, rtol=0, atol=2**-14)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from langid_fastai import workers
-from langid_fastai.workers import Died, in_processes, sign_of_life
+from langid_fastai.workers import Died, alive, in_processes
 
 
 def work(task):
@@ -20,9 +20,8 @@ def work(task):
     if task == "swell":
         np.ones(2**29)  # 4 GiB
     if task == "slow":
-        for _ in range(6):
+        for _ in alive(range(6)):
             time.sleep(0.5)
-            sign_of_life()
     if task == "exit":
         os._exit(0)
     return f"{task} done"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -124,7 +123,7 @@ def compare(
         ),
         parse_languages(archs) or (),
         TrainChoice(
-            weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
+            weights=weights,
             schedule=schedule.value if schedule else None,
             epochs=parse_epochs(epochs),
             lr=lr,

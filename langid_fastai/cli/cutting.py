@@ -37,7 +37,7 @@ def cut(
     from langid_fastai.corpus.read import read_corpus
 
     rules = CutRules(shortest, longest, pause_db, min_pause)
-    found = read_corpus(corpus, root=root, speaker=speaker, demo_folder=Path("runs/demo-corpus"))
+    found = read_corpus(corpus, root=root, speaker=speaker, one_language=True)
     result = cut_corpus(found, folder, rules, n_jobs=jobs)
     say(describe.cut_lines(result))
     index = folder / "index.csv"

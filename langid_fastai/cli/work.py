@@ -162,6 +162,7 @@ def train(
     say(describe.plan_lines(plan))
     exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
     say(describe.image_lines(exported, run.images))
+    say(describe.body_lines(steps.body_differences(run, choice)))
     learn = steps.make_learner(run, choice, network)
     if find_lr:
         rate = steps.suggest_lr(run, learn, choice)
@@ -265,6 +266,7 @@ def evaluate(
     from langid_fastai.card import validate_license
     from langid_fastai.corpus.folds import MIN_FOLDS
     from langid_fastai.errors import RunError
+    from langid_fastai.hub import assess_against, hub_name
     from langid_fastai.learner import load_learner, make_dataloaders
     from langid_fastai.run import Run, choose_corpus
 
@@ -274,6 +276,8 @@ def evaluate(
         raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
     if corpus is None and (root or speaker):
         raise RunError("--root and --speaker tell of a second corpus; give it with --corpus OTHER")
+    if against is not None:
+        hub_name(against)  # a slip here shows before the test
     if folds is not None and folds < MIN_FOLDS:
         raise RunError(f"--folds {folds} must be at least {MIN_FOLDS}")
     if license is not None:
@@ -291,8 +295,6 @@ def evaluate(
             run, learn, choose_corpus(corpus, root, speaker), n_jobs=jobs
         )
     if against is not None:
-        from langid_fastai.hub import assess_against
-
         metrics = assess_against(run, learn, against)
     if folds is not None:
         from langid_fastai.cross_validation import cross_validate

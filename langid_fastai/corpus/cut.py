@@ -27,27 +27,27 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import soundfile as sf
-from joblib import Parallel, delayed, parallel_config
 
-from langid_fastai.audio import excerpts, stream_audio
+from langid_fastai.audio import excerpts, native_format, stream_audio
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.files import differences, taken, write_json
+from langid_fastai.files import UNFINISHED, differences, taken, write_json
 from langid_fastai.progress import track
+from langid_fastai.workers import Died, alive, in_processes
 
 __all__ = ["CutResult", "cut_corpus"]
 
 RULES = "cut.json"
+HIGHEST_FLAC_SR = 655_350  # Hz; RFC 9639, 8.2, and libsndfile
 NOTE = ".cut.json"  # in the folder of a recording; hidden, so that no reader counts it as a file
-# More than these hold, 16 bits cannot.
-FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
 # Columns that hold for the recording, not for a piece of it.
 OF_THE_WHOLE = ("duration", "sr", "digest", "start", "end", "recording", "source")
 
@@ -121,11 +121,11 @@ def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResul
     notes = {path: note for path in paths if (note := _kept(corpus.root / path, folder / path))}
     todo = [path for path in paths if path not in notes]
     n_kept = len(notes)
-    with parallel_config("loky", inner_max_num_threads=1):  # the cores are taken by processes
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    done = parallel(delayed(_cut_recording)(corpus.root, path, folder, rules) for path in todo)
+    work = partial(_cut_recording, corpus.root.absolute(), folder.absolute(), rules)
+    done = in_processes(work, todo, n_jobs=n_jobs)
     reasons = {}
-    for path, note, reason in track(done, total=len(todo), what="cutting", unit="recordings"):
+    for path, made in track(done, total=len(todo), what="cutting", unit="recordings"):
+        note, reason = ({}, made.reason) if isinstance(made, Died) else made
         if reason:
             reasons[path] = reason
         else:
@@ -165,44 +165,37 @@ def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
     return noted if is_whole and noted["stamp"] == _stamp(source) else None
 
 
-def _cut_recording(
-    root: Path, path: str, out: Path, rules: CutRules
-) -> tuple[str, dict[str, Any], str]:
-    """Cut one recording into a folder that appears whole: its path, its note, or why there is none.
+def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> tuple[dict[str, Any], str]:
+    """Cut one recording into a folder that appears whole: its note, or why there is none.
 
     The folder bears the whole name of the file, so that ``anna.wav`` and ``anna/001.wav`` cannot
     get into each other's way.
     """
     source, folder = root / path, out / path
-    unfinished = folder.with_name(f".{folder.name}.tmp")
-    if unfinished.exists():  # left by a killed run
-        shutil.rmtree(unfinished)
+    unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed run
     try:
-        stamp, (sr, subtype) = _stamp(source), _header(source)
-        powers, n = frame_powers(stream_audio(source, sr=sr), sr)
+        stamp, (sr, bits) = _stamp(source), native_format(source)
+        if sr > HIGHEST_FLAC_SR:
+            raise AudioError(f"{sr} Hz is more than FLAC holds, {HIGHEST_FLAC_SR}; resample it")
+        powers, n = frame_powers(alive(stream_audio(source, sr=sr)), sr)
         cuts = find_cuts(powers, n, sr, rules)
         unfinished.mkdir(parents=True)
         n_clipped = 0
-        for (start, end), y in excerpts(stream_audio(source, sr=sr), cuts.utterances):
+        for (start, end), y in excerpts(alive(stream_audio(source, sr=sr)), cuts.utterances):
             n_clipped += int((np.abs(y) > 1).sum())
-            sf.write(unfinished / _name(start, end, sr), y, sr, format="FLAC", subtype=subtype)
+            sf.write(
+                unfinished / _name(start, end, sr), y, sr, format="FLAC", subtype=f"PCM_{bits}"
+            )
     except AudioError as error:
-        return path, {}, str(error).removeprefix(f"{source}: ")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        return {}, str(error).removeprefix(f"{source}: ")
     note = asdict(cuts) | {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
     write_json(unfinished / NOTE, note)
     if folder.exists():  # of the recording before it changed
         shutil.rmtree(folder)
     unfinished.rename(folder)
-    return path, note, ""
-
-
-def _header(source: Path) -> tuple[int, str]:
-    """Sampling rate in Hz, and the FLAC subtype that holds what the recording holds."""
-    try:
-        header = sf.info(source)
-    except (sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, which has no header
-        return 22_050, "PCM_16"  # any rate: `stream_audio` will say what is wrong with the file
-    return header.samplerate, "PCM_24" if header.subtype in FINE else "PCM_16"
+    return note, ""
 
 
 def _gather(

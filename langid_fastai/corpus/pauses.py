@@ -5,6 +5,9 @@ a pause is an unbroken run of quiet frames at least `min_pause` long. This is th
 Rabiner & Sambur [1]_; their zero crossings, which find a weak fricative at the edge of a word, are
 replaced by a margin that every utterance keeps of the pauses around it.
 
+Who speaks `pause_db` softer than the rest of a recording, as an interviewer far from the
+microphone, is thereby taken for a pause and left out.
+
 The level of the speech is gated as programme loudness is [2]_: the mean power of all frames that
 are less than 10 dB below the mean power of all. So neither a click nor an hour of silence moves it.
 
@@ -121,7 +124,7 @@ class Stretch:
     Parameters
     ----------
     start, end : samples
-    pause : samples of the whole pause before it; 0 for the first, and after a forced cut
+    pause : samples of the whole pause before it; 0 where there is none, as after a forced cut
     is_forced : begins at a forced cut
     """
 
