@@ -15,11 +15,15 @@ Conventions: images are ``(n, n_channels, height, width)``, height mel bands, wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
+from fastai.learner import Learner
 
-__all__ = ["mask_images", "roll_images", "SpecAugment", "image_callbacks"]
+__all__ = ["mask_images", "roll_images", "SpecAugment", "image_callbacks", "loss_kept"]
 
 # Widest mask, as a share of the image: 25 of 128 bands, 65 of 431 frames (1.5 s). Park et al. cover
 # up to 27 of 80 bands and 100 frames (1 s).
@@ -123,6 +127,21 @@ def image_callbacks(masks: int = 0, mixup: float = 0.0) -> list[Callback]:
     """
     masked: list[Callback] = [SpecAugment(masks)] if masks else []
     return masked + ([MixUp(mixup)] if mixup else [])
+
+
+@contextmanager
+def loss_kept(learn: Learner) -> Iterator[None]:
+    """Leave the loss as it was, also after an interrupt: fastai's mixup puts its own in place.
+
+    Parameters
+    ----------
+    learn : to be trained inside the block
+    """
+    loss_func = learn.loss_func
+    try:
+        yield
+    finally:
+        learn.loss_func = loss_func
 
 
 def _spans(n: int, length: int, share: float, device: torch.device) -> torch.Tensor:

@@ -125,6 +125,12 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         for s in plan["stages"]
     )
     yield f"schedule   {plan['schedule']}, made {why}: {stages}"
+    if changed := [
+        f"{s['name']} masks {s['masks']}, mixup {s['mixup']:g}"
+        for s in plan["stages"]
+        if s["masks"] or s["mixup"]
+    ]:
+        yield f"           images changed anew in each epoch: {'; '.join(changed)}"
     yield (
         f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}, "
         f"seed {plan['seed']}"

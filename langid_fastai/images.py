@@ -45,7 +45,7 @@ from langid_fastai.variant_plan import (
     VariantPlan,
     note_plan,
     refuse_other_plan,
-    refuse_unseen,
+    refuse_useless,
 )
 from langid_fastai.workers import Died, in_processes, sign_of_life
 
@@ -70,18 +70,11 @@ MADE_VARIANT = re.compile(r"@[\d.]+~(\w+)\.\w+$")
 
 
 class Recording(NamedTuple):
-    """One recording of which images are made.
-
-    Parameters
-    ----------
-    root, path : of the file
-    stem : beginning of the names of its images, see `image_stems`
-    augment : which variants of its clips there are to be
-    """
+    """A recording of which images are to be made."""
 
     root: Path
     path: str
-    stem: str
+    stem: str  # what the names of its images begin with, see `image_stems`
     augment: VariantPlan | None
 
 
@@ -145,8 +138,8 @@ def export_images(
     Raises
     ------
     CorpusError : a recording has no side yet
-    RunError : `folder` holds something else, or images of another `MelConfig` or plan, or another
-        command works in it; or variants by this plan would be copies
+    RunError : `folder` is of another making, or in use; or variants by this plan would be copies
+    AudioError : an augmentation cannot be had at `config.sr`
     """
     folder, index = Path(folder), used_rows(corpus.index)
     unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
@@ -154,8 +147,7 @@ def export_images(
         raise CorpusError(
             f"{list_some(list(unsplit))}: split must be one of {SPLITS}; split the corpus"
         )
-    if augment is not None:
-        refuse_unseen(augment, config.kind)
+    refuse_useless(augment, config.kind, config.sr)
     with taken(folder, NOTE, RunError, before=PLAN) as is_ours:
         _claim(folder, config, augment, is_ours)
         return _export(Corpus(corpus.root, index, corpus.layout), folder, config, augment, n_jobs)
@@ -261,14 +253,17 @@ def _export_recording(
     try:
         for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
             row = {"path": path, "offset": round(offset, 6), "reason": ""}  # so few survive a CSV
-            try:
-                for variant, changed in _versions(y, offset, recording, config):
-                    sign_of_life()
-                    image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
+            for variant, changed in _versions(y, offset, recording, config):
+                sign_of_life()
+                image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
+                try:
                     write_whole(encode_clip(changed, config), folder / image)
                     rows.append(row | {"image": image})
-            except AudioError as error:  # one silent stretch does not spoil the recording
-                rows.append(row | {"image": "", "reason": str(error)})
+                except AudioError as error:  # one silent stretch does not spoil the recording
+                    reason = f"{variant[1:]}: {error}".removeprefix(": ")
+                    rows.append(row | {"image": "", "reason": reason})
+                    if not variant:  # then there is nothing to augment
+                        break
     except AudioError as error:
         for row in rows:
             if row["image"]:

@@ -125,9 +125,10 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
 
     Raises
     ------
-    RunError : unknown name, not one number of epochs a stage, or a rate or mixup out of bounds
+    RunError : unknown name, not one number of epochs a stage, a rate or mixup out of bounds, or
+        features to be cached of images that change
     """
-    from langid_fastai.training import SCHEDULES, discriminative
+    from langid_fastai.training import SCHEDULES, discriminative, refuse_uncacheable
 
     name = choice.schedule or ("scratch" if choice.weights == "none" else "seed")
     if name not in SCHEDULES:
@@ -152,6 +153,8 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
             )
         pairs = zip(stages, choice.epochs, strict=True)
         stages = tuple(replace(s, epochs=n) for s, n in pairs if n)
+    if choice.cache_frozen:
+        refuse_uncacheable(stages)
     return name, stages
 
 

@@ -26,7 +26,7 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.foundation import L
 
-from langid_fastai.augment import image_callbacks
+from langid_fastai.augment import image_callbacks, loss_kept
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.files import replacing
 from langid_fastai.frozen import adapt_norms, cached_features
@@ -40,6 +40,7 @@ __all__ = [
     "SCHEDULES",
     "discriminative",
     "fit_stages",
+    "refuse_uncacheable",
     "find_lr",
     "BatchBar",
     "history_table",
@@ -161,13 +162,8 @@ def fit_stages(
         fit_stages(learn, (first, replace(middle, lr=discriminative(1e-3)), last))
     """
     folder = Path(checkpoints) if checkpoints else None
-    if cache_frozen and (
-        changing := [s.name for s in stages if s.trains == "head" and (s.masks or s.mixup)]
-    ):
-        raise RunError(
-            f"cache_frozen=True, but stage {changing[0]!r} masks or mixes its images anew in each "
-            "epoch; set its masks and mixup to 0 (dataclasses.replace), or train without the cache"
-        )
+    if cache_frozen:
+        refuse_uncacheable(stages)
     keeper = _Keeper(learn, stages, folder, seed, cache_frozen, on_epoch)
     resumed = keeper.resume()
     for number, stage in enumerate(stages):
@@ -185,9 +181,30 @@ def fit_stages(
         is_cached = cache_frozen and stage.trains == "head"
         if is_cached and number == start_epoch == 0:
             adapt_norms(learn)
-        with cached_features(learn, folder) if is_cached else nullcontext():
+        cache = cached_features(learn, folder) if is_cached else nullcontext()
+        with cache, loss_kept(learn):
             fit(stage.epochs, stage.lr, cbs=cbs, start_epoch=start_epoch)
     return history_table(keeper.history)
+
+
+def refuse_uncacheable(stages: Sequence[Stage]) -> None:
+    """See that a frozen body gives each image the same features in every epoch.
+
+    Parameters
+    ----------
+    stages : the schedule
+
+    Raises
+    ------
+    RunError : a stage with a frozen body changes its images anew in each epoch
+    """
+    for stage in stages:
+        if stage.trains == "head" and (stage.masks or stage.mixup):
+            raise RunError(
+                f"cache_frozen: stage {stage.name!r} (masks={stage.masks}, mixup={stage.mixup:g}) "
+                "changes its images anew in each epoch, so their features cannot be cached; leave "
+                "the cache out, or masks and mixup, or the epochs of that stage"
+            )
 
 
 def find_lr(

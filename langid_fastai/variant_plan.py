@@ -4,7 +4,7 @@ A folder of variants, or of images of them, keeps its plan as ``augment.json``, 
 filled by two.
 
 Contents: `VariantPlan`, and `make_plan` or `choose_plan` from words; `note_plan`, `read_plan` and
-`refuse_other_plan` for the note; `refuse_unseen`, for variants that would be copies.
+`refuse_other_plan` for the note; `refuse_useless`, for variants that are of no use.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from langid_fastai.waveform_augment import (
     augment_waveform,
     find_noises,
     parse_augmentations,
+    require_extra,
+    validate_rate,
 )
 
 __all__ = [
@@ -36,7 +38,7 @@ __all__ = [
     "note_plan",
     "read_plan",
     "refuse_other_plan",
-    "refuse_unseen",
+    "refuse_useless",
 ]
 
 PLAN = "augment.json"
@@ -81,8 +83,6 @@ class VariantPlan:
                 "background_noise needs a folder of noises (--noises FOLDER), and nothing else "
                 f"does; augmentations are {', '.join(names)}, noises {self.noises!r}"
             )
-        if self.noises is not None:
-            find_noises(self.noises)  # a slip shows before the work
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,10 +135,14 @@ def make_plan(
 
     Raises
     ------
-    RunError : see `VariantPlan`
+    RunError : see `VariantPlan`; no noises in the folder, or the extra `augment` is not installed
     """
     folder = str(noises.resolve()) if noises is not None else None
-    return VariantPlan(parse_augmentations(names), copies, seed, folder)
+    plan = VariantPlan(parse_augmentations(names), copies, seed, folder)
+    require_extra()  # a slip shows before the work
+    if folder is not None:
+        find_noises(folder)
+    return plan
 
 
 def choose_plan(
@@ -157,20 +161,23 @@ def choose_plan(
     return None
 
 
-def refuse_unseen(plan: VariantPlan, kind: str) -> None:
-    """Refuse what changes nothing that a network is given: its variants would be copies.
+def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
+    """Refuse what cannot be had, or changes nothing that a network is given.
 
     Parameters
     ----------
-    plan : of the variants
+    plan : of the variants; None for no variants
     kind : of `MelConfig`; no kind shows the level, and only waveforms have a sign
+    sr : Hz of the clips
 
     Raises
     ------
-    RunError : naming it
+    RunError : naming what would only make copies
+    AudioError : see `validate_rate`
     """
     unseen = {"level"} if kind == "waveform" else {"level", "sign"}
-    for augmentation in plan.augmentations:
+    for augmentation in plan.augmentations if plan else ():
+        validate_rate(augmentation, sr)
         if AUGMENTATIONS[augmentation.name].changes in unseen:
             raise RunError(
                 f"{augmentation.name} changes no clip of kind {kind!r}, which does not show the "
@@ -184,7 +191,7 @@ def read_plan(folder: Path) -> VariantPlan | None:
 
     Raises
     ------
-    RunError : the note of it is damaged, or its noises are no longer there
+    RunError : the note of it is damaged
     """
     content = _read_note(folder)
     return None if content is None else VariantPlan.from_json(content)

@@ -27,12 +27,12 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 import soundfile as sf
-from joblib import Parallel, delayed, parallel_config
 
 from langid_fastai.audio import load_audio, native_format
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
@@ -40,6 +40,8 @@ from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.files import replacing, taken
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import PLAN, VariantPlan, note_plan, refuse_other_plan
+from langid_fastai.waveform_augment import require_extra
+from langid_fastai.workers import Died, in_processes, sign_of_life
 
 __all__ = ["VariantResult", "write_variants"]
 
@@ -54,7 +56,7 @@ class VariantResult:
     Parameters
     ----------
     corpus : recordings and variants, its root the new folder
-    failed : one row a recording without variants: `path`, `reason`
+    failed : one row a recording whose variants could not be made: `path`, `reason`
     n_made, n_kept : variants made now, and those that were there already
     """
 
@@ -85,7 +87,7 @@ def write_variants(
     ------
     CorpusError : a recording has no side yet
     RunError : `folder` lies in the corpus, or holds something else, or variants of another plan;
-        the extra `augment` is not installed
+        no process to work with; the extra `augment` is not installed
 
     Examples
     --------
@@ -105,6 +107,9 @@ def write_variants(
             f"{folder} lies in the corpus {corpus.root}, which would then hold the variants too; "
             "choose another --out"
         )
+    if n_jobs == 0:
+        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
+    require_extra()
     with taken(folder, PLAN, RunError) as is_ours:
         if is_ours:
             refuse_other_plan(folder, plan)
@@ -119,24 +124,23 @@ def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> Vari
     base = _with_recordings(index.drop(columns=[name for name in MEASURED if name in index]))
     sources = base[(base["split"] == "train") & (base["variant"] == "")]
     files = _variant_files(base, sources["path"], plan)
-    with parallel_config("loky", inner_max_num_threads=1):  # the cores are taken by processes
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    results = parallel(
-        delayed(_write_recording)(corpus.root, folder, path, files.get(path, {}), plan)
-        for path in base["path"]
-    )
-    done = {
-        path: (n, reason) for path, n, reason in track(results, total=len(base), what="variants")
-    }
+    work = partial(_write_recording, corpus.root.absolute(), folder.absolute(), plan)
+    tasks = [(path, files.get(path, {})) for path in base["path"]]
+    results = in_processes(work, tasks, n_jobs=n_jobs)
+    n_made, reasons = 0, {}
+    for (path, _), made in track(results, total=len(base), what="variants"):
+        n, reason = (0, made.reason) if isinstance(made, Died) else made
+        n_made += n
+        if reason:
+            reasons[path] = reason
     failed = pd.DataFrame(
-        [(path, done[path][1]) for path in base["path"] if done[path][1]],
+        [(path, reasons[path]) for path in base["path"] if path in reasons],
         columns=["path", "reason"],
     )
-    failed.to_csv(folder / "failed.csv", index=False)
+    write_index(failed, folder / "failed.csv")
     made_of = sources[~sources["path"].isin(failed["path"])]
     index = pd.concat([base, _variant_rows(made_of, files)]).sort_values("path", ignore_index=True)
     write_index(index, folder / "index.csv")
-    n_made = sum(n for n, _ in done.values())
     n_kept = len(made_of) * len(plan.names) - n_made
     layout = f"{corpus.layout}, with augmented variants"
     return VariantResult(Corpus(folder, index, layout, corpus.notes), failed, n_made, n_kept)
@@ -179,9 +183,10 @@ def _variant_rows(sources: pd.DataFrame, files: dict[str, dict[str, str]]) -> pd
 
 
 def _write_recording(
-    root: Path, folder: Path, path: str, targets: dict[str, str], plan: VariantPlan
-) -> tuple[str, int, str]:
-    """Put a recording and its variants in place: its path, how many were made, what failed."""
+    root: Path, folder: Path, plan: VariantPlan, task: tuple[str, dict[str, str]]
+) -> tuple[int, str]:
+    """Put a recording and its variants in place: how many were made, and what failed."""
+    path, targets = task
     source, link = root / path, folder / path
     try:
         if not _is_same(source, link):
@@ -189,14 +194,15 @@ def _write_recording(
                 (folder / target).unlink(missing_ok=True)
             _link(source, link)
         if all((folder / target).exists() for target in targets.values()):
-            return path, 0, ""
+            return 0, ""
         sr, _ = native_format(source)
         y = load_audio(source, sr=sr)
         for name, changed in plan.variants(y, sr, path):
+            sign_of_life()
             _write_flac(changed, sr, folder / targets[name])
     except (AudioError, OSError) as error:
-        return path, 0, str(error).removeprefix(f"{source}: ")
-    return path, len(targets), ""
+        return 0, str(error).removeprefix(f"{source}: ")
+    return len(targets), ""
 
 
 def _is_same(source: Path, link: Path) -> bool:

@@ -39,7 +39,8 @@ from the global generators of `random` and numpy, which are seeded for the call 
 it. (So do not call it from several threads at once.)
 
 Contents: `Augmentation`, one way and its range; `parse_augmentations`, from their names;
-`augment_waveform`, for one waveform.
+`augment_waveform`, for one waveform; `validate_rate`, `require_extra` and `find_noises`, for what
+is to be seen before long work.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from langid_fastai.corpus.read import find_audio
-from langid_fastai.errors import AudioError, RunError, first_line
+from langid_fastai.errors import AudioError, RunError
 
 __all__ = [
     "AUGMENTATIONS",
@@ -67,6 +68,8 @@ __all__ = [
     "augment_waveform",
     "find_noises",
     "parse_augmentations",
+    "require_extra",
+    "validate_rate",
 ]
 
 # Of `RoomSimulator`: echoes of up to so many walls, 0.15 s. Each further one costs more than all
@@ -77,6 +80,8 @@ NOISE_SUFFIXES = {".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"}
 # Above this rate MP3 has no bit rate below `MP3_LEAST` (ISO 11172-3; 13818-3 has them for others).
 MP3_LOW_SR, MP3_LEAST = 24_000, 32
 MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+MP3_BIT_RATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 320)
+MP3_SECONDS = 0.1  # what fast_mp3_augment encodes at least
 
 
 class _Way(NamedTuple):
@@ -152,6 +157,11 @@ class Augmentation:
                 f"augmentation {self.name}:{self.low:g}..{self.high:g} must lie within "
                 f"{way.least:g}..{way.most:g}, as {self.name}:{way.low:g}..{way.high:g}"
             )
+        if self.name == "mp3" and not any(self.low <= r <= self.high for r in MP3_BIT_RATES):
+            raise RunError(
+                f"augmentation {self} must span a bit rate of MP3, which are "
+                f"{', '.join(map(str, MP3_BIT_RATES))} kb/s"
+            )
 
     def __str__(self) -> str:
         if self.low == self.high:
@@ -205,7 +215,7 @@ def augment_waveform(
 
     Raises
     ------
-    AudioError : `y` is not mono, or is empty
+    AudioError : `y` is not mono, is empty, or too short for ``mp3``; or see `validate_rate`
     RunError : the extra `augment` is not installed, or no noises are there
 
     Examples
@@ -218,11 +228,50 @@ def augment_waveform(
     y = np.asarray(y, dtype=np.float32)
     if y.ndim != 1 or not y.size:
         raise AudioError(f"y.shape={y.shape} must be (n_samples,), at least one; pass one waveform")
+    validate_rate(augmentation, sr)
+    if augmentation.name == "mp3" and len(y) < MP3_SECONDS * sr:
+        raise AudioError(f"{len(y) / sr:.3f} s of sound is too short for mp3, as MP3 has frames")
     transform = _transform(augmentation, sr, str(noises) if noises is not None else None)
     with _seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*had to be resampled")  # noises of another rate
         changed = transform(y.copy(), sr)
     return np.asarray(changed, dtype=np.float32)
+
+
+def validate_rate(augmentation: Augmentation, sr: int) -> None:
+    """See that an augmentation can be had at a sampling rate.
+
+    Parameters
+    ----------
+    augmentation : which, and its range
+    sr : Hz
+
+    Raises
+    ------
+    AudioError : MP3 lacks the rate, or the cutoff of the filter lies above half of it
+    """
+    if augmentation.name == "mp3" and sr not in MP3_RATES:
+        rates = ", ".join(map(str, MP3_RATES))
+        raise AudioError(f"{augmentation} at {sr} Hz: the sampling rates of MP3 are {rates} Hz")
+    if augmentation.name == "high_pass" and augmentation.high >= sr / 2:
+        raise AudioError(
+            f"{augmentation} at {sr} Hz: nothing would be left; end below {sr / 2:g} Hz"
+        )
+
+
+def require_extra() -> None:
+    """See that what augments waveforms is installed.
+
+    Raises
+    ------
+    RunError : the extra `augment` is not
+    """
+    for module in ("audiomentations", "fast_mp3_augment", "pyroomacoustics"):
+        if find_spec(module) is None:
+            raise RunError(
+                f"augmentations of waveforms need {module}, which is not installed: "
+                "pip install 'langid_fastai[augment]'"
+            )
 
 
 def find_noises(folder: str) -> list[str]:
@@ -238,8 +287,10 @@ def find_noises(folder: str) -> list[str]:
 
     Raises
     ------
-    RunError : none there
+    RunError : no such folder, or none there
     """
+    if not Path(folder).is_dir():
+        raise RunError(f"noises {folder!r}: no such folder; give one of recordings without speech")
     found = [Path(folder, path) for path in find_audio(Path(folder))[0]]
     files = [str(file) for file in found if file.suffix.lower() in NOISE_SUFFIXES]
     if not files:
@@ -267,21 +318,13 @@ def _parse(text: str) -> Augmentation:
 
 @lru_cache(maxsize=64)
 def _transform(augmentation: Augmentation, sr: int, noises: str | None) -> Callable[..., Any]:
-    for module in ("audiomentations", "fast_mp3_augment", "pyroomacoustics"):
-        if find_spec(module) is None:
-            raise RunError(
-                f"augmentations of waveforms need {module}, which is not installed: "
-                "pip install 'langid_fastai[augment]'"
-            )
+    require_extra()
     import audiomentations
 
     files = find_noises(noises) if noises is not None else []
     if augmentation.name == "background_noise" and not files:
         raise RunError("background_noise needs noises: a folder of recordings without speech")
-    try:
-        return AUGMENTATIONS[augmentation.name].make(audiomentations, augmentation, sr, files)
-    except ValueError as error:  # as a range without a bit rate of MP3
-        raise RunError(f"augmentation {augmentation} at {sr} Hz: {first_line(error)}") from error
+    return AUGMENTATIONS[augmentation.name].make(audiomentations, augmentation, sr, files)
 
 
 def _room(am: ModuleType, augmentation: Augmentation) -> Any:
@@ -296,10 +339,8 @@ def _room(am: ModuleType, augmentation: Augmentation) -> Any:
 
 
 def _mp3(am: ModuleType, augmentation: Augmentation, sr: int) -> Any:
-    if sr not in MP3_RATES:
-        raise ValueError(f"the sampling rates of MP3 are {', '.join(map(str, MP3_RATES))} Hz")
     least = MP3_LEAST if sr > MP3_LOW_SR else 0
-    low, high = (max(round(x), least) for x in (augmentation.low, augmentation.high))
+    low, high = max(math.ceil(augmentation.low), least), max(math.floor(augmentation.high), least)
     return am.Mp3Compression(low, high, p=1.0)
 
 

@@ -197,8 +197,31 @@ def test_a_mixup_out_of_bounds_is_refused(mixup):
 
 
 def test_features_of_mixed_images_cannot_be_cached(make_learn):
-    with pytest.raises(RunError, match="stage 'head' masks or mixes its images"):
+    with pytest.raises(RunError, match=r"stage 'head' \(masks=0, mixup=0\.4\) changes its images"):
         fit_stages(make_learn(), (Stage("head", "head", 1, 1e-3, mixup=0.4),), cache_frozen=True)
+
+
+@pytest.mark.parametrize("choice", [{"mixup": 0.4}, {"weights": "none"}])
+def test_the_choice_of_a_cache_is_refused_before_the_corpus_is_read(choice):
+    with pytest.raises(RunError, match="leave the cache out"):
+        choose_stages(TrainChoice(cache_frozen=True, **choice))
+    choose_stages(TrainChoice(cache_frozen=True))
+    choose_stages(TrainChoice(weights="none", epochs=(0, 3, 0), cache_frozen=True))
+
+
+def test_an_interrupt_leaves_the_loss_as_it_was(make_learn):
+    """In a notebook the same Learner is trained again."""
+    learn = make_learn()
+    before = learn.loss_func
+
+    class Interrupt(Callback):
+        def after_loss(self):
+            raise KeyboardInterrupt
+
+    with learn.added_cbs(Interrupt()), pytest.raises(KeyboardInterrupt):
+        fit_stages(learn, (MIXED,))
+    assert learn.loss_func is before
+    assert len(fit_stages(learn, (MIXED,))) == 2
 
 
 def test_the_choice_of_a_run_mixes_in_every_stage():

@@ -373,6 +373,13 @@ def test_a_licence_is_an_identifier(folder, metrics, license):
     assert not (folder / "README.md").exists()
 
 
+def test_augmentation_is_told_where_there_was_any(folder, metrics):
+    assert "| augmentation |" not in body(write_card(folder, metrics, license="unknown"))
+    metrics["images"]["augment"] = {"augmentations": ["pitch:-2..2", "speed"], "copies": 3}
+    page = body(write_card(folder, metrics, license="unknown"))
+    assert "| augmentation | of each training clip 3 by each of pitch:-2..2, speed |" in page
+
+
 def test_without_a_model(tmp_path, metrics):
     with pytest.raises(ModelError, match="no model folder"):
         write_card(tmp_path, metrics, license="mit")

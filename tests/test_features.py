@@ -143,7 +143,7 @@ def test_mfcc_image_is_the_stated_scale(speech, S):
     # Half a grey value of each row's range.
     assert (np.abs(restored - rows) <= cepstral_ranges(config) / 254)[inside].all()
     ranges = cepstral_ranges(config)[:, 0]
-    assert ranges[20] == pytest.approx(ranges[0] / 10)
+    assert ranges[[20, 40]] == pytest.approx(ranges[0] / [8, 12])
     assert ranges[1] == pytest.approx(40 / 1.5 * np.sqrt(64))
 
 
@@ -211,8 +211,9 @@ def test_export_writes_these_images(corpus, tmp_path, kind):
 @pytest.mark.parametrize("kind", NEW)
 def test_a_model_of_that_kind_answers_by_torch_and_by_onnx(tmp_path, kind, tone):
     torch.manual_seed(0)
-    network = build_network("spectrogram_cnn-w4-d2", 3).eval()
-    info = ModelInfo("spectrogram_cnn-w4-d2", ("de", "en", "es"), small(kind))
+    arch = "spectrogram_cnn-w4-d1-plain"  # few layers: torch's exporter is slow
+    network = build_network(arch, 3).eval()
+    info = ModelInfo(arch, ("de", "en", "es"), small(kind))
     write_model(tmp_path, network.state_dict(), info)
     assert read_info(tmp_path).mel == info.mel
     y = tone(500, SR, 1.0)

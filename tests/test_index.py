@@ -351,17 +351,19 @@ def test_summary_counts_used_rows_and_says_what_is_left_out():
     ]
     index = make_index(rows).assign(duration=1800.0)
     summary = summarize_corpus(Corpus(None, index, "by hand", ("one note",)))
-    assert summary["n_recordings"] == 5
+    assert summary["n_recordings"] == 3
+    assert summary["n_variants"] == 2
     assert summary["n_speakers"] == 3
-    assert summary["hours"] == 2.5
+    assert summary["hours"] == 1.5
     assert summary["languages"] == {
         "de": {
-            "train": {"recordings": 4, "groups": 2, "hours": 2.0},
+            "train": {"recordings": 2, "groups": 2, "hours": 1.0},
             "test": {"recordings": 1, "groups": 1, "hours": 0.5},
         }
     }
     assert summary["notes"][0] == "one note"
-    assert summary["notes"][1].startswith("1 augmented variants")
+    assert summary["notes"][1].startswith("2 augmented variants of training")
+    assert summary["notes"][2].startswith("1 augmented variants of validation")
 
 
 def test_durations_and_rates(corpus):

@@ -242,10 +242,10 @@ def test_mixtures_are_planned_one_by_one(voices, tmp_path, monkeypatch):
         planned.append(1)
         return plan(*argv)
 
-    def count_write(*argv):
+    def count_write(*argv, config):
         made.append(1)
         ahead.append(len(planned) - len(made))
-        return write(*argv)
+        return write(*argv, config)
 
     monkeypatch.setattr(mix, "plan_mixture", count_plan)
     monkeypatch.setattr(mix, "write_mixture", count_write)

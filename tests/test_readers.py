@@ -62,7 +62,8 @@ def test_a_folder_is_read_by_its_index(plant):
     assert corpus.layout == "a folder with its index.csv"
     assert column(corpus, "speaker") == {"de/1.wav": "a", "es/1.wav": "a"}
     assert corpus.notes == ("1 audio file left out: not in index.csv (es/2.wav)",)
-    assert set(read_corpus(root, speaker="(?P<speaker>.)[.]wav").index["speaker"]) == {"1", "2"}
+    with pytest.raises(CorpusError, match=r"is read by the index\.csv in it"):
+        read_corpus(root, speaker="(?P<speaker>.)[.]wav")
 
 
 @pytest.mark.parametrize("table", ["a,b\n1,2\n", ""])
@@ -495,3 +496,20 @@ def test_demo_is_made_unless_something_bears_its_name(plant, tmp_path, monkeypat
     (tmp_path / "demo").symlink_to(root)
     assert str(read_corpus("demo").root) == "demo"
     assert len(made) == 1
+
+
+def test_a_folder_with_an_index_is_read_by_it(plant):
+    """Else variants of a recording, or utterances of one, would stand alone, on any side."""
+    root = plant("de/1.wav", "de/1.noise1.wav", "es/2.wav", "es/3.wav")
+    lines = ["de/1.wav,de,,1", "de/1.noise1.wav,de,noise1,1", "es/2.wav,es,,2"]
+    write(root / "index.csv", "path,language,variant,recording", *lines)
+    corpus = read_corpus(root)
+    assert column(corpus, "group") == {"de/1.wav": "1", "de/1.noise1.wav": "1", "es/2.wav": "2"}
+    assert "read by the index.csv in the folder" in corpus.notes
+    assert f"{root} is read by the index.csv in it" in refusal(root, speaker="(?P<speaker>.)")
+
+
+def test_another_table_of_that_name_is_no_index(plant):
+    root = plant("de/1.wav", "es/2.wav")
+    write(root / "index.csv", "chapter,page", "one,1")
+    assert read_corpus(root).layout == "a folder per language"

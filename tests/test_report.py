@@ -295,3 +295,14 @@ def test_metrics_are_what_the_fixture_says():
     """The made-up run is plain JSON, as a real one is."""
     metrics = make_metrics(Test())
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_augmentation_is_told_where_there_was_any(metrics, show, plain):
+    assert "augmented variants of it" not in plain.text
+    assert "masks of each kind" not in plain.text
+    metrics["images"]["augment"] = {"augmentations": ["pitch:-2..2", "speed:0.9..1.1"], "copies": 3}
+    for stage in metrics["training"]["stages"]:
+        stage |= {"masks": 1, "mixup": 0.4}
+    text = show(metrics).text
+    assert "3 by each of: pitch:-2..2, speed:0.9..1.1." in text
+    assert "stage all with 1 masks of each kind and mixup 0.4;" in " ".join(text.split())

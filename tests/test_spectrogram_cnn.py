@@ -122,7 +122,7 @@ def test_it_goes_on_from_a_model_of_its_own(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["spectrogram_cnn-w8-d2", "spectrogram_cnn-w8-d2-plain"])
-def test_it_learns_and_becomes_one_file(picture_folder, tmp_path, arch):
+def test_it_learns(picture_folder, tmp_path, arch):
     dls = make_dataloaders(picture_folder, batch_size=8, device="cpu")
     learn = language_learner(dls, arch, weights="none", precision="fp32")
     with learn.no_bar(), learn.no_logging():
@@ -131,4 +131,5 @@ def test_it_learns_and_becomes_one_file(picture_folder, tmp_path, arch):
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
     MelConfig(8000, 1.0, 256, 128, 32).write(picture_folder / "mel.json")
     save_learner(learn, tmp_path / "model")
-    assert export_onnx(tmp_path / "model").difference < 1e-3
+    if not arch.endswith("-plain"):  # such a one becomes a file in test_features
+        assert export_onnx(tmp_path / "model").difference < 1e-3

@@ -3,26 +3,34 @@
 import hashlib
 import importlib.util
 import json
+import os
 import random
-import subprocess
-import sys
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 from command_line import MEL, SR
+from joblib import Parallel, delayed
 
 from langid_fastai import cli
 from langid_fastai.audio import load_audio
-from langid_fastai.corpus.index import measure_audio, read_index, used_rows
+from langid_fastai.corpus.index import (
+    Corpus,
+    make_index,
+    measure_audio,
+    read_index,
+    summarize_corpus,
+    used_rows,
+)
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.images import export_images, read_clips
 from langid_fastai.preprocessing import MelConfig, stft_power
 from langid_fastai.run import Run
-from langid_fastai.variant_plan import VariantPlan, make_plan, read_plan
+from langid_fastai.variant_plan import make_plan, note_plan, read_plan
 from langid_fastai.variants import write_variants
 from langid_fastai.waveform_augment import (
     AUGMENTATIONS,
@@ -161,38 +169,37 @@ def test_all_work_at_usual_rates(name, sr, noises):
     np.testing.assert_array_equal(y, before)
 
 
-def test_mp3_tells_the_rates_that_it_has(speech):
-    with pytest.raises(RunError, match=r"mp3:8..32 at 10000 Hz: the sampling rates of MP3 are"):
+def test_what_cannot_be_had_at_a_rate_is_told(speech, split, tmp_path):
+    with pytest.raises(AudioError, match=r"mp3:8..32 at 10000 Hz: the sampling rates of MP3 are"):
         changed(speech, "mp3", sr=10_000)
+    with pytest.raises(AudioError, match=r"nothing would be left; end below 4000 Hz"):
+        changed(speech, "high_pass:300..4000", sr=8_000)
+    config = MelConfig(10_000, 1.0, 256, 128, 32)
+    with pytest.raises(AudioError, match=r"mp3:8\.\.32 at 10000 Hz"):
+        export_images(split, tmp_path / "images", config, augment=make_plan("mp3"), n_jobs=1)
+    assert not (tmp_path / "images").exists()
 
 
 ALL = ",".join(name for name in AUGMENTATIONS)
-DIGESTS = f"""
-import hashlib, sys
-import numpy as np
-from langid_fastai.variant_plan import make_plan
-from pathlib import Path
-y = np.random.default_rng(0).uniform(-0.5, 0.5, {RATE}).astype(np.float32)
-plan = make_plan({ALL!r}, copies=2, seed=3, noises=Path(sys.argv[1]))
-for name, z in plan.variants(y, {RATE}, "de/anna.wav"):
-    print(name, hashlib.sha256(z.tobytes()).hexdigest())
-"""
+
+
+def digest_variants(plan):
+    """Name and digest of each variant of a noise, and the process that made them."""
+    y = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
+    made = plan.variants(y, RATE, "de/anna.wav")
+    return os.getpid(), {name: hashlib.sha256(z.tobytes()).hexdigest() for name, z in made}
 
 
 def test_another_process_makes_the_same_bytes_whatever_was_drawn_before(noises):
-    there = subprocess.run(
-        [sys.executable, "-c", DIGESTS, str(noises)], capture_output=True, text=True, check=True
-    ).stdout.split()
-    y = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
     plan = make_plan(ALL, copies=2, seed=3, noises=noises)
+    # The workers of exports: other tests of this file find them warm.
+    [(process, there)] = Parallel(n_jobs=2)([delayed(digest_variants)(plan)])
     random.seed(99)
     np.random.seed(99)  # noqa: NPY002  # the generator that must not matter
-    here = {
-        name: hashlib.sha256(z.tobytes()).hexdigest()
-        for name, z in plan.variants(y, RATE, "de/anna.wav")
-    }
-    assert dict(zip(there[::2], there[1::2], strict=True)) == here
-    digests = [d for name, d in here.items() if not name.startswith("polarity")]
+    here, found = digest_variants(plan)
+    assert process != here
+    assert there == found
+    digests = [d for name, d in found.items() if not name.startswith("polarity")]
     assert len(set(digests)) == len(digests) == 18  # the second copy is another one
 
 
@@ -209,15 +216,19 @@ def test_seed_recording_and_variant_each_count(speech):
     np.testing.assert_array_equal(more["white_noise1"], one)
 
 
-def test_the_global_generators_go_on_as_if_nothing_was(speech):
+def test_the_global_generators_go_on_as_if_nothing_was(speech, monkeypatch):
+    def fail(y, sr):
+        raise ValueError(f"drawn {random.random()} and {np.random.random()}")  # noqa: NPY002
+
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     expected = random.random(), np.random.random()  # noqa: NPY002
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     changed(speech, "white_noise")
-    with pytest.raises(RunError):
-        changed(speech, "mp3", sr=10_000)
+    monkeypatch.setattr("langid_fastai.waveform_augment._transform", lambda *_: fail)
+    with pytest.raises(ValueError, match="drawn"):
+        changed(speech, "white_noise")
     assert (random.random(), np.random.random()) == expected  # noqa: NPY002
 
 
@@ -231,6 +242,7 @@ def test_the_global_generators_go_on_as_if_nothing_was(speech):
         ("speed:10", r"speed:10..10 must lie within 0.5..2"),
         ("gain:nan", "'nan' must be a number"),
         (" , ", "name none of time_mask"),
+        ("mp3:9", "augmentation mp3:9 must span a bit rate of MP3, which are 8, 16, 24"),
     ],
 )
 def test_slips_in_the_names_are_told(text, message):
@@ -254,6 +266,8 @@ def test_plans_that_are_none_are_refused(options, message):
 def test_noises_must_be_there_and_of_use(tmp_path, noises):
     with pytest.raises(RunError, match=r"no .aif .aiff .flac .* file in it"):
         make_plan("background_noise", noises=tmp_path)
+    with pytest.raises(RunError, match="gone': no such folder"):
+        make_plan("background_noise", noises=tmp_path / "gone")
     with pytest.raises(RunError, match="nothing else does"):
         make_plan("pitch", noises=noises)
     with pytest.raises(RunError, match="background_noise needs noises"):
@@ -268,6 +282,8 @@ def test_a_missing_extra_is_named(speech, monkeypatch):
     )
     with pytest.raises(RunError, match=r"pip install 'langid_fastai\[augment\]'"):
         changed(speech, "gain:1.25")
+    with pytest.raises(RunError, match="need pyroomacoustics, which is not installed"):
+        make_plan("gain")
 
 
 def test_a_waveform_must_be_one():
@@ -367,6 +383,51 @@ def test_a_damaged_recording_is_noted_and_the_rest_made(make_tones, tmp_path):
         {first, second}
     )
     assert len(pd.read_csv(tmp_path / "made" / "failed.csv")) == 2
+
+
+def test_what_one_recording_cannot_become_does_not_stop_the_others(make_tones, tmp_path):
+    folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
+    corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
+    [first, second, *others] = corpus.index.loc[corpus.index["split"] == "train", "path"]
+    sf.write(folder / first, np.full(400, 0.1), SR)  # 50 ms
+    sf.write(folder / second, np.full(20_000, 0.1), 10_000)
+    made = write_variants(corpus, tmp_path / "made", make_plan("mp3"), n_jobs=1)
+    assert made.failed["path"].tolist() == [first, second]
+    assert "0.050 s of sound is too short for mp3" in made.failed["reason"][0]
+    assert "mp3:8..32 at 10000 Hz" in made.failed["reason"][1]
+    assert made.n_made == len(others)
+
+
+def test_a_clip_masked_to_silence_loses_that_variant_alone(write_audio, tmp_path):
+    y = np.zeros(SR, dtype=np.float32)
+    y[SR // 2] = 0.5  # a click, in the half that is masked
+    paths = [f"{language}/1.wav" for language in ("de", "es")]
+    for path in paths:
+        write_audio(tmp_path / "clicks" / path, y, SR)
+    index = make_index([{"path": p, "language": p[:2], "split": "train"} for p in paths])
+    corpus = Corpus(tmp_path / "clicks", index, "a test")
+    plan = make_plan("time_mask:0.9,room", copies=2)
+    made = export_images(corpus, tmp_path / "images", CONFIG, augment=plan, n_jobs=1)
+    assert len(made.failed)
+    assert made.failed["reason"].str.fullmatch(r"time_mask[12]: silent: .*").all()
+    assert made.clips["image"].str.contains("~room[12]").sum() == 4
+    assert len(made.clips) + len(made.failed) == 2 * 5
+
+
+def test_no_processes_are_none(split, tmp_path):
+    with pytest.raises(RunError, match="jobs=0 must be a number of processes"):
+        write_variants(split, tmp_path / "made", make_plan("gain"), n_jobs=0)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_of_variants_is_read_by_its_index(split, tmp_path):
+    """By the names of its files, variants would be recordings of their own, on any side."""
+    made = write_variants(split, tmp_path / "made", make_plan("gain"), n_jobs=1).corpus
+    found = read_corpus(tmp_path / "made")
+    pd.testing.assert_frame_equal(found.index, made.index, check_dtype=False)
+    summary = summarize_corpus(measure_audio(found))
+    assert summary["n_recordings"] == len(split.index)
+    assert summary["n_variants"] == (split.index["split"] == "train").sum()
 
 
 def test_files_that_differ_in_suffix_alone_keep_their_variants_apart(split, tmp_path):
@@ -490,9 +551,13 @@ def test_another_plan_in_the_same_folder_is_refused(split, tmp_path):
         export_images(split, tmp_path / "plain", CONFIG, augment=make_plan("pitch"), n_jobs=1)
 
 
-def test_a_plan_comes_back_from_its_file(noises):
-    plan = make_plan("background_noise:3..10,mp3", copies=3, seed=7, noises=noises)
-    assert VariantPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+def test_a_plan_comes_back_from_its_file(tmp_path, noises):
+    """Also when the noises have gone: a model trained with them is still to be written."""
+    mine = shutil.copytree(noises, tmp_path / "noises")
+    plan = make_plan("background_noise:3..10,mp3", copies=3, seed=7, noises=mine)
+    note_plan(tmp_path, plan)
+    shutil.rmtree(mine)
+    assert read_plan(tmp_path) == plan
 
 
 def test_the_command_writes_a_corpus_to_train_on(corpus, tmp_path, langid):
@@ -510,6 +575,21 @@ def test_the_command_writes_a_corpus_to_train_on(corpus, tmp_path, langid):
     code, _, err = langid(*argv[:-1], "echo", *options, command=cli.main)
     assert code == 1
     assert "augmentation 'echo' must be one of" in err
+
+
+def test_the_command_says_how_to_go_on_with_a_language_held_out(make_tones, tmp_path, langid):
+    folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900, "fr": 1500})
+    argv = ["corpus", "augment", folder, "--out", tmp_path / "made", "--with", "white_noise"]
+    sides = ["--valid", 0.25, "--test", 0.25, "--jobs", 1]
+    code, out, err = langid(*argv, *sides, "--hold-out", "fr", command=cli.main)
+    assert code == 0, err
+    assert "index.csv --hold-out fr" in out
+    index = read_index(tmp_path / "made" / "index.csv")
+    assert set(index.loc[index["language"] == "fr", "variant"]) == {""}
+    again = split_corpus(read_corpus(tmp_path / "made"), hold_out=("fr",)).index
+    assert dict(zip(again["path"], again["split"], strict=True)) == dict(
+        zip(index["path"], index["split"], strict=True)
+    )
 
 
 @pytest.mark.slow

@@ -68,7 +68,8 @@ def augment(
     result = write_variants(found, folder, plan, n_jobs=jobs)
     index = folder / "index.csv"
     print(f"variants   {result.n_made} made now, {result.n_kept} there already")
-    print(f"index      {index}; train on it with: langid-train {index}")
+    held_out = f" --hold-out {','.join(choice.hold_out)}" if choice.hold_out else ""
+    print(f"index      {index}; train on it with: langid-train {index}{held_out}")
     if len(result.failed):
         print(
             f"{len(result.failed)} recordings could not be read, listed in "

@@ -266,26 +266,32 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
     -------
     summary : `layout`, `notes`, `n_recordings`, `n_speakers` (known ones, those of mixtures too),
         `hours`, and under `languages` the `recordings`, `groups` and `hours` of each side;
-        augmented variants count on the training side only, where they are used
+        recordings and hours are of clean audio, and `n_variants` are the augmented variants that
+        training uses besides
     """
     index = used_rows(corpus.index)
+    is_clean = index["variant"] == ""
     languages: dict[str, dict[str, dict[str, float]]] = {}
     for (language, split), rows in index.groupby(["language", "split"]):
+        clean = rows[rows["variant"] == ""]
         languages.setdefault(str(language), {})[str(split)] = {
-            "recordings": len(rows),
+            "recordings": len(clean),
             "groups": int(rows["group"].nunique()),
-            "hours": round(float(rows["duration"].sum()) / 3600, 4),
+            "hours": round(float(clean["duration"].sum()) / 3600, 4),
         }
-    unused = len(corpus.index) - len(index)
+    unused, n_variants = len(corpus.index) - len(index), int((~is_clean).sum())
     notes = list(corpus.notes)
+    if n_variants:
+        notes.append(f"{n_variants} augmented variants of training recordings, not counted here")
     if unused:
         notes.append(f"{unused} augmented variants of validation and test recordings left out")
     return {
         "layout": corpus.layout,
         "notes": notes,
-        "n_recordings": len(index),
+        "n_recordings": int(is_clean.sum()),
+        "n_variants": n_variants,
         "n_speakers": len(set(voices_of(index)) - {""}),
-        "hours": round(float(index["duration"].sum()) / 3600, 4),
+        "hours": round(float(index.loc[is_clean, "duration"].sum()) / 3600, 4),
         "languages": languages,
     }
 

@@ -28,6 +28,8 @@ AUDIO_SUFFIXES = CONTAINER_SUFFIXES | {
     *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"),
     *(".snd", ".w64", ".wav", ".wve"),
 }
+# What a folder says of itself, where names cannot.
+INDEX = "index.csv"
 # A layout is believed when more than this share of the files bears its names.
 MAJORITY = 0.5
 
@@ -44,7 +46,8 @@ def read_corpus(
 
     Parameters
     ----------
-    source : a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
+    source : a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``; a folder
+        that holds an ``index.csv`` is read by it
     root : where the files of an index CSV lie; by default the folder of the CSV
     speaker : for a folder per language: regular expression that finds the speaker in a path
     demo_folder : where ``demo`` is made
@@ -114,21 +117,24 @@ def _read_own_index(root: Path, speaker: str | None) -> Corpus | None:
     The index may know who speaks, and which file is a variant of which; names of folders do not,
     and a split by them would put the same voice on two sides.
     """
-    path = root / "index.csv"
-    if speaker is not None or not path.is_file():
+    path = root / INDEX
+    if not path.is_file():
         return None
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         if not {"path", "language"} <= set(next(csv.reader(stream), ())):
             return None  # somebody else's table
-    corpus = read_index_csv(path)
-    corpus = Corpus(root, corpus.index, "a folder with its index.csv")
+    if speaker is not None:
+        raise CorpusError(
+            f"--speaker goes with a folder per language; {root} is read by the {INDEX} in it, "
+            "which has a column 'speaker'"
+        )
+    corpus = Corpus(root, read_index_csv(path).index, f"a folder with its {INDEX}")
     unlisted = sorted({*find_audio(root)[0]} - {*corpus.index["path"]})
     if not unlisted:
         return corpus
     return corpus.with_index(
         corpus.index,
-        f"{count(len(unlisted), 'audio file')} left out: not in index.csv "
-        f"({list_some(unlisted, 3)})",
+        f"{count(len(unlisted), 'audio file')} left out: not in {INDEX} ({list_some(unlisted, 3)})",
     )
 
 
