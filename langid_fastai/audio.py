@@ -34,6 +34,8 @@ BLOCK_SECONDS = 10.0
 LOWEST_SR, HIGHEST_SR = 1_000, 768_000
 # Samples of these, by libsndfile's names, do not fit into 16 bits.
 FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"})
+# A few bytes can promise years of silence; nobody speaks that long.
+LONGEST_HOURS = 100
 # libsndfile's code for content that it does not know, and for mp3 by suffix without mp3 in it.
 NOT_RECOGNISED, NO_MP3 = 1, 7
 
@@ -88,7 +90,7 @@ def stream_audio(path: str | Path, *, sr: int = 22_050) -> Iterator[np.ndarray]:
             "did you pass kHz?"
         )
     with _opened(path) as (sr_in, _, blocks):
-        yield from resampled(_checked(blocks, path), sr_in, sr)
+        yield from resampled(_checked(blocks, sr_in, path), sr_in, sr)
 
 
 def native_format(path: str | Path) -> tuple[int, int]:
@@ -210,11 +212,13 @@ def _mono_blocks(file: sf.SoundFile) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(y[:, 0] if y.shape[1] == 1 else y.mean(axis=1, dtype=np.float32))
 
 
-def _checked(blocks: Iterable[np.ndarray], path: str | Path) -> Iterator[np.ndarray]:
-    """Refuse what is no number, and a recording without samples."""
+def _checked(blocks: Iterable[np.ndarray], sr_in: int, path: str | Path) -> Iterator[np.ndarray]:
+    """Refuse what is no number, and a recording without samples or without end."""
     n_read = 0
     for y in blocks:
         n_read += len(y)
+        if n_read > LONGEST_HOURS * 3600 * sr_in:
+            raise AudioError(f"{path}: longer than {LONGEST_HOURS} h; cut it in pieces")
         if not np.isfinite(y).all():
             raise AudioError(f"{path}: holds NaN or infinite samples")
         yield y

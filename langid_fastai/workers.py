@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
 __all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes"]
 
@@ -72,7 +72,7 @@ def in_processes(
         for task in tasks:
             yield task, work(task)
         return
-    n_jobs = max(2, os.cpu_count() or 1) if n_jobs == -1 else n_jobs
+    n_jobs = max(2, cpu_count()) if n_jobs == -1 else n_jobs
     numbered = enumerate(tasks)
     in_the_air: dict[int, Task] = {}
     limits = (LIMIT, MEMORY)

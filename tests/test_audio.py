@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from langid_fastai import audio
 from langid_fastai.audio import BLOCK_SECONDS, load_audio, native_format, stream_audio
 from langid_fastai.errors import AudioError
 
@@ -229,3 +230,11 @@ def test_what_cannot_be_read_has_no_rate(tmp_path):
     for name, said in (("a.wav", "libsndfile cannot"), ("b.wav", "no such"), ("c.raw", "header")):
         with pytest.raises(AudioError, match=said):
             native_format(tmp_path / name)
+
+
+def test_a_recording_without_end_is_refused(write_audio, tmp_path, monkeypatch):
+    """Years of silence fit into a few kilobytes of FLAC."""
+    monkeypatch.setattr(audio, "LONGEST_HOURS", 20 / 3600)
+    path = write_audio(tmp_path / "a.flac", np.zeros(22 * 8_000), 8_000)
+    with pytest.raises(AudioError, match=r"a\.flac: longer than .* h; cut it in pieces"):
+        load_audio(path)
