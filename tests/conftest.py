@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 from command_line import SR, command_of
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("untimed", deadline=None)  # no test asserts a time
+settings.load_profile("untimed")
 
 # Fixtures of their own file: a real S3 API, for the tests that talk to one.
 pytest_plugins = ("s3_server",)

@@ -178,7 +178,7 @@ def test_prepare_makes_index_and_images_only(corpus, langid, tmp_path):
     code, _, _ = langid("prepare", corpus, "--out", out, "--jobs", "1", *MEL, command=cli.main)
     assert code == 0
     assert len(list((out / "images").rglob("*.png"))) == 32
-    assert {p.name for p in out.iterdir()} == {"run.json", "index.csv", "images"}
+    assert {p.name for p in out.iterdir()} == {".lock", "run.json", "index.csv", "images"}
 
 
 def test_bad_files_are_reported_and_the_rest_is_trained(corpus, langid, tmp_path):
