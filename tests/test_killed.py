@@ -33,7 +33,7 @@ def test_export(corpus, tmp_path, n_kills):
     options = "--sr 8000 --clip-seconds 1 --n-fft 256 --hop-length 128 --n-mels 32 --jobs 2".split()
     command = langid("prepare", corpus, "--out", tmp_path / "run", *options)
     whole = run_whole(command, tmp_path / "run", LEAVE_OUT)
-    assert sum(name.endswith(".png") for name in whole.content) == 48
+    assert sum(name.endswith(".png") for name in whole.content) == 32
 
     def compare(again):
         assert without_times(again.content) == without_times(whole.content)
