@@ -123,8 +123,9 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         for s in plan["stages"]
     )
     yield f"schedule   {plan['schedule']}, made {why}: {stages}"
+    each = f" in each of {n} processes" if (n := plan.get("n_processes", 1)) > 1 else ""
     yield (
-        f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}, "
+        f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}{each}, "
         f"seed {plan['seed']}"
     )
 

@@ -23,9 +23,10 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import valley
 from fastai.learner import Learner
-from fastai.torch_core import set_seed
+from fastai.torch_core import get_model, set_seed, to_device
 from fastcore.foundation import L
 
+from langid_fastai import distributed
 from langid_fastai.augment import image_callbacks
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.files import replacing
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 Rate = float | tuple[float, ...]
+RANK_STEP = 1_000_000_007  # between the seeds of processes; those of epochs lie close together
 HISTORY = ("stage", "epoch", "train_loss", "valid_loss", "accuracy", "lr", "seconds")
 
 
@@ -131,7 +133,8 @@ def fit_stages(
 
     Parameters
     ----------
-    learn : from `language_learner`
+    learn : from `language_learner`; where several processes train as one, each has its own, and
+        trains on its share (`langid_fastai.distributed`)
     stages : the schedule; change one with `dataclasses.replace`
     checkpoints : folder that keeps the last finished epoch; if it holds one of the same schedule
         and seed, training goes on from there, and ends as it would have without the break (in
@@ -184,8 +187,12 @@ def fit_stages(
         cbs = [keeper, *image_callbacks(stage.masks, stage.mixup)]
         is_cached = cache_frozen and stage.trains == "head"
         if is_cached and number == start_epoch == 0:
-            adapt_norms(learn)
-        with cached_features(learn, folder) if is_cached else nullcontext():
+            with distributed.shared(learn):
+                adapt_norms(learn)
+        with (
+            cached_features(learn, folder) if is_cached else nullcontext(),
+            distributed.shared(learn),
+        ):
             fit(stage.epochs, stage.lr, cbs=cbs, start_epoch=start_epoch)
     return history_table(keeper.history)
 
@@ -294,11 +301,21 @@ class _Keeper(Callback):
 
     def resume(self) -> dict[str, Any] | None:
         """Load the checkpoint, if there is one; returns the state of the optimizer."""
+        saved = distributed.from_main(self._read())
+        if saved is not None:
+            self.trained.model.load_state_dict(saved["model"])
+            self.history = saved["history"]
+            self.stage, self.epochs_done = saved["stage"], saved["epochs_done"]
+        distributed.same_weights(self.trained.model)
+        device = next(self.trained.model.parameters()).device
+        return None if saved is None else to_device(saved["opt"], device)
+
+    def _read(self) -> dict[str, Any] | None:
+        """The checkpoint, if there is one, and it is of this training."""
         if self.file is None or not self.file.exists():
             return None
-        device = next(self.trained.model.parameters()).device
         try:
-            saved = torch.load(self.file, map_location=device, weights_only=True)
+            saved = torch.load(self.file, map_location="cpu", weights_only=True)
         except UNREADABLE as error:
             raise RunError(
                 f"{self.file}: damaged ({first_line(error)}); remove it to train anew"
@@ -312,10 +329,7 @@ class _Keeper(Callback):
                     f"{self.file} was made with another {what} ({there}, now {value}); "
                     "choose another --out, or remove the folder to start anew"
                 )
-        self.trained.model.load_state_dict(saved["model"])
-        self.history = saved["history"]
-        self.stage, self.epochs_done = saved["stage"], saved["epochs_done"]
-        return saved["opt"]
+        return saved
 
     def start(self, stage: int, first_epoch: int) -> None:
         """Begin a stage; its first epochs may be done already."""
@@ -326,7 +340,7 @@ class _Keeper(Callback):
         self.began, self.loss_sum, self.n_seen = time.monotonic(), 0.0, 0
         epochs_before = sum(stage.epochs for stage in self.stages[: self.stage])
         epoch_seed = self.seed * 10_000 + epochs_before + self.epoch
-        set_seed(epoch_seed)
+        set_seed(epoch_seed + distributed.rank() * RANK_STEP)
         self.learn.dls.train.rng = random.Random(epoch_seed)
 
     def after_batch(self) -> None:
@@ -343,12 +357,15 @@ class _Keeper(Callback):
         """Note the epoch and save it."""
         if self.epoch < self.first_epoch:  # skipped: done before the break
             return
+        loss_sum, n_seen = distributed.total(
+            self.loss_sum, self.n_seen, device=self.learn.dls.device
+        )
         recorder = self.learn.recorder
         measured = dict(zip(recorder.metric_names[1:-1], recorder.values[-1], strict=True))
         row = {
             "stage": self.stages[self.stage].name,
             "epoch": self.epoch,
-            "train_loss": self.loss_sum / self.n_seen,
+            "train_loss": loss_sum / n_seen,
             "valid_loss": float(measured["valid_loss"]),
             "accuracy": float(measured["accuracy"]),
             "lr": float(self.opt.hypers[-1]["lr"]),
@@ -370,7 +387,7 @@ class _Keeper(Callback):
             "stage": self.stage,
             "epochs_done": self.epoch + 1,
             "history": self.history,
-            "model": self.learn.model.state_dict(),
+            "model": get_model(self.learn.model).state_dict(),
             "opt": {"state": list(state["state"]), "hypers": hypers},
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)

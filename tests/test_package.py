@@ -50,6 +50,7 @@ ORDER = [
     "onnx_export",
     "optimizer",
     "learner",
+    "distributed",
     "frozen",
     "training",
     "evaluation",

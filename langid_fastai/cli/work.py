@@ -119,11 +119,12 @@ def train(
 ) -> None:
     """Train and test a language classifier: index, images, three stages, test, report.
 
-    Stopped and started again, it goes on where it was.
+    Stopped and started again, it goes on where it was. By torchrun, several processes train as one.
     """
     from langid_fastai import assessment, describe, preparation, steps
     from langid_fastai.card import validate_license
     from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.distributed import take_launch
     from langid_fastai.preprocessing import MelConfig
     from langid_fastai.run import Run, TrainChoice, choose_corpus, default_folder
     from langid_fastai.variant_plan import choose_plan
@@ -150,6 +151,11 @@ def train(
     if license is not None:
         validate_license(license)
     run = Run(out_folder or default_folder(corpus))
+    launch = take_launch()
+    if launch and launch.rank:
+        if not find_lr:
+            steps.follow(run, choice, launch)
+        return
     ctx.with_resource(run.alone())
     found = preparation.read_and_split(
         run,
@@ -158,7 +164,7 @@ def train(
         ),
     )
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    network, plan = steps.make_network(run, found, choice)
+    network, plan = steps.make_network(run, found, choice, launch=launch)
     say(describe.plan_lines(plan))
     exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
     say(describe.image_lines(exported, run.images))
@@ -174,6 +180,7 @@ def train(
         plan,
         command=typed(),
         on_epoch=lambda history: say([describe.epoch_line(history)]),
+        launch=launch,
     )
     steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
     if license:
