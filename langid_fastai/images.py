@@ -47,7 +47,7 @@ from langid_fastai.variant_plan import (
     refuse_other_plan,
     refuse_unseen,
 )
-from langid_fastai.workers import Died, in_processes, sign_of_life
+from langid_fastai.workers import Died, in_processes, on_cluster, sign_of_life
 
 __all__ = [
     "SUFFIXES",
@@ -125,6 +125,7 @@ def export_images(
     *,
     augment: VariantPlan | None = None,
     n_jobs: int = -1,
+    dask: str | None = None,
 ) -> ExportResult:
     """Make the images of a split corpus, or those that are missing.
 
@@ -135,6 +136,8 @@ def export_images(
     augment : augmented variants to make of each clip of the training side, besides the clip itself;
         recordings that are variants already get none
     n_jobs : processes; -1 for all cores
+    dask : address of a Dask cluster that does the work instead; its machines see the recordings and
+        `folder` under the same names. See `on_cluster`
 
     Returns
     -------
@@ -156,11 +159,17 @@ def export_images(
         refuse_unseen(augment, config.kind)
     with taken(folder, NOTE, RunError, before=PLAN) as is_ours:
         _claim(folder, config, augment, is_ours)
-        return _export(Corpus(corpus.root, index, corpus.layout), folder, config, augment, n_jobs)
+        used = Corpus(corpus.root, index, corpus.layout)
+        return _export(used, folder, config, augment, n_jobs, dask)
 
 
 def _export(
-    corpus: Corpus, folder: Path, config: MelConfig, augment: VariantPlan | None, n_jobs: int
+    corpus: Corpus,
+    folder: Path,
+    config: MelConfig,
+    augment: VariantPlan | None,
+    n_jobs: int,
+    dask: str | None,
 ) -> ExportResult:
     """Make what is missing in a folder that is ours alone."""
     index = corpus.index
@@ -180,7 +189,7 @@ def _export(
         for path in todo
     )
     work = partial(_export_recording, folder=folder.absolute(), config=config)
-    results = in_processes(work, tasks, n_jobs=n_jobs)
+    results = on_cluster(work, tasks, dask) if dask else in_processes(work, tasks, n_jobs=n_jobs)
     with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
         for recording, made in track(results, total=len(todo), what="images"):
             rows = [_failure(recording, made.reason)] if isinstance(made, Died) else made

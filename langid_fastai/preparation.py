@@ -119,12 +119,13 @@ def make_images(
     *,
     augment: VariantPlan | None = None,
     n_jobs: int = -1,
+    dask: str | None = None,
 ) -> ExportResult:
     """Make the images of a run, or those that are missing.
 
     Parameters
     ----------
-    augment : see `export_images`
+    augment, dask : see `export_images`
 
     Raises
     ------
@@ -133,7 +134,7 @@ def make_images(
     """
     if n_jobs == 0:
         raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
-    exported = export_images(corpus, run.images, config, augment=augment, n_jobs=n_jobs)
+    exported = export_images(corpus, run.images, config, augment=augment, n_jobs=n_jobs, dask=dask)
     run.note(
         "images",
         {

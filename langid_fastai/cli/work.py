@@ -18,6 +18,7 @@ from langid_fastai.cli.options import (
     ClipOption,
     CopiesOption,
     CorpusArgument,
+    DaskOption,
     DbOption,
     FmaxOption,
     FminOption,
@@ -98,6 +99,7 @@ def train(
     root: RootOption = None,
     speaker: SpeakerOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     sr: SrOption = 22_050,
     clip_seconds: ClipOption = 10.0,
     n_fft: NfftOption = 2048,
@@ -166,7 +168,7 @@ def train(
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
     network, plan = steps.make_network(run, found, choice, launch=launch)
     say(describe.plan_lines(plan))
-    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
+    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs, dask=dask)
     say(describe.image_lines(exported, run.images))
     learn = steps.make_learner(run, choice, network)
     if find_lr:
@@ -201,6 +203,7 @@ def prepare(
     root: RootOption = None,
     speaker: SpeakerOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     sr: SrOption = 22_050,
     clip_seconds: ClipOption = 10.0,
     n_fft: NfftOption = 2048,
@@ -234,7 +237,7 @@ def prepare(
         ),
     )
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
+    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs, dask=dask)
     say(describe.image_lines(exported, run.images))
     exit_if_failed(exported)
 
