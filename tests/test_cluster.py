@@ -1,11 +1,14 @@
 """The export by a Dask cluster of two workers, one of which may be killed."""
 
+import io
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from distributed import LocalCluster
 
@@ -14,6 +17,7 @@ from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.errors import RunError
 from langid_fastai.images import export_images
 from langid_fastai.preprocessing import MelConfig
+from langid_fastai.shared import SharedPlace
 from langid_fastai.workers import Died, on_cluster
 
 SR = 8_000
@@ -62,41 +66,46 @@ def test_a_cluster_makes_the_same_images(recordings, undisturbed, cluster, tmp_p
     assert (again.n_made, again.n_kept) == (1, N_RECORDINGS - 1)  # what failed is tried again
 
 
-def slowly(recording, *, folder, config):
+def slowly(recording, *, folder, work):
     """The work of an export, and which process does it."""
     (folder / f"{os.getpid()}.worker").touch()
     time.sleep(0.02)
-    return images._export_recording(recording, folder=folder, config=config)
+    return work(recording)
 
 
 def test_a_killed_worker_costs_nothing(recordings, undisturbed, cluster, tmp_path, monkeypatch):
     """SIGKILL in the midst: what it had is done again, and every file is as without it."""
-    export_recording = images._export_recording
-    monkeypatch.setattr(images, "on_cluster", killing := Killing(tmp_path / "images"))
+    killed = []
+
+    def killing(work, tasks, address):
+        slow = partial(slowly, folder=tmp_path, work=work)
+        for done in on_cluster(slow, tasks, address):
+            if not killed:
+                killed.append(int(next(tmp_path.glob("*.worker")).stem))
+                os.kill(killed[0], signal.SIGKILL)
+            yield done
+
+    monkeypatch.setattr(images, "on_cluster", killing)
     made = export_images(recordings, tmp_path / "images", CONFIG, dask=cluster)
-    assert killing.killed
-    assert images._export_recording is export_recording
+    assert killed
     assert made.n_made == N_RECORDINGS
-    for note in (tmp_path / "images").glob("*.worker"):
-        note.unlink()
     assert contents(tmp_path / "images") == undisturbed
 
 
-class Killing:
-    """`on_cluster`, with one of the workers killed after the first result."""
-
-    def __init__(self, folder):
-        self.folder, self.killed = folder, None
-
-    def __call__(self, work, tasks, address):
-        from functools import partial
-
-        slow = partial(slowly, folder=work.keywords["folder"], config=work.keywords["config"])
-        for done in on_cluster(slow, tasks, address):
-            if self.killed is None:
-                self.killed = int(next(self.folder.glob("*.worker")).stem)
-                os.kill(self.killed, signal.SIGKILL)
-            yield done
+def test_a_cluster_works_from_address_to_address(recordings, undisturbed, cluster, tmp_path):
+    """Workers that share no disk with this machine, only a store."""
+    store = tmp_path / "store"
+    place = SharedPlace(
+        recordings.root, tmp_path / "images", f"file://{recordings.root}", f"file://{store}"
+    )
+    export_images(recordings, tmp_path / "images", CONFIG, dask=cluster, place=place)
+    tables = {name for name in undisturbed if not name.endswith(".png")}
+    assert contents(store) == {n: b for n, b in undisturbed.items() if n not in tables}
+    journal, there = (
+        pd.read_csv(io.BytesIO(found)).drop(columns="mtime_ns")
+        for found in (contents(tmp_path / "images")["images.csv"], undisturbed["images.csv"])
+    )
+    pd.testing.assert_frame_equal(journal, there)
 
 
 def deadly(number):

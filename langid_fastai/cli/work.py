@@ -152,23 +152,32 @@ def train(
     steps.choose_stages(choice)  # a slip here shows before the corpus is read
     if license is not None:
         validate_license(license)
-    run = Run(out_folder or default_folder(corpus))
+    prepared = preparation.find_prepared(corpus, out_folder)
+    run = prepared or Run(out_folder or default_folder(corpus))
     launch = take_launch()
     if launch and launch.rank:
         if not find_lr:
             steps.follow(run, choice, launch)
         return
     ctx.with_resource(run.alone())
-    found = preparation.read_and_split(
-        run,
-        choose_corpus(
-            corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
-        ),
+    found = (
+        run.corpus()
+        if prepared
+        else preparation.read_and_split(
+            run,
+            choose_corpus(
+                corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
+            ),
+        )
     )
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
     network, plan = steps.make_network(run, found, choice, launch=launch)
     say(describe.plan_lines(plan))
-    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs, dask=dask)
+    exported = (
+        preparation.read_images(run)
+        if prepared
+        else preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs, dask=dask)
+    )
     say(describe.image_lines(exported, run.images))
     learn = steps.make_learner(run, choice, network)
     if find_lr:
@@ -217,6 +226,13 @@ def prepare(
     augment: AugmentOption = None,
     copies: CopiesOption = 1,
     noises: NoisesOption = None,
+    recordings: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the files of an index CSV lie, as s3://…"),
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the images go then, as s3://…")
+    ] = None,
 ) -> None:
     """Make index and images only."""
     from langid_fastai import describe, preparation
@@ -233,11 +249,20 @@ def prepare(
     found = preparation.read_and_split(
         run,
         choose_corpus(
-            corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
+            corpus,
+            recordings or root,
+            speaker,
+            valid,
+            test,
+            seed,
+            allow_leaks,
+            parse_languages(hold_out),
         ),
     )
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs, dask=dask)
+    exported = preparation.make_images(
+        run, found, mel, augment=variants, n_jobs=jobs, dask=dask, share=share
+    )
     say(describe.image_lines(exported, run.images))
     exit_if_failed(exported)
 
