@@ -12,6 +12,7 @@ follows is in `langid_fastai.steps`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-cor
 
 def _shared_corpus(table: Path, url: str) -> Corpus:
     """An index CSV of recordings at an address; none is fetched, so the CSV tells the lengths."""
-    if table.suffix.lower() not in (".csv", ".tsv") or not table.exists():
+    if table.suffix.lower() not in (".csv", ".tsv") or not os.path.exists(table):  # noqa: PTH110
         raise CorpusError(f"{table}: --recordings goes with an index CSV on this machine")
     there = list_recordings(url)
     corpus = read_index_csv(table, there=there)
@@ -156,7 +157,8 @@ def find_prepared(source: str, out: Path | None) -> Run | None:
     RunError : it is to be trained in another place
     """
     run = Run(Path(source))
-    if not (run.folder / "run.json").exists() or not (run.images / "images.csv").exists():
+    notes = (run.folder / "run.json", run.images / "images.csv")
+    if not all(os.path.exists(note) for note in notes):  # noqa: PTH110  # Path.exists raises on a name too long
         return None
     if out is not None and out.resolve() != run.folder.resolve():
         raise RunError(
