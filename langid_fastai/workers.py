@@ -36,7 +36,8 @@ __all__ = ["LIMIT", "MEMORY", "Died", "in_processes", "on_cluster", "sign_of_lif
 
 LIMIT = 300.0  # s; a clip takes a hundredth
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth
-BATCH = 8  # tasks sent to a cluster at once; its scheduler takes a millisecond for each sending
+BATCH = 64  # tasks sent to a cluster at once, at most; for each sending its scheduler takes 3 ms
+SHARE = 50  # a sending is at most this part of what was sent before, so that few tasks spread too
 IN_THE_AIR = 500  # sendings under way, so that millions do not lie in the scheduler's memory
 
 Task = TypeVar("Task")
@@ -136,8 +137,7 @@ def on_cluster(
             f"no Dask scheduler answers at {address!r} ({first_line(error)}); start one with "
             "`dask scheduler`, and give its address, as tcp://host:8786"
         ) from error
-    source = iter(tasks)
-    batches = iter(lambda: tuple(islice(source, BATCH)), ())
+    batches = _batches(tasks)
     limits = (LIMIT, MEMORY)
     with client:
         if any(n > 1 for n in client.nthreads().values()):
@@ -160,6 +160,14 @@ def on_cluster(
             if batch := next(batches, ()):
                 done.add(future := client.submit(_batch, work, batch, limits, pure=False))
                 sent[future.key] = batch
+
+
+def _batches(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
+    """Cut tasks into sendings, one by one at first."""
+    source, n_sent = iter(tasks), 0
+    while batch := tuple(islice(source, min(BATCH, 1 + n_sent // SHARE))):
+        yield batch
+        n_sent += len(batch)
 
 
 def _batch(
