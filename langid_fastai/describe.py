@@ -131,8 +131,9 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         if s["masks"] or s["mixup"]
     ]:
         yield f"           images changed anew in each epoch: {'; '.join(changed)}"
+    each = f" in each of {n} processes" if (n := plan.get("n_processes", 1)) > 1 else ""
     yield (
-        f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}, "
+        f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}{each}, "
         f"seed {plan['seed']}"
     )
 

@@ -63,13 +63,18 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
             DataLoader(valid, bs=images.valid.bs, device=images.device),
             device=images.device,
         )
+        # fastai keeps the norms of a frozen body free; several processes would wait for gradients.
+        free = [weight for weight in body.parameters() if weight.requires_grad]
         try:
+            body.requires_grad_(False)
             for layer in passive:
                 layer.forward = _pass_on  # hides the method of the class, and leaves weights alone
             yield
         finally:
             for layer in passive:
                 del layer.forward
+            for weight in free:
+                weight.requires_grad_(True)
             learn.dls = images
 
 

@@ -17,13 +17,8 @@ has left the index, or changed sides, are removed.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import os
 import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import product
@@ -36,8 +31,10 @@ import pandas as pd
 from langid_fastai.audio import stream_audio
 from langid_fastai.clip_files import SUFFIXES, encode_clip, read_picture
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
-from langid_fastai.errors import AudioError, CorpusError, RunError, first_line
-from langid_fastai.files import UNFINISHED, differences, replacing, taken, write_whole
+from langid_fastai.errors import AudioError, CorpusError, RunError
+from langid_fastai.files import UNFINISHED, differences, taken, write_whole
+from langid_fastai.image_names import image_stems
+from langid_fastai.journal import csv_lines, read_journal, write_table
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import (
@@ -47,13 +44,17 @@ from langid_fastai.variant_plan import (
     refuse_other_plan,
     refuse_useless,
 )
-from langid_fastai.workers import Died, alive, in_processes
+from langid_fastai.workers import Died, alive, in_processes, on_cluster
 
 __all__ = [
     "SUFFIXES",
     "ExportResult",
+    "Place",
+    "Recording",
     "encode_clip",
     "export_images",
+    "export_recording",
+    "failure",
     "image_stems",
     "read_clips",
     "read_picture",
@@ -61,32 +62,54 @@ __all__ = [
 
 NOTE = "mel.json"
 
-# Longest file stem in bytes; with offset, suffix and temporary mark it stays under the 255 that
-# file systems allow.
-MAX_STEM = 160
-
 # What stands in the name of an image after its offset, where an export has augmented the clip.
 MADE_VARIANT = re.compile(r"@[\d.]+~(\w+)\.\w+$")
 
 
 class Recording(NamedTuple):
-    """A recording of which images are to be made."""
+    """A recording of which images are to be made; its path is relative to the corpus root."""
 
-    root: Path
     path: str
     stem: str  # what the names of its images begin with, see `image_stems`
     augment: VariantPlan | None
 
 
-JOURNAL = {
-    "path": str,
-    "offset": float,
-    "image": str,
-    "reason": str,
-    "n_rows": int,
-    "size": int,
-    "mtime_ns": int,
-}
+@dataclass(frozen=True)
+class Place:
+    """Where recordings and images lie: here, on disks of this machine.
+
+    Parameters
+    ----------
+    root : folder of the recordings
+    folder : of the images
+    """
+
+    root: Path
+    folder: Path
+
+    def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each recording; other numbers once it has changed."""
+        return {path: _stamp(self.root / path) for path in paths}
+
+    def pictures(self) -> set[str]:
+        """Images that are there, and halves of files that a killed export left."""
+        return {path.relative_to(self.folder).as_posix() for path in _pictures(self.folder)}
+
+    def remove(self, pictures: set[str]) -> None:
+        """Remove images."""
+        for picture in pictures:
+            # Helpers of an export that was just killed may still rename or remove theirs.
+            (self.folder / picture).unlink(missing_ok=True)
+
+    def make_folders(self, names: set[str]) -> None:
+        """Make folders for images."""
+        for name in names:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+    def work(self, config: MelConfig) -> Callable[[Recording], list[dict[str, object]]]:
+        """What any process does with one recording: rows of ``images.csv``."""
+        root, folder = self.root.absolute(), self.folder.absolute()
+        return partial(export_recording, root=root, folder=folder, config=config)
 
 
 @dataclass(frozen=True)
@@ -120,6 +143,8 @@ def export_images(
     *,
     augment: VariantPlan | None = None,
     n_jobs: int = -1,
+    dask: str | None = None,
+    place: Place | None = None,
 ) -> ExportResult:
     """Make the images of a split corpus, or those that are missing.
 
@@ -130,6 +155,10 @@ def export_images(
     augment : augmented variants to make of each clip of the training side, besides the clip itself;
         recordings that are variants already get none
     n_jobs : processes; -1 for all cores
+    dask : address of a Dask cluster that does the work instead; its machines see the recordings and
+        `folder` under the same names. See `on_cluster`
+    place : where recordings and images lie, if not below the corpus root and in `folder`, which
+        then holds the tables alone; see `langid_fastai.shared`
 
     Returns
     -------
@@ -150,44 +179,47 @@ def export_images(
     refuse_useless(augment, config.kind, config.sr)
     with taken(folder, NOTE, RunError, before=PLAN) as is_ours:
         _claim(folder, config, augment, is_ours)
-        return _export(Corpus(corpus.root, index, corpus.layout), folder, config, augment, n_jobs)
+        place = place or Place(corpus.root, folder)
+        return _export(place, index, folder, config, augment, n_jobs, dask)
 
 
 def _export(
-    corpus: Corpus, folder: Path, config: MelConfig, augment: VariantPlan | None, n_jobs: int
+    place: Place,
+    index: pd.DataFrame,
+    folder: Path,
+    config: MelConfig,
+    augment: VariantPlan | None,
+    n_jobs: int,
+    dask: str | None,
 ) -> ExportResult:
     """Make what is missing in a folder that is ours alone."""
-    index = corpus.index
     stems = dict(zip(index["path"], image_stems(index), strict=True))
-    stamps = {path: _stamp(corpus.root / path) for path in index["path"]}
-    journal = _kept(folder, stems, stamps)
-    _remove_orphans(folder, set(journal["image"]))
+    stamps = place.stamps(list(index["path"]))
+    there = place.pictures()
+    journal = _kept(folder, there, stems, stamps)
+    place.remove(there - set(journal["image"]))
     kept = set(journal["path"])
     todo = [path for path in index["path"] if path not in kept]
     trained = (index["split"] == "train") & (index["variant"] == "")
     varied = set(index.loc[trained, "path"]) if augment else set()
-    for parent in {PurePosixPath(stems[path]).parent for path in todo}:
-        (folder / parent).mkdir(parents=True, exist_ok=True)
-    _write_table(journal, folder / "images.csv")
-    tasks = (
-        Recording(corpus.root.absolute(), path, stems[path], augment if path in varied else None)
-        for path in todo
-    )
-    work = partial(_export_recording, folder=folder.absolute(), config=config)
-    results = in_processes(work, tasks, n_jobs=n_jobs)
+    place.make_folders({str(PurePosixPath(stems[path]).parent) for path in todo})
+    write_table(journal, folder / "images.csv")
+    tasks = (Recording(path, stems[path], augment if path in varied else None) for path in todo)
+    work = place.work(config)
+    results = on_cluster(work, tasks, dask) if dask else in_processes(work, tasks, n_jobs=n_jobs)
     noun = "clips" if config.kind == "waveform" else "images"
     with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
         for recording, made in track(results, total=len(todo), what=noun):
-            rows = [_failure(recording, made.reason)] if isinstance(made, Died) else made
+            rows = [failure(recording, made.reason)] if isinstance(made, Died) else made
             size, mtime_ns = stamps[recording.path]
             noted = {"n_rows": len(rows), "size": size, "mtime_ns": mtime_ns}
-            stream.write(_csv_lines([row | noted for row in rows]))
+            stream.write(csv_lines([row | noted for row in rows]))
             stream.flush()
-    journal = _read_journal(folder).sort_values(["path", "offset"], ignore_index=True)
-    _remove_orphans(folder, set(journal["image"]))  # of recordings at which a process died
-    _write_table(journal, folder / "images.csv")
+    journal = read_journal(folder).sort_values(["path", "offset"], ignore_index=True)
+    place.remove(place.pictures() - set(journal["image"]))  # of those at which a process died
+    write_table(journal, folder / "images.csv")
     failed = journal.loc[journal["reason"] != "", ["path", "offset", "reason"]]
-    _write_table(failed, folder / "failed.csv")
+    write_table(failed, folder / "failed.csv")
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
     clips, failed = clips.reset_index(drop=True), failed.reset_index(drop=True)
     return ExportResult(clips, failed, len(todo), len(kept), noun)
@@ -207,7 +239,7 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
     clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns; where
         an export has augmented a clip, `variant` names it, and it is there for training alone
     """
-    journal = _read_journal(Path(folder))
+    journal = read_journal(Path(folder))
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
     rows = used_rows(index)  # first: images that folds share hold variants of every side
     rows = rows if split is None else rows[rows["split"] == split]
@@ -222,33 +254,12 @@ def _made_variants(clips: pd.DataFrame) -> pd.Series:
     return clips["image"].str.extract(MADE_VARIANT, expand=False).fillna("")
 
 
-def image_stems(index: pd.DataFrame) -> list[str]:
-    """Where the images of each recording lie: ``<split>/<language>/<recording>``.
-
-    The recording is the file name without suffix. Where two of one folder would share it (also on
-    disks that do not tell upper from lower case, or é from e with an accent), or it is too long or
-    unprintable, a short hash of the whole path is added.
-    """
-    names = index["path"].map(lambda path: PurePosixPath(path).stem)
-    clash = (
-        (index["split"] + "/" + index["language"] + "/" + names)
-        .map(lambda stem: unicodedata.normalize("NFC", stem).casefold())
-        .duplicated(keep=False)
-    )
-    return [
-        f"{split}/{language}/{_hashed(name, path) if twice or _is_awkward(name) else name}"
-        for split, language, name, path, twice in zip(
-            index["split"], index["language"], names, index["path"], clash, strict=True
-        )
-    ]
-
-
-def _export_recording(
-    recording: Recording, *, folder: Path, config: MelConfig
+def export_recording(
+    recording: Recording, *, root: Path, folder: Path, config: MelConfig
 ) -> list[dict[str, object]]:
     """Write the images of one recording; a row for each, or for why there is none."""
     _keep_memory()
-    root, path, stem, _ = recording
+    path, stem, _ = recording
     rows: list[dict[str, object]] = []
     try:
         for offset, y in clips_of(alive(stream_audio(root / path, sr=config.sr)), config):
@@ -267,11 +278,11 @@ def _export_recording(
         for row in rows:
             if row["image"]:
                 (folder / str(row["image"])).unlink(missing_ok=True)
-        return [_failure(recording, str(error).removeprefix(f"{root / path}: "))]
+        return [failure(recording, str(error).removeprefix(f"{root / path}: "))]
     return rows
 
 
-def _failure(recording: Recording, reason: str) -> dict[str, object]:
+def failure(recording: Recording, reason: str) -> dict[str, object]:
     """The row of a recording that gave nothing."""
     return {"path": recording.path, "offset": 0.0, "image": "", "reason": reason}
 
@@ -311,10 +322,11 @@ def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours
     refuse_other_plan(folder, augment)
 
 
-def _kept(folder: Path, stems: dict[str, str], stamps: dict[str, tuple[int, int]]) -> pd.DataFrame:
+def _kept(
+    folder: Path, there: set[str], stems: dict[str, str], stamps: dict[str, tuple[int, int]]
+) -> pd.DataFrame:
     """Journal rows of recordings that need no work: noted whole, unchanged, images in place."""
-    journal = _read_journal(folder)
-    there = {path.relative_to(folder).as_posix() for path in _pictures(folder)}
+    journal = read_journal(folder)
     # What could not be read at all is tried again: a locked file or disk tells no time of change.
     readable = journal["path"].isin(journal.loc[journal["image"] != "", "path"])
     n_noted = journal["path"].map(journal["path"].value_counts())
@@ -329,13 +341,6 @@ def _kept(folder: Path, stems: dict[str, str], stamps: dict[str, tuple[int, int]
     )
     bad_paths = set(journal.loc[~good, "path"])
     return journal[~journal["path"].isin(bad_paths)]
-
-
-def _remove_orphans(folder: Path, wanted: set[str]) -> None:
-    for picture in _pictures(folder):
-        if picture.relative_to(folder).as_posix() not in wanted:
-            # Helpers of an export that was just killed may still rename or remove theirs.
-            picture.unlink(missing_ok=True)
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -353,42 +358,3 @@ def _stamp(file: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
-
-
-def _read_journal(folder: Path) -> pd.DataFrame:
-    """Rows of ``images.csv``; a line torn by a kill is dropped with its recording."""
-    file = folder / "images.csv"
-    content = file.read_bytes() if file.exists() else b""
-    # Cut before decoding: the tear may go through a character.
-    whole = content[: content.rfind(b"\n") + 1] or ",".join(JOURNAL).encode()
-    try:
-        return pd.read_csv(
-            io.BytesIO(whole), dtype=JOURNAL, usecols=list(JOURNAL), keep_default_na=False
-        )
-    except ValueError as error:
-        raise RunError(
-            f"{file} is damaged ({first_line(error)}); delete it, and all images are made anew"
-        ) from error
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as unfinished:
-        table.to_csv(unfinished, index=False, encoding="utf-8")
-
-
-def _csv_lines(rows: list[dict[str, object]]) -> str:
-    stream = io.StringIO()
-    # As pandas writes them, in a hundredth of the time: the one process that notes serves all.
-    csv.DictWriter(stream, list(JOURNAL), lineterminator=os.linesep).writerows(rows)
-    return stream.getvalue()
-
-
-def _is_awkward(name: str) -> bool:
-    return len(name.encode()) > MAX_STEM or not name.isprintable()
-
-
-def _hashed(name: str, path: str) -> str:
-    printable = "".join(c if c.isprintable() else "_" for c in name)
-    short = printable.encode()[: MAX_STEM - 17].decode(errors="ignore")
-    # 64 bits: with 32, a hundred thousand files of one name would likely share a hash.
-    return f"{short}~{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}"

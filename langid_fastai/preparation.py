@@ -12,29 +12,34 @@ follows is in `langid_fastai.steps`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
+from langid_fastai.corpus.folders import read_index_csv
 from langid_fastai.corpus.index import (
     SPLITS,
     Corpus,
     index_hash,
+    list_some,
     measure_audio,
     read_index,
     used_rows,
+    validate_index,
     write_index,
 )
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, confounded_rates, split_corpus
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.images import ExportResult, export_images
+from langid_fastai.images import ExportResult, export_images, read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.run import CorpusChoice, Run
+from langid_fastai.shared import SharedPlace, claim, is_url, list_recordings, publish
 from langid_fastai.variant_plan import VariantPlan
 
-__all__ = ["find_corpus", "audit", "read_and_split", "make_images"]
+__all__ = ["find_corpus", "audit", "find_prepared", "read_and_split", "read_images", "make_images"]
 
 
 def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-corpus")) -> Corpus:
@@ -48,14 +53,19 @@ def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-cor
     ------
     CorpusError : see `read_corpus`, `split_corpus`
     """
-    corpus = read_corpus(
-        choice.source,
-        root=Path(choice.root) if choice.root else None,
-        speaker=choice.speaker,
-        demo_folder=demo_folder,
-    )
+    if choice.root and is_url(choice.root):
+        corpus = _shared_corpus(Path(choice.source), choice.root)
+    else:
+        corpus = measure_audio(
+            read_corpus(
+                choice.source,
+                root=Path(choice.root) if choice.root else None,
+                speaker=choice.speaker,
+                demo_folder=demo_folder,
+            )
+        )
     corpus = split_corpus(
-        measure_audio(corpus),
+        corpus,
         valid=choice.valid,
         test=choice.test,
         seed=choice.seed,
@@ -64,6 +74,32 @@ def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-cor
     )
     warning = confounded_rates(corpus.index)
     return corpus.with_index(corpus.index, *([f"WARNING: {warning}"] if warning else []))
+
+
+def _shared_corpus(table: Path, url: str) -> Corpus:
+    """An index CSV of recordings at an address; none is fetched, so the CSV tells the lengths."""
+    if table.suffix.lower() not in (".csv", ".tsv") or not os.path.exists(table):  # noqa: PTH110
+        raise CorpusError(f"{table}: --recordings goes with an index CSV on this machine")
+    there = list_recordings(url)
+    corpus = read_index_csv(table, there=there)
+    validate_index(corpus.index, source=table)
+    index = corpus.index
+    if not {"duration", "sr"} <= set(index.columns):
+        raise CorpusError(
+            f"{table}: recordings at an address are not opened here, so the index must tell what "
+            "they are: add the columns 'duration', s, and 'sr', Hz (`langid corpus split` writes "
+            "them)"
+        )
+    index["sr"] = index["sr"].astype(float).where(index["path"].isin(there.keys()))
+    index["duration"] = index["duration"].astype(float)
+    # Where the service tells a hash, equal ones of equal size are copies.
+    known = index["path"].map(
+        lambda path: (
+            f"{there[path]['size']} {there[path].get('ETag', path)}" if path in there else path
+        )
+    )
+    digest = known.where(known.duplicated(keep=False), "")
+    return corpus.with_index(index.assign(digest=digest), f"recordings at {url}")
 
 
 def audit(choice: CorpusChoice) -> tuple[Corpus, pd.DataFrame]:
@@ -106,10 +142,44 @@ def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
             "have heard what is now tested. Choose another --out"
         )
     run.note("corpus", asdict(choice))
-    found = {"root": str(corpus.root.resolve()), "layout": corpus.layout, "notes": corpus.notes}
+    root = choice.root if choice.root and is_url(choice.root) else str(corpus.root.resolve())
+    found = {"root": root, "layout": corpus.layout, "notes": corpus.notes}
     run.note("corpus_found", found | {"leaks": len(leaks)})
     write_index(corpus.index, run.index)
     return corpus
+
+
+def find_prepared(source: str, out: Path | None) -> Run | None:
+    """The run folder that is named as a corpus: prepared, perhaps elsewhere, and whole.
+
+    Raises
+    ------
+    RunError : it is to be trained in another place
+    """
+    run = Run(Path(source))
+    notes = (run.folder / "run.json", run.images / "images.csv")
+    if not all(os.path.exists(note) for note in notes):  # noqa: PTH110  # Path.exists raises on a name too long
+        return None
+    if out is not None and out.resolve() != run.folder.resolve():
+        raise RunError(
+            f"{source} is a prepared run, which is trained where it lies; leave out --out"
+        )
+    return run
+
+
+def read_images(run: Run) -> ExportResult:
+    """What an export, perhaps on another machine, made of a prepared run.
+
+    Raises
+    ------
+    RunError : an image is missing here
+    """
+    clips = read_clips(run.images, run.corpus().index)
+    missing = [image for image in clips["image"] if not (run.images / image).exists()]
+    if missing:
+        raise RunError(f"{list_some(missing, 3)}: not in {run.images}; fetch the run anew")
+    failed = pd.read_csv(run.images / "failed.csv", keep_default_na=False)
+    return ExportResult(clips[["image", "path", "offset"]], failed, 0, clips["path"].nunique())
 
 
 def make_images(
@@ -119,12 +189,16 @@ def make_images(
     *,
     augment: VariantPlan | None = None,
     n_jobs: int = -1,
+    dask: str | None = None,
+    share: str | None = None,
 ) -> ExportResult:
     """Make the images of a run, or those that are missing.
 
     Parameters
     ----------
-    augment : see `export_images`
+    augment, dask : see `export_images`
+    share : address that the images go to, and copies of the tables of the run; for a corpus whose
+        recordings lie at an address too
 
     Raises
     ------
@@ -133,7 +207,17 @@ def make_images(
     """
     if n_jobs == 0:
         raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
-    exported = export_images(corpus, run.images, config, augment=augment, n_jobs=n_jobs)
+    recordings = run.read().get("corpus", {}).get("root")
+    if (share is not None) != (recordings is not None and is_url(recordings)):
+        raise RunError("--recordings and --share are addresses that go together; give both or none")
+    place = None
+    if share is not None:
+        claim(run.folder, share)
+        publish(run.folder, share)
+        place = SharedPlace(corpus.root, run.images, recordings, f"{share}/images")
+    exported = export_images(
+        corpus, run.images, config, augment=augment, n_jobs=n_jobs, dask=dask, place=place
+    )
     run.note(
         "images",
         {
@@ -144,6 +228,8 @@ def make_images(
             "augment": None if augment is None else augment.to_json(),
         },
     )
+    if share is not None:
+        publish(run.folder, share)
     index = used_rows(corpus.index)
     readable = index[index["path"].isin(exported.clips["path"])]
     for side in SPLITS:

@@ -207,7 +207,7 @@ class Run:
 
 def choose_corpus(
     source: str,
-    root: Path | None = None,
+    root: Path | str | None = None,
     speaker: str | None = None,
     valid: float = 0.15,
     test: float = 0.15,
@@ -219,10 +219,11 @@ def choose_corpus(
 
     Parameters
     ----------
+    root : a folder, or the address of one, as ``s3://bucket/recordings``
     hold_out : by default none, but for ``demo``, which has a language to hold out
     """
     whole = str(Path(source).resolve()) if _is_there(source) else source
-    whole_root = str(root.resolve()) if root else None
+    whole_root = str(root.resolve()) if isinstance(root, Path) else root
     if hold_out is None:
         hold_out = HELD_OUT if source == "demo" and not _is_there(source) else ()
     return CorpusChoice(whole, whole_root, speaker, valid, test, seed, allow_leaks, hold_out)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # torch and fastai take seconds to import
     from fastai.learner import Learner
     from torch import nn
 
+    from langid_fastai.distributed import Launch
     from langid_fastai.model_folder import Calibration
     from langid_fastai.training import Stage
 
@@ -47,6 +49,7 @@ __all__ = [
     "body_differences",
     "suggest_lr",
     "train",
+    "follow",
     "calibrate",
 ]
 
@@ -55,9 +58,13 @@ DEFAULT_FALSE_ALARM_RATE = 0.05
 
 
 def make_network(
-    run: Run, corpus: Corpus, choice: TrainChoice
+    run: Run, corpus: Corpus, choice: TrainChoice, *, launch: Launch | None = None
 ) -> tuple[nn.Sequential, dict[str, Any]]:
     """Build the network, and say what training will do, before the long work begins.
+
+    Parameters
+    ----------
+    launch : see `train`
 
     Returns
     -------
@@ -91,6 +98,7 @@ def make_network(
         "schedule": name,
         "stages": [asdict(stage) for stage in stages],
         "batch_size": choice.batch_size,
+        "n_processes": launch.n_processes if launch else 1,
         "device": describe_device(device),
         "precision": pick_precision(device) if choice.precision == "auto" else choice.precision,
         "seed": choice.seed,
@@ -190,6 +198,7 @@ def train(
     *,
     command: str = "",
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    launch: Launch | None = None,
 ) -> pd.DataFrame:
     """Fit the stages, or what is left of them, and write the model folder.
 
@@ -198,6 +207,7 @@ def train(
     learn, choice, plan : from `make_learner` and `make_network`
     command : what the user typed, for the report
     on_epoch : called after each epoch with the history so far
+    launch : where several processes train as one, this one, rank 0; the others `follow`
 
     Returns
     -------
@@ -215,7 +225,8 @@ def train(
         if on_epoch:
             on_epoch(history)
 
-    with learn.no_bar(), learn.no_logging(), learn.added_cbs(BatchBar()):
+    together = launch.joined(learn.dls.device) if launch else nullcontext()
+    with together, learn.no_bar(), learn.no_logging(), learn.added_cbs(BatchBar()):
         history = fit_stages(
             learn,
             stages,
@@ -241,6 +252,29 @@ def train(
     )
     write_model(run.model, learn.model.state_dict(), info)
     return history
+
+
+def follow(run: Run, choice: TrainChoice, launch: Launch) -> None:
+    """Train along with rank 0, which is in `train`: wait for it, do a share, and write nothing.
+
+    Parameters
+    ----------
+    run : as rank 0 has it; a copy will do, of ``run.json``, ``index.csv`` and ``images/``
+    choice : as rank 0 has it
+    launch : this process; its rank is not 0
+    """
+    from langid_fastai.learner import pick_device
+    from langid_fastai.networks import build_network
+    from langid_fastai.training import fit_stages
+
+    with launch.joined(pick_device(choice.device)):
+        index = run.corpus().index
+        n_languages = index.loc[index["split"] == "train", "language"].nunique()
+        learn = make_learner(run, choice, build_network(choice.arch, n_languages))
+        with learn.no_bar(), learn.no_logging():  # the weights come from rank 0
+            fit_stages(
+                learn, choose_stages(choice)[1], seed=choice.seed, cache_frozen=choice.cache_frozen
+            )
 
 
 def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float | None = None) -> Calibration:

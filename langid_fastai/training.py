@@ -1,4 +1,4 @@
-"""The three stages, as data; fit them, keep what is needed to go on, and go on.
+"""The three stages, as data; fit them, and go on where a killed run was.
 
 The recipe: train the head on a frozen body, then everything with rates that grow from the early
 layers to the head, then the head again.
@@ -9,29 +9,26 @@ head) or one for all; losses are means over an epoch; times are in seconds.
 
 from __future__ import annotations
 
-import random
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import valley
 from fastai.learner import Learner
-from fastai.torch_core import set_seed
 from fastcore.foundation import L
 
+from langid_fastai import distributed
 from langid_fastai.augment import image_callbacks, loss_kept
-from langid_fastai.errors import RunError, first_line
-from langid_fastai.files import replacing
+from langid_fastai.checkpoints import Keeper, history_table
+from langid_fastai.errors import RunError
 from langid_fastai.frozen import adapt_norms, cached_features
 from langid_fastai.progress import Steps
-from langid_fastai.weights import UNREADABLE
 
 __all__ = [
     "Stage",
@@ -43,12 +40,9 @@ __all__ = [
     "refuse_uncacheable",
     "find_lr",
     "BatchBar",
-    "history_table",
-    "HISTORY",
 ]
 
 Rate = float | tuple[float, ...]
-HISTORY = ("stage", "epoch", "train_loss", "valid_loss", "accuracy", "lr", "seconds")
 
 
 def discriminative(lr: float) -> tuple[float, float, float]:
@@ -132,7 +126,8 @@ def fit_stages(
 
     Parameters
     ----------
-    learn : from `language_learner`
+    learn : from `language_learner`; where several processes train as one, each has its own, and
+        trains on its share (`langid_fastai.distributed`)
     stages : the schedule; change one with `dataclasses.replace`
     checkpoints : folder that keeps the last finished epoch; if it holds one of the same schedule
         and seed, training goes on from there, and ends as it would have without the break (in
@@ -164,7 +159,7 @@ def fit_stages(
     folder = Path(checkpoints) if checkpoints else None
     if cache_frozen:
         refuse_uncacheable(stages)
-    keeper = _Keeper(learn, stages, folder, seed, cache_frozen, on_epoch)
+    keeper = Keeper(learn, stages, folder, seed, cache_frozen, on_epoch)
     resumed = keeper.resume()
     for number, stage in enumerate(stages):
         if number < keeper.stage:
@@ -180,9 +175,10 @@ def fit_stages(
         cbs = [keeper, *image_callbacks(stage.masks, stage.mixup)]
         is_cached = cache_frozen and stage.trains == "head"
         if is_cached and number == start_epoch == 0:
-            adapt_norms(learn)
+            with distributed.shared(learn):
+                adapt_norms(learn)
         cache = cached_features(learn, folder) if is_cached else nullcontext()
-        with cache, loss_kept(learn):
+        with cache, distributed.shared(learn), loss_kept(learn):
             fit(stage.epochs, stage.lr, cbs=cbs, start_epoch=start_epoch)
     return history_table(keeper.history)
 
@@ -264,11 +260,6 @@ class BatchBar(Callback):
         self.steps.__exit__(None, None, None)
 
 
-def history_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of the history as a table with the columns `HISTORY`."""
-    return pd.DataFrame(rows, columns=list(HISTORY))
-
-
 def _freeze(learn: Learner, stage: Stage) -> None:
     """Begin a stage: a new optimizer, and only what the stage trains set free."""
     # A frozen weight that still has a gradient would go on decaying: fastai's optimizer steps on
@@ -276,124 +267,3 @@ def _freeze(learn: Learner, stage: Stage) -> None:
     learn.model.zero_grad(set_to_none=True)
     learn.create_opt()
     learn.freeze_to({"head": -1, "all": 0}[stage.trains])
-
-
-class _Keeper(Callback):
-    """Seeds each epoch, writes its row of the history, and saves what a killed run needs.
-
-    Because every epoch's randomness follows from its number, a checkpoint holds no random state,
-    and a resumed epoch shuffles and drops out as the unbroken one.
-    """
-
-    order = 100  # after fastai's Recorder has the epoch's metrics
-
-    def __init__(
-        self,
-        learn: Learner,
-        stages: Sequence[Stage],
-        folder: Path | None,
-        seed: int,
-        cache_frozen: bool,
-        on_epoch: Callable[[pd.DataFrame], None] | None,
-    ) -> None:
-        self.stages, self.seed, self.on_epoch = stages, seed, on_epoch
-        self.file = folder / "last.pth" if folder else None
-        self.stage, self.epochs_done = 0, 0
-        self.history: list[dict[str, Any]] = []
-        self.of = {
-            "schedule": [asdict(stage) | {"lr": _as_list(stage.lr)} for stage in stages],
-            "seed": seed,
-            "vocab": list(learn.dls.vocab),
-            "arch": learn.arch,
-            "cache_frozen": cache_frozen,
-        }
-        self.trained = learn
-
-    def resume(self) -> dict[str, Any] | None:
-        """Load the checkpoint, if there is one; returns the state of the optimizer."""
-        if self.file is None or not self.file.exists():
-            return None
-        device = next(self.trained.model.parameters()).device
-        try:
-            saved = torch.load(self.file, map_location=device, weights_only=True)
-        except UNREADABLE as error:
-            raise RunError(
-                f"{self.file}: damaged ({first_line(error)}); remove it to train anew"
-            ) from error
-        # Checkpoints from before there was mixup do not name it.
-        saved["of"]["schedule"] = [{"mixup": 0.0} | stage for stage in saved["of"]["schedule"]]
-        for what, value in self.of.items():
-            there = saved["of"].get(what)
-            if there != value:
-                raise RunError(
-                    f"{self.file} was made with another {what} ({there}, now {value}); "
-                    "choose another --out, or remove the folder to start anew"
-                )
-        self.trained.model.load_state_dict(saved["model"])
-        self.history = saved["history"]
-        self.stage, self.epochs_done = saved["stage"], saved["epochs_done"]
-        return saved["opt"]
-
-    def start(self, stage: int, first_epoch: int) -> None:
-        """Begin a stage; its first epochs may be done already."""
-        self.stage, self.first_epoch = stage, first_epoch
-
-    def before_train(self) -> None:
-        """Seed the epoch."""
-        self.began, self.loss_sum, self.n_seen = time.monotonic(), 0.0, 0
-        epochs_before = sum(stage.epochs for stage in self.stages[: self.stage])
-        epoch_seed = self.seed * 10_000 + epochs_before + self.epoch
-        set_seed(epoch_seed)
-        self.learn.dls.train.rng = random.Random(epoch_seed)
-
-    def after_batch(self) -> None:
-        """Sum up the loss, for its mean over the epoch."""
-        if self.training:
-            n = len(self.yb[0])
-            self.loss_sum += float(self.loss.detach()) * n
-            self.n_seen += n
-            # fastai keeps every batch's as a tensor, twenty times the memory of the number.
-            losses = self.learn.recorder.losses
-            losses[-1] = float(losses[-1])
-
-    def after_epoch(self) -> None:
-        """Note the epoch and save it."""
-        if self.epoch < self.first_epoch:  # skipped: done before the break
-            return
-        recorder = self.learn.recorder
-        measured = dict(zip(recorder.metric_names[1:-1], recorder.values[-1], strict=True))
-        row = {
-            "stage": self.stages[self.stage].name,
-            "epoch": self.epoch,
-            "train_loss": self.loss_sum / self.n_seen,
-            "valid_loss": float(measured["valid_loss"]),
-            "accuracy": float(measured["accuracy"]),
-            "lr": float(self.opt.hypers[-1]["lr"]),
-            "seconds": time.monotonic() - self.began,
-        }
-        self.history.append(row)
-        self._save()
-        if self.on_epoch:
-            self.on_epoch(history_table(self.history))
-
-    def _save(self) -> None:
-        if self.file is None:
-            return
-        state = self.opt.state_dict()
-        # Schedules leave numpy numbers there, which a file without code cannot hold.
-        hypers = [{name: float(value) for name, value in h.items()} for h in state["hypers"]]
-        saved = {
-            "of": self.of,
-            "stage": self.stage,
-            "epochs_done": self.epoch + 1,
-            "history": self.history,
-            "model": self.learn.model.state_dict(),
-            "opt": {"state": list(state["state"]), "hypers": hypers},
-        }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.file) as unfinished:
-            torch.save(saved, unfinished)
-
-
-def _as_list(lr: Rate) -> list[float]:
-    return list(lr) if isinstance(lr, tuple) else [lr]

@@ -9,7 +9,9 @@ The limits hold in the processes, not where ``n_jobs=1`` lets the caller do the 
 - `LIMIT` seconds for a task, or between two of the steps that it tells of by `alive`;
 - `MEMORY` bytes of data a process (where the system can hold it to that: Linux, macOS).
 
-Contents: `in_processes`; `Died`, what it gives of a task that was given up; `alive`.
+On a cluster, Dask does a lost worker's tasks again on the others, and the limits hold there too.
+
+Contents: `in_processes`; `on_cluster`; `Died`, what they give of a task that was given up; `alive`.
 """
 
 from __future__ import annotations
@@ -20,16 +22,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-__all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes"]
+from langid_fastai.errors import RunError, first_line
+
+__all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes", "on_cluster"]
 
 LIMIT = 300.0  # s; a clip takes a hundredth
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth
+BATCH = 64  # tasks sent to a cluster at once, at most; for each sending its scheduler takes 3 ms
+SHARE = 50  # a sending is at most this part of what was sent before, so that few tasks spread too
+IN_THE_AIR = 500  # sendings under way, so that millions do not lie in the scheduler's memory
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -93,6 +101,79 @@ def in_processes(
             for number in sorted(in_the_air):
                 task = in_the_air.pop(number)
                 yield task, _alone(work, task, limits)
+
+
+def on_cluster(
+    work: Callable[[Task], Result], tasks: Iterable[Task], address: str
+) -> Iterator[tuple[Task, Result | Died]]:
+    """Do `work` on every task, in any order, by the workers of a Dask cluster.
+
+    Parameters
+    ----------
+    work : see `in_processes`; its module is installed on the workers, and what it reads and writes
+        is seen there under the same names
+    tasks : read as they are needed
+    address : of the scheduler, as ``tcp://host:8786``; its workers have one thread each, since a
+        task that hangs or swells takes its process with it
+
+    Yields
+    ------
+    task, result : as they are ready
+
+    Raises
+    ------
+    RunError : Dask is missing, nobody answers, or the workers have several threads
+    """
+    try:
+        from distributed import Client, as_completed
+        from distributed.scheduler import KilledWorker
+    except ModuleNotFoundError as error:
+        raise RunError("a cluster needs Dask: pip install 'langid_fastai[dask]'") from error
+    try:
+        client = Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"no Dask scheduler answers at {address!r} ({first_line(error)}); start one with "
+            "`dask scheduler`, and give its address, as tcp://host:8786"
+        ) from error
+    batches = _batches(tasks)
+    limits = (LIMIT, MEMORY)
+    with client:
+        if any(n > 1 for n in client.nthreads().values()):
+            raise RunError(
+                f"the workers at {address} have several threads each; start them with "
+                "`dask worker --nthreads 1 --nworkers auto`"
+            )
+        sent = {}
+        done = as_completed(loop=client.loop)
+        for batch in islice(batches, IN_THE_AIR):
+            done.add(future := client.submit(_batch, work, batch, limits, pure=False))
+            sent[future.key] = batch
+        for future in done:
+            batch = sent.pop(future.key)
+            try:
+                results = future.result()
+            except KilledWorker:  # several workers died at it
+                results = [_alone(work, task, limits) for task in batch]
+            yield from zip(batch, results, strict=True)
+            if batch := next(batches, ()):
+                done.add(future := client.submit(_batch, work, batch, limits, pure=False))
+                sent[future.key] = batch
+
+
+def _batches(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
+    """Cut tasks into sendings, one by one at first."""
+    source, n_sent = iter(tasks), 0
+    while batch := tuple(islice(source, min(BATCH, 1 + n_sent // SHARE))):
+        yield batch
+        n_sent += len(batch)
+
+
+def _batch(
+    work: Callable[[Task], Result], tasks: tuple[Task, ...], limits: tuple[float, int]
+) -> list[Result | Died]:
+    """Do tasks one by one; a number tells nothing here."""
+    return [_guarded(work, 0, task, limits)[1] for task in tasks]
 
 
 def alive(items: Iterable[Task]) -> Iterator[Task]:

@@ -18,7 +18,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
-from langid_fastai import images
+from langid_fastai import image_names, images
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.images import export_images, image_stems, read_clips
@@ -164,35 +164,35 @@ def test_processes_use_one_thread_each_and_load_no_librosa(corpus, out, monkeypa
     """Threads of several processes would fight for the cores; librosa takes a second to load."""
     get_reusable_executor().shutdown()  # processes of tests before this one have loaded more
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    export_recording = images._export_recording
+    export_recording = images.export_recording
 
-    def tell(recording, *, folder, config):
+    def tell(recording, *, root, folder, config):
         import os
         import sys
 
-        [row, *_] = export_recording(recording, folder=folder, config=config)
+        [row, *_] = export_recording(recording, root=root, folder=folder, config=config)
         heavy = [name for name in ("torch", "librosa", "numba") if name in sys.modules]
         return [row | {"image": "", "reason": f"{os.environ['OMP_NUM_THREADS']} {heavy}"}]
 
-    monkeypatch.setattr(images, "_export_recording", tell)
+    monkeypatch.setattr(images, "export_recording", tell)
     result = export(corpus, out, n_jobs=2)
     assert set(result.failed["reason"]) == {"1 []"}
 
 
 def test_a_decoder_that_crashes_costs_one_file(corpus, out, monkeypatch):
     """Its process is lost, the other recordings are exported, and no image of it stays."""
-    export_recording, stream = images._export_recording, images.stream_audio
+    export_recording, stream = images.export_recording, images.stream_audio
 
     def crash(path, *, sr):
         yield from stream(path, sr=sr)
         if path.name == "a.wav":
             os._exit(11)
 
-    def work(recording, *, folder, config):
+    def work(recording, *, root, folder, config):
         export_recording.__globals__["stream_audio"] = crash  # of the copy that came with `work`
-        return export_recording(recording, folder=folder, config=config)
+        return export_recording(recording, root=root, folder=folder, config=config)
 
-    monkeypatch.setattr(images, "_export_recording", work)
+    monkeypatch.setattr(images, "export_recording", work)
     result = export(corpus, out, n_jobs=2)
     assert list(result.failed["path"]) == ["train/de/a.wav"]
     assert list(result.failed["reason"]) == ["the process that read it crashed"]
@@ -322,7 +322,7 @@ def test_full_disk_stops_the_work(corpus, out, monkeypatch):
 
 def test_disk_error_in_another_process_stops_the_work(corpus, out, monkeypatch, voice, write_audio):
     """An image name that the disk refuses stands for it, since root may write everywhere."""
-    monkeypatch.setattr(images, "MAX_STEM", 300)
+    monkeypatch.setattr(image_names, "MAX_STEM", 300)
     name = f"train/de/{'n' * 246}.wav"
     write_audio(corpus.root / name, voice(8), SR)
     with pytest.raises(OSError, match="File name too long"):

@@ -11,9 +11,9 @@ from fastai.callback.core import Callback
 from tiny import moved, weights_of
 from torch import nn
 
+from langid_fastai.checkpoints import HISTORY
 from langid_fastai.errors import RunError
 from langid_fastai.training import (
-    HISTORY,
     SCRATCH_SCHEDULE,
     SEED_SCHEDULE,
     Stage,

@@ -87,6 +87,10 @@ JobsOption = Annotated[
 ]
 
 MEL = {"rich_help_panel": "Spectrogram"}
+DaskOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Make images on a Dask cluster, as tcp://host:8786."),
+]
 SrOption = Annotated[int, typer.Option(help="Hz that audio is brought to.", **MEL)]
 ClipOption = Annotated[float, typer.Option(help="Seconds of sound in one image.", **MEL)]
 NfftOption = Annotated[int, typer.Option("--n-fft", help="Samples per frame.", **MEL)]

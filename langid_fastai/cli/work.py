@@ -18,6 +18,7 @@ from langid_fastai.cli.options import (
     ClipOption,
     CopiesOption,
     CorpusArgument,
+    DaskOption,
     DbOption,
     FmaxOption,
     FminOption,
@@ -98,6 +99,7 @@ def train(
     root: RootOption = None,
     speaker: SpeakerOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     sr: SrOption = 22_050,
     clip_seconds: ClipOption = 10.0,
     n_fft: NfftOption = 2048,
@@ -119,11 +121,12 @@ def train(
 ) -> None:
     """Train and test a language classifier: index, images, three stages, test, report.
 
-    Stopped and started again, it goes on where it was.
+    Stopped and started again, it goes on where it was. By torchrun, several processes train as one.
     """
     from langid_fastai import assessment, describe, preparation, steps
     from langid_fastai.card import validate_license
     from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.distributed import take_launch
     from langid_fastai.preprocessing import MelConfig
     from langid_fastai.run import Run, TrainChoice, choose_corpus, default_folder
     from langid_fastai.variant_plan import choose_plan
@@ -149,18 +152,32 @@ def train(
     steps.choose_stages(choice)  # a slip here shows before the corpus is read
     if license is not None:
         validate_license(license)
-    run = Run(out_folder or default_folder(corpus))
+    prepared = preparation.find_prepared(corpus, out_folder)
+    run = prepared or Run(out_folder or default_folder(corpus))
+    launch = take_launch()
+    if launch and launch.rank:
+        if not find_lr:
+            steps.follow(run, choice, launch)
+        return
     ctx.with_resource(run.alone())
-    found = preparation.read_and_split(
-        run,
-        choose_corpus(
-            corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
-        ),
+    found = (
+        run.corpus()
+        if prepared
+        else preparation.read_and_split(
+            run,
+            choose_corpus(
+                corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
+            ),
+        )
     )
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    network, plan = steps.make_network(run, found, choice)
+    network, plan = steps.make_network(run, found, choice, launch=launch)
     say(describe.plan_lines(plan))
-    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
+    exported = (
+        preparation.read_images(run)
+        if prepared
+        else preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs, dask=dask)
+    )
     say(describe.image_lines(exported, run.images))
     say(describe.body_lines(steps.body_differences(run, choice)))
     learn = steps.make_learner(run, choice, network)
@@ -175,6 +192,7 @@ def train(
         plan,
         command=typed(),
         on_epoch=lambda history: say([describe.epoch_line(history)]),
+        launch=launch,
     )
     steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
     if license:
@@ -195,6 +213,7 @@ def prepare(
     root: RootOption = None,
     speaker: SpeakerOption = None,
     jobs: JobsOption = -1,
+    dask: DaskOption = None,
     sr: SrOption = 22_050,
     clip_seconds: ClipOption = 10.0,
     n_fft: NfftOption = 2048,
@@ -208,6 +227,13 @@ def prepare(
     augment: AugmentOption = None,
     copies: CopiesOption = 1,
     noises: NoisesOption = None,
+    recordings: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the files of an index CSV lie, as s3://…"),
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the images go then, as s3://…")
+    ] = None,
 ) -> None:
     """Make index and images only."""
     from langid_fastai import describe, preparation
@@ -224,11 +250,20 @@ def prepare(
     found = preparation.read_and_split(
         run,
         choose_corpus(
-            corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
+            corpus,
+            recordings or root,
+            speaker,
+            valid,
+            test,
+            seed,
+            allow_leaks,
+            parse_languages(hold_out),
         ),
     )
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
-    exported = preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs)
+    exported = preparation.make_images(
+        run, found, mel, augment=variants, n_jobs=jobs, dask=dask, share=share
+    )
     say(describe.image_lines(exported, run.images))
     exit_if_failed(exported)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path, PurePosixPath
 
 from langid_fastai.corpus.index import Corpus, list_some, make_index, read_index
@@ -88,8 +89,14 @@ def read_folders(root: Path, paths: list[str], *, speaker: str | None = None) ->
     return Corpus(root, make_index(rows), "a folder per language", tuple(notes))
 
 
-def read_index_csv(path: Path, *, root: Path | None = None) -> Corpus:
+def read_index_csv(
+    path: Path, *, root: Path | None = None, there: Container[str] | None = None
+) -> Corpus:
     """Read an index CSV; its paths are relative to `root`, by default the folder it lies in.
+
+    Parameters
+    ----------
+    there : paths that exist, where the files lie on no disk
 
     Raises
     ------
@@ -105,7 +112,8 @@ def read_index_csv(path: Path, *, root: Path | None = None) -> Corpus:
             row["path"] = row["path"].replace("\\", "/")
     index = make_index(rows)
     # Not Path.exists, which raises on what is too long to be a path.
-    if len(index) and not any(os.path.exists(root / p) for p in index["path"]):  # noqa: PTH110  # Path.exists raises on a name too long
+    exist = (os.path.exists(root / p) if there is None else p in there for p in index["path"])  # noqa: PTH110
+    if len(index) and not any(exist):
         remedy = "say where they lie with --root"
         if index["path"].str.contains("\\", regex=False).any():
             remedy = "write / between folders, not \\"
