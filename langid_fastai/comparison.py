@@ -364,7 +364,8 @@ def _draw(comparison: dict[str, Any], path: Path) -> None:
         axes.grid(axis="x", color=LIGHT.line)
         axes.set_axisbelow(True)
         axes.tick_params(length=0, labelsize=8)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150)
 
 
 def _interval(interval: list[float] | None, sign: str = "") -> str:

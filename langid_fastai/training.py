@@ -239,7 +239,8 @@ def find_lr(
         axes.plot(learn.recorder.lrs, torch.stack(learn.recorder.losses))
         axes.axvline(suggested.valley, linestyle="--", color="grey")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"stage {stage.name}")
-        figure.savefig(picture)
+        with replacing(picture) as unfinished:
+            figure.savefig(unfinished, format="png")
     return float(suggested.valley)
 
 
