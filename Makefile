@@ -1,6 +1,7 @@
 # make demo   a new machine to a tested classifier: environment, install, demo corpus, training, report
 # make test   environment, install, all checks and tests
 # make bench  environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
+# make soak   kills export, training, crawl and what makes corpora, 30 times each (half an hour)
 # make clean  remove what these make
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/langid-train demo --arch resnet18 --weights none
@@ -25,6 +26,10 @@ check: $(VENV)/test.done
 
 bench: $(VENV)/test.done
 	$(BIN)/python benchmarks/run_all.py
+
+# The counts of kills are printed.
+soak: $(VENV)/test.done
+	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/test_killed.py --kills 30
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,9 +32,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-import soundfile as sf
 
-from langid_fastai.audio import load_audio, native_format
+from langid_fastai.audio import load_audio, native_format, write_sound
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.files import FULL, replacing, sweep, taken
@@ -228,5 +227,4 @@ def _link(source: Path, link: Path) -> None:
 
 def _write_flac(y: np.ndarray, sr: int, file: Path) -> None:
     y = y / max(1.0, float(np.abs(y).max()))
-    with replacing(file) as unfinished:
-        sf.write(unfinished, y, sr, format="FLAC", subtype="PCM_16")
+    write_sound(file, y, sr)

@@ -9,9 +9,11 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
 from contextlib import suppress
@@ -20,6 +22,8 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
+
+import pandas as pd
 
 PRELOADED = (
     "langid_fastai.cli",
@@ -37,6 +41,10 @@ PRELOADED = (
 )
 # Those tell of the time of day, how long it took, and the machine.
 TIMED = ("run.json", "metrics.json", "report.html", "README.md")
+# A training of some seconds.
+PLAIN = shlex.split(
+    "--arch spectrogram_cnn --weights none --epochs 1,2,1 --batch-size 8 --jobs 1 --precision fp32"
+)
 JOURNALS = ("images.csv", "mixtures.csv")  # they may end in a torn line, which nobody reads
 
 
@@ -60,11 +68,22 @@ class Undisturbed:
     seconds: float
 
 
+class Trained(Undisturbed):
+    """What a training leaves when nobody disturbs it, and what it came to."""
+
+    def __init__(self, run, whole):
+        super().__init__(whole.content, whole.seconds)
+        object.__setattr__(self, "results", results(run))
+
+
 @cache
 def starter():
     """What forks for each command."""
     context = get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
+    first = context.Process(target=os.getpid)  # when this ends, all is imported
+    first.start()
+    first.join()
     return context
 
 
@@ -103,9 +122,23 @@ def _command(argv, words):
         code = end.code
     except BaseException:
         traceback.print_exc()
+    threading._shutdown()  # as an interpreter ends; a forked process does not do it by itself
     atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(code)
+
+
+def results(run):
+    """History without times, predictions, and the figures of the test by name."""
+    history = pd.read_csv(run / "history.csv").drop(columns="seconds")
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    figures = {
+        (part, name): value
+        for part in ("clips", "recordings")
+        for name, value in metrics["test"][part].items()
+        if isinstance(value, float)
+    }
+    return history, pd.read_csv(run / "predictions.csv"), figures
 
 
 def content_of(folder, leave_out=()):
@@ -130,10 +163,10 @@ def run_whole(argv, folder, words, leave_out=()):
     return Undisturbed(content_of(folder, leave_out), done.seconds)
 
 
-def moments(n, seconds, seed=0):
-    """When to kill, s: at random, one in each n-th of the time, so that no part is left out."""
+def moments(n, seed=0):
+    """When to kill, as shares: at random, one in each n-th of the time; no part is left out."""
     rng = random.Random(seed)
-    drawn = [seconds * (k + rng.random()) / n for k in range(n)]
+    drawn = [(k + rng.random()) / n for k in range(n)]
     rng.shuffle(drawn)
     return drawn
 
@@ -144,11 +177,13 @@ def go_on(argv, folder, whole, n_kills, compare, leave_out=()):
     Every other kill leaves the helpers alive, as the system's own does when memory is short.
     """
     words = Path(folder).with_name("words.txt")
-    n_early, since = 0, 0
-    for k, moment in enumerate(moments(n_kills, whole.seconds)):
-        # What was done before is not done again: the later the kill, the shorter the wait.
-        ended = run(argv, words, kill_after=moment / (1 + since), kill_helpers=k % 2 == 0)
+    n_early, since, seconds = 0, 0, whole.seconds
+    for k, moment in enumerate(moments(n_kills)):
+        # What was done before is not done again: it will be shorter.
+        ended = run(argv, words, kill_after=moment * seconds / (1 + since), kill_helpers=k % 2 == 0)
         assert ended.was_killed or ended.code == 0, ended.words
+        if not ended.was_killed and not since:  # the machine has become faster
+            seconds = min(seconds, ended.seconds)
         n_early += ended.was_killed
         since += 1
         refuse_halves(folder)
@@ -156,7 +191,8 @@ def go_on(argv, folder, whole, n_kills, compare, leave_out=()):
             compare(run_whole(argv, folder, words, leave_out))
             shutil.rmtree(folder)
             since = 0
-    print(f"{argv[0]}: {n_early} of {n_kills} kills were before the end")
+    name = " ".join(argv[: 2 if argv[0] == "corpus" else 1])
+    print(f"{name}: {n_early} of {n_kills} kills were before the end")
     assert n_early
 
 

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile as sf
 
+from langid_fastai.audio import write_sound
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import is_left, replacing, write_whole
+from langid_fastai.files import is_left, write_whole
 
 if sys.platform == "win32":
     from _ctypes import FreeLibrary as unload
@@ -258,8 +258,7 @@ def _find_espeak() -> tuple[str, Path]:
 
 def _write_flac(path: Path, y: np.ndarray) -> None:
     """Write a FLAC file that is either whole or not there."""
-    with replacing(path) as unfinished:
-        sf.write(unfinished, y, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    write_sound(path, y, SAMPLE_RATE)
 
 
 def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]]:
