@@ -1,14 +1,17 @@
 # make demo   a new machine to a tested classifier: environment, install, demo corpus, training, report
 # make test   environment, install, all checks and tests
 # make bench  environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
+# make soak   kills export, training, crawl and what makes corpora, 30 times each (half an hour)
+# make fuzz   exports 20 000 damaged recordings; FUZZ_SEED=1 for others (half an hour)
 # make clean  remove what these make
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+FUZZ_SEED ?= 0
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak fuzz clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/langid-train demo --arch resnet18 --weights none
@@ -25,6 +28,13 @@ check: $(VENV)/test.done
 
 bench: $(VENV)/test.done
 	$(BIN)/python benchmarks/run_all.py
+
+# The counts of kills are printed.
+soak: $(VENV)/test.done
+	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/test_killed.py --kills 30
+
+fuzz: $(VENV)/test.done
+	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/test_fuzz.py --fuzz 20000 --fuzz-seed $(FUZZ_SEED)
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,7 +37,7 @@ from langid_fastai.corpus.index import (
 from langid_fastai.corpus.kaggle import holds_published_test
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.files import write_json
+from langid_fastai.files import replacing, write_json
 from langid_fastai.images import ExportResult, export_images, read_clips
 from langid_fastai.model_folder import ModelInfo, read_info, tensors_hash
 from langid_fastai.provenance import library_versions
@@ -363,7 +363,8 @@ def _write_predictions(
     path: Path, clips: pd.DataFrame, scores: np.ndarray, info: ModelInfo
 ) -> None:
     recordings, means = evaluation.average_clips(clips, scores)
-    evaluation.predictions_table(recordings, means, info.vocab).to_csv(path, index=False)
+    with replacing(path) as unfinished:
+        evaluation.predictions_table(recordings, means, info.vocab).to_csv(unfinished, index=False)
 
 
 def _training(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:

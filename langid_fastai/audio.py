@@ -11,11 +11,13 @@ content decides, not the suffix. A file that was cut off gives the part that is 
 format allows (wav, ogg, mp3, webm, aac), else an error (flac, most m4a and mp4).
 
 Contents: `load_audio` for a whole recording, `stream_audio` for the blocks of a long one,
-`excerpts` for pieces of it; `native_format` for the rate and fineness that a file has.
+`excerpts` for pieces of it; `native_format` for the rate and fineness that a file has;
+`write_sound`, the other way.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -25,9 +27,10 @@ import soundfile as sf
 
 from langid_fastai.containers import CONVERT, is_container, open_container
 from langid_fastai.errors import AudioError
+from langid_fastai.files import write_whole
 from langid_fastai.pcm import resampled
 
-__all__ = ["load_audio", "stream_audio", "excerpts", "native_format"]
+__all__ = ["load_audio", "stream_audio", "excerpts", "native_format", "write_sound"]
 
 BLOCK_SECONDS = 10.0
 # Outside lies a damaged header or a slip; inside, all that is met: 4 kHz telephones to 768 kHz.
@@ -149,6 +152,36 @@ def excerpts(
             held = np.concatenate([held[past:], block]) if past < len(held) else block
             offset += past
         yield (start, end), held[max(start - offset, 0) : end - offset]
+
+
+def write_sound(
+    path: Path, y: np.ndarray, sr: int, *, format: str = "FLAC", subtype: str = "PCM_16"
+) -> None:
+    """Write a waveform as a file that is there whole or not at all.
+
+    Parameters
+    ----------
+    path : of the file; its folder is there
+    y : (n_samples,), in [-1, 1]
+    sr : Hz
+    format, subtype : by libsndfile's names
+
+    Raises
+    ------
+    OSError : the disk is full, or may not be written to
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "silence.flac"
+    >>> write_sound(file, np.zeros(8_000), 8_000)
+    >>> native_format(file)
+    (8000, 16)
+    """
+    # In memory first: on a full disk, libsndfile leaves a short file broken and says nothing.
+    stream = io.BytesIO()
+    sf.write(stream, y, sr, format=format, subtype=subtype)
+    write_whole(stream.getvalue(), path)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,10 @@ def compare(
     if license is not None:
         validate_license(license)
     choices = {arch: replace(choice, arch=arch) for arch in archs}
-    with taken(folder, NOTE, RunError) as is_ours:
+    with taken(folder, NOTE, RunError) as is_ours, ExitStack() as held:
         _claim(folder, source, is_ours)
+        for arch in archs:  # each is a run, which somebody may be looking at
+            held.enter_context(Run(folder / arch).alone())
         measured, exported = _measure(
             folder, source, choices, mel, augment, false_alarm_rate, license, command, n_jobs, tell
         )
@@ -364,7 +367,8 @@ def _draw(comparison: dict[str, Any], path: Path) -> None:
         axes.grid(axis="x", color=LIGHT.line)
         axes.set_axisbelow(True)
         axes.tick_params(length=0, labelsize=8)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150)
 
 
 def _interval(interval: list[float] | None, sign: str = "") -> str:

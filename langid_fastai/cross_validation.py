@@ -31,7 +31,7 @@ from langid_fastai.corpus.index import Corpus, index_hash, measure_audio, write_
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation.breakdowns import plain
-from langid_fastai.files import replacing
+from langid_fastai.files import replacing, sweep
 from langid_fastai.images import export_images, read_clips
 from langid_fastai.model_folder import read_info
 from langid_fastai.run import CorpusChoice, Run, TrainChoice
@@ -89,6 +89,8 @@ def cross_validate(
         _keep_if_same(fold_run, _identity(split, choice, images))
         if not (fold_run.folder / "scores.csv").exists():
             _train_fold(run, fold_run, split, choice)
+        for done in (fold_run.checkpoints, fold_run.model):
+            shutil.rmtree(done, ignore_errors=True)
         clips, log_probs, vocab = _read_scores(fold_run, split)
         found = evaluation.evaluate(clips, log_probs, vocab)
         seconds = float(pd.read_csv(fold_run.folder / "history.csv")["seconds"].sum())
@@ -170,8 +172,6 @@ def _train_fold(run: Run, fold_run: Run, split: Corpus, choice: TrainChoice) -> 
     scores.insert(0, "image", clips["image"])
     with replacing(fold_run.folder / "scores.csv") as unfinished:
         scores.to_csv(unfinished, index=False)
-    shutil.rmtree(fold_run.checkpoints)
-    shutil.rmtree(fold_run.model)
 
 
 def _identity(split: Corpus, choice: TrainChoice, images: Path) -> dict[str, Any]:
@@ -189,7 +189,10 @@ def _identity(split: Corpus, choice: TrainChoice, images: Path) -> dict[str, Any
 def _keep_if_same(fold_run: Run, identity: dict[str, Any]) -> None:
     """Begin a fold, or go on with it; one of another identity is removed, checkpoint and all."""
     if fold_run.folder.exists():
-        if fold_run.read().get("fold") == identity:
+        # A kill may have come before the note.
+        is_noted = (fold_run.folder / "run.json").exists()
+        if is_noted and fold_run.read().get("fold") == identity:
+            sweep(fold_run.folder)
             return
         shutil.rmtree(fold_run.folder)
     fold_run.note("fold", identity)

@@ -3,15 +3,21 @@
 Whoever is killed in the midst of a file leaves ``<name>.<process>.tmp`` beside the place of it, and
 nobody reads that. A folder of ours bears a note, a JSON file of the choices by which it is made.
 
-Contents: `replacing`, `write_whole`, `write_json`; `taken`, `alone_in` and `differences`.
+A disk that is full, or may not be written to, is an `OSError` here, whatever a library makes of it.
+
+Contents: `replacing`, `write_whole`, `write_json`, `reserve`; `taken`, `alone_in`, `is_left`,
+`sweep` and `differences`; `DENIED` and `FULL`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +26,15 @@ from filelock import FileLock, Timeout
 from langid_fastai.errors import LangidError
 
 __all__ = [
+    "DENIED",
+    "FULL",
     "UNFINISHED",
     "alone_in",
     "differences",
+    "is_left",
     "replacing",
+    "reserve",
+    "sweep",
     "taken",
     "write_json",
     "write_whole",
@@ -31,6 +42,12 @@ __all__ = [
 
 LOCK = ".lock"
 UNFINISHED = ".tmp"  # how the name of a file ends while it is written
+LEFT = re.compile(rf".+\.\d+{re.escape(UNFINISHED)}", re.DOTALL)  # by a kill; others may have .tmp
+
+# What the user can mend and no step can foresee: a full disk, or one that may not be written to.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # for whatever file
+DENIED = FULL | {errno.EACCES, errno.EPERM}
+PROBE = bytes(2**16)  # more than any disk has left when it refuses a block
 
 
 @contextmanager
@@ -40,6 +57,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path : of the file; its folder is there
+
+    Raises
+    ------
+    OSError : it names `path`; also where the block raises something else because the disk is full
 
     Examples
     --------
@@ -55,8 +76,16 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.replace(path)
+    except OSError as error:
+        if error.filename is None:  # as when the disk is full; the path is what the user knows
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        if denial := _denial(unfinished):
+            raise OSError(denial.errno, denial.strerror, str(path)) from error
+        raise
     finally:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
 
 
 def write_whole(content: bytes, path: Path) -> None:
@@ -84,7 +113,7 @@ def taken(
 
     Parameters
     ----------
-    folder : made if need be; what a kill left there before the note is removed
+    folder : made if need be; what a kill left there is removed
     note : name of the file that tells folders of this making
     error : kind of error to raise
     before : name of a file that is written before the note; alone it tells nothing
@@ -100,14 +129,16 @@ def taken(
     """
     if folder.exists() and not folder.is_dir():
         raise error(f"{folder} is a file, not a folder; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / note).exists() and any(not _is_left(p, before) for p in folder.iterdir()):
+    is_strange = folder.exists() and any(
+        not is_left(path) and path.name != before for path in folder.iterdir()
+    )
+    if is_strange and not (folder / note).exists():
         raise error(f"{folder} is not empty and holds no {note} of ours; choose another --out")
     with alone_in(folder, error):
         is_ours = (folder / note).exists()
-        for path in folder.iterdir():
-            if path.name != LOCK and _is_left(path, None if is_ours else before):
-                path.unlink()
+        sweep(folder)
+        if before and not is_ours:
+            (folder / before).unlink(missing_ok=True)
         yield is_ours
 
 
@@ -117,13 +148,16 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
 
     Parameters
     ----------
-    folder : is there; it holds an empty file ``.lock`` from now on
+    folder : made if need be; it holds an empty file ``.lock`` from now on. One that was made here
+        and in which nothing was made is removed again
     error : kind of error to raise
 
     Raises
     ------
     LangidError : of the kind asked for; somebody is in
     """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -134,12 +168,69 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
     try:
         yield
     finally:
+        is_empty = is_new and [path.name for path in folder.iterdir()] == [LOCK]
+        if is_empty:
+            (folder / LOCK).unlink()
         lock.release()
+        if is_empty:
+            with suppress(OSError):  # somebody has come in since
+                folder.rmdir()
 
 
-def _is_left(path: Path, before: str | None) -> bool:
-    """Whether a file is what a kill may leave in a folder before its note is there."""
-    return not path.is_dir() and (path.suffix == UNFINISHED or path.name in (LOCK, before))
+def is_left(path: Path) -> bool:
+    """Whether this is a lock, or what was being written when its process was killed."""
+    return path.name == LOCK or LEFT.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills left half-written in a folder, not below it; nobody else works there."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name == LOCK or not is_left(path):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # a helper of whoever was killed may still end its work
+
+
+def reserve(path: Path, n_bytes: int) -> None:
+    """Make a file of a length that the disk has room for, to be written to as memory.
+
+    A disk that fills while memory is written back ends the process (SIGBUS).
+
+    Parameters
+    ----------
+    path : of the file; its folder is there
+    n_bytes : length; where the system cannot reserve it (Windows, macOS), none is
+
+    Raises
+    ------
+    OSError : there is no room; it names `path`
+    """
+    with path.open("wb") as stream:
+        try:
+            if n_bytes and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, n_bytes)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _denial(unfinished: Path) -> OSError | None:
+    """What the disk says to some more bytes; torch and libsndfile keep that to themselves."""
+    try:
+        with unfinished.open("ab") as stream:
+            stream.write(PROBE)
+    except OSError as error:
+        return error if error.errno in DENIED else None
+    return None
+
+
+def _remove(unfinished: Path) -> None:
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError as error:  # of a disk that was made read-only it stays, and is swept later
+        if error.errno not in DENIED:
+            raise
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ Contents: `cached_features`, `adapt_norms`.
 
 from __future__ import annotations
 
-import shutil
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +25,8 @@ from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from torch import nn
+
+from langid_fastai.files import UNFINISHED, reserve, sweep
 
 __all__ = ["adapt_norms", "cached_features"]
 
@@ -47,9 +49,10 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
     images = learn.dls
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("features-*"):  # by a run that was killed
-            shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix="features-", dir=folder) as scratch:
+        sweep(folder)
+    # So named, what a kill leaves is swept by whoever is in the folder next.
+    mark = f".{os.getpid()}{UNFINISHED}"
+    with tempfile.TemporaryDirectory(mark, "features-", folder) as scratch:
         train = _features(learn, passive, images.train, Path(scratch) / "train")
         valid = _features(learn, passive, images.valid, Path(scratch) / "valid")
         learn.dls = DataLoaders(
@@ -123,9 +126,11 @@ def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -
                 x = layer(x)
         if not n_done:
             shape = (len(dl.dataset), *x.shape[1:])
-            # `shared` makes the file, which the system writes and reads back as memory allows.
+            n_values = torch.Size(shape).numel()
+            reserve(file, n_values * torch.float32.itemsize)
+            # `shared`: the system writes it to the file, and reads it back, as memory allows.
             features = torch.from_file(
-                str(file), shared=True, size=torch.Size(shape).numel(), dtype=torch.float32
+                str(file), shared=True, size=n_values, dtype=torch.float32
             ).view(shape)
         features[n_done : n_done + len(x)] = x.float().cpu()
         labels.append(torch.as_tensor(y).cpu())

@@ -191,15 +191,13 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
     ----------
     state : `network.state_dict()`, float32
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(folder / "model.safetensors") as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the umask has it; safetensors makes files for one user
-        save_file(tensors, temporary)
-        temporary.chmod(mode)
+        # `save_file` writes to a name of its own, which a kill would leave for ever.
+        temporary.write_bytes(save(tensors))
         fingerprint = file_hash(temporary)
     write_info(folder, replace(info, tensors=fingerprint, onnx=None))
 

@@ -31,7 +31,7 @@ from typing import Any, Literal
 from langid_fastai.corpus.demo import HELD_OUT
 from langid_fastai.corpus.index import Corpus, list_some, read_index
 from langid_fastai.errors import RunError
-from langid_fastai.files import LOCK, UNFINISHED, alone_in, write_json
+from langid_fastai.files import alone_in, is_left, sweep, write_json
 
 __all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder"]
 
@@ -129,7 +129,7 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other commands out of the folder, which is made if need be.
+        """Keep other commands out of the folder, and remove what kills left half-written in it.
 
         Raises
         ------
@@ -137,8 +137,9 @@ class Run:
         """
         if self._is_begun():
             self.read()
-        self.folder.mkdir(parents=True, exist_ok=True)
         with alone_in(self.folder, RunError):
+            for folder in (self.folder, self.checkpoints, self.model):  # `images` sweeps itself
+                sweep(folder)
             yield
 
     def check(self, section: str, choices: dict[str, Any]) -> None:
@@ -180,9 +181,7 @@ class Run:
         """Whether anything lies in the folder but what a kill in its first moment leaves."""
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; --out must be a folder, or a new name")
-        return self.folder.exists() and any(
-            path.suffix != UNFINISHED and path.name != LOCK for path in self.folder.iterdir()
-        )
+        return self.folder.exists() and any(not is_left(path) for path in self.folder.iterdir())
 
     def read(self) -> dict[str, Any]:
         """What ``run.json`` remembers."""

@@ -27,7 +27,7 @@ from langid_fastai.corpus.groups import voices_of
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.files import differences
+from langid_fastai.files import differences, replacing
 from langid_fastai.images import read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.provenance import describe_device, library_versions
@@ -221,7 +221,7 @@ def train(
 
     def note(history: pd.DataFrame) -> None:
         run.note("plan", plan | {"command": command})  # of those who trained, not of who looks on
-        history.to_csv(run.folder / "history.csv", index=False)
+        _write_history(run, history)
         if on_epoch:
             on_epoch(history)
 
@@ -235,7 +235,9 @@ def train(
             cache_frozen=choice.cache_frozen,
             on_epoch=note,
         )
-    history.to_csv(run.folder / "history.csv", index=False)
+    _write_history(run, history)
+    if "plan" not in run.read():  # killed between the checkpoint and the note of a first epoch
+        run.note("plan", plan | {"command": command})
     index, augment = run.corpus().index, read_plan(run.images)
     info = ModelInfo(
         arch=choice.arch,
@@ -303,6 +305,11 @@ def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float | None = None
     )
     write_info(run.model, replace(info, calibration=calibration))
     return calibration
+
+
+def _write_history(run: Run, history: pd.DataFrame) -> None:
+    with replacing(run.folder / "history.csv") as unfinished:
+        history.to_csv(unfinished, index=False)
 
 
 def _binding(choice: TrainChoice, schedule: str) -> dict[str, Any]:

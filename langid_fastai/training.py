@@ -27,6 +27,7 @@ from langid_fastai import distributed
 from langid_fastai.augment import image_callbacks, loss_kept
 from langid_fastai.checkpoints import Keeper, history_table
 from langid_fastai.errors import RunError
+from langid_fastai.files import replacing
 from langid_fastai.frozen import adapt_norms, cached_features
 from langid_fastai.progress import Steps
 
@@ -235,7 +236,8 @@ def find_lr(
         axes.plot(learn.recorder.lrs, torch.stack(learn.recorder.losses))
         axes.axvline(suggested.valley, linestyle="--", color="grey")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"stage {stage.name}")
-        figure.savefig(picture)
+        with replacing(picture) as unfinished:
+            figure.savefig(unfinished, format="png")
     return float(suggested.valley)
 
 

@@ -32,12 +32,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-import soundfile as sf
 
-from langid_fastai.audio import load_audio, native_format
+from langid_fastai.audio import load_audio, native_format, write_sound
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
-from langid_fastai.files import replacing, taken
+from langid_fastai.files import FULL, replacing, sweep, taken
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import PLAN, VariantPlan, note_plan, refuse_other_plan
 from langid_fastai.waveform_augment import require_extra
@@ -124,6 +123,8 @@ def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> Vari
     base = _with_recordings(index.drop(columns=[name for name in MEASURED if name in index]))
     sources = base[(base["split"] == "train") & (base["variant"] == "")]
     files = _variant_files(base, sources["path"], plan)
+    for parent in {(folder / path).parent for path in base["path"]}:
+        sweep(parent)
     work = partial(_write_recording, corpus.root.absolute(), folder.absolute(), plan)
     tasks = [(path, files.get(path, {})) for path in base["path"]]
     results = in_processes(work, tasks, n_jobs=n_jobs)
@@ -200,6 +201,8 @@ def _write_recording(
         for name, changed in alive(plan.variants(y, sr, path)):
             _write_flac(changed, sr, folder / targets[name])
     except (AudioError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:  # not of this recording alone
+            raise
         return 0, str(error).removeprefix(f"{source}: ")
     return len(targets), ""
 
@@ -224,5 +227,4 @@ def _link(source: Path, link: Path) -> None:
 
 def _write_flac(y: np.ndarray, sr: int, file: Path) -> None:
     y = y / max(1.0, float(np.abs(y).max()))
-    with replacing(file) as unfinished:
-        sf.write(unfinished, y, sr, format="FLAC", subtype="PCM_16")
+    write_sound(file, y, sr)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile as sf
-from command_line import SR, command_of
+from command_line import MEL, SR, command_of
 from hypothesis import settings
 from PIL import Image
 
@@ -125,6 +125,16 @@ def trained(corpus, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return out, done.stdout
+
+
+@pytest.fixture(scope="session")
+def whole_training(corpus, tmp_path_factory):
+    """What a training leaves that nobody kills or denies its disk."""
+    from killing import PLAIN, Trained, run_whole
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    argv = ["train", corpus, "--out", folder / "run", *MEL, *PLAIN]
+    return Trained(folder / "run", run_whole(argv, folder / "run", folder / "words.txt"))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Heavy imports stand inside the commands, so that ``--help`` comes at once.
 
 from __future__ import annotations
 
-import errno
 import io
 import sys
 from typing import Annotated, NoReturn
@@ -51,8 +50,6 @@ app.command()(predict.export)
 app.command("app")(serve.serve)
 app.add_typer(corpora.app, name="corpus")
 
-# What the user can mend and no step can foresee: a full disk, or one that may not be written to.
-DENIED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
 STOPPED = 130  # exit code after an interrupt, as shells have it
 
 
@@ -72,6 +69,7 @@ def _run(command: typer.Typer) -> NoReturn:
     import warnings
 
     from langid_fastai.errors import LangidError
+    from langid_fastai.files import DENIED
 
     # fastai's own imports warn of torch functions it still uses; nothing a user can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")

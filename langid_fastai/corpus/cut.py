@@ -33,9 +33,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soundfile as sf
 
-from langid_fastai.audio import excerpts, native_format, stream_audio
+from langid_fastai.audio import excerpts, native_format, stream_audio, write_sound
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
@@ -184,9 +183,7 @@ def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> tuple[d
         n_clipped = 0
         for (start, end), y in excerpts(alive(stream_audio(source, sr=sr)), cuts.utterances):
             n_clipped += int((np.abs(y) > 1).sum())
-            sf.write(
-                unfinished / _name(start, end, sr), y, sr, format="FLAC", subtype=f"PCM_{bits}"
-            )
+            write_sound(unfinished / _name(start, end, sr), y, sr, subtype=f"PCM_{bits}")
     except AudioError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         return {}, str(error).removeprefix(f"{source}: ")

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile as sf
 
+from langid_fastai.audio import write_sound
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import replacing
+from langid_fastai.files import is_left, write_whole
 
 if sys.platform == "win32":
     from _ctypes import FreeLibrary as unload
@@ -258,8 +258,7 @@ def _find_espeak() -> tuple[str, Path]:
 
 def _write_flac(path: Path, y: np.ndarray) -> None:
     """Write a FLAC file that is either whole or not there."""
-    with replacing(path) as unfinished:
-        sf.write(unfinished, y, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    write_sound(path, y, SAMPLE_RATE)
 
 
 def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]]:
@@ -300,13 +299,13 @@ A file name's long number is the md5 of the voice's name. Each voice speaks ever
     path = folder / "README.txt"
     if path.exists() and path.read_text(encoding="utf-8") == readme:
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not all(is_left(path) for path in folder.iterdir()):
         raise CorpusError(
             f"{folder} must be new, empty, or a demo corpus of the same settings (its README.txt "
             "tells them), lest a training voice turn up in the test; choose another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(readme, encoding="utf-8")
+    write_whole(readme.encode(), path)
 
 
 def _check_known(what: str, name: str, known: Collection[str]) -> None:

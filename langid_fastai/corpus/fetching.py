@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +27,7 @@ from langid_fastai.corpus.polite import (
     read_body,
 )
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import alone_in, write_json
+from langid_fastai.files import alone_in, is_left, sweep, write_json
 
 if TYPE_CHECKING:
     import requests
@@ -67,21 +68,32 @@ class Cabinet:
             raise CorpusError(f"{folder} is a file; give a new folder")
         known = _read_json(self.folder / "site.json")
         if known:
-            self.number = int(known["number"])
             if known["start"] != start and any((self.folder / "pages").iterdir()):
                 raise CorpusError(
                     f"{folder} holds what was found at {known['start']}, not {start}; choose "
                     "another folder"
                 )
-        elif folder.exists() and any(p.name != ".crawl" for p in folder.iterdir()):
+        elif folder.exists() and not all(
+            path.name == ".crawl" or is_left(path) for path in folder.iterdir()
+        ):
             raise CorpusError(f"{folder} holds something that is no crawl; choose a new folder")
-        for name in ("pages", "parts"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        self._note_number()
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keep other crawls out: two would ask twice as fast, and write into the same halves."""
-        return alone_in(self.folder.parent, CorpusError)
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other crawls out: two would ask twice as fast, and write into the same halves.
+
+        Raises
+        ------
+        CorpusError : another command works in the folder
+        """
+        with alone_in(self.folder.parent, CorpusError):
+            pages = self.folder / "pages"
+            for folder in (self.folder.parent, self.folder, pages, self.folder / "parts"):
+                folder.mkdir(parents=True, exist_ok=True)
+                sweep(folder)
+            self.number = int(_read_json(self.folder / "site.json").get("number", 0))
+            self._note_number()
+            yield
 
     def end(self) -> None:
         """Note that all pages were read: the next crawl asks whether they have changed."""

@@ -32,12 +32,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import soundfile as sf
 
-from langid_fastai.audio import HIGHEST_SR, LOWEST_SR, load_audio
+from langid_fastai.audio import HIGHEST_SR, LOWEST_SR, load_audio, write_sound
 from langid_fastai.corpus.groups import SEPARATOR
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.files import replacing
 
 __all__ = [
     "MixConfig",
@@ -196,8 +194,7 @@ def write_mixture(
         return plan | {"starts": "", "reason": str(error).removeprefix(f"{root}{os.sep}")}
     file = folder / plan["path"]
     y = _add(stretches, plan, config)
-    with replacing(file) as unfinished:
-        sf.write(unfinished, y, config.sr, format=config.format.upper(), subtype="PCM_16")
+    write_sound(file, y, config.sr, format=config.format.upper())
     return plan | {"starts": _text(starts), "reason": ""}
 
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from langid_fastai.audio import stream_audio
 from langid_fastai.errors import AudioError
+from langid_fastai.files import write_whole
 from langid_fastai.images import SUFFIXES, read_picture
 from langid_fastai.preprocessing import MelConfig, clips_of, encode_png
 from langid_fastai.report.figures import DARK, LIGHT, Palette
@@ -65,7 +66,7 @@ def draw_picture(draw: Callable[[Palette], Figure], path: Path | None = None) ->
     figure = draw(LIGHT)
     light = _png(figure, LIGHT)
     if path:
-        path.write_bytes(light)
+        write_whole(light, path)
     width, height = (figure.get_size_inches() * 96).round().astype(int).tolist()
     dark = _png(draw(DARK), DARK)
     return Picture(_data_uri("image/png", light), _data_uri("image/png", dark), width, height)

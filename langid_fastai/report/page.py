@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from langid_fastai.errors import AudioError, RunError
+from langid_fastai.files import write_whole
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report.figures import (
     confusion_figure,
@@ -94,7 +95,7 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
         max_speakers=MAX_SPEAKERS,
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_whole(page.encode(), path)
     return path
 
 

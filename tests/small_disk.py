@@ -1,0 +1,56 @@
+"""A command on a disk that is too small, then larger, or that may not be written to.
+
+Run as ``unshare -rm python small_disk.py JSON``: in a name space of its own, a folder is a disk in
+memory, which nobody else sees, and which goes with the process. Prints how the command ended each
+time, as JSON. Steps are objects with
+
+- `room`: kB free before the command, or None if the disk may only be read;
+- `remove`: names that are removed before, as if the command had come to there only;
+- `kill_after`: seconds, if wanted.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import killing
+
+
+def mount(place, *options):
+    subprocess.run(["mount", *options, place], check=True)
+
+
+def prepare(place, step):
+    """Bring the disk to what a step wants."""
+    if step["room"] is None:
+        mount(place, "-o", "remount,ro")
+        return
+    mount(place, "-o", "remount,rw")
+    for name in step.get("remove", ()):
+        path = place / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    disk = os.statvfs(place)
+    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+    mount(place, "-o", f"remount,size={used + step['room'] * 1024}")
+
+
+def main():
+    """Go through the steps, and keep what lies there at the end."""
+    asked = json.loads(sys.argv[1])
+    place = Path(asked["place"])
+    place.mkdir()
+    mount(place, "-t", "tmpfs", "none")
+    ends = []
+    for step in asked["steps"]:
+        prepare(place, step)
+        words = place.with_name("words.txt")
+        ends.append(killing.run(asked["argv"], words, kill_after=step.get("kill_after")))
+    shutil.copytree(place, place.with_name("kept"), symlinks=True)
+    print(json.dumps(ends))
+
+
+if __name__ == "__main__":
+    main()
