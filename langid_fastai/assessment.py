@@ -266,6 +266,7 @@ def _baseline(
 
     clips, scores = ours
     train = read_clips(run.images, corpus.index, "train")
+    train = train[train["variant"] == ""].reset_index(drop=True)  # the same, however we augment
     theirs = score_baseline(
         *(run.images, train, clips, info.vocab, info.mel.top_db),
         kind=info.mel.kind,

@@ -64,6 +64,12 @@ def cut_lines(result: CutResult) -> Iterator[str]:
         f"           of {seconds.min():.1f} to {seconds.max():.1f} s, half of them "
         f"{seconds.median():.1f} s or less"
     )
+    speakers = result.index["speaker"]
+    known = speakers[speakers != ""].nunique()
+    yield (
+        f"           in {result.index['language'].nunique()} languages or classes, "
+        + (f"of {known} known speakers" if known else "speakers unknown")
+    )
     yield (
         f"left out   {totals['seconds_silent'] / 60:.1f} min of pauses; "
         f"{totals['n_dropped']:.0f} stretches too short, with no room beside them, "
@@ -126,11 +132,11 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     )
     yield f"schedule   {plan['schedule']}, made {why}: {stages}"
     if changed := [
-        f"{s['name']} masks {s['masks']}, mixup {s['mixup']:g}"
+        f"{s['name']} {' and '.join(_changes(s))}"
         for s in plan["stages"]
         if s["masks"] or s["mixup"]
     ]:
-        yield f"           images changed anew in each epoch: {'; '.join(changed)}"
+        yield f"           training clips changed anew in each epoch: {'; '.join(changed)}"
     each = f" in each of {n} processes" if (n := plan.get("n_processes", 1)) > 1 else ""
     yield (
         f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}{each}, "
@@ -138,12 +144,20 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _changes(stage: dict[str, Any]) -> Iterator[str]:
+    """What a stage does to its clips."""
+    if stage["masks"]:
+        yield "rolled and masked (SpecAugment)"
+    if stage["mixup"]:
+        yield f"mixed (mixup {stage['mixup']:g})"
+
+
 def body_lines(differing: str) -> Iterator[str]:
     """A warning, where there is need of one; `differing` is from `body_differences`."""
     if differing:
         yield (
             f"WARNING    the body was trained on other clips ({differing}): what it knows may not "
-            "hold for these; give the same options"
+            "hold for these; stop here, and give the same options and a new --out"
         )
 
 

@@ -233,7 +233,10 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
         ) from error
     if not timm.is_model(arch.split(".")[0]):
         names = [*_torchvision_names(), *timm.list_models()]
-        raise ModelError(f"arch {arch!r} is no torchvision or timm model{_nearest(arch, names)}")
+        raise ModelError(
+            f"arch {arch!r} is no torchvision or timm model, no spectrogram_cnn, and none of the "
+            f"networks for waveforms, m3 to m34-res{_nearest(arch, [*names, *RAW_ARCHS])}"
+        )
     if str(weights) == "imagenet":
         return _timm_pretrained(arch, n_languages)
     state = None if str(weights) == "none" else local_state(Path(weights), arch)

@@ -31,7 +31,12 @@ from langid_fastai.corpus.index import (
     write_index,
 )
 from langid_fastai.corpus.read import read_corpus
-from langid_fastai.corpus.split import audit_split, confounded_rates, split_corpus
+from langid_fastai.corpus.split import (
+    audit_split,
+    confounded_rates,
+    contradicting_labels,
+    split_corpus,
+)
 from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.images import ExportResult, export_images, read_clips
 from langid_fastai.preprocessing import MelConfig
@@ -72,8 +77,8 @@ def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-cor
         allow_leaks=choice.allow_leaks,
         hold_out=choice.hold_out,
     )
-    warning = confounded_rates(corpus.index)
-    return corpus.with_index(corpus.index, *([f"WARNING: {warning}"] if warning else []))
+    warnings = (confounded_rates(corpus.index), contradicting_labels(corpus.index))
+    return corpus.with_index(corpus.index, *(f"WARNING: {w}" for w in warnings if w))
 
 
 def _shared_corpus(table: Path, url: str) -> Corpus:

@@ -154,6 +154,8 @@ def load_trained_body(body: nn.Module, arch: str, folder: Path) -> None:
     ------
     ModelError : no such folder, or one of another arch
     """
+    if not folder.exists() and len(folder.parts) > 1:
+        raise ModelError(f"weights {str(folder)!r}: no such file or folder")
     if not folder.is_dir():
         raise ModelError(
             f"weights {str(folder)!r} are not for {arch!r}, of which none are published: train it "

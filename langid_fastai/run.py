@@ -229,11 +229,12 @@ def choose_corpus(
 
 
 def default_folder(source: str) -> Path:
-    """Run folder of a corpus: ``runs/`` and its name."""
-    path = Path(source)
-    if _is_there(source):
+    """Run folder of a corpus: ``runs/`` and its name; of an ``index.csv``, that of its folder."""
+    folder = source.removesuffix("/index.csv") if source != "index.csv" else "."
+    path = Path(folder)
+    if _is_there(folder):
         return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
-    return Path("runs") / source.rstrip("/").rpartition("/")[2][:100]
+    return Path("runs") / folder.rstrip("/").rpartition("/")[2][:100]
 
 
 def _is_there(source: str) -> bool:

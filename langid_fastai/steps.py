@@ -166,8 +166,12 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
     return name, stages
 
 
-def body_differences(run: Run, choice: TrainChoice) -> str:
+def body_differences(run: Run, mel: MelConfig, choice: TrainChoice) -> str:
     """By what the clips of a run differ from those its body was trained on, if that is known.
+
+    Parameters
+    ----------
+    mel : of the run, if it has no clips yet
 
     Returns
     -------
@@ -178,7 +182,8 @@ def body_differences(run: Run, choice: TrainChoice) -> str:
     folder = Path(choice.weights)
     if not folder.is_dir():
         return ""
-    ours = MelConfig.read(run.images / "mel.json")
+    note = run.images / "mel.json"
+    ours = MelConfig.read(note) if note.exists() else mel
     return differences(asdict(read_info(folder).mel), asdict(ours))
 
 

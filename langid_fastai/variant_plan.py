@@ -78,10 +78,12 @@ class VariantPlan:
             raise RunError(f"augmentations {names} must be one or more, and none of them twice")
         if isinstance(self.copies, bool) or not isinstance(self.copies, int) or self.copies < 1:
             raise RunError(f"copies={self.copies!r} must be a whole number from 1")
-        if ("background_noise" in names) != (self.noises is not None):
+        if "background_noise" in names and self.noises is None:
+            raise RunError("background_noise needs a folder of noises: --noises FOLDER")
+        if "background_noise" not in names and self.noises is not None:
             raise RunError(
-                "background_noise needs a folder of noises (--noises FOLDER), and nothing else "
-                f"does; augmentations are {', '.join(names)}, noises {self.noises!r}"
+                f"noises {self.noises!r} are for background_noise alone; augmentations are "
+                f"{', '.join(names)}"
             )
 
     @property

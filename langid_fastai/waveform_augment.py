@@ -152,6 +152,11 @@ class Augmentation:
         if math.isnan(self.low) and math.isnan(self.high):
             object.__setattr__(self, "low", way.low)
             object.__setattr__(self, "high", way.high)
+        elif self.low > self.high:
+            raise RunError(
+                f"augmentation {self.name}:{self.low:g}..{self.high:g} must name the lower value "
+                f"first, as {self.name}:{self.high:g}..{self.low:g}"
+            )
         elif not way.least <= self.low <= self.high <= way.most:
             raise RunError(
                 f"augmentation {self.name}:{self.low:g}..{self.high:g} must lie within "

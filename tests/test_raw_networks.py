@@ -92,7 +92,12 @@ def test_layer_groups_cover_every_weight_once():
         assert sorted(ids) == sorted(id(p) for p in network.parameters())
 
 
-@pytest.mark.parametrize("weights", ["imagenet", "some/file.pth"])
+def test_weights_that_are_not_there_are_told():
+    with pytest.raises(ModelError, match=r"some/file\.pth': no such file or folder"):
+        build_network("m5", 3, weights="some/file.pth")
+
+
+@pytest.mark.parametrize("weights", ["imagenet", __file__])
 def test_weights_of_images_are_refused(weights):
     with pytest.raises(
         ModelError, match=r"not for 'm5', of which none are published.*--weights none"

@@ -532,6 +532,7 @@ def test_half_a_corpus_is_none(stored):
 def test_names_of_runs():
     assert default_folder("s3://speech/my/tones/").name == "tones"
     assert default_folder("s3://speech").name == "speech"
+    assert default_folder("s3://speech/my/tones/index.csv").name == "tones"
 
 
 def test_a_run_from_s3(stored, langid, tmp_path):

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from langid_fastai import preprocessing
 from langid_fastai.corpus import split as split_module
 from langid_fastai.corpus.index import SPLITS, Corpus, make_index, used_rows
-from langid_fastai.corpus.split import audit_split, confounded_rates, split_corpus
+from langid_fastai.corpus.split import (
+    audit_split,
+    confounded_rates,
+    contradicting_labels,
+    split_corpus,
+)
 from langid_fastai.errors import CorpusError
 
 TIES = ("speaker", "group", "recording", "digest")
@@ -607,3 +612,18 @@ def test_files_that_cannot_become_images_do_not_make_up_a_side():
         good = split[~(broken | short).to_numpy()]
         assert good.groupby("language")["split"].nunique().tolist() == [3, 3]
         assert set(split.loc[(broken | short).to_numpy(), "split"]) == {"train"}
+
+
+def test_the_same_audio_under_two_languages_is_told():
+    rows = [
+        {"path": "de/a.wav", "language": "de", "digest": "1"},
+        {"path": "en/a.wav", "language": "en", "digest": "1"},
+        {"path": "en/b.wav", "language": "en", "digest": "2"},
+        {"path": "en/c.wav", "language": "en", "digest": "2"},
+        {"path": "de/broken.wav", "language": "de", "digest": ""},
+        {"path": "en/broken.wav", "language": "en", "digest": ""},
+    ]
+    warning = contradicting_labels(make_index(rows))
+    assert warning.startswith("1 recording under two languages, as de/a.wav, en/a.wav; one of")
+    assert contradicting_labels(make_index(rows[1:])) is None
+    assert contradicting_labels(make_index([{"path": "a.wav", "language": "de"}])) is None

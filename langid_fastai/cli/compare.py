@@ -145,4 +145,5 @@ def compare(
     )
     say(comparison.comparison_lines(compared))
     print(f"comparison {folder / 'comparison.json'}, comparison.csv, comparison.png")
+    print(f"models     {folder}/NETWORK, each a run with its model and report")
     exit_if_failed(exported)

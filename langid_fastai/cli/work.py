@@ -173,13 +173,13 @@ def train(
     say(describe.corpus_lines(corpus, summarize_corpus(found)))
     network, plan = steps.make_network(run, found, choice, launch=launch)
     say(describe.plan_lines(plan))
+    say(describe.body_lines(steps.body_differences(run, mel, choice)))
     exported = (
         preparation.read_images(run)
         if prepared
         else preparation.make_images(run, found, mel, augment=variants, n_jobs=jobs, dask=dask)
     )
     say(describe.image_lines(exported, run.images))
-    say(describe.body_lines(steps.body_differences(run, choice)))
     learn = steps.make_learner(run, choice, network)
     if find_lr:
         rate = steps.suggest_lr(run, learn, choice)

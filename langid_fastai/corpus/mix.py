@@ -181,11 +181,11 @@ def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
             way_out = (
                 f"mix fewer (--speakers), or give {side} more of the recordings (--valid, --test)"
                 if cast[side]
-                else "tell in an index CSV who speaks, in a column 'speaker'"
+                else "tell who speaks, by --speaker or in the column 'speaker' of an index CSV"
             )
             raise CorpusError(
                 f"{corpus.root}: {count(len(cast[side]), 'known speaker')} for {side}, and "
-                f"mixtures of {config.speakers} need as many; {way_out}"
+                f"mixtures of {config.speakers} need as many on each side; {way_out}"
             )
     return cast
 

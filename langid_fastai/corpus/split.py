@@ -24,10 +24,10 @@ from scipy.sparse import coo_array, csr_array
 
 from langid_fastai.corpus.groups import MIN_SECONDS, is_usable, join_groups
 from langid_fastai.corpus.held_out import put_back, set_aside
-from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
+from langid_fastai.corpus.index import SPLITS, Corpus, count, list_some, used_rows
 from langid_fastai.errors import CorpusError
 
-__all__ = ["split_corpus", "audit_split", "confounded_rates"]
+__all__ = ["split_corpus", "audit_split", "confounded_rates", "contradicting_labels"]
 
 # Groups are placed one by one, so luck plays a part in small corpora: the best of this many
 # shuffles is taken, fewer when there are so many groups that every shuffle is balanced.
@@ -179,6 +179,30 @@ def confounded_rates(index: pd.DataFrame) -> str | None:
     return (
         f"the languages differ in sampling rate ({listed}); the network may learn the rate "
         "instead of the language. Record all alike, or set --fmax to half the lowest rate"
+    )
+
+
+def contradicting_labels(index: pd.DataFrame) -> str | None:
+    """Warn when the same audio bears two languages: one of the labels is wrong.
+
+    Parameters
+    ----------
+    index : measured (`measure_audio`)
+
+    Returns
+    -------
+    warning : a sentence, or None when equal files have equal labels
+    """
+    if "digest" not in index:
+        return None
+    known = index[index["digest"] != ""]
+    n_labels = known.groupby("digest")["language"].nunique()
+    if not (n_labels > 1).any():
+        return None
+    paths = known.loc[known["digest"] == n_labels.index[n_labels > 1][0], "path"]
+    return (
+        f"{count(int((n_labels > 1).sum()), 'recording')} under two languages, as "
+        f"{list_some(list(paths), 2)}; one of the labels is wrong, so remove it"
     )
 
 
