@@ -77,7 +77,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
-        if error.filename is None:  # as when the disk is full; the path is what the user knows
+        if (
+            error.errno and error.filename is None
+        ):  # as when the disk is full; the path is what the user knows
             error.filename = str(path)
         raise
     except Exception as error:
