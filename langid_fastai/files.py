@@ -77,9 +77,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
-        if (
-            error.errno and error.filename is None
-        ):  # as when the disk is full; the path is what the user knows
+        # Of a full disk: the path is what the user knows.
+        if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
     except Exception as error:
