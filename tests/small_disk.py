@@ -1,8 +1,9 @@
-"""A command on a disk that is too small, then larger, or that may not be written to.
+"""Commands on disks that are too small, then larger, or that may not be written to.
 
 Run as ``unshare -rm python small_disk.py JSON``: in a name space of its own, a folder is a disk in
-memory, which nobody else sees, and which goes with the process. Prints how the command ended each
-time, as JSON. Steps are objects with
+memory, which nobody else sees, and which goes with the process. JSON is an object: for the folder
+of each disk, `argv` and `steps`. Prints how the command ended at each step, and what lies on the
+disk at the end is copied to a folder ``kept`` beside it. Steps are objects with
 
 - `room`: kB free before the command, or None if the disk may only be read;
 - `remove`: names that are removed before, as if the command had come to there only;
@@ -37,20 +38,18 @@ def prepare(place, step):
     mount(place, "-o", f"remount,size={used + step['room'] * 1024}")
 
 
-def main():
-    """Go through the steps, and keep what lies there at the end."""
-    asked = json.loads(sys.argv[1])
-    place = Path(asked["place"])
-    place.mkdir()
+def run_steps(place, argv, steps):
+    """Run a command once a step, and keep what lies there at the end."""
+    place.mkdir(parents=True)
     mount(place, "-t", "tmpfs", "none")
-    ends = []
-    for step in asked["steps"]:
+    words, ends = place.with_name("words.txt"), []
+    for step in steps:
         prepare(place, step)
-        words = place.with_name("words.txt")
-        ends.append(killing.run(asked["argv"], words, kill_after=step.get("kill_after")))
+        ends.append(killing.run(argv, words, kill_after=step.get("kill_after")))
     shutil.copytree(place, place.with_name("kept"), symlinks=True)
-    print(json.dumps(ends))
+    return ends
 
 
 if __name__ == "__main__":
-    main()
+    disks = json.loads(sys.argv[1])
+    print(json.dumps([run_steps(Path(place), *asked) for place, asked in disks.items()]))

@@ -9,34 +9,58 @@ from pathlib import Path
 import pytest
 from command_line import MEL
 from killing import PLAIN, TIMED, Ended, content_of, left_over, results, run_whole
-from test_killed import close_to, voice_options
+from test_killed import CACHED, close_to, voice_options
 
 MENDED = "mend that, and the same command goes on from here"
 FULL = f"No space left on device; {MENDED}"
 READ_ONLY = f"Read-only file system; {MENDED}"
 ROOMY = 64_000  # kB
 # What comes after the last checkpoint; the model is written anew each time.
-RESULTS = ("model", "metrics.json", "predictions.csv", "report.html", "curves.png", "confusion.png")
+MADE_LAST = "model metrics.json predictions.csv report.html curves.png confusion.png"
+RESULTS = [f"run/{name}" for name in MADE_LAST.split()]
 MODEL = 1790  # kB
 PROGRESS = ("images", "epoch", "features", "recordings", "lists", "articles", "variants", "cutting")
 
-COMMANDS = {
-    "prepare": (["prepare"], [*MEL, "--jobs", 1], (4, 12, 24, 40)),
-    "cut": (["corpus", "cut"], shlex.split("--shortest 0.5 --longest 1.1 --jobs 1"), (4, 40, 200)),
-    "mix": (["corpus", "mix"], voice_options(), (4, 16, 90)),
-    "augment": (["corpus", "augment"], ["--with", "polarity", "--jobs", 1], (4, 80, 300)),
+RUNS = {
+    "prepare": (["prepare"], [*MEL, "--jobs", 1]),
+    "cut": (["corpus", "cut"], shlex.split("--shortest 0.5 --longest 1.1 --jobs 1")),
+    "mix": (["corpus", "mix"], voice_options()),
+    "augment": (["corpus", "augment"], ["--with", "polarity", "--jobs", 1]),
+    "train": (["train"], [*MEL, *PLAIN]),
+    "cached": (["train"], [*MEL, *CACHED]),
 }
 
 
-def on_a_small_disk(folder, argv, steps):
-    """Run a command on a disk of its own, once a step; how each ended, and what then lies there.
+def filling(*rooms):
+    """Read-only, then with so many kB at a time, read-only again, and at last with room."""
+    return [{"room": None}, *({"room": room} for room in rooms), {"room": None}, {"room": ROOMY}]
 
-    The word DISK in `argv` is its folder.
-    """
-    folder.mkdir()
-    place = folder / "disk"
-    argv = [str(place / "run") if a == "DISK" else str(a) for a in argv]
-    asked = {"place": str(place), "argv": argv, "steps": steps}
+
+STEPS = {
+    "prepare": filling(4, 12, 24, 40),
+    "cut": filling(4, 40, 200),
+    "mix": filling(4, 16, 90),
+    "augment": filling(4, 80, 300),
+    "train": [
+        *({"room": room} for room in (9000, ROOMY)),
+        *({"room": room, "remove": RESULTS} for room in (600, MODEL + 110)),
+        {"room": None},
+        {"room": ROOMY},
+    ],
+    # Features are written to as memory, where a full disk would end the process.
+    "cached": [{"room": ROOMY}, {"room": 12, "remove": ["run/checkpoints"]}, {"room": ROOMY}],
+}
+
+
+@pytest.fixture(scope="module")
+def disks(corpus, tmp_path_factory):
+    """Each command on a disk of its own, once a step: how it ended, and what then lies there."""
+    folder = tmp_path_factory.mktemp("disks")
+    asked = {}
+    for name, (command, options) in RUNS.items():
+        place = folder / name / "disk"
+        argv = [*command, corpus, "--out", place / "run", *options]
+        asked[str(place)] = [[str(a) for a in argv], STEPS[name]]
     script = Path(__file__).with_name("small_disk.py")
     done = subprocess.run(
         ["unshare", "-rm", sys.executable, script, json.dumps(asked)],
@@ -47,7 +71,11 @@ def on_a_small_disk(folder, argv, steps):
         "a disk of its own needs `unshare -rm` (util-linux) and a system that lets users make name "
         f"spaces: {done.stderr}"
     )
-    return [Ended(*end) for end in json.loads(done.stdout)], folder / "kept" / "run"
+    ends = json.loads(done.stdout)
+    return {
+        name: ([Ended(*end) for end in of_one], folder / name / "kept" / "run")
+        for name, of_one in zip(RUNS, ends, strict=True)
+    }
 
 
 def refused_at(ends, reason):
@@ -63,41 +91,32 @@ def refused_at(ends, reason):
     return names
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_disk_that_fills_and_one_to_be_read_only(name, corpus, tmp_path):
-    command, options, rooms = COMMANDS[name]
-    argv = [*command, corpus, "--out", "DISK", *options]
-    whole = run_whole(
-        [tmp_path / "run" if a == "DISK" else a for a in argv],
-        tmp_path / "run",
-        tmp_path / "words.txt",
-        TIMED,
-    )
-    steps = [{"room": None}, *({"room": room} for room in rooms), {"room": None}, {"room": ROOMY}]
-    (first, *full, last, end), kept = on_a_small_disk(tmp_path / "small", argv, steps)
-    print(name, refused_at(full, FULL))
+@pytest.mark.parametrize("name", ["prepare", "cut", "mix", "augment"])
+def test_a_disk_that_fills_and_one_to_be_read_only(name, disks, corpus, tmp_path):
+    (first, *full, last, end), kept = disks[name]
     assert len(set(refused_at(full, FULL))) > 1
     refused_at([first, last], READ_ONLY)
     assert end.code == 0, end
     assert not left_over(kept)
+    command, options = RUNS[name]
+    argv = [*command, corpus, "--out", tmp_path / "run", *options]
+    whole = run_whole(argv, tmp_path / "run", tmp_path / "words.txt", TIMED)
     assert content_of(kept, TIMED) == whole.content
 
 
-def test_training_on_a_disk_that_fills(corpus, tmp_path, whole_training):
-    argv = ["train", corpus, "--out", "DISK", *MEL, *PLAIN]
-    remove = [f"run/{name}" for name in RESULTS]
-    steps = [
-        *({"room": room} for room in (60, 600, 9000, ROOMY)),
-        *({"room": room, "remove": remove} for room in (600, MODEL + 30, MODEL + 110)),
-        {"room": None},
-        {"room": ROOMY},
-    ]
-    ends, kept = on_a_small_disk(tmp_path / "small", argv, steps)
-    names = refused_at([*ends[:3], *ends[4:7]], FULL)
-    print(names)
+def test_training_on_a_disk_that_fills(disks, whole_training):
+    ends, kept = disks["train"]
+    names = refused_at([ends[0], *ends[2:4]], FULL)
     assert {"last.pth", "model.safetensors"} < set(names), names
-    refused_at(ends[7:8], READ_ONLY)
-    assert [end.code for end in ends] == [1, 1, 1, 0, 1, 1, 1, 1, 0]
+    refused_at(ends[4:5], READ_ONLY)
+    assert [end.code for end in ends] == [1, 0, 1, 1, 1, 0]
     assert not left_over(kept)
     assert content_of(kept).keys() == whole_training.content.keys()
     close_to(results(kept), whole_training.results)
+
+
+def test_features_on_a_disk_that_fills(disks):
+    ends, kept = disks["cached"]
+    assert refused_at(ends[1:2], FULL) == ["train"]
+    assert [end.code for end in ends] == [0, 1, 0]
+    assert not left_over(kept)

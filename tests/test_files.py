@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and folders of one making."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -7,7 +8,15 @@ import sys
 import pytest
 
 from langid_fastai.errors import RunError
-from langid_fastai.files import alone_in, replacing, taken, write_json, write_whole
+from langid_fastai.files import (
+    alone_in,
+    replacing,
+    reserve,
+    sweep,
+    taken,
+    write_json,
+    write_whole,
+)
 
 
 def names(folder):
@@ -81,6 +90,66 @@ def test_folders_of_others_are_refused_and_left_alone(tmp_path):
         taken(tmp_path / "thesis.doc", "note.json", RunError),
     ):
         pass
+
+
+def test_a_temporary_file_of_somebody_else_is_not_ours(tmp_path):
+    (tmp_path / "draft.tmp").write_text("mine")
+    sweep(tmp_path)
+    with (
+        pytest.raises(RunError, match=r"is not empty and holds no note\.json of ours; choose"),
+        taken(tmp_path, "note.json", RunError),
+    ):
+        pass
+    assert names(tmp_path) == ["draft.tmp"]
+
+
+def test_what_was_made_for_nothing_is_removed(tmp_path):
+    with pytest.raises(KeyError), alone_in(tmp_path / "new", RunError):
+        raise KeyError
+    assert names(tmp_path) == []
+    (tmp_path / "old").mkdir()
+    with alone_in(tmp_path / "old", RunError):
+        pass
+    assert names(tmp_path / "old") == [".lock"]
+
+
+def test_what_a_kill_left_is_swept(tmp_path):
+    (tmp_path / "features.4711.tmp" / "train").mkdir(parents=True)
+    (tmp_path / "a.csv.4711.tmp").write_text("half")
+    (tmp_path / "a.csv").write_text("whole")
+    sweep(tmp_path)
+    assert names(tmp_path) == ["a.csv"]
+    sweep(tmp_path / "nowhere")
+
+
+def fail(path, error):
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(b"half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unexpected pos"), OSError(28, "No space left")])
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, error, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left")
+    monkeypatch.setattr("langid_fastai.files._denial", lambda path: full)
+    with pytest.raises(OSError, match=r"No space left.*a\.pth") as refused:
+        fail(tmp_path / "a.pth", error)
+    assert refused.value.errno == errno.ENOSPC
+    assert names(tmp_path) == []
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path):
+    with pytest.raises(RuntimeError, match="no disk"):
+        fail(tmp_path / "a", RuntimeError("no disk"))
+
+
+def test_room_is_reserved_or_the_file_is_named(tmp_path):
+    reserve(tmp_path / "a", 1000)
+    assert (tmp_path / "a").stat().st_size == 1000
+    reserve(tmp_path / "b", 0)
+    assert (tmp_path / "b").stat().st_size == 0
+    with pytest.raises(OSError, match=r"c'"):
+        reserve(tmp_path / "c", 2**62)
 
 
 def test_a_second_one_is_refused_until_the_first_is_done(tmp_path):

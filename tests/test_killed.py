@@ -3,15 +3,18 @@
 A few kills of each here; ``make soak`` makes at least thirty of each.
 """
 
+import json
 import shlex
 import shutil
 
 import numpy as np
 import pandas as pd
-import pytest
 from command_line import MEL
-from killing import PLAIN, TIMED, Trained, go_on, results, run_whole
+from killing import PLAIN, TIMED, Trained, go_on, left_over, results, run_whole
 from web_site import WebSite, make_site
+
+from langid_fastai.cross_validation import _keep_if_same
+from langid_fastai.run import Run
 
 CACHED = [*PLAIN, *shlex.split("--schedule seed --cache-frozen")]
 # Sums of floats in another order: the same machine gives the same bits, another may not.
@@ -57,14 +60,13 @@ def same_bytes(argv, tmp_path, n_kills, *, n_files, suffix):
     go_on(argv, tmp_path / "run", whole, n_kills, compare, TIMED)
 
 
-@pytest.mark.parametrize("options", [PLAIN, CACHED], ids=["plain", "cached"])
-def test_training(corpus, tmp_path, n_kills, options, whole_training):
-    run = tmp_path / "run"
-    argv = ["train", corpus, "--out", run, *MEL, *options]
-    whole = whole_training
-    if options is not PLAIN:
-        whole = Trained(run, run_whole(argv, run, tmp_path / "words.txt"))
-        shutil.rmtree(run)
+def test_training(corpus, tmp_path, n_kills, whole_training):
+    trained(["train", corpus, "--out", tmp_path / "run", *MEL, *PLAIN], n_kills, whole_training)
+
+
+def trained(argv, n_kills, whole):
+    """Kill a training, and compare its images byte for byte and its figures."""
+    run = argv[3]
     same = [name for name in whole.content if name.startswith("images/") or name == "index.csv"]
     assert len(same) == 36
 
@@ -74,6 +76,34 @@ def test_training(corpus, tmp_path, n_kills, options, whole_training):
         assert {name: again.content[name] for name in same} == {n: whole.content[n] for n in same}
 
     go_on(argv, run, whole, n_kills, compare)
+
+
+def test_killed_between_the_first_checkpoint_and_its_note(corpus, tmp_path, whole_training):
+    run = tmp_path / "run"
+    for name, content in whole_training.content.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(content)
+    remembered = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    del remembered["plan"]
+    (run / "run.json").write_text(json.dumps(remembered))
+    run_whole(["train", corpus, "--out", run, *MEL, *PLAIN], run, tmp_path / "words.txt")
+    close_to(results(run), whole_training.results)
+
+
+def test_a_fold_that_was_killed_before_its_note_is_begun_anew(tmp_path):
+    fold = Run(tmp_path / "folds" / "3" / "1")
+    fold.folder.mkdir(parents=True)
+    (fold.folder / "run.json.4711.tmp").write_text("{")
+    _keep_if_same(fold, {"index_hash": "1"})
+    assert fold.read() == {"fold": {"index_hash": "1"}}
+    assert not left_over(fold.folder)
+
+
+def test_training_on_cached_features(corpus, tmp_path, n_kills):
+    argv = ["train", corpus, "--out", tmp_path / "run", *MEL, *CACHED]
+    whole = Trained(tmp_path / "run", run_whole(argv, tmp_path / "run", tmp_path / "words.txt"))
+    shutil.rmtree(tmp_path / "run")
+    trained(argv, n_kills // 2, whole)
 
 
 def close_to(ours, wanted):
