@@ -5,11 +5,29 @@ a `LangidError` as one line and ends with code 1; any other exception is a bug o
 traceback.
 """
 
+import re
+
 __all__ = ["LangidError", "CorpusError", "AudioError", "ModelError", "RunError", "first_line"]
 
 
+LONG = re.compile(r"\S{301,}")  # files of strangers can hold a megabyte without a space
+
+
 class LangidError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend.
+
+    Parameters
+    ----------
+    message : for people to read, so the middle of very long words is left out
+
+    Examples
+    --------
+    >>> len(str(LangidError("a column named " + 10**6 * "x")))
+    315
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(LONG.sub(lambda word: f"{word[0][:199]}…{word[0][-100:]}", message))
 
 
 class CorpusError(LangidError, ValueError):

@@ -67,10 +67,11 @@ def highest_memory():
     return max(peaks)
 
 
+HUGE = "huge"  # stands for a megabyte, which hypothesis would write out
 HOSTILE = st.sampled_from(
     [
         *("=cmd|' /C calc'!A0", "../../etc/passwd", "/etc/passwd", "C:\\a.wav", "~root/a.wav"),
-        *("de/../../x.wav", "a\0b.wav", "x" * 10**6, "nan", "", '"', "a,b", "\r", "\ufeff"),
+        *("de/../../x.wav", "a\0b.wav", HUGE, "nan", "", '"', "a,b", "\r", "\ufeff"),
         *("<script>", "🎤"),
     ]
 )
@@ -78,7 +79,7 @@ FIELD = st.one_of(HOSTILE, st.text(max_size=20))
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant", "duration", "other")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     header=st.lists(st.one_of(st.sampled_from(COLUMNS), FIELD), max_size=8),
     rows=st.lists(st.lists(FIELD, max_size=9), max_size=5),
@@ -86,7 +87,7 @@ COLUMNS = ("path", "language", "speaker", "group", "split", "variant", "duration
 )
 def test_hostile_indexes(header, rows, tail, tmp_path):
     """An index is read, and all its files lie inside; or it is refused in a few words."""
-    text = "\n".join(",".join(row) for row in [header, *rows])
+    text = "\n".join(",".join(row) for row in [header, *rows]).replace(HUGE, "x" * 10**6)
     (tmp_path / "index.csv").write_bytes(text.encode("utf-8", "surrogatepass") + tail)
     corpus, said = None, ""
     try:

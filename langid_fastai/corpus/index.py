@@ -132,7 +132,7 @@ def read_index(path: Path) -> pd.DataFrame:
     if missing:
         raise CorpusError(
             f"{path}: an index needs the columns 'path' and 'language'; "
-            f"it has {', '.join(map(repr, index.columns))}"
+            f"it has {list_some([repr(name) for name in index.columns], 20)}"
         )
     for name in RESERVED_COLUMNS:
         if name in index:
