@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -158,16 +158,16 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, AudioStream]]:
         "codec_whitelist": CODECS,
         "protocol_whitelist": NO_PROTOCOL,
     }
+    # Metadata are not looked at, and may be in any encoding; PyAV 19 takes that for granted.
+    is_old = int(av.__version__.partition(".")[0]) < 19
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if is_old else {}
     try:
         stream = Path(path).open("rb")  # noqa: SIM115  # closed below
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror})") from error
     with stream:
         try:
-            # Metadata are not looked at, and may be in any encoding.
-            container = av.open(
-                _NamelessFile(stream), "r", container_options=options, metadata_errors="replace"
-            )
+            container = av.open(_NamelessFile(stream), "r", container_options=options, **lenient)
         except (av.FFmpegError, OSError) as error:
             raise _unreadable(path, error) from error
         with container:

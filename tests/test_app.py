@@ -128,7 +128,7 @@ def test_ticks_stand_where_their_tones_are():
         tick = axes.get_yticks()[names.index(f"{f:,}".replace(",", " "))]
         band = len(image) - 1 - image.sum(axis=1, dtype=int).argmax()
         assert abs(tick - band) <= 1
-        assert axes.get_images()[0].get_extent()[:2] == [20.0, 30.0]
+        assert axes.get_images()[0].get_extent()[:2] == pytest.approx([20.0, 30.0])
 
 
 def test_labels_of_a_stranger_are_text():
