@@ -272,7 +272,9 @@ def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not path.exists():
         return index
     # The group follows from what is known now: an author that was met later joins what is theirs.
-    both = pd.concat([read_index(path), index]).fillna("").assign(group="")
+    both = pd.concat([read_index(path), index], ignore_index=True).astype(object)
+    both[both.isna()] = ""
+    both["group"] = ""
     known: dict[str, dict[str, str]] = {}
     for row in both.to_dict("records"):
         earlier = known.get(row["url"], {})

@@ -99,7 +99,8 @@ def make_index(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     >>> make_index([{"path": "de/a.wav", "language": "de"}])[["path", "group", "speaker"]].values
     array([['de/a.wav', 'de/a.wav', '']], dtype=object)
     """
-    index = pd.DataFrame(list(rows), dtype=object).fillna("")
+    index = pd.DataFrame(list(rows), dtype=object)
+    index[index.isna()] = ""  # not `fillna`, which in pandas 2 makes numbers of text
     for column in COLUMNS:
         if column not in index:
             index[column] = ""
