@@ -20,7 +20,6 @@ of the difference hold zero may change places with another.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -36,7 +35,7 @@ from langid_fastai.card import validate_license
 from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
-from langid_fastai.files import differences, replacing, taken, write_json
+from langid_fastai.files import keep_choices, replacing, taken, write_json
 from langid_fastai.images import ExportResult
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.run import CorpusChoice, Run, TrainChoice
@@ -98,8 +97,8 @@ def compare(
     if license is not None:
         validate_license(license)
     choices = {arch: replace(choice, arch=arch) for arch in archs}
-    with taken(folder, NOTE, RunError) as is_ours, ExitStack() as held:
-        _claim(folder, source, is_ours)
+    with taken(folder, NOTE, RunError), ExitStack() as held:
+        _claim(folder, source)
         for arch in archs:  # each is a run, which somebody may be looking at
             held.enter_context(Run(folder / arch).alone())
         measured, exported = _measure(
@@ -209,17 +208,12 @@ def _validate(archs: Sequence[str], weights: str) -> None:
         )
 
 
-def _claim(folder: Path, source: CorpusChoice, is_ours: bool) -> None:
+def _claim(folder: Path, source: CorpusChoice) -> None:
     """Note the corpus, or see that it is the same: once clips are there, they are of one split."""
-    choices = asdict(source) | {"hold_out": list(source.hold_out)}
-    if is_ours and any((folder / name).exists() for name in SHARED.values()):
-        there = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        if differing := differences(there, choices):
-            raise RunError(
-                f"{folder} compares networks on other recordings or another split ({differing}); "
-                "choose another --out"
-            )
-    write_json(folder / NOTE, choices)
+    if not any((folder / name).exists() for name in SHARED.values()):
+        (folder / NOTE).unlink(missing_ok=True)
+    holds = "networks compared on other recordings or another split"
+    keep_choices(folder / NOTE, asdict(source), RunError, holds)
 
 
 def _link_images(run: Run, shared: Path) -> None:

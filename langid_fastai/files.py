@@ -6,7 +6,7 @@ nobody reads that. A folder of ours bears a note, a JSON file of the choices by 
 A disk that is full, or may not be written to, is an `OSError` here, whatever a library makes of it.
 
 Contents: `replacing`, `write_whole`, `write_json`, `reserve`; `taken`, `alone_in`, `is_left`,
-`sweep` and `differences`; `DENIED` and `FULL`.
+`sweep`, `keep_choices` and `differences`; `is_there`; `DENIED` and `FULL`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ __all__ = [
     "alone_in",
     "differences",
     "is_left",
+    "is_there",
+    "keep_choices",
     "replacing",
     "reserve",
     "sweep",
@@ -216,22 +218,45 @@ def reserve(path: Path, n_bytes: int) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _denial(unfinished: Path) -> OSError | None:
-    """What the disk says to some more bytes; torch and libsndfile keep that to themselves."""
-    try:
-        with unfinished.open("ab") as stream:
-            stream.write(PROBE)
-    except OSError as error:
-        return error if error.errno in DENIED else None
-    return None
+def is_there(path: str | Path) -> bool:
+    """Whether there is such a file or folder; what no file can be called is not there.
+
+    `Path.exists` raises on a name that is too long.
+
+    Examples
+    --------
+    >>> is_there("/"), is_there("x" * 10_000)
+    (True, False)
+    """
+    return os.path.exists(path)  # noqa: PTH110  # the reason stands above
 
 
-def _remove(unfinished: Path) -> None:
+def keep_choices(
+    note: Path, choices: Mapping[str, Any], error: type[LangidError], holds: str
+) -> None:
+    """Note by what choices a folder is made, or see that they are those noted there.
+
+    Parameters
+    ----------
+    note : JSON file in the folder
+    choices : names with values that JSON can hold
+    error : kind of error to raise
+    holds : what a folder of other choices holds, in words
+
+    Raises
+    ------
+    LangidError : of the kind asked for; the choices differ, or the note is damaged
+    """
+    asked = json.loads(json.dumps(choices))  # tuples as lists, as they come back
+    if not note.exists():
+        write_json(note, asked)
+        return
     try:
-        unfinished.unlink(missing_ok=True)
-    except OSError as error:  # of a disk that was made read-only it stays, and is swept later
-        if error.errno not in DENIED:
-            raise
+        there = dict(json.loads(note.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as damage:
+        raise error(f"{note}: damaged ({damage}); choose another --out") from damage
+    if differing := differences(there, asked):
+        raise error(f"{note.parent} holds {holds} ({differing}); choose another --out")
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -251,3 +276,21 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
         for name, value in asked.items()
         if there.get(name) != value
     )
+
+
+def _denial(unfinished: Path) -> OSError | None:
+    """What the disk says to some more bytes; torch and libsndfile keep that to themselves."""
+    try:
+        with unfinished.open("ab") as stream:
+            stream.write(PROBE)
+    except OSError as error:
+        return error if error.errno in DENIED else None
+    return None
+
+
+def _remove(unfinished: Path) -> None:
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError as error:  # of a disk that was made read-only it stays, and is swept later
+        if error.errno not in DENIED:
+            raise

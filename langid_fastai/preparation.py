@@ -12,7 +12,6 @@ follows is in `langid_fastai.steps`.
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,11 +37,13 @@ from langid_fastai.corpus.split import (
     split_corpus,
 )
 from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.files import is_there
 from langid_fastai.images import ExportResult, export_images, read_clips
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.run import CorpusChoice, Run
 from langid_fastai.shared import SharedPlace, claim, is_url, list_recordings, publish
 from langid_fastai.variant_plan import VariantPlan
+from langid_fastai.workers import validate_jobs
 
 __all__ = ["find_corpus", "audit", "find_prepared", "read_and_split", "read_images", "make_images"]
 
@@ -83,7 +84,7 @@ def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-cor
 
 def _shared_corpus(table: Path, url: str) -> Corpus:
     """An index CSV of recordings at an address; none is fetched, so the CSV tells the lengths."""
-    if table.suffix.lower() not in (".csv", ".tsv") or not os.path.exists(table):  # noqa: PTH110
+    if table.suffix.lower() not in (".csv", ".tsv") or not is_there(table):
         raise CorpusError(f"{table}: --recordings goes with an index CSV on this machine")
     there = list_recordings(url)
     corpus = read_index_csv(table, there=there)
@@ -163,7 +164,7 @@ def find_prepared(source: str, out: Path | None) -> Run | None:
     """
     run = Run(Path(source))
     notes = (run.folder / "run.json", run.images / "images.csv")
-    if not all(os.path.exists(note) for note in notes):  # noqa: PTH110  # Path.exists raises on a name too long
+    if not all(is_there(note) for note in notes):
         return None
     if out is not None and out.resolve() != run.folder.resolve():
         raise RunError(
@@ -210,8 +211,7 @@ def make_images(
     CorpusError : a language has no readable recording left on a side
     RunError : no process to work with, or the folder holds images of another `MelConfig` or plan
     """
-    if n_jobs == 0:
-        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
+    validate_jobs(n_jobs)
     recordings = run.read().get("corpus", {}).get("root")
     if (share is not None) != (recordings is not None and is_url(recordings)):
         raise RunError("--recordings and --share are addresses that go together; give both or none")

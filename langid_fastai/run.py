@@ -31,7 +31,7 @@ from typing import Any, Literal
 from langid_fastai.corpus.demo import HELD_OUT
 from langid_fastai.corpus.index import Corpus, list_some, read_index
 from langid_fastai.errors import RunError
-from langid_fastai.files import alone_in, is_left, sweep, write_json
+from langid_fastai.files import alone_in, is_left, is_there, sweep, write_json
 
 __all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder"]
 
@@ -221,10 +221,10 @@ def choose_corpus(
     root : a folder, or the address of one, as ``s3://bucket/recordings``
     hold_out : by default none, but for ``demo``, which has a language to hold out
     """
-    whole = str(Path(source).resolve()) if _is_there(source) else source
+    whole = str(Path(source).resolve()) if is_there(source) else source
     whole_root = str(root.resolve()) if isinstance(root, Path) else root
     if hold_out is None:
-        hold_out = HELD_OUT if source == "demo" and not _is_there(source) else ()
+        hold_out = HELD_OUT if source == "demo" and not is_there(source) else ()
     return CorpusChoice(whole, whole_root, speaker, valid, test, seed, allow_leaks, hold_out)
 
 
@@ -232,16 +232,9 @@ def default_folder(source: str) -> Path:
     """Run folder of a corpus: ``runs/`` and its name; of an ``index.csv``, that of its folder."""
     folder = source.removesuffix("/index.csv") if source != "index.csv" else "."
     path = Path(folder)
-    if _is_there(folder):
+    if is_there(folder):
         return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
     return Path("runs") / folder.rstrip("/").rpartition("/")[2][:100]
-
-
-def _is_there(source: str) -> bool:
-    try:
-        return Path(source).exists()
-    except OSError:  # no name that a file could have
-        return False
 
 
 def _as_json(choices: dict[str, Any]) -> dict[str, Any]:

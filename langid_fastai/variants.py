@@ -40,7 +40,7 @@ from langid_fastai.files import FULL, replacing, sweep, taken
 from langid_fastai.progress import track
 from langid_fastai.variant_plan import PLAN, VariantPlan, note_plan, refuse_other_plan
 from langid_fastai.waveform_augment import require_extra
-from langid_fastai.workers import Died, alive, in_processes
+from langid_fastai.workers import Died, alive, in_processes, validate_jobs
 
 __all__ = ["VariantResult", "write_variants"]
 
@@ -106,8 +106,7 @@ def write_variants(
             f"{folder} lies in the corpus {corpus.root}, which would then hold the variants too; "
             "choose another --out"
         )
-    if n_jobs == 0:
-        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
+    validate_jobs(n_jobs)
     require_extra()
     with taken(folder, PLAN, RunError) as is_ours:
         if is_ours:

@@ -31,7 +31,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from langid_fastai.errors import RunError, first_line
 
-__all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes", "on_cluster"]
+__all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes", "on_cluster", "validate_jobs"]
 
 LIMIT = 300.0  # s; a clip takes a hundredth
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth
@@ -53,6 +53,17 @@ class Died:
     """
 
     reason: str
+
+
+def validate_jobs(n_jobs: int) -> None:
+    """Raise before the work unless this is a number of processes.
+
+    Raises
+    ------
+    RunError : 0
+    """
+    if n_jobs == 0:
+        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
 
 
 def in_processes(

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from langid_fastai.errors import RunError
+from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.files import (
     alone_in,
+    keep_choices,
     replacing,
     reserve,
     sweep,
@@ -74,6 +75,25 @@ def test_a_folder_with_our_note_is_ours(tmp_path):
     with taken(tmp_path, "note.json", RunError, before="plan.json") as is_ours:
         assert is_ours
         assert names(tmp_path) == [".lock", "anything", "note.json", "plan.json"]
+
+
+def test_choices_are_noted_once_and_kept(tmp_path):
+    note = tmp_path / "made" / "note.json"
+    note.parent.mkdir()
+    keep_choices(note, {"sr": 8_000, "lengths": (3, 15)}, RunError, "other things")
+    keep_choices(note, {"sr": 8_000, "lengths": (3, 15)}, RunError, "other things")
+    message = r"made holds other things \(sr=8000 there, 16000 asked\); choose another --out"
+    with pytest.raises(RunError, match=message):
+        keep_choices(note, {"sr": 16_000, "lengths": (3, 15)}, RunError, "other things")
+    assert json.loads(note.read_text()) == {"sr": 8_000, "lengths": [3, 15]}
+
+
+@pytest.mark.parametrize("text", ['{"sr": 80', "[1, 2]", "7", "\0"])
+def test_a_damaged_note_is_told(tmp_path, text):
+    (tmp_path / "note.json").write_text(text)
+    with pytest.raises(CorpusError, match=r"note\.json: damaged \(.*\); choose another --out"):
+        keep_choices(tmp_path / "note.json", {"sr": 8_000}, CorpusError, "other things")
+    assert (tmp_path / "note.json").read_text() == text
 
 
 def test_folders_of_others_are_refused_and_left_alone(tmp_path):
@@ -164,7 +184,7 @@ def test_who_dies_lets_go(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from langid_fastai.errors import RunError
+from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.files import alone_in
 with alone_in(Path({str(tmp_path)!r}), RunError):
     os._exit(9)

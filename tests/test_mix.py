@@ -17,7 +17,7 @@ from langid_fastai.corpus.mixture import MixConfig, place_stretches, remake_mixt
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.describe import leak_lines
-from langid_fastai.errors import CorpusError
+from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.evaluation import evaluate
 from langid_fastai.steps import _group_hashes
 
@@ -342,7 +342,7 @@ def test_voices_must_be_known_and_enough(voices, tmp_path):
         spoilt = voices.index.assign(**{column: voices.index[column] + "|x"})
         with pytest.raises(CorpusError, match=rf"{column} '.*\|x' must not hold '\|'"):
             mix_corpus(voices.with_index(spoilt), tmp_path / "m", SMALL)
-    with pytest.raises(CorpusError, match="jobs=0 must be a number of processes"):
+    with pytest.raises(RunError, match="jobs=0 must be a number of processes"):
         mix_corpus(voices, tmp_path / "m", SMALL, n_jobs=0)
     assert not (tmp_path / "m").exists()
 

@@ -304,11 +304,11 @@ def evaluate(
     from langid_fastai.hub import assess_against, hub_name
     from langid_fastai.learner import load_learner, make_dataloaders
     from langid_fastai.run import Run, choose_corpus
+    from langid_fastai.workers import validate_jobs
 
     run = Run(run_folder)
     run.read()
-    if jobs == 0:
-        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
+    validate_jobs(jobs)
     if corpus is None and (root or speaker):
         raise RunError("--root and --speaker tell of a second corpus; give it with --corpus OTHER")
     if against is not None:

@@ -38,9 +38,9 @@ from langid_fastai.audio import excerpts, native_format, stream_audio, write_sou
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.files import UNFINISHED, differences, taken, write_json
+from langid_fastai.files import UNFINISHED, keep_choices, taken, write_json
 from langid_fastai.progress import track
-from langid_fastai.workers import Died, alive, in_processes
+from langid_fastai.workers import Died, alive, in_processes, validate_jobs
 
 __all__ = ["CutResult", "cut_corpus"]
 
@@ -102,15 +102,14 @@ def cut_corpus(
         langid-train utterances/index.csv
     """
     folder = Path(folder)
-    if n_jobs == 0:
-        raise CorpusError("n_jobs=0 must be a number of processes, or -1 for all cores")
+    validate_jobs(n_jobs)
     if folder.resolve().is_relative_to(corpus.root.resolve()):
         raise CorpusError(
             f"{folder} lies in the corpus {corpus.root}, where its utterances would be taken for "
             "recordings; choose a folder outside"
         )
-    with taken(folder, RULES, CorpusError) as is_ours:
-        _claim(folder, rules, is_ours)
+    with taken(folder, RULES, CorpusError):
+        keep_choices(folder / RULES, asdict(rules), CorpusError, "utterances cut by other rules")
         return _cut(corpus, folder, rules, n_jobs)
 
 
@@ -139,18 +138,6 @@ def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResul
     write_index(result.recordings, folder / "recordings.csv")
     write_index(result.index, folder / "index.csv")
     return result
-
-
-def _claim(folder: Path, rules: CutRules, is_ours: bool) -> None:
-    """Note the rules, or see that they are the same."""
-    if not is_ours:
-        write_json(folder / RULES, asdict(rules))
-        return
-    there = json.loads((folder / RULES).read_text(encoding="utf-8"))
-    if differing := differences(there, asdict(rules)):
-        raise CorpusError(
-            f"{folder} holds utterances cut by other rules ({differing}); choose another --out"
-        )
 
 
 def _kept(source: Path, folder: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from langid_fastai.corpus.index import Corpus, list_some, make_index, read_index
 from langid_fastai.errors import CorpusError
+from langid_fastai.files import is_there
 
 __all__ = ["read_folders", "read_index_csv", "split_folder", "compile_speaker"]
 
@@ -111,8 +112,7 @@ def read_index_csv(
         if os.sep == "\\":  # Windows; elsewhere a backslash is a letter of a file name
             row["path"] = row["path"].replace("\\", "/")
     index = make_index(rows)
-    # Not Path.exists, which raises on what is too long to be a path.
-    exist = (os.path.exists(root / p) if there is None else p in there for p in index["path"])  # noqa: PTH110
+    exist = (is_there(root / p) if there is None else p in there for p in index["path"])
     if len(index) and not any(exist):
         remedy = "say where they lie with --root"
         if index["path"].str.contains("\\", regex=False).any():

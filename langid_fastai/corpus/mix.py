@@ -29,7 +29,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
@@ -51,9 +50,9 @@ from langid_fastai.corpus.mixture import MixConfig, Voice, plan_mixture, write_m
 from langid_fastai.corpus.read import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import UNFINISHED, differences, taken, write_json, write_whole
+from langid_fastai.files import UNFINISHED, keep_choices, taken, write_whole
 from langid_fastai.progress import track
-from langid_fastai.workers import Died, in_processes
+from langid_fastai.workers import Died, in_processes, validate_jobs
 
 __all__ = ["mix_corpus", "read_voices"]
 
@@ -120,12 +119,11 @@ def mix_corpus(
 
         mixtures = mix_corpus(read_voices("LibriSpeech"), "mixtures", MixConfig(speakers=3))
     """
-    if n_jobs == 0:
-        raise CorpusError("jobs=0 must be a number of processes, or -1 for all cores")
+    validate_jobs(n_jobs)
     folder = Path(folder)
     cast = _cast(corpus, config)
-    with taken(folder, NOTE, CorpusError) as is_ours:
-        _claim(folder, cast, config, is_ours)
+    with taken(folder, NOTE, CorpusError):
+        _claim(folder, cast, config)
         return _mix(corpus, folder, config, cast, n_jobs)
 
 
@@ -196,19 +194,11 @@ def _voice(name: str, rows: pd.DataFrame) -> Voice:
     return Voice(name, sex, list(rows["path"]), rows["duration"].to_numpy(dtype=float))
 
 
-def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig, is_ours: bool) -> None:
-    """Note settings and voices, or see that they are the same."""
+def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig) -> None:
+    """Note settings and voices, or see that they are the same; remove what a kill left."""
     digest = hashlib.blake2b(repr(_plain(cast)).encode(), digest_size=8).hexdigest()
-    asked = json.loads(json.dumps(asdict(config) | {"voices": digest}))
-    if not is_ours:
-        write_json(folder / NOTE, asked)
-        return
-    there = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    if differing := differences(there, asked):
-        raise CorpusError(
-            f"{folder} holds other mixtures ({differing}); choose another --out, or the same "
-            "settings and source"
-        )
+    choices = asdict(config) | {"voices": digest}
+    keep_choices(folder / NOTE, choices, CorpusError, "other mixtures")
     for left_by_a_kill in folder.rglob(f"*{UNFINISHED}"):
         left_by_a_kill.unlink()
 

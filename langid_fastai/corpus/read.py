@@ -20,6 +20,7 @@ from langid_fastai.corpus.kaggle import KAGGLE_NAME, download_kaggle, read_kaggl
 from langid_fastai.corpus.librispeech import LIBRISPEECH_NAME, read_librispeech
 from langid_fastai.corpus.voxlingua107 import VOXLINGUA_NAME, read_voxlingua107
 from langid_fastai.errors import CorpusError
+from langid_fastai.files import is_there
 
 __all__ = ["AUDIO_SUFFIXES", "read_corpus", "find_audio"]
 
@@ -73,7 +74,7 @@ def read_corpus(
 
         source = fetch_corpus(name)
     path = Path(source)
-    if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises on a name too long
+    if not is_there(path):
         raise CorpusError(f"{path}: no such file or folder; a corpus is a folder or an index CSV")
     if root is not None and path.is_dir():
         raise CorpusError(f"--root {root} goes with an index CSV; {path} is a folder")
