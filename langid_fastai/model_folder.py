@@ -267,7 +267,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     file = model_folder(folder) / "model.safetensors"
     try:
         with safe_open(file, framework="numpy") as tensors:
-            parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+            parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  # no dict
             return {n: (part.get_dtype(), tuple(part.get_shape())) for n, part in parts.items()}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file}: missing or damaged ({error})") from error

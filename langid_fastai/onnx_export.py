@@ -116,8 +116,8 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
 
 def _need_onnx() -> None:
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
+        import onnx  # noqa: F401  # all three are only to be there
+        import onnxruntime  # noqa: F401  # the same
         import onnxscript  # noqa: F401  # torch's exporter is written with it
     except ModuleNotFoundError as error:
         raise ModelError(

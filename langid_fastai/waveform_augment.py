@@ -359,4 +359,4 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(before)
-        np.random.set_state(before_numpy)  # noqa: NPY002
+        np.random.set_state(before_numpy)  # noqa: NPY002  # as above
