@@ -5,9 +5,10 @@ import struct
 
 import numpy as np
 import soundfile as sf
+from encoding import encode_anew
 
 SR = 8_000
-WHOLE = (  # suffix, subtype
+WHOLE = (  # suffix, subtype; or with FFmpeg's muxer and the rate
     ("wav", "PCM_16"),
     ("wav", "FLOAT"),
     ("flac", "PCM_16"),
@@ -17,26 +18,33 @@ WHOLE = (  # suffix, subtype
     ("mp3", "MPEG_LAYER_III"),
     ("aiff", "PCM_16"),
     ("au", "PCM_16"),
+    ("m4a", "aac", "ipod", SR),
+    ("aac", "aac", "adts", SR),
+    ("webm", "libopus", "webm", 48_000),
+    ("mkv", "flac", "matroska", SR),
+    ("wma", "wmav2", "asf", 44_100),
 )
 RATES = (0, 1, 999, 10**9, 2**32 - 1)
 CHANNELS = (0, 255, 1_000, 65_535)
 LENGTHS = (0, 2**31 - 1, 2**32 - 1)
 
 
-def whole(suffix, subtype, rng):
+def whole(rng, suffix, subtype, muxer=None, sr=SR):
     """A recording of two seconds, as bytes."""
-    y = (0.3 * rng.standard_normal((2 * SR, rng.integers(1, 3)))).clip(-1, 1)
+    y = (0.3 * rng.standard_normal((2 * sr, rng.integers(1, 3)))).clip(-1, 1)
     stream = io.BytesIO()
-    sf.write(stream, y, SR, format=suffix.upper(), subtype=subtype)
+    if muxer:
+        encode_anew(stream, y.T.astype(np.float32), sr, muxer, subtype)
+    else:
+        sf.write(stream, y, sr, format=suffix.upper(), subtype=subtype)
     return stream.getvalue()
 
 
 def damaged(rng):
     """Suffix and bytes of a recording that was whole once."""
-    suffix, subtype = WHOLE[rng.integers(len(WHOLE))]
-    data = bytearray(whole(suffix, subtype, rng))
+    kind = WHOLE[rng.integers(len(WHOLE))]
     way = WAYS[rng.integers(len(WAYS))]
-    return suffix, bytes(way(data, rng))
+    return kind[0], bytes(way(bytearray(whole(rng, *kind)), rng))
 
 
 def flipped(data, rng):
@@ -66,7 +74,7 @@ def holed(data, rng):
 
 def joined(data, rng):
     """Two halves of different formats."""
-    other = whole(*WHOLE[rng.integers(len(WHOLE))], rng)
+    other = whole(rng, *WHOLE[rng.integers(len(WHOLE))])
     return data[: len(data) // 2] + other[len(other) // 2 :]
 
 

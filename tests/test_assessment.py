@@ -10,6 +10,8 @@ import soundfile as sf
 from command_line import MEL, QUICK
 
 from langid_fastai import cli, cross_validation
+from langid_fastai.corpus.index import read_index
+from langid_fastai.images import read_clips
 from langid_fastai.model_folder import read_info
 
 
@@ -211,7 +213,11 @@ def test_variants_train_folds_and_are_never_tested(make_tones, langid, tmp_path)
     code, _, err = langid(folder / "index.csv", "--out", out, "--epochs", "1,0,0", *QUICK)
     assert code == 0, err
     assert langid("evaluate", out, "--folds", 3, "--jobs", 1, command=cli.main)[0] == 0
-    assert read_metrics(out)["cross_validation"]["pooled"]["n_recordings"] == 16
+    metrics = read_metrics(out)
+    assert metrics["cross_validation"]["pooled"]["n_recordings"] == 16
+    clips = read_clips(out / "images", read_index(out / "index.csv"), "train")
+    clean = (clips["variant"] == "").sum()
+    assert metrics["baseline"]["n_train_clips"] == clean == len(clips) / 2
 
 
 def test_a_corpus_that_changed_since_training_is_not_folded(make_tones, langid, tmp_path):

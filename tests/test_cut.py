@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from encoding import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_formats import encode
 
 from langid_fastai import audio, cli
 from langid_fastai.corpus import cut as cut_module

@@ -4,12 +4,11 @@ import contextlib
 import socket
 import sys
 import tracemalloc
-from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from encoding import AMR, Pipe, add_video, encode, glide
 
 from langid_fastai.audio import BLOCK_SECONDS, load_audio, native_format, stream_audio
 from langid_fastai.containers import CODECS, FORMATS, is_container, measure_container
@@ -20,9 +19,6 @@ from langid_fastai.errors import AudioError
 from langid_fastai.images import export_images
 
 SR = 22_050
-GOLDEN = Path(__file__).parent / "golden"
-AMR = "libopencore_amrnb"  # an encoder that PyAV 19 has no more, though it decodes AMR
-BIT_RATES = {"wmav2": 64_000, AMR: 12_200}  # these encoders have no own
 
 # File, FFmpeg's muxer and encoder, sr, whether a video goes along, largest silence left before it
 # and after it (s), least correlation with what went in. One frame of aac is 1024 samples.
@@ -44,52 +40,6 @@ KINDS = [
     ("a.3gp", "3gp", AMR, 8_000, False, 0.01, 0.02, 0.9),
     ("a.wma", "asf", "wmav2", 44_100, False, -0.05, 0.05, 0.99),  # the decoder drops a frame
 ]
-
-
-def glide(sr, seconds=3.0):
-    """A tone that rises from 200 to 1800 Hz, so that it fits itself at one place only."""
-    t = np.arange(round(sr * seconds)) / sr
-    return (0.4 * np.sin(2 * np.pi * (200 * t + 800 * t**2 / seconds))).astype(np.float32)
-
-
-def encode(file, y, sr, muxer, codec, *, has_video=False, options=None):
-    """Write a waveform, (n_samples,) or (n_channels, n_samples), by FFmpeg; returns `file`."""
-    if codec != AMR:
-        return encode_anew(file, y, sr, muxer, codec, has_video=has_video, options=options)
-    np.testing.assert_array_equal(y, glide(8_000))  # what lies there
-    content = (GOLDEN / f"glide.{muxer}").read_bytes()
-    file.write(content) if isinstance(file, Pipe) else file.write_bytes(content)
-    return file
-
-
-def encode_anew(file, y, sr, muxer, codec, *, has_video=False, options=None):
-    """The same by an encoder, which PyAV must have."""
-    y = np.stack([y, y]) if codec == "vorbis" else np.atleast_2d(y)  # vorbis: stereo alone
-    layout = {1: "mono", 2: "stereo"}[len(y)]
-    with av.open(file, "w", format=muxer, options=options or {}) as container:
-        # All streams before the first packet. "vorbis" counts as experimental, hence "strict".
-        stream = container.add_stream(codec, rate=sr, layout=layout, options={"strict": "-2"})
-        if codec in BIT_RATES:
-            stream.bit_rate = BIT_RATES[codec]
-        if has_video:
-            add_video(container, "libvpx" if muxer == "webm" else "mpeg4")
-        stream.codec_context.open(strict=False)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(y), format="fltp", layout=layout)
-        frame.sample_rate, frame.time_base, frame.pts = sr, Fraction(1, sr), 0
-        cut = av.AudioResampler(stream.format, layout, sr, stream.codec_context.frame_size or 1024)
-        for piece in [*cut.resample(frame), *cut.resample(None), None]:
-            container.mux(stream.encode(piece))
-    return file
-
-
-def add_video(container, codec):
-    """Three seconds of grey."""
-    stream = container.add_stream(codec, rate=25)
-    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-    for i in range(75):
-        picture = np.full((48, 64, 3), i, dtype=np.uint8)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-    container.mux(stream.encode(None))
 
 
 def lag_of(y, expected):
@@ -408,17 +358,6 @@ def test_from_a_folder_to_images(tmp_path):
     done = export_images(split_corpus(corpus), tmp_path / "images", n_jobs=1)
     assert len(done.clips) == 12
     assert done.failed.empty
-
-
-class Pipe:
-    """What cannot go back, as where a browser records to: the header never learns the length."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def write(self, content):
-        with self.file.open("ab") as stream:
-            return stream.write(content)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from test_formats import encode_anew, glide  # noqa: E402  # beside this folder
+from encoding import encode_anew, glide  # noqa: E402  # beside this folder
 
 for muxer in ("amr", "3gp"):
     encode_anew(HERE / f"glide.{muxer}", glide(8_000), 8_000, muxer, "libopencore_amrnb")
