@@ -14,7 +14,7 @@ from command_line import QUICK
 from two_processes import VARIED, make_learn, train
 
 import langid_fastai
-from langid_fastai import distributed
+from langid_fastai import cli, distributed
 from langid_fastai.errors import RunError
 from langid_fastai.files import alone_in
 
@@ -165,3 +165,11 @@ def test_another_launch_is_refused(corpus, tmp_path, langid, monkeypatch):
     assert code == 1
     assert "another command works in" in words
     assert not (out / "run.json").exists()
+
+
+@pytest.mark.parametrize("command", ["prepare", "evaluate", "compare", "predict", "corpus"])
+def test_only_training_is_for_several(command, langid, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, text, err = langid(command, "here", command=cli.main)
+    assert (code, text, err.count("\n")) == (1, "", 1)
+    assert f"several processes were launched, and `langid {command}` is for one; start it" in err

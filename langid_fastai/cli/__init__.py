@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that ``--help`` comes at once.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -31,6 +32,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -38,7 +40,15 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Options of `langid` itself, each done by its callback."""
+    """Options of `langid` itself, each done by its callback; and who may be several."""
+    from langid_fastai.errors import RunError
+
+    if ctx.invoked_subcommand != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError(
+            f"several processes were launched, and `langid {ctx.invoked_subcommand}` is for one; "
+            "start it without torchrun or accelerate launch (in a shell that has WORLD_SIZE, "
+            "unset it)"
+        )
 
 
 app.command()(work.train)
