@@ -19,7 +19,7 @@ settings.load_profile("untimed")
 # Fixtures of their own file: a real S3 API, for the tests that talk to one.
 pytest_plugins = ("s3_server",)
 
-pytest.register_assert_rewrite("exporting")  # so that its asserts show values too
+pytest.register_assert_rewrite("exporting", "hand_made")  # so that their asserts show values too
 
 
 def pytest_addoption(parser):
