@@ -3,6 +3,7 @@ import os
 # One thread each: the tests run side by side, and threads that share cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 import subprocess
 import sys
 
@@ -18,6 +19,8 @@ settings.load_profile("untimed")
 
 # Fixtures of their own file: a real S3 API, for the tests that talk to one.
 pytest_plugins = ("s3_server",)
+
+pytest.register_assert_rewrite("exporting", "hand_made")  # so that their asserts show values too
 
 
 def pytest_addoption(parser):
@@ -125,6 +128,19 @@ def trained(corpus, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return out, done.stdout
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory):
+    """A copy of a trained model with its ``model.onnx``, and what the export said."""
+    from exported_onnx import recordings_of
+
+    from langid_fastai.onnx_export import export_onnx
+    from langid_fastai.run import Run
+
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    shutil.copytree(Run(trained[0]).model, folder)
+    return folder, export_onnx(folder, recordings_of(trained))
 
 
 @pytest.fixture(scope="session")

@@ -3,43 +3,19 @@
 import os
 import re
 
+import planted
 import pytest
+from planted import SPEAKER, column, refusal
 
-from langid_fastai.corpus.folders import read_index_csv, split_folder
-from langid_fastai.corpus.index import Corpus
+from langid_fastai.corpus.folders import split_folder
 from langid_fastai.corpus.read import AUDIO_SUFFIXES, find_audio, read_corpus
 from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import CorpusError
 
-VIDEO = "-7hqy7xahkM__U__S{segment}---0752.680-0761.950.flac"  # a name as VoxLingua107 has them
+plant = planted.plant
+
 FOLDERS = ["de/anna", "de/bernd", "es/carla", "es/diego"]
 FOLDERS_OF_ES = [f"es/{name}/{i}.wav" for name in ("carla", "diego", "eva") for i in range(3)]
-SPEAKER = "(?P<speaker>[^/_]+)_[^/]+$"
-
-
-@pytest.fixture
-def plant(tmp_path):
-    """A function that makes empty files below one folder, and returns the folder."""
-
-    def plant(*paths):
-        for path in paths:
-            file = tmp_path / "corpus" / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-        return tmp_path / "corpus"
-
-    return plant
-
-
-def column(corpus: Corpus, name: str) -> dict[str, str]:
-    return dict(zip(corpus.index["path"], corpus.index[name], strict=True))
-
-
-def refusal(source: object, **options: object) -> str:
-    """What `read_corpus` says no with."""
-    with pytest.raises(CorpusError) as caught:
-        read_corpus(source, **options)
-    return str(caught.value)
 
 
 def test_folder_per_language(plant):
@@ -52,34 +28,6 @@ def test_folder_per_language(plant):
     assert len(corpus.notes) == 1
     assert "speakers unknown" in corpus.notes[0]
     assert "--speaker" in corpus.notes[0]
-
-
-def test_a_folder_is_read_by_its_index(plant):
-    """Else a voice that only the index knows would stand on two sides."""
-    root = plant("de/1.wav", "es/1.wav", "es/2.wav")
-    (root / "index.csv").write_text("path,language,speaker\nde/1.wav,de,a\nes/1.wav,es,a\n")
-    corpus = read_corpus(root)
-    assert corpus.layout == "a folder with its index.csv"
-    assert column(corpus, "speaker") == {"de/1.wav": "a", "es/1.wav": "a"}
-    assert corpus.notes == ("1 audio file left out: not in index.csv (es/2.wav)",)
-    with pytest.raises(CorpusError, match=r"is read by the index\.csv in it"):
-        read_corpus(root, speaker="(?P<speaker>.)[.]wav")
-
-
-@pytest.mark.parametrize("table", ["a,b\n1,2\n", ""])
-def test_a_table_of_somebody_else_is_no_index(plant, table):
-    root = plant("de/1.wav", "es/1.wav")
-    (root / "index.csv").write_text(table)
-    corpus = read_corpus(root)
-    assert corpus.layout == "a folder per language"
-    assert "index.csv" in corpus.notes[-1]
-
-
-def test_an_index_that_does_not_fit_is_not_passed_over(plant):
-    root = plant("de/1.wav", "es/1.wav")
-    (root / "index.csv").write_text("path,language\nno.wav,de\n")
-    with pytest.raises(CorpusError, match=r"index\.csv: none of its 1 files exists below"):
-        read_corpus(root)
 
 
 @pytest.mark.parametrize(
@@ -310,178 +258,6 @@ def test_root_goes_with_an_index(plant, tmp_path):
     root = plant("de/1.wav", "es/1.wav")
     message = refusal(root, root=tmp_path)
     assert f"--root {tmp_path} goes with an index CSV; {root} is a folder" in message
-
-
-def write(file, *lines: str) -> object:
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return file
-
-
-def test_index_csv_beside_its_files(plant):
-    root = plant("a/1.wav", "b/2.wav", "not in the index.wav")
-    file = write(
-        root / "index.csv",
-        "path,language,speaker,split,gender,duration",
-        "b/2.wav,nan,,Dev,f,",
-        "a/1.wav,3,anna,training,,2.5",
-    )
-    corpus = read_corpus(file)
-    assert corpus.layout == "an index CSV"
-    assert corpus.root == root
-    assert column(corpus, "language") == {"a/1.wav": "3", "b/2.wav": "nan"}
-    assert column(corpus, "split") == {"a/1.wav": "train", "b/2.wav": "valid"}
-    assert column(corpus, "group") == {"a/1.wav": "anna", "b/2.wav": "b/2.wav"}
-    assert column(corpus, "gender") == {"a/1.wav": "", "b/2.wav": "f"}
-
-
-def test_index_csv_with_root(plant, tmp_path):
-    root = plant("1.wav", "2.wav")
-    file = write(tmp_path / "elsewhere.tsv", "path\tlanguage", "1.wav\tde", "2.wav\tes")
-    assert read_corpus(file, root=root).root == root
-    message = refusal(file)
-    assert f"none of its 2 files exists below {tmp_path}, as in {tmp_path / '1.wav'}" in message
-    assert "--root" in message
-
-
-def test_index_csv_needs_only_some_of_its_files(plant):
-    file = write(plant("1.wav") / "index.csv", "path,language", "1.wav,de", "gone.wav,es")
-    assert len(read_corpus(file).index) == 2  # failed.csv will name it
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (["file,language", "1.wav,de"], "needs the columns 'path' and 'language'"),
-        (
-            ["path,language", "1.wav,de", "../corpus/1.wav,es"],
-            "must be a path below the corpus root",
-        ),
-        (["path,language", "1.wav,de", "{root}/1.wav,es"], "must be a path below the corpus root"),
-        (["path,language", "1.wav,de", "1.wav,es"], "stands in the index twice"),
-        (["path,language", "1.wav,de", "2.wav"], "'2.wav' has no language"),
-        (["path,language", "1.wav,de", ",es"], "'' has no path"),
-        (["path,language", "1.wav,de"], "one language ('de')"),
-        (["path,language,split", "1.wav,de,train", "2.wav,es,later"], "'valid', 'test'): 'later'"),
-        (["path,language", "x" * 5_000 + ",de"], "none of its 1 files exists"),
-        (["path,language", r"de\1.wav,de", r"es\2.wav,es"], "write / between folders"),
-        (["path,language,offset", "1.wav,de,0"], "column 'offset'"),
-        (
-            ["path,language,variant", "1.wav,de,", "2.wav,de,noise1"],
-            "'2.wav' is a variant, and nothing tells of what: add a column 'recording'",
-        ),
-        (
-            ["path,language,speaker", "1.wav,de,anna", "2.wav,es,anna "],
-            "'2.wav' has a speaker with a space at its edge: 'anna '",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_unusable_index_csv(plant, lines, message):
-    root = plant("1.wav", "2.wav")
-    file = write(root / "index.csv", *(line.format(root=root) for line in lines))
-    found = refusal(file)
-    assert str(file) in found
-    assert message in found
-
-
-def test_missing_files_named_with_slashes_are_no_slip_in_the_slashes(plant):
-    file = write(plant("1.wav") / "index.csv", "path,language", "de/1.wav,de", "es/2.wav,es")
-    assert "write /" not in refusal(file)
-
-
-def test_backslashes_part_folders_where_the_system_says_so(plant, monkeypatch):
-    root = plant("de/1.wav", "es/2.wav")
-    file = write(root / "index.csv", "path,language", r"de\1.wav,de", r"es\2.wav,es")
-    monkeypatch.setattr("langid_fastai.corpus.folders.os.sep", "\\")
-    index = read_index_csv(file).index
-    assert list(index["path"]) == list(index["group"]) == ["de/1.wav", "es/2.wav"]
-
-
-def test_header_alone_is_no_index(plant):
-    file = write(plant("1.wav") / "index.csv", "path,language")
-    assert refusal(file) == f"{file}: no recording in it"
-
-
-def test_speaker_option_with_an_index_csv_is_not_passed_over(plant):
-    file = write(plant("1.wav", "2.wav") / "index.csv", "path,language", "1.wav,de", "2.wav,es")
-    assert "has a column 'speaker'" in refusal(file, speaker=SPEAKER)
-
-
-def test_audio_file_is_no_index(plant):
-    file = plant("1.wav") / "1.wav"
-    file.write_bytes(b"RIFF\xff\xff\xff\xffWAVE")
-    assert "not a readable index CSV" in refusal(file)
-
-
-def test_voxlingua107(plant):
-    corpus = read_corpus(
-        plant(
-            *(
-                f"{language}/{VIDEO.format(segment=i)}"
-                for language in ("de", "es")
-                for i in range(2)
-            ),
-            "de/aB_c-9__U__S1---0001.000-0004.250.wav",
-        )
-    )
-    assert corpus.layout == "VoxLingua107 (language/video)"
-    # A video in two languages is one group: it may have one speaker.
-    assert dict(corpus.index["group"].value_counts()) == {"-7hqy7xahkM": 4, "aB_c-9": 1}
-    assert sorted(corpus.index["language"]) == ["de", "de", "de", "es", "es"]
-    assert (corpus.index["speaker"] == "").all()  # a segment label is no speaker
-    assert (corpus.index["split"] == "").all()
-    assert corpus.notes == ("the video is the group; who speaks is not known",)
-
-
-def test_voxlingua107_names_withdrawn_codes_anew(plant):
-    corpus = read_corpus(
-        plant(*(f"{code}/{VIDEO.format(segment=1)}" for code in ("iw", "jw", "he", "yi")))
-    )
-    assert sorted(corpus.index["language"]) == ["he", "he", "jv", "yi"]
-    assert "language code iw read as he" in corpus.notes
-    assert "language code jw read as jv" in corpus.notes
-
-
-@pytest.mark.parametrize(
-    ("folder", "split"),
-    [("dev", "test"), ("train", "train"), ("valid", "valid"), ("val", "valid"), ("test", "test")],
-)
-def test_voxlingua107_dev_is_its_test_set(plant, folder, split):
-    name = VIDEO.format(segment=1)
-    corpus = read_corpus(plant(f"{folder}/de/{name}", f"{folder}/es/{name}", f"fr/{name}"))
-    assert dict(zip(corpus.index["language"], corpus.index["split"], strict=True)) == {
-        "de": split,
-        "es": split,
-        "fr": "",
-    }
-
-
-def test_voxlingua107_leaves_out_other_names(plant):
-    name = VIDEO.format(segment=1)
-    corpus = read_corpus(plant(f"de/{name}", f"es/{name}", "de/other.flac", f"{name}", "notes.txt"))
-    assert len(corpus.index) == 2
-    assert "2 files whose names are not of the VoxLingua107 form left out" in corpus.notes
-    assert corpus.notes[-1].startswith("1 file")
-
-
-def test_voxlingua107_one_level_too_deep(plant):
-    message = refusal(plant(*(VIDEO.format(segment=i) for i in range(3))))
-    assert "3 files of VoxLingua107" in message
-    assert "give the folder that holds a folder a language" in message
-
-
-def test_names_of_a_minority_make_no_layout(plant):
-    name = VIDEO.format(segment=1)
-    corpus = read_corpus(plant(f"de/{name}", "es/1.flac"))  # one in two is no majority
-    assert corpus.layout == "a folder per language"
-    assert column(corpus, "language") == {f"de/{name}": "de", "es/1.flac": "es"}
-
-
-def test_speaker_option_with_names_that_tell_is_refused(plant):
-    name = VIDEO.format(segment=1)
-    message = refusal(plant(f"de/{name}", f"es/{name}"), speaker=SPEAKER)
-    assert "--speaker goes with a folder per language" in message
-    assert "VoxLingua107" in message
 
 
 def test_demo_is_made_unless_something_bears_its_name(plant, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The split: what belongs together stays together, and the audit sees where it does not."""
+"""The split: what belongs together stays together, and each language is on each side."""
 
 import itertools
 from pathlib import Path
@@ -6,82 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hand_made import TIES, assert_sound, corpora, make_corpus, plain_corpus, settings, with_sides
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from langid_fastai import preprocessing
 from langid_fastai.corpus import split as split_module
-from langid_fastai.corpus.index import SPLITS, Corpus, make_index, used_rows
-from langid_fastai.corpus.split import (
-    audit_split,
-    confounded_rates,
-    contradicting_labels,
-    split_corpus,
-)
+from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
 
-TIES = ("speaker", "group", "recording", "digest")
-
-settings = hypothesis_settings(deadline=None, max_examples=25, derandomize=True)
 fewer = hypothesis_settings(settings, max_examples=10)
-
-
-def make_corpus(rows: list[dict[str, str]]) -> Corpus:
-    return Corpus(Path("nowhere"), make_index(rows), "by hand")
-
-
-def plain_corpus(
-    n_speakers: int = 10, n_each: int = 5, languages: tuple[str, ...] = ("de", "es"), **columns: str
-) -> Corpus:
-    """Speakers of one language each, half of them women, with as many recordings each."""
-    return make_corpus(
-        [
-            {
-                "path": f"{language}/{number}_{i}.wav",
-                "language": language,
-                "speaker": f"{language}{number}",
-                "gender": "fm"[number % 2],
-            }
-            | columns
-            for language in languages
-            for number in range(n_speakers)
-            for i in range(n_each)
-        ]
-    )
-
-
-def with_sides(corpus: Corpus, sides: dict[str, str]) -> Corpus:
-    """Give speakers their sides."""
-    split = corpus.index["speaker"].map(sides).fillna("")
-    return corpus.with_index(corpus.index.assign(split=split))
-
-
-@st.composite
-def corpora(draw: st.DrawFn, *, bilingual: bool = True, fewest: int = 1) -> Corpus:
-    """Corpora as odd as they come: groups within speakers, speakers in two languages, variants
-    with and without the clean recording, copies of files, and what is not known."""
-    languages = draw(st.sampled_from(["ab", "abc", "abcd"]))
-    rows = []
-    for language in languages:
-        for person in range(draw(st.integers(fewest, 7))):
-            gender = draw(st.sampled_from(["f", "m", ""]))
-            shared = bilingual and draw(st.integers(0, 4)) == 0
-            speaker = f"{'' if shared else language}{person}"
-            is_known = draw(st.booleans())
-            for n in range(draw(st.integers(1, 5))):
-                name = f"{language}/{person}/{n}"
-                copy = draw(st.integers(0, 20))
-                variants = draw(st.sampled_from([[""], [""], ["", "noise1"], ["pitch1"]]))
-                for variant in variants:
-                    row = {"path": f"{name}{variant}", "language": language, "variant": variant}
-                    row |= {"gender": gender, "recording": name if len(variants) > 1 else ""}
-                    row["speaker"] = speaker if is_known else ""
-                    row["group"] = "" if is_known and n % 2 else f"{speaker}/{n % 3}"
-                    row["digest"] = f"{copy if bilingual else language + str(copy)}"
-                    row["digest"] = row["digest"] if copy < 3 and not variant else ""
-                    rows.append(row)
-    return make_corpus(rows)
 
 
 def naive_components(index: pd.DataFrame) -> list[set[int]]:
@@ -112,18 +48,6 @@ def can_be_split(index: pd.DataFrame) -> bool:
         )
         for sides in itertools.product(range(3), repeat=len(languages))
     )
-
-
-def assert_sound(corpus: Corpus) -> None:
-    index = corpus.index
-    assert index["split"].isin(SPLITS).all()
-    for tie in set(TIES) & set(index):
-        known = index[index[tie] != ""]
-        assert (known.groupby(tie)["split"].nunique() <= 1).all(), tie
-    used = used_rows(index)
-    for side in SPLITS:
-        assert set(used.loc[used["split"] == side, "language"]) == set(index["language"]), side
-    assert audit_split(corpus).empty
 
 
 @given(corpora(), st.integers(0, 3))
@@ -391,79 +315,6 @@ def test_language_tied_to_others_is_named():
         split_corpus(corpus)
 
 
-@given(corpora(bilingual=False, fewest=4), st.integers(0, 2))
-@settings
-def test_own_test_split_is_kept(corpus, seed):
-    own = dict.fromkeys(corpus.index["group"].unique()[::3], "test")
-    split = corpus.index["group"].map(own).fillna("")
-    marked = corpus.with_index(corpus.index.assign(split=split))
-    assume((used_rows(marked.index)["split"] == "test").any())
-    try:
-        done = split_corpus(marked, seed=seed)
-    except CorpusError:
-        return
-    assert ((done.index["split"] == "test") == (split == "test")).all()
-    assert done.notes[0] == "test split of the corpus kept"
-    rest = done.index[done.index["split"] != "test"]
-    for tie in TIES:
-        assert (rest[rest[tie] != ""].groupby(tie)["split"].nunique() <= 1).all(), tie
-    used = used_rows(done.index)
-    for side in ("train", "valid"):
-        assert set(used.loc[used["split"] == side, "language"]) == set(used["language"])
-
-
-@pytest.mark.parametrize("rest", ["", "train"])
-def test_own_sides_are_kept_untouched(rest):
-    corpus = plain_corpus()
-    sides = {"de0": "valid", "es0": "valid", "de1": "test", "es1": "test"}
-    speakers = corpus.index["speaker"].unique()
-    done = split_corpus(with_sides(corpus, dict.fromkeys(speakers, rest) | sides))
-    expected = corpus.index["speaker"].map(dict.fromkeys(speakers, "train") | sides)
-    assert list(done.index["split"]) == list(expected)
-    assert done.notes == ("valid split of the corpus kept", "test split of the corpus kept")
-
-
-def test_own_training_and_test_give_validation_from_training():
-    corpus = plain_corpus()
-    own = with_sides(
-        corpus, dict.fromkeys(corpus.index["speaker"], "train") | {"de1": "test", "es1": "test"}
-    )
-    done = split_corpus(own, valid=0.2)
-    n_speakers = done.index.groupby(["language", "split"])["speaker"].nunique().unstack()
-    assert (n_speakers[["train", "valid", "test"]] == [7, 2, 1]).all(axis=None)
-    assert_sound(done)
-
-
-def test_language_absent_from_own_training():
-    corpus = plain_corpus(languages=("de", "es", "fr"))
-    speakers = dict.fromkeys(corpus.index["speaker"], "train")
-    sides = speakers | {s: "test" for s in speakers if s.startswith("fr")} | {"de0": "test"}
-    for more in ({}, {"de1": "valid", "es1": "valid"}):
-        with pytest.raises(CorpusError, match="language 'fr' has no recording left for train") as e:
-            split_corpus(with_sides(corpus, sides | more))
-        assert "drop the corpus's own split" in str(e.value)
-
-
-def test_language_absent_from_own_test_is_noted():
-    corpus = plain_corpus()
-    done = split_corpus(with_sides(corpus, {"de0": "test"}))
-    assert done.notes[-1] == "language 'es' has no test recordings"
-
-
-def test_nothing_left_to_train_on():
-    corpus = plain_corpus(split="test")
-    with pytest.raises(CorpusError, match=r"all 100 recordings stand in test .* none in train"):
-        split_corpus(corpus)
-
-
-def test_own_side_of_variants_alone_is_none():
-    corpus = plain_corpus()
-    index = corpus.index.copy()
-    index.loc[index["path"] == "de/0_0.wav", ["split", "variant"]] = ["valid", "noise1"]
-    done = split_corpus(corpus.with_index(index))
-    assert (used_rows(done.index)["split"] == "valid").sum() > 5
-
-
 @pytest.mark.parametrize(
     ("valid", "test"), [(0, 0.1), (0.1, 0), (1, 0.1), (0.5, 0.5), (-0.1, 0.2), (np.nan, 0.1)]
 )
@@ -471,123 +322,6 @@ def test_fractions_out_of_range(valid, test):
     message = rf"valid={valid} and test={test} must be shares in \(0, 1\) with sum below 1"
     with pytest.raises(CorpusError, match=message):
         split_corpus(plain_corpus(), valid=valid, test=test)
-
-
-# --- the audit ---
-
-
-def leaky(**columns: list[str]) -> Corpus:
-    """Six files, one of each language on each side, with some columns changed."""
-    index = make_index(
-        [
-            {"path": f"{side}/{language}.wav", "language": language, "split": side}
-            | {"recording": "", "digest": ""}
-            for side in ("test", "train", "valid")
-            for language in ("de", "es")
-        ]
-    )
-    return Corpus(Path("nowhere"), index.assign(**columns), "by hand")
-
-
-@pytest.mark.parametrize(
-    ("column", "kind"),
-    [
-        ("speaker", "speaker"),
-        ("group", "group"),
-        ("recording", "recording"),
-        ("digest", "identical audio"),
-    ],
-)
-def test_audit_finds_each_kind(column, kind):
-    leaks = audit_split(leaky(**{column: ["x", "y", "x", "z", "", "z"]}))
-    assert leaks.to_dict("records") == [
-        {
-            "kind": kind,
-            "name": "x",
-            "sides": "test+train",
-            "n_files": 2,
-            "example": "test/de.wav | train/de.wav",
-        },
-        {
-            "kind": kind,
-            "name": "z",
-            "sides": "train+valid",
-            "n_files": 2,
-            "example": "train/es.wav | valid/es.wav",
-        },
-    ]
-
-
-def test_audit_over_three_sides():
-    leaks = audit_split(leaky(speaker=["x"] * 6))
-    assert leaks.loc[0, "sides"] == "test+train+valid"
-    assert leaks.loc[0, "n_files"] == 6
-    assert leaks.loc[0, "example"] == "test/de.wav | train/de.wav"
-
-
-def test_audit_says_the_same_thing_once():
-    names = ["x", "", "x", "", "", ""]
-    assert list(audit_split(leaky(speaker=names, group=names))["kind"]) == ["speaker"]
-    assert list(audit_split(leaky(speaker=names, digest=names))["kind"]) == ["speaker"]
-    other = ["y", "", "y", "", "", ""]
-    assert list(audit_split(leaky(speaker=names, digest=other))["kind"]) == [
-        "speaker",
-        "identical audio",
-    ]
-
-
-def test_audit_of_a_sound_split_is_empty():
-    for corpus in (leaky(), leaky(speaker=list("aabbcc")), split_corpus(plain_corpus())):
-        leaks = audit_split(corpus)
-        assert leaks.empty
-        assert list(leaks.columns) == ["kind", "name", "sides", "n_files", "example"]
-
-
-def test_audit_without_a_split():
-    assert audit_split(leaky(speaker=["x"] * 6, split=[""] * 6)).empty
-
-
-@given(corpora(), st.randoms(use_true_random=False))
-@settings
-def test_audit_counts_what_a_naive_one_counts(corpus, random):
-    split = [random.choice(SPLITS) for _ in range(len(corpus.index))]
-    index = corpus.index.assign(split=split)
-    expected = set()
-    for tie in TIES:
-        for name in set(index[tie]) - {""}:
-            rows = index[index[tie] == name]
-            if rows["split"].nunique() > 1:
-                expected.add((name, "+".join(sorted(set(rows["split"]))), len(rows)))
-    leaks = audit_split(corpus.with_index(index))
-    assert {(row.name_, row.sides, row.n_files) for row in renamed(leaks)} == expected
-
-
-def renamed(leaks: pd.DataFrame):
-    return leaks.rename(columns={"name": "name_"}).itertuples()
-
-
-@pytest.mark.parametrize(
-    "rates",
-    [
-        {"de": [16_000], "es": [16_000]},
-        {"de": [8_000, 16_000], "es": [16_000], "fr": [16_000, 44_100]},
-        {"de": [np.nan], "es": [16_000]},
-        {"de": [np.nan], "es": [np.nan]},
-    ],
-)
-def test_shared_sampling_rates_confound_nothing(rates):
-    assert confounded_rates(rate_table(rates)) is None
-
-
-def test_confounded_sampling_rates():
-    warning = confounded_rates(rate_table({"de": [8_000], "es": [22_050, 44_100], "fr": [np.nan]}))
-    assert "(de: 8000 Hz; es: 22050/44100 Hz)" in warning
-    assert "--fmax to half the lowest rate" in warning
-
-
-def rate_table(rates: dict[str, list[float]]) -> pd.DataFrame:
-    rows = [(language, sr) for language, found in rates.items() for sr in found]
-    return pd.DataFrame(rows, columns=["language", "sr"]).astype({"sr": float})
 
 
 def test_too_short_means_the_same_everywhere():
@@ -612,18 +346,3 @@ def test_files_that_cannot_become_images_do_not_make_up_a_side():
         good = split[~(broken | short).to_numpy()]
         assert good.groupby("language")["split"].nunique().tolist() == [3, 3]
         assert set(split.loc[(broken | short).to_numpy(), "split"]) == {"train"}
-
-
-def test_the_same_audio_under_two_languages_is_told():
-    rows = [
-        {"path": "de/a.wav", "language": "de", "digest": "1"},
-        {"path": "en/a.wav", "language": "en", "digest": "1"},
-        {"path": "en/b.wav", "language": "en", "digest": "2"},
-        {"path": "en/c.wav", "language": "en", "digest": "2"},
-        {"path": "de/broken.wav", "language": "de", "digest": ""},
-        {"path": "en/broken.wav", "language": "en", "digest": ""},
-    ]
-    warning = contradicting_labels(make_index(rows))
-    assert warning.startswith("1 recording under two languages, as de/a.wav, en/a.wav; one of")
-    assert contradicting_labels(make_index(rows[1:])) is None
-    assert contradicting_labels(make_index([{"path": "a.wav", "language": "de"}])) is None
