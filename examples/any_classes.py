@@ -10,7 +10,7 @@ several accents. With recordings of your own, begin at step 2. The answer comes 
 
 import random
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +31,7 @@ STYLES = {
 ACCENTS = ("en-us", "en-gb-scotland", "en-029")  # American, Scottish, Caribbean
 
 
-class What(str, Enum):
+class What(StrEnum):
     """Which classes."""
 
     music = "music"

@@ -99,15 +99,16 @@ def test_timeline(trained, corpus, tmp_path):
 
 @pytest.mark.slow
 def test_onnx_alone(trained, corpus, tmp_path):
-    """The file alone says what the library says."""
+    """The file alone says what the library says; of one clip, which has no overlap of windows."""
     run, _ = trained
     model = shutil.copytree(run / "model", tmp_path / "model")
     lf.export_onnx(model)
-    recording = next(corpus.rglob("*.wav"))
+    y, sr = sf.read(min(corpus.rglob("*.wav")), frames=8_000)  # a second, as its clips
+    sf.write(recording := tmp_path / "clip.wav", y, sr, subtype="FLOAT")
     text = run_example("onnx_alone.py", model / "model.onnx", recording)
     theirs = {line.split()[0]: float(line.split()[1]) for line in text.splitlines()}
     ours = lf.LanguageIdentifier.load(run)(recording)
-    assert theirs == pytest.approx({a["label"]: a["score"] for a in ours}, abs=1e-3)
+    assert theirs == pytest.approx({a["label"]: a["score"] for a in ours}, abs=2e-4)
 
 
 @pytest.mark.slow

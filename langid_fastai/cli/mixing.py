@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from langid_fastai.cli.work import say
 __all__ = ["mix"]
 
 
-class AudioFormat(str, Enum):
+class AudioFormat(StrEnum):
     """Of the files."""
 
     flac = "flac"

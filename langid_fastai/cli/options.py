@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-class Schedule(str, Enum):
+class Schedule(StrEnum):
     """Named schedules, see `langid_fastai.training`."""
 
     seed = "seed"
     scratch = "scratch"
 
 
-class Arithmetic(str, Enum):
+class Arithmetic(StrEnum):
     """What training computes in."""
 
     auto = "auto"
@@ -25,7 +25,7 @@ class Arithmetic(str, Enum):
     fp16 = "fp16"
 
 
-class ClipKind(str, Enum):
+class ClipKind(StrEnum):
     """What a network is given of a clip, see `MelConfig`."""
 
     mel = "mel"

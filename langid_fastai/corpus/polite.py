@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TypeVar
@@ -393,5 +393,5 @@ def _asked_wait(response: requests.Response) -> float:
 
 def _seconds_until(date: datetime) -> float:
     if date.tzinfo is None:  # "-0000": in UTC, from nobody knows where
-        date = date.replace(tzinfo=timezone.utc)
-    return (date - datetime.now(timezone.utc)).total_seconds()
+        date = date.replace(tzinfo=UTC)
+    return (date - datetime.now(UTC)).total_seconds()

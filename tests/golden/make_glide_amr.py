@@ -11,5 +11,6 @@ sys.path.insert(0, str(HERE.parent))
 
 from encoding import encode_anew, glide  # noqa: E402  # beside this folder
 
-for muxer in ("amr", "3gp"):
-    encode_anew(HERE / f"glide.{muxer}", glide(8_000), 8_000, muxer, "libopencore_amrnb")
+if __name__ == "__main__":
+    for muxer in ("amr", "3gp"):
+        encode_anew(HERE / f"glide.{muxer}", glide(8_000), 8_000, muxer, "libopencore_amrnb")
