@@ -321,7 +321,7 @@ def _write(folder: Path, comparison: dict[str, Any]) -> None:
         paired = {f"to_best_{name}": value for name, value in (row["to_best"] or {}).items()}
         rows.append({name: value for name, value in row.items() if name != "to_best"} | paired)
     table = pd.DataFrame(rows)
-    for name in [column for column in table if column.endswith(("_bootstrap", "_wilson"))]:
+    for name in table.columns[table.columns.str.endswith(("_bootstrap", "_wilson"))]:
         ends = [pair if isinstance(pair, list) else [None, None] for pair in table[name]]
         table[[f"{name}_low", f"{name}_high"]] = pd.DataFrame(ends, index=table.index)
         table = table.drop(columns=name)

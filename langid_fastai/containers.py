@@ -239,8 +239,8 @@ def _mono(frame: AudioFrame, sr: int, path: str | Path) -> np.ndarray:
     mean = y.mean(axis=0, dtype=np.float32)
     if np.issubdtype(y.dtype, np.floating):
         return mean
-    whole = float(np.iinfo(y.dtype).max) + 1
-    return mean / (whole / 2) - 1 if y.dtype == np.uint8 else mean / whole
+    half = 2.0 ** (8 * y.itemsize - 1)  # of the range, which 8 bits alone have above zero
+    return mean / half - 1 if y.dtype == np.uint8 else mean / half
 
 
 def _gathered(pieces: Iterable[np.ndarray], n: int) -> Iterator[np.ndarray]:

@@ -18,6 +18,9 @@ tells what it was made of.
 from __future__ import annotations
 
 import json
+import mmap
+import os
+import re
 import reprlib
 import warnings
 from collections.abc import Callable
@@ -45,6 +48,10 @@ ONNX_FORMAT = 1
 # What goes in and what comes out: name, type, number of dimensions.
 ONNX_INPUT = ("waveform", "tensor(float)", 2)
 ONNX_OUTPUT = ("log_probs", "tensor(float)", 2)
+
+# A string in protobuf is its length, a number of seven bits a byte, and its letters.
+LOCATION = b"location"
+EIGHT = re.compile(rb"(?:\x08|\x88\x80*\x00)\Z")
 
 # Most pixels, and powers of a Fourier transform, computed at once: 19 images of the usual size.
 # Larger ones go in smaller batches, for memory grows with them.
@@ -157,10 +164,7 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
     # One level below the highest, which reorders all weights for the processor: it loads in a
     # quarter of the time and computes 15 % slower, so the first answer comes sooner.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    # Weights in other files are looked for below this folder. It is a file: none is found.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(folder / ONNX_FILE)
-    )
+    _refuse_other_files(folder)
     with ThreadPoolExecutor(max_workers=1) as pool:  # reading 240 MB takes as long as loading them
         fingerprint = pool.submit(file_hash, folder / ONNX_FILE)
         try:
@@ -189,6 +193,25 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
         stacklevel=4,
     )
     return None
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Raise if weights lie in other files, which onnxruntime would read wherever they are.
+
+    Their tensors name them in ``TensorProto.external_data`` (onnx.proto), by the key "location".
+    """
+    with (folder / ONNX_FILE).open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size == 0:  # nothing that could be mapped
+            return
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at = content.find(LOCATION)
+            while at >= 0 and not EIGHT.search(content[max(0, at - 10) : at]):  # in another word
+                at = content.find(LOCATION, at + 1)
+    if at >= 0:
+        raise ModelError(
+            f"{folder / ONNX_FILE}: it has weights in other files, which are not read; make it "
+            f"anew: langid export {folder}"
+        )
 
 
 def _validate_ends(session: onnxruntime.InferenceSession, folder: Path) -> None:

@@ -66,7 +66,7 @@ __all__ = [
 # Of the deltas of first and second order, as shares of the range of the coefficients, a frame.
 DELTA_SHARES = (1 / 8, 1 / 12)
 # A frame without power has no strongest class to be relative to.
-LOWEST_POWER = np.finfo(np.float32).tiny
+LOWEST_POWER = float(np.finfo(np.float32).tiny)
 
 
 def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:

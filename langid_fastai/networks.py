@@ -190,8 +190,8 @@ class _ConcatPool(nn.Module):
     """Maximum and mean of each feature map: (n, n_features, h, w) → (n, 2 n_features, 1, 1)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pools = (nn.functional.adaptive_max_pool2d, nn.functional.adaptive_avg_pool2d)
-        return torch.cat([pool(x, 1) for pool in pools], dim=1)
+        # torch before 2.12 cannot export adaptive_max_pool2d to ONNX.
+        return torch.cat([x.amax((2, 3), keepdim=True), x.mean((2, 3), keepdim=True)], dim=1)
 
 
 def _head(n_features: int, n_languages: int) -> nn.Sequential:

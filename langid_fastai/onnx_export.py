@@ -209,4 +209,4 @@ def _made_up(config: MelConfig) -> list[np.ndarray]:
     buzz = np.mod(t * 120, 1.0) - 0.5  # 120 Hz, all its harmonics
     noises = rng.standard_normal((3, config.n_samples)) / 10
     sounds = [noises[0], swell * noises[1], swell * buzz / 2, buzz * swell**4 + noises[2] / 100]
-    return [np.float32(y) for y in sounds]
+    return [y.astype(np.float32) for y in sounds]

@@ -218,5 +218,20 @@ def test_weights_in_other_files_are_not_read(folder):
     (folder / "model.onnx").unlink()
     forge(folder, product, weights, saved=external)
     assert (folder / "weights.bin").stat().st_size == 8 * SR
-    with pytest.raises(ModelError, match=r"model\.onnx: damaged.*External data.*langid export"):
+    message = r"model\.onnx: it has weights in other files, which are not read.*langid export"
+    with pytest.raises(ModelError, match=message):
         LanguageIdentifier.load(folder)
+    content = (folder / "model.onnx").read_bytes()
+    longer = content.replace(b"\x08location", b"\x88\x80\x00location")  # another way to write 8
+    assert longer != content
+    (folder / "model.onnx").write_bytes(longer)
+    with pytest.raises(ModelError, match=message):
+        LanguageIdentifier.load(folder)
+
+
+def test_a_label_may_be_that_word(folder):
+    """A label "location" is no name of a file."""
+    write_info(folder, replace(read_info(folder), vocab=("location", "no location")))
+    export_onnx(folder)
+    assert b"location" in (folder / "model.onnx").read_bytes()
+    assert LanguageIdentifier.load(folder).engine.name == "onnx"

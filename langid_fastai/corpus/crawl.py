@@ -278,7 +278,7 @@ def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
     known: dict[str, dict[str, str]] = {}
     for row in both.to_dict("records"):
         earlier = known.get(row["url"], {})
-        known[row["url"]] = {k: text or earlier.get(k, "") for k, text in row.items()}
+        known[row["url"]] = {str(k): text or earlier.get(str(k), "") for k, text in row.items()}
     return make_index(known.values())
 
 

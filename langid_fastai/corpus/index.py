@@ -198,7 +198,7 @@ def validate_index(
     unknown = ~index["split"].isin([*SPLITS, ""])
     _refuse(index, unknown, source, f"has a split not in {SPLITS}", column="split")
     ties = [column for column in ("speaker", "recording", "group") if column in index]
-    told = index[ties].ne("") & index[ties].ne(index["path"], axis=0)  # not the file itself
+    told = (index[ties] != "") & index[ties].ne(index["path"], axis=0)  # not the file itself
     for column in ties:  # "anna" and "anna " would be two
         spaced = told[column] & (index[column] != index[column].str.strip())
         rule = f"has a {column} with a space at its edge"

@@ -172,8 +172,9 @@ def confounded_rates(index: pd.DataFrame) -> str | None:
     -------
     warning : a sentence, or None when the languages share their sampling rates
     """
-    rates = index.dropna(subset=["sr"]).groupby("language")["sr"].agg(lambda sr: frozenset(sr))
-    if len(set(rates)) < 2 or frozenset.intersection(*rates):
+    by_language = index.dropna(subset=["sr"]).groupby("language")["sr"]
+    rates = {str(language): frozenset(sr) for language, sr in by_language}
+    if len(set(rates.values())) < 2 or frozenset.intersection(*rates.values()):
         return None
     listed = "; ".join(f"{k}: {'/'.join(f'{r:g}' for r in sorted(v))} Hz" for k, v in rates.items())
     return (

@@ -83,7 +83,7 @@ def score_baseline(
             f"vocab={vocab} must be the languages of the training clips, at least two; they are "
             f"{sorted(set(train['language']))}"
         )
-    truth = pd.Index(vocab).get_indexer(train["language"])
+    truth = pd.Index(vocab).get_indexer(pd.Index(train["language"]))
     names = [*train["image"], *test["image"]]
     features = np.stack(
         Parallel(n_jobs=n_jobs)(

@@ -102,7 +102,7 @@ def speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict[str
     pairs = zip(table["n_correct"], table["n_recordings"], strict=True)
     table["accuracy_wilson"] = [list(wilson_interval(n_correct, n)) for n_correct, n in pairs]
     order = ["speaker", "group", "language", "gender", "n_recordings", "n_clips", "accuracy"]
-    return table[[*order, "accuracy_wilson"]].astype(object).to_dict("records")
+    return _records(table[[*order, "accuracy_wilson"]])
 
 
 def gender_rows(
@@ -168,7 +168,7 @@ def top_losses(
     worst = worst.merge(shown, on="path", how="left", validate="one_to_one")
     worst["image"] = worst["image"].map(str)
     order = ["path", "offset", "language", "predicted", "score", "loss", "image"]
-    return worst[order].astype(object).to_dict("records")
+    return _records(worst[order])
 
 
 def list_warnings(recordings: pd.DataFrame, vocab: list[str]) -> list[str]:
@@ -227,6 +227,12 @@ def _genders(recordings: pd.DataFrame) -> pd.Series:
     return recordings["gender"].fillna("")
 
 
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows, with numbers of Python, as JSON takes them."""
+    rows = table.astype(object).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
 def _losses(rows: pd.DataFrame, log_probs: np.ndarray, vocab: list[str]) -> np.ndarray:
-    truth = pd.Index(vocab).get_indexer(rows["language"])
+    truth = pd.Index(vocab).get_indexer(pd.Index(rows["language"]))
     return -log_probs[np.arange(len(rows)), truth]

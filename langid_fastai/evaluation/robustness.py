@@ -263,7 +263,8 @@ def _read_clips(
 ) -> Iterator[tuple[int, str, float, np.ndarray]]:
     """Yield row, path, offset and waveform of each clip of the table, recording by recording."""
     rows = clips[["path", "offset"]].reset_index(drop=True)
-    for path, part in rows.groupby("path", sort=False):
+    for name, part in rows.groupby("path", sort=False):
+        path = str(name)
         # The export notes offsets with 6 digits; a CSV may give back a float's neighbour.
         wanted = dict(zip(part["offset"].round(6), part.index, strict=True))
         try:

@@ -104,7 +104,7 @@ def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]) -> n
     ModelError : the vocab does not name the columns of the scores, or lacks a language
     """
     _validate_vocab(log_probs, vocab)
-    truth = pd.Index(vocab).get_indexer(rows["language"])
+    truth = pd.Index(vocab).get_indexer(pd.Index(rows["language"]))
     unknown = sorted(set(rows["language"][truth < 0]))
     if unknown:
         raise ModelError(

@@ -176,8 +176,8 @@ def det_figure(
     x, y = place(false_alarm)[order], place(miss)[order]
     ends = place([DET_LOWEST, DET_TICKS[-1]])
     # Not along the borders of the paper, where a rate is too low to be drawn.
-    first = max(0, np.count_nonzero(x <= ends[0]) - 1)
-    last = len(y) - max(0, np.count_nonzero(y <= ends[0]) - 1)
+    first = max(0, int(np.count_nonzero(x <= ends[0])) - 1)
+    last = len(y) - max(0, int(np.count_nonzero(y <= ends[0])) - 1)
 
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
