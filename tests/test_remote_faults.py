@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import syncing
+from command_line import MEL
 from s3fs import S3FileSystem
 from syncing import THERE, content, counts
 
+from langid_fastai import cli
 from langid_fastai.corpus import remote as remote_module
 from langid_fastai.corpus.bucket import Bucket, refusal
 from langid_fastai.corpus.remote import sync_corpus
@@ -291,6 +293,30 @@ def test_who_may_read_may_not_write(s3, folder, tmp_path, log_in):
     assert counts(sync_corpus(THERE, str(tmp_path / "x"))) == (1, 0, 0, 0)
     with pytest.raises(CorpusError, match=r"access denied .*to copy there, write"):
         sync_corpus(str(folder), THERE)
+
+
+def test_credentials_are_neither_written_nor_printed(
+    s3, corpus, langid, tmp_path, log_in, monkeypatch
+):
+    """By a copy, a run of recordings there, and a refusal."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    key, secret = make_user(s3, ("s3:*",))
+    s3.guard()
+    log_in(key, secret)
+    said = []
+    for argv in (
+        ("corpus", "sync", corpus, THERE),
+        ("prepare", THERE, "--out", tmp_path / "run", *MEL, "--jobs", 1),
+        ("corpus", "sync", "s3://nowhere/corpus", tmp_path / "x"),
+    ):
+        code, text, err = langid(*argv, command=cli.main)
+        said += [text, err]
+    assert code == 1
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 20  # the copy and the run
+    for words in (key, secret):
+        assert not any(words in text for text in said)
+        assert not any(words.encode() in content for content in written)
 
 
 def test_wrong_credentials(s3, tmp_path, log_in):
