@@ -93,6 +93,8 @@ class Keeper(Callback):
             raise RunError(
                 f"{self.file}: damaged ({first_line(error)}); remove it to train anew"
             ) from error
+        if not isinstance(saved, dict) or not {"schedule"} <= set(saved.get("of") or ()):
+            raise RunError(f"{self.file}: no checkpoint of a training; remove it to train anew")
         # Checkpoints from before there was mixup do not name it.
         saved["of"]["schedule"] = [{"mixup": 0.0} | stage for stage in saved["of"]["schedule"]]
         for what, value in self.of.items():

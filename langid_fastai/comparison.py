@@ -210,10 +210,11 @@ def _validate(archs: Sequence[str], weights: str) -> None:
 
 def _claim(folder: Path, source: CorpusChoice) -> None:
     """Note the corpus, or see that it is the same: once clips are there, they are of one split."""
-    if not any((folder / name).exists() for name in SHARED.values()):
-        (folder / NOTE).unlink(missing_ok=True)
-    holds = "networks compared on other recordings or another split"
-    keep_choices(folder / NOTE, asdict(source), RunError, holds)
+    if any((folder / name).exists() for name in SHARED.values()):
+        holds = "networks compared on other recordings or another split"
+        keep_choices(folder / NOTE, asdict(source), RunError, holds)
+    else:
+        write_json(folder / NOTE, asdict(source))
 
 
 def _link_images(run: Run, shared: Path) -> None:

@@ -98,7 +98,7 @@ def take_launch() -> Launch | None:
     ------
     RunError : accelerate is missing
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if int(os.environ.get("WORLD_SIZE") or 1) < 2:
         return None
     if importlib.util.find_spec("accelerate") is None:
         raise RunError(

@@ -196,22 +196,28 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
 
 
 def _refuse_other_files(folder: Path) -> None:
-    """Raise if weights lie in other files, which onnxruntime would read wherever they are.
-
-    Their tensors name them in ``TensorProto.external_data`` (onnx.proto), by the key "location".
-    """
-    with (folder / ONNX_FILE).open("rb") as stream:
-        if os.fstat(stream.fileno()).st_size == 0:  # nothing that could be mapped
-            return
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            at = content.find(LOCATION)
-            while at >= 0 and not EIGHT.search(content[max(0, at - 10) : at]):  # in another word
-                at = content.find(LOCATION, at + 1)
-    if at >= 0:
+    """Raise if weights lie in other files, which some versions of onnxruntime would read."""
+    try:
+        has_others = _names_files(folder / ONNX_FILE)
+    except OSError as error:
+        raise ModelError(f"{folder / ONNX_FILE}: cannot be read ({error.strerror})") from error
+    if has_others:
         raise ModelError(
             f"{folder / ONNX_FILE}: it has weights in other files, which are not read; make it "
             f"anew: langid export {folder}"
         )
+
+
+def _names_files(file: Path) -> bool:
+    """Whether a tensor does: in ``TensorProto.external_data`` of onnx.proto, as "location"."""
+    with file.open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size == 0:  # nothing that could be mapped
+            return False
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at = content.find(LOCATION)
+            while at >= 0 and not EIGHT.search(content[max(0, at - 10) : at]):  # in another word
+                at = content.find(LOCATION, at + 1)
+            return at >= 0
 
 
 def _validate_ends(session: onnxruntime.InferenceSession, folder: Path) -> None:

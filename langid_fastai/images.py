@@ -64,6 +64,8 @@ NOTE = "mel.json"
 
 # What stands in the name of an image after its offset, where an export has augmented the clip.
 MADE_VARIANT = re.compile(r"@[\d.]+~(\w+)\.\w+$")
+# A name that leads out of the folder; a run folder may come from a stranger.
+OUTSIDE = re.compile(r"^(?:/|\\|[A-Za-z]:)|(?:^|[/\\])\.\.(?:[/\\]|$)")
 
 
 class Recording(NamedTuple):
@@ -238,9 +240,16 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
     -------
     clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns; where
         an export has augmented a clip, `variant` names it, and it is there for training alone
+
+    Raises
+    ------
+    RunError : an image is said to lie outside the folder
     """
     journal = read_journal(Path(folder))
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
+    outside = clips.loc[clips["image"].str.contains(OUTSIDE), "image"]
+    if len(outside):
+        raise RunError(f"{folder}: {outside.iloc[0]!r} is no image in it; make the images anew")
     rows = used_rows(index)  # first: images that folds share hold variants of every side
     rows = rows if split is None else rows[rows["split"] == split]
     clips = clips.merge(rows, on="path", validate="many_to_one")

@@ -88,7 +88,10 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
     if arch in torchvision.models.list_models(module=torchvision.models):
         builder = torchvision.models.get_model_builder(arch)
         return _torchvision_network(arch, builder, n_languages, weights)
-    return _timm_network(arch, n_languages, weights)
+    network = _timm_network(arch, n_languages, weights)
+    head: Any = network[1]
+    head[0] = _ConcatPool()  # as fastai's does, but for what is said there
+    return network
 
 
 def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:

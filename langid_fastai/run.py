@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langid_fastai.corpus.demo import HELD_OUT
-from langid_fastai.corpus.index import Corpus, list_some, read_index
+from langid_fastai.corpus.index import Corpus, list_some, read_index, validate_index
 from langid_fastai.errors import RunError
 from langid_fastai.files import alone_in, is_left, is_there, sweep, write_json
 
@@ -195,13 +195,19 @@ class Run:
             raise RunError(f"{self.folder / 'run.json'}: damaged ({error})") from error
 
     def corpus(self) -> Corpus:
-        """The split corpus of a prepared run."""
+        """The split corpus of a prepared run, whose paths stay below its root.
+
+        Raises
+        ------
+        RunError : not prepared
+        CorpusError : the index was changed by others, and not well
+        """
         found = self.read().get("corpus_found")
         if found is None or not self.index.exists():
             raise RunError(f"{self.folder}: not prepared; begin with `langid prepare CORPUS`")
-        return Corpus(
-            Path(found["root"]), read_index(self.index), found["layout"], tuple(found["notes"])
-        )
+        index = read_index(self.index)
+        validate_index(index, source=self.index, one_language=True)
+        return Corpus(Path(found["root"]), index, found["layout"], tuple(found["notes"]))
 
 
 def choose_corpus(

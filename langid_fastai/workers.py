@@ -153,7 +153,7 @@ def on_cluster(
         if any(n > 1 for n in client.nthreads().values()):
             raise RunError(
                 f"the workers at {address} have several threads each; start them with "
-                "`dask worker --nthreads 1 --nworkers auto`"
+                f"`dask worker {address} --nworkers=-1 --nthreads 1`"
             )
         sent = {}
         done = as_completed(loop=client.loop)

@@ -273,6 +273,29 @@ def test_a_large_file_is_refused_before_it_is_read(address, tmp_path):
     assert call_of_a_book.status_code == 413
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://HOST"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),  # a page in a frame without rights, or a local file
+        ({"Host": "evil.example:80"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": "localhost:80"}, 200),  # as through a tunnel
+    ],
+)
+def test_other_pages_are_not_answered(address, sound, headers, status):
+    """Neither those that say so, nor those whose name was made to lead here."""
+    here = address.rstrip("/").removeprefix("http://")
+    headers = {name: value.replace("HOST", here) for name, value in headers.items()}
+    with sound().open("rb") as stream:
+        sent = httpx.post(f"{address}/gradio_api/upload", files={"files": stream}, headers=headers)
+    assert sent.status_code == status
+    assert httpx.get(address, headers=headers).status_code == status
+
+
 def test_no_file_of_the_server_is_read(address, sound):
     file = sound()
     name, content = call(

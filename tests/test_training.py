@@ -205,6 +205,27 @@ def test_damaged_checkpoint_is_refused(make_learn, tmp_path):
         fit_stages(make_learn(), STAGES, checkpoints=tmp_path)
 
 
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("code of a stranger",)
+
+
+def test_checkpoint_with_code_is_refused_and_not_run(make_learn, tmp_path, capsys):
+    torch.save({"of": {"schedule": []}, "model": Evil()}, tmp_path / "last.pth")
+    with pytest.raises(RunError, match=r"last\.pth: damaged .*remove it"):
+        fit_stages(make_learn(), STAGES, checkpoints=tmp_path)
+    assert "stranger" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [{}, {"of": None}, [1], torch.zeros(3)])
+def test_tensors_that_are_no_checkpoint(make_learn, tmp_path, content):
+    torch.save(content, tmp_path / "last.pth")
+    with pytest.raises(RunError, match=r"last\.pth: no checkpoint of a training; remove it"):
+        fit_stages(make_learn(), STAGES, checkpoints=tmp_path)
+
+
 def test_find_lr_suggests_and_leaves_no_trace(make_learn, tmp_path):
     learn = make_learn(batch_size=4)
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}

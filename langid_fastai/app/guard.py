@@ -2,7 +2,9 @@
 
 Gradio fetches addresses that a request names, for its author's convenience. Here a recording is
 uploaded, or it is not heard: nobody can make this machine ask another one. Nor does the page in the
-browser load anything from elsewhere, by a Content Security Policy.
+browser load anything from elsewhere, by a Content Security Policy. Other pages that are open in the
+same browser are not answered, be it that they say whose they are (``Origin``), or that their name
+was made to lead to this machine (``Host``; DNS rebinding).
 
 `Guard` is ASGI middleware: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 __all__ = ["Guard"]
 
@@ -79,11 +83,14 @@ class Guard:
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         """Status and reason, as far as they follow from what comes before the body."""
+        headers = dict(scope["headers"])
+        if _is_foreign(headers, scope.get("server")):
+            return 403, "Other web pages are not answered."
         if any(scheme in scope["path"] for scheme in SCHEMES):
             return 403, "Addresses are not fetched."
         if scope["method"] != "POST":
             return None
-        length = dict(scope["headers"]).get(b"content-length", b"")
+        length = headers.get(b"content-length", b"")
         if not length.isdigit():
             return 411, "A request must tell its length."
         if scope["path"] == UPLOAD and int(length) > self.max_bytes + FORM:
@@ -91,6 +98,28 @@ class Guard:
         if scope["path"] != UPLOAD and int(length) > MAX_CALL:
             return 413, f"The limit of a call is {MAX_CALL} bytes; upload the recording first."
         return None
+
+
+def _is_foreign(headers: dict[bytes, bytes], server: tuple[str, int] | None) -> bool:
+    """Whether another page than ours asks; `server` is the address that was reached."""
+    host = headers.get(b"host", b"")
+    if headers.get(b"origin", host).rpartition(b"://")[2] != host:
+        return True
+    try:
+        name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
+    except ValueError:
+        return True
+    return server is not None and _is_here(server[0]) and not _is_here(name)
+
+
+def _is_here(name: str) -> bool:
+    """Whether a name can be of this machine alone."""
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 async def _body(receive: Receive) -> bytes:

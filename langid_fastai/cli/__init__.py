@@ -43,7 +43,7 @@ def _options(
     """Options of `langid` itself, each done by its callback; and who may be several."""
     from langid_fastai.errors import RunError
 
-    if ctx.invoked_subcommand != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if ctx.invoked_subcommand != "train" and int(os.environ.get("WORLD_SIZE") or 1) > 1:
         raise RunError(
             f"several processes were launched, and `langid {ctx.invoked_subcommand}` is for one; "
             "start it without torchrun or accelerate launch (in a shell that has WORLD_SIZE, "

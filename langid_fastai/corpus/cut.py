@@ -93,6 +93,7 @@ def cut_corpus(
     ------
     CorpusError : `folder` holds something else or lies in the corpus, or no recording gave an
         utterance
+    RunError : no process to work with
 
     Examples
     --------

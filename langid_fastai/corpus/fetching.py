@@ -25,6 +25,7 @@ from langid_fastai.corpus.polite import (
     TooSlow,
     TryAgain,
     read_body,
+    told_bytes,
 )
 from langid_fastai.errors import CorpusError
 from langid_fastai.files import alone_in, is_left, sweep, write_json
@@ -196,18 +197,19 @@ def _receive_file(response: requests.Response, part: Path, most: float) -> None:
         raise FetchError(f"is {kind}, not sound")
     if response.status_code == 200:
         _forget(part)  # first: a kill here must not join an old beginning to a new sign
-        size, total = 0, response.headers.get("Content-Length", "")
+        size, told = 0, response.headers.get("Content-Length", "")
         write_json(part.with_suffix(".json"), {"validator": _validator(response)})
     else:
-        told, _, total = response.headers.get("Content-Range", "").partition("/")
-        if not told.startswith(f"bytes {size}-"):
+        part_told, _, told = response.headers.get("Content-Range", "").partition("/")
+        if not part_told.startswith(f"bytes {size}-"):
             _forget(part)
-            raise TryAgain(f"asked for bytes {size}-, got {told!r}")
+            raise TryAgain(f"asked for bytes {size}-, got {part_told!r}")
     with part.open("ab" if size else "wb") as file:
         for chunk in read_body(response, most=most - size):
             file.write(chunk)
     size = part.stat().st_size
-    if total.isdigit() and "Content-Encoding" not in response.headers and size != int(total):
+    total = told_bytes(told)
+    if total not in (None, size) and "Content-Encoding" not in response.headers:
         raise TryAgain(f"the file ended after {size} of {total} bytes")
     if not size:
         raise FetchError("is empty")

@@ -110,8 +110,9 @@ def mix_corpus(
 
     Raises
     ------
-    CorpusError : speakers are not known, stand on two sides, or are too few on one; the folder
-        holds something else; or there is no process to work with
+    CorpusError : speakers are not known, stand on two sides, or are too few on one; or the folder
+        holds something else
+    RunError : no process to work with
 
     Examples
     --------

@@ -46,6 +46,7 @@ __all__ = [
     "host_of",
     "join",
     "read_body",
+    "told_bytes",
 ]
 
 Answer = TypeVar("Answer")
@@ -299,9 +300,9 @@ def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
     TooSlow : longer than `LONGEST_TRANSFER`
     """
     too_large = f"larger than {most / MEGABYTE:g} MB"
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdigit() and int(announced) > most:
-        raise FetchError(f"{too_large} ({int(announced) / MEGABYTE:.1f} MB)")
+    announced = told_bytes(response.headers.get("Content-Length", ""))
+    if announced is not None and announced > most:
+        raise FetchError(f"{too_large} ({announced / MEGABYTE:.1f} MB)")
     n, end = 0, time.monotonic() + LONGEST_TRANSFER
     while chunk := _read_some(response):
         n += len(chunk)
@@ -310,6 +311,17 @@ def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
         yield chunk
         if time.monotonic() > end:
             raise TooSlow(f"not whole after {LONGEST_TRANSFER:g} s; repeat the command to go on")
+
+
+def told_bytes(text: str) -> int | None:
+    """A number of bytes as a header tells it, None if it tells none.
+
+    Examples
+    --------
+    >>> told_bytes("1234"), told_bytes("²"), told_bytes("9" * 5_000), told_bytes("*")
+    (1234, None, None, None)
+    """
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 def _read_some(response: requests.Response) -> bytes:
