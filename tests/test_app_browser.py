@@ -216,7 +216,8 @@ def test_what_is_spoken_is_answered(visit):
     page.get_by_role("button", name="Record audio").click()
     page.get_by_role("button", name="Record", exact=True).click()
     recorded = page.locator("time").last
-    expect(recorded).to_have_text("0:02", timeout=20_000)
+    two_seconds = re.compile(r"0:(0[2-9]|[1-5]\d)")  # or more, where nobody looks in time
+    expect(recorded).to_have_text(two_seconds, timeout=20_000)
     page.get_by_role("button", name="Stop").first.click()
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
     ask(page)

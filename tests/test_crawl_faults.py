@@ -144,6 +144,15 @@ def test_files_that_are_too_large(web, crawl, tmp_path):
     assert not list((tmp_path / "web" / ".crawl" / "parts").iterdir())
 
 
+@pytest.mark.parametrize("told", ["²", "9" * 5_000, "soon"])
+def test_a_length_that_is_no_number_ends_nothing(web, crawl, tmp_path, told):
+    told_so = {"Content-Length": told}  # so it ends when the connection does
+    web.pages["/IMG/en0.mp3"] = replace(LONG, headers=told_so, n_sent=len(LONG.body))
+    result = crawl()
+    assert reasons(result) == {}
+    assert bytes_of(result, tmp_path, "en0.mp3") == LONG.body
+
+
 def test_a_server_that_drips_does_not_hold_us(web, crawl, tmp_path, monkeypatch):
     """Not until a piece is full; and what has come by then is not asked for again."""
     monkeypatch.setattr("langid_fastai.corpus.polite.LONGEST_TRANSFER", 0.2)

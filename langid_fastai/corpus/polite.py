@@ -314,13 +314,7 @@ def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
 
 
 def told_bytes(text: str) -> int | None:
-    """A number of bytes as a header tells it, None if it tells none.
-
-    Examples
-    --------
-    >>> told_bytes("1234"), told_bytes("²"), told_bytes("9" * 5_000), told_bytes("*")
-    (1234, None, None, None)
-    """
+    """A number of bytes as a header tells it, None if it tells none (``*``, ``²``, 5000 digits)."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
@@ -389,8 +383,6 @@ def _read_robots(response: requests.Response) -> Protego:
 def _asked_wait(response: requests.Response) -> float:
     """Seconds of ``Retry-After``, which is a number of them or a date (RFC 9110, 10.2.3)."""
     text = response.headers.get("Retry-After", "").strip()
-    if not text:
-        return 0.0
     try:
         wait = float(text) if text.isdigit() else _seconds_until(parsedate_to_datetime(text))
     except ValueError:
@@ -404,6 +396,5 @@ def _asked_wait(response: requests.Response) -> float:
 
 
 def _seconds_until(date: datetime) -> float:
-    if date.tzinfo is None:  # "-0000": in UTC, from nobody knows where
-        date = date.replace(tzinfo=UTC)
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)  # "-0000": from nobody knows where
     return (date - datetime.now(UTC)).total_seconds()
