@@ -218,7 +218,10 @@ def test_what_is_spoken_is_answered(visit):
     recorded = page.locator("time").last
     two_seconds = re.compile(r"0:(0[2-9]|[1-5]\d)")  # or more, where nobody looks in time
     expect(recorded).to_have_text(two_seconds, timeout=20_000)
-    page.get_by_role("button", name="Stop").first.click()
+    with page.expect_response(re.compile("/upload")):
+        page.get_by_role("button", name="Stop").first.click()
+    # The recorder gives way to the player once the recording is uploaded.
+    expect(page.locator("#recording").get_by_role("button", name="Clear")).to_be_visible()
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
     ask(page)
     assert sum(answer_of(page)[1].values()) == pytest.approx(1, abs=2e-3)
