@@ -1,20 +1,24 @@
-# make demo   a new machine to a tested classifier: environment, install, demo corpus, training, report
-# make test   environment, install, all checks and tests
-# make bench  environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
-# make soak   kills export, training, crawl and what makes corpora, 30 times each (half an hour)
-# make fuzz   exports 20 000 damaged recordings; FUZZ_SEED=1 for others (half an hour)
-# make clean  remove what these make
+# make demo     a new machine to a tested classifier: environment, install, demo corpus, training, report
+# make test     environment, install, all checks and tests
+# make bench    environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
+# make soak     kills export, training, crawl and what makes corpora, 30 times each (half an hour)
+# make fuzz     exports 20 000 damaged recordings; FUZZ_SEED=1 for others (half an hour)
+# make versions install with the base requirements and use it, on each Python that is found
+# make release  everything for a release but the upload: checks, tests, sdist and wheel
+# make clean    remove what these make
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 FUZZ_SEED ?= 0
+DEMO_OPTIONS ?= # as --epochs 1,1,1, for a quick look
+PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test check bench soak fuzz clean
+.PHONY: demo test check bench soak fuzz versions dist release clean
 
 demo: $(VENV)/demo.done
-	$(BIN)/langid-train demo --arch resnet18 --weights none
+	$(BIN)/langid-train demo --arch resnet18 --weights none $(DEMO_OPTIONS)
 
 test: check
 	$(BIN)/pytest -n $(JOBS)
@@ -36,8 +40,28 @@ soak: $(VENV)/test.done
 fuzz: $(VENV)/test.done
 	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/test_fuzz.py --fuzz 20000 --fuzz-seed $(FUZZ_SEED)
 
+# The environments lie outside the checkout: what is tested is what was installed.
+versions:
+	@for python in $(PYTHONS); do \
+	    $$python -c "" 2>/dev/null || { echo "$$python: not found, not tried"; continue; }; \
+	    folder=$$(mktemp -d) && $$python -m venv $$folder/venv && \
+	    $$folder/venv/bin/pip install -q . && cp tests/closure_jobs.py tests/tones.py $$folder && \
+	    (cd $$folder && venv/bin/python closure_jobs.py base) || { echo "$$python: failed"; exit 1; }; \
+	    echo "$$python: base installation works"; rm -rf $$folder; \
+	done
+
+# sdist and wheel, in dist/.
+dist: $(VENV)-release/release.done
+	rm -rf dist build
+	$(VENV)-release/bin/python -m build -q
+	$(VENV)-release/bin/twine check --strict dist/*
+
+release: test dist
+	git diff --quiet HEAD || { echo "uncommitted changes: commit them first"; exit 1; }
+	@echo "ready; upload with: $(VENV)-release/bin/twine upload dist/*"
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-release dist runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -48,4 +72,9 @@ $(VENV)/demo.done: setup.cfg pyproject.toml | $(BIN)/python
 
 $(VENV)/test.done: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)-release/release.done:
+	$(PYTHON) -m venv $(VENV)-release
+	$(VENV)-release/bin/pip install -q build twine
 	touch $@

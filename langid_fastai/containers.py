@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import AudioError, first_line
 
 if TYPE_CHECKING:
@@ -146,13 +147,13 @@ def measure_container(path: str | Path) -> tuple[float, int]:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     """The container and its first audio stream."""
-    try:
+    with needs(
+        "formats",
+        f"{path}: libsndfile does not know this format; FFmpeg, which may read it,",
+        AudioError,
+        otherwise=f"; or {CONVERT}",
+    ):
         import av
-    except ModuleNotFoundError as error:
-        raise AudioError(
-            f"{path}: libsndfile cannot read it (Format not recognised); m4a, aac, mp4, webm, wma "
-            f"and amr need PyAV: pip install 'langid_fastai[formats]'; or {CONVERT}"
-        ) from error
     options = {
         "format_whitelist": FORMATS,
         "codec_whitelist": CODECS,

@@ -15,27 +15,23 @@ Contents: `take_launch`, `Launch`; and, each doing nothing where one process tra
 
 from __future__ import annotations
 
-import importlib.util
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from random import Random
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from fastai.callback.core import Callback
-from fastai.distributed import DistributedDL
 from fastai.learner import Learner
-from fastai.torch_core import get_model, to_detach
+from fastai.torch_core import get_model
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from langid_fastai.errors import RunError
+from langid_fastai.dependencies import require
 
 __all__ = ["Launch", "from_main", "rank", "same_weights", "shared", "take_launch", "total"]
 
@@ -100,10 +96,7 @@ def take_launch() -> Launch | None:
     """
     if int(os.environ.get("WORLD_SIZE") or 1) < 2:
         return None
-    if importlib.util.find_spec("accelerate") is None:
-        raise RunError(
-            "several processes need accelerate: pip install 'langid_fastai[distributed]'"
-        )
+    require("distributed", "training in several processes", "accelerate")  # for `RankLoader`
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return Launch(*(int(os.environ.pop(word)) for word in WORDS))
@@ -129,8 +122,10 @@ def shared(learn: Learner) -> Iterator[None]:
     if not dist.is_initialized():
         yield
         return
+    from langid_fastai.distributed_loader import RankLoader
+
     loaders = learn.dls.loaders
-    learn.dls.loaders = [_Share(dl) for dl in loaders]
+    learn.dls.loaders = [RankLoader(dl) for dl in loaders]
     norms: list[Any] = [m for m in learn.model.modules() if isinstance(m, _BatchNorm)]
     on_cpu = learn.dls.device.type == "cpu"
     try:
@@ -169,58 +164,6 @@ def total(*numbers: float, device: torch.device) -> list[float]:
     sums = torch.tensor(numbers, dtype=kind, device=device)
     dist.all_reduce(sums)
     return sums.tolist()
-
-
-class _Share(DistributedDL):
-    """This process's part of a loader, batch by batch.
-
-    fastai's own gives each rank a stretch of the epoch's order, filled up with clips that are then
-    counted twice, and asks rank 0 for the order by way of a GPU; here it follows from the seed.
-    """
-
-    def __init__(self, dl: Any) -> None:
-        super().__init__(dl, rank=dist.get_rank(), world_size=dist.get_world_size())
-        if self.drop_last and not len(self):
-            raise RunError(
-                f"{len(dl.dataset)} training images make no batch of {dl.bs} for each of "
-                f"{self.world_size} processes; take a smaller --batch-size, or fewer processes"
-            )
-
-    def new(self, *, shuffle: bool) -> _Share:
-        """The same share, in another order."""
-        return _Share(self.dl.new(shuffle=shuffle))
-
-    @property
-    def rng(self) -> Random:
-        """What the order follows from."""
-        return self.dl.rng
-
-    @rng.setter
-    def rng(self, rng: Random) -> None:
-        self.dl.rng = rng
-
-    def __len__(self) -> int:
-        n = len(self._mine(range(len(self.dl.dataset))))
-        return math.ceil(n / self.bs)
-
-    def get_idxs(self) -> list[int]:
-        """Positions of this process's clips in the dataset."""
-        return self._mine(self.dl.get_idxs())
-
-    def to_detach(self, b: Any, cpu: bool = True, gather: bool = True) -> Any:
-        """Figures of a batch stay here; `_Totals` sums them up, once."""
-        return to_detach(b, cpu, gather=False)
-
-    def _mine(self, idxs: Any) -> list[int]:
-        if not self.drop_last:
-            return list(idxs)[self.rank :: self.world_size]
-        whole = self.bs * self.world_size
-        n = len(idxs) // whole * whole
-        return [
-            idx
-            for i, idx in enumerate(idxs)
-            if i < n and i // self.bs % self.world_size == self.rank
-        ]
 
 
 class _Totals(Callback):

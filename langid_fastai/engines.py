@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import ModelError, first_line
 from langid_fastai.model_folder import ModelInfo, file_hash, model_folder, tensors_hash
 from langid_fastai.preprocessing import MelConfig
@@ -158,7 +159,8 @@ def torch_score(network: nn.Module, info: ModelInfo) -> Callable[[np.ndarray], n
 
 def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSession | None:
     """Open ``model.onnx``; None, with a warning, where it is not of this model."""
-    import onnxruntime
+    with needs("onnx", f"{folder / ONNX_FILE}", ModelError):
+        import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # One level below the highest, which reorders all weights for the processor: it loads in a

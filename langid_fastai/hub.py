@@ -33,6 +33,7 @@ from langid_fastai.assessment import clips_to_test, keep_sections, read_metrics,
 from langid_fastai.audio import excerpts, stream_audio
 from langid_fastai.corpus.codes import match_languages
 from langid_fastai.corpus.index import list_some
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import AudioError, ModelError, RunError, first_line
 from langid_fastai.model_folder import read_info
 from langid_fastai.progress import track
@@ -106,12 +107,8 @@ def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
     ModelError : `transformers` is missing, the model cannot be reached or read, its weights are no
         safetensors, or it is no audio classifier
     """
-    try:
+    with needs("hub", f"{PREFIX}{name}", ModelError):
         import transformers
-    except ImportError as error:
-        raise ModelError(
-            f"{PREFIX}{name} needs transformers: pip install 'langid_fastai[hub]'"
-        ) from error
     from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()

@@ -25,6 +25,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import ModelError, first_line
 from langid_fastai.model_folder import ModelInfo, read_info, read_shapes, read_tensors
 from langid_fastai.raw_networks import build_raw_network
@@ -226,14 +227,10 @@ def _no_body(arch: str) -> ModelError:
 
 
 def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequential:
-    try:
+    near = _nearest(arch, _torchvision_names())
+    with needs("timm", f"arch {arch!r} is not a torchvision model{near}; a timm model", ModelError):
         import timm
         from fastai.vision.learner import create_timm_model
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"arch {arch!r} is no torchvision model{_nearest(arch, _torchvision_names())}; for the "
-            "names of timm: pip install 'langid_fastai[timm]'"
-        ) from error
     if not timm.is_model(arch.split(".")[0]):
         names = [*_torchvision_names(), *timm.list_models()]
         raise ModelError(

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from langid_fastai.audio import stream_audio
+from langid_fastai.dependencies import require
 from langid_fastai.engines import ONNX_FILE, onnx_metadata, torch_score
 from langid_fastai.errors import AudioError, ModelError, first_line
 from langid_fastai.files import replacing
@@ -115,15 +116,8 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
 
 
 def _need_onnx() -> None:
-    try:
-        import onnx  # noqa: F401  # all three are only to be there
-        import onnxruntime  # noqa: F401  # the same
-        import onnxscript  # noqa: F401  # torch's exporter is written with it
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"an export needs {error.name}, which is not installed: "
-            "pip install 'langid_fastai[onnx]'"
-        ) from error
+    libraries = ("onnx", "onnxruntime", "onnxscript")  # torch's exporter is written with the last
+    require("onnx", "an export", *libraries, error_type=ModelError)
 
 
 def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file: Path) -> None:

@@ -52,7 +52,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -60,6 +59,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from langid_fastai.corpus.read import find_audio
+from langid_fastai.dependencies import require
 from langid_fastai.errors import AudioError, RunError
 
 __all__ = [
@@ -271,12 +271,8 @@ def require_extra() -> None:
     ------
     RunError : the extra `augment` is not
     """
-    for module in ("audiomentations", "fast_mp3_augment", "pyroomacoustics"):
-        if find_spec(module) is None:
-            raise RunError(
-                f"augmentations of waveforms need {module}, which is not installed: "
-                "pip install 'langid_fastai[augment]'"
-            )
+    libraries = ("audiomentations", "fast_mp3_augment", "pyroomacoustics")
+    require("augment", "augmentation of waveforms", *libraries)
 
 
 def find_noises(folder: str) -> list[str]:

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import RunError, first_line
 
 __all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes", "on_cluster", "validate_jobs"]
@@ -135,11 +136,9 @@ def on_cluster(
     ------
     RunError : Dask is missing, nobody answers, or the workers have several threads
     """
-    try:
+    with needs("dask", "a cluster"):
         from distributed import Client, as_completed
         from distributed.scheduler import KilledWorker
-    except ModuleNotFoundError as error:
-        raise RunError("a cluster needs Dask: pip install 'langid_fastai[dask]'") from error
     try:
         client = Client(address, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -72,7 +72,7 @@ def running(model, scratch, *options):
             process.communicate(timeout=30)
         assert process.returncode == 0, said_in(log)
         assert "asked" not in said_in(log)
-    assert list(scratch.iterdir()) == []
+    assert [path.name for path in scratch.iterdir()] == []
 
 
 def said_in(log):

@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 import soundfile as sf
-from command_line import MEL, SR, command_of
+from command_line import MEL, command_of
 from hypothesis import settings
 from PIL import Image
+from tones import make_tones
 
 settings.register_profile("untimed", deadline=None)  # no test asserts a time
 settings.load_profile("untimed")
@@ -95,26 +96,7 @@ def langid(monkeypatch, capsys):
 
 
 @pytest.fixture(scope="session")
-def make_tones():
-    """Make recordings of speakers: a "language" is a pitch, a speaker a little above or below."""
-
-    def make(folder, pitches, speakers="abcd", *, seed=0):
-        rng = np.random.default_rng(seed)
-        for language, f in pitches.items():
-            for speaker in speakers:
-                for i in range(2):
-                    t = np.arange(int(2.2 * SR)) / SR
-                    y = 0.3 * np.sin(2 * np.pi * (f + 20 * rng.random()) * t)
-                    file = folder / language / f"{language}-{speaker}" / f"{i}.wav"
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    sf.write(file, y + 0.02 * rng.standard_normal(len(t)), SR)
-        return folder
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory, make_tones):
+def corpus(tmp_path_factory):
     """Two "languages", low tones and high ones, of four speakers each with two recordings."""
     return make_tones(tmp_path_factory.mktemp("made") / "tones", {"de": 300, "es": 1200})
 

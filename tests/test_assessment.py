@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 from command_line import MEL, QUICK
+from tones import make_tones
 
 from langid_fastai import cli, cross_validation
 from langid_fastai.corpus.index import read_index
@@ -26,7 +27,7 @@ def run(trained, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory, make_tones):
+def elsewhere(tmp_path_factory):
     """Another corpus of the same two languages, under other codes, and one the model lacks."""
     folder = tmp_path_factory.mktemp("other") / "elsewhere"
     return make_tones(folder, {"deu": 320, "es-MX": 1150, "pl": 700}, "xy", seed=9)
@@ -118,7 +119,7 @@ def test_the_corpus_of_the_training_is_no_other_corpus(run, corpus, elsewhere, l
     assert "1 recording of it was trained or validated on" in err
 
 
-def test_a_corpus_without_a_shared_language_is_refused(run, make_tones, langid, tmp_path):
+def test_a_corpus_without_a_shared_language_is_refused(run, langid, tmp_path):
     other = make_tones(tmp_path / "other", {"pl": 300, "cs": 1200}, "xy")
     code, _, err = langid("evaluate", run, "--corpus", other, command=cli.main)
     assert code == 1
@@ -131,7 +132,7 @@ def test_too_many_folds_are_refused(run, langid):
     assert "At most 4 folds are possible" in err
 
 
-def test_voices_of_the_same_name_are_pointed_out(run, make_tones, langid, tmp_path):
+def test_voices_of_the_same_name_are_pointed_out(run, langid, tmp_path):
     other = make_tones(tmp_path / "other", {"de": 320, "es": 1150}, "ax", seed=7)
     assert langid("evaluate", run, "--corpus", other, command=cli.main)[0] == 0
     [found] = read_metrics(run)["other"]
@@ -140,7 +141,7 @@ def test_voices_of_the_same_name_are_pointed_out(run, make_tones, langid, tmp_pa
     assert any("bear the name" in x for x in found["warnings"]) == bool(heard)
 
 
-def test_a_held_out_language_tries_the_answer_unknown(make_tones, langid, tmp_path):
+def test_a_held_out_language_tries_the_answer_unknown(langid, tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 1200, "fr": 2500}, "abcdef")
     argv = ["--out", tmp_path / "out", "--epochs", "1,2,1", "--false-alarm-rate", "0.3"]
     code, text, err = langid(folder, *argv, "--hold-out", "fr", *QUICK)
@@ -191,7 +192,7 @@ def test_a_fold_begun_on_another_split_is_begun_anew(run, langid, monkeypatch):
     assert json.loads(note.read_text())["fold"] == begun["fold"]
 
 
-def test_variants_train_folds_and_are_never_tested(make_tones, langid, tmp_path):
+def test_variants_train_folds_and_are_never_tested(langid, tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 1200})
     rows = [
         {
@@ -220,7 +221,7 @@ def test_variants_train_folds_and_are_never_tested(make_tones, langid, tmp_path)
     assert metrics["baseline"]["n_train_clips"] == clean == len(clips) / 2
 
 
-def test_a_corpus_that_changed_since_training_is_not_folded(make_tones, langid, tmp_path):
+def test_a_corpus_that_changed_since_training_is_not_folded(langid, tmp_path):
     folder, out = make_tones(tmp_path / "tones", {"de": 300, "es": 1200}), tmp_path / "out"
     assert langid(folder, "--out", out, "--epochs", "1,0,0", *QUICK)[0] == 0
     shutil.copytree(folder / "de" / "de-a", folder / "de" / "de-e")

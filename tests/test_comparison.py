@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from command_line import MEL
 from PIL import Image
+from tones import make_tones
 
 from langid_fastai import cli, comparison, steps
 from langid_fastai.comparison import comparison_lines
@@ -19,7 +20,7 @@ ARCHS = ("squeezenet1_1", "squeezenet1_0", "m3-light")
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory, make_tones):
+def tones(tmp_path_factory):
     return make_tones(tmp_path_factory.mktemp("made") / "tones", {"de": 300, "es": 1200}, "abcdef")
 
 

@@ -194,7 +194,7 @@ def test_folder_of_other_settings_is_refused(corpus, tmp_path):
 
 def test_missing_extra_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(CorpusError, match=r'pip install "langid_fastai\[demo\]"'):
+    with pytest.raises(CorpusError, match=r"pip install 'langid_fastai\[demo\]'"):
         make_demo(tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
 

@@ -127,7 +127,7 @@ def test_a_launch_is_told_by_its_environment_once(monkeypatch):
 def test_without_accelerate(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(distributed.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(RunError, match=r"pip install 'langid_fastai\[distributed\]'"):
         distributed.take_launch()
 

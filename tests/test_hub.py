@@ -10,32 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
+from hub_models import HUB_SR, save_wav2vec2
 from safetensors.torch import load_file, save_file
+from tones import make_tones
 
 from langid_fastai import cli
 from langid_fastai.audio import load_audio
 from langid_fastai.errors import ModelError
 from langid_fastai.hub import load_hub
-
-transformers = pytest.importorskip("transformers")
-HUB_SR = 16_000
-
-
-def save_wav2vec2(folder, labels, *, head=True):
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        conv_dim=(8, 8), conv_stride=(40, 20), conv_kernel=(40, 20), num_feat_extract_layers=2,
-        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, classifier_proj_size=8,
-        id2label=dict(enumerate(labels)), label2id={x: k for k, x in enumerate(labels)},
-    )  # fmt: skip
-    kind = transformers.Wav2Vec2ForSequenceClassification if head else transformers.Wav2Vec2Model
-    model = kind(config)
-    if head:  # else all answers are nearly alike
-        torch.nn.init.normal_(model.classifier.weight, std=20.0)
-    model.save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(sampling_rate=HUB_SR).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +81,7 @@ def test_it_stands_beside_the_run(run, hub, corpus, langid):
     assert json.loads((run / "metrics.json").read_text())["hub"] == metrics["hub"]
 
 
-def test_languages_that_one_side_lacks_are_left_out(make_tones, langid, tmp_path, hub):
+def test_languages_that_one_side_lacks_are_left_out(langid, tmp_path, hub):
     from command_line import QUICK
 
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 1200, "it": 2000})

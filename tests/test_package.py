@@ -15,6 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # The order of ARCHITECTURE.md: a module imports only what stands before it.
 ORDER = [
     "errors",
+    "dependencies",
     "files",
     "progress",
     "workers",
@@ -53,6 +54,7 @@ ORDER = [
     "onnx_export",
     "optimizer",
     "learner",
+    "distributed_loader",
     "distributed",
     "frozen",
     "checkpoints",
@@ -82,6 +84,7 @@ MAY_IMPORT_TORCH = {
     "onnx_export",
     "optimizer",
     "learner",
+    "distributed_loader",
     "distributed",
     "frozen",
     "checkpoints",

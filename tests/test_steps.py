@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 from command_line import MEL, QUICK, SR, command_of
+from tones import make_tones
 
 from langid_fastai import cli
 from langid_fastai.corpus.kaggle import TEST_SPEAKERS
@@ -450,7 +451,7 @@ def test_published_figures_do_not_stand_beside_other_corpora(trained):
     assert "published" not in json.loads((trained[0] / "metrics.json").read_text())
 
 
-def test_a_language_named_unknown_is_refused_before_the_work(make_tones, tmp_path, langid):
+def test_a_language_named_unknown_is_refused_before_the_work(tmp_path, langid):
     """It is the answer for none of a model's languages, and its folder could not be loaded."""
     corpus, out = make_tones(tmp_path / "tones", {"de": 300, "unknown": 1200}), tmp_path / "out"
     code, _, error = langid(corpus, "--out", out, *QUICK)

@@ -8,6 +8,7 @@ import pytest
 import soundfile as sf
 import split_tones
 from command_line import MEL, SR
+from tones import make_tones
 
 from langid_fastai import cli
 from langid_fastai.audio import load_audio
@@ -95,7 +96,7 @@ def test_it_goes_on_where_it_was(split, tmp_path):
     assert not list((tmp_path / "made").rglob("*.tmp"))
 
 
-def test_a_changed_recording_gets_new_variants(make_tones, tmp_path):
+def test_a_changed_recording_gets_new_variants(tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
     corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
     plan = make_plan("polarity")
@@ -111,7 +112,7 @@ def test_a_changed_recording_gets_new_variants(make_tones, tmp_path):
     np.testing.assert_allclose(load_audio(variant, sr=SR), -other, atol=1e-4)
 
 
-def test_a_damaged_recording_is_noted_and_the_rest_made(make_tones, tmp_path):
+def test_a_damaged_recording_is_noted_and_the_rest_made(tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
     corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
     [first, second, *_] = corpus.index.loc[corpus.index["split"] == "train", "path"]
@@ -127,7 +128,7 @@ def test_a_damaged_recording_is_noted_and_the_rest_made(make_tones, tmp_path):
     assert len(pd.read_csv(tmp_path / "made" / "failed.csv")) == 2
 
 
-def test_what_one_recording_cannot_become_does_not_stop_the_others(make_tones, tmp_path):
+def test_what_one_recording_cannot_become_does_not_stop_the_others(tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
     corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
     [first, second, *others] = corpus.index.loc[corpus.index["split"] == "train", "path"]
@@ -310,7 +311,7 @@ def test_the_command_writes_a_corpus_to_train_on(corpus, tmp_path, langid):
     assert "augmentation 'echo' must be one of" in err
 
 
-def test_the_command_says_how_to_go_on_with_a_language_held_out(make_tones, tmp_path, langid):
+def test_the_command_says_how_to_go_on_with_a_language_held_out(tmp_path, langid):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900, "fr": 1500})
     argv = ["corpus", "augment", folder, "--out", tmp_path / "made", "--with", "white_noise"]
     sides = ["--valid", 0.25, "--test", 0.25, "--jobs", 1]

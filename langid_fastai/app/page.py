@@ -15,12 +15,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langid_fastai.app.guard import Guard
 from langid_fastai.app.hearing import Heard, Limits, hear
+from langid_fastai.dependencies import require
 from langid_fastai.errors import AudioError, LangidError, RunError
 from langid_fastai.prediction import LanguageIdentifier
 
@@ -255,8 +255,7 @@ def _theme() -> gradio.themes.Base:
 
 
 def _validate_installed() -> None:
-    if not find_spec("gradio"):
-        raise RunError("the page needs gradio: pip install 'langid_fastai[app]'")
+    require("app", "the page", "gradio")
 
 
 def _validate_address(host: str, port: int) -> None:

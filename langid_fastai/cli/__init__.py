@@ -78,9 +78,6 @@ def train_main() -> NoReturn:
 def _run(command: typer.Typer) -> NoReturn:
     import warnings
 
-    from langid_fastai.errors import LangidError
-    from langid_fastai.files import DENIED
-
     # fastai's own imports warn of torch functions it still uses; nothing a user can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     for stream in (sys.stdout, sys.stderr):  # a name in another script must not end the run
@@ -92,16 +89,24 @@ def _run(command: typer.Typer) -> NoReturn:
         if end.code == STOPPED:
             print("stopped; the same command goes on from here", file=sys.stderr)
         raise
-    except LangidError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in DENIED:
+    except Exception as error:
+        line = _explain(error)
+        if line is None:  # a bug: keep the traceback
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {where}{error.strerror}; mend that, and the same command goes on from here",
-            file=sys.stderr,
-        )
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _explain(error: Exception) -> str | None:
+    """Describe in one line what the user can repair; None for anything else."""
+    from langid_fastai.dependencies import broken_library
+    from langid_fastai.errors import LangidError
+    from langid_fastai.files import DENIED
+
+    if isinstance(error, LangidError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DENIED:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; mend that, and the same command goes on from here"
+    return broken_library(error)

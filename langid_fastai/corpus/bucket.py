@@ -15,9 +15,10 @@ from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from langid_fastai.corpus.index import is_one_line
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import CorpusError, first_line
 
-try:
+with needs("s3", "s3://", CorpusError):
     import fsspec
     import s3fs  # noqa: F401  # what fsspec opens s3:// with
     from botocore.exceptions import (
@@ -26,8 +27,6 @@ try:
         NoCredentialsError,
         PartialCredentialsError,
     )
-except ModuleNotFoundError as error:
-    raise CorpusError("s3:// needs s3fs: pip install 'langid_fastai[s3]'") from error
 
 __all__ = ["Bucket", "ChangedError", "Thing", "file_md5", "refusal"]
 

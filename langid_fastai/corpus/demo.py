@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from langid_fastai.audio import write_sound
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import CorpusError
 from langid_fastai.files import is_left, write_whole
 
@@ -242,12 +243,8 @@ def _speak(text: str, language: str, voice: str, rate: int, pitch: int, seed: in
 
 def _find_espeak() -> tuple[str, Path]:
     """The shared library and the folder of its data, which must hold all our voices."""
-    try:
+    with needs("demo", "the demo corpus", CorpusError):
         import espeakng_loader
-    except ImportError as error:
-        raise CorpusError(
-            'the demo corpus needs espeakng_loader: pip install "langid_fastai[demo]"'
-        ) from error
     data = Path(espeakng_loader.get_data_path())
     # eSpeak takes an unknown variant for none at all: two speakers would share one voice.
     known = sorted(path.name for path in (data / "voices" / "!v").glob("*"))

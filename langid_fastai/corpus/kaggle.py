@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import CorpusError, first_line
 
 __all__ = ["KAGGLE_NAME", "TEST_SPEAKERS", "download_kaggle", "holds_published_test", "read_kaggle"]
@@ -105,14 +106,10 @@ def download_kaggle(handle: str) -> Path:
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", handle):
         raise CorpusError(f"kaggle:{handle} must be kaggle:<owner>/<dataset>")
-    try:
+    with needs("kaggle", f"kaggle:{handle}", CorpusError):
         import kagglehub
+        import requests
         from kagglehub.exceptions import KaggleApiHTTPError
-    except ModuleNotFoundError as error:
-        raise CorpusError(
-            f"kaggle:{handle} needs kagglehub: pip install 'langid_fastai[kaggle]'"
-        ) from error
-    import requests
 
     otherwise = (
         "or download it in a browser from "

@@ -26,15 +26,13 @@ from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from langid_fastai import __version__
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import CorpusError, first_line
 
-NEEDED = "a crawl needs requests, BeautifulSoup and Protego: pip install 'langid_fastai[crawl]'"
-try:
+with needs("crawl", "a crawl", CorpusError):
     import requests
     import urllib3
     from protego import Protego
-except ModuleNotFoundError as error:
-    raise CorpusError(NEEDED) from error
 
 __all__ = [
     "FetchError",

@@ -26,10 +26,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from langid_fastai.corpus.polite import NEEDED, join
+from langid_fastai.corpus.polite import join
+from langid_fastai.dependencies import needs
 from langid_fastai.errors import CorpusError, first_line
 
-try:
+with needs("crawl", "a crawl", CorpusError):
     import soupsieve  # the selectors of BeautifulSoup
     from bs4 import (
         BeautifulSoup,
@@ -37,8 +38,6 @@ try:
         Tag,
         XMLParsedAsHTMLWarning,
     )
-except ModuleNotFoundError as error:
-    raise CorpusError(NEEDED) from error
 
 __all__ = [
     "AUDIO_LINGUA",

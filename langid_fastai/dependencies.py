@@ -1,0 +1,114 @@
+"""Libraries that are missing or broken: name the library and the command that repairs it.
+
+Contents: `needs`, around the import of optional libraries; `require`, before long work;
+`broken_library`, for the command line, where any import may have failed.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
+
+from langid_fastai.errors import LangidError, RunError, first_line
+
+__all__ = ["broken_library", "needs", "require"]
+
+# What importing an installed but broken library is known to raise: shared objects that are missing
+# or of another version, names that a dependency no longer has.
+BROKEN = (ImportError, OSError, AttributeError, NameError, RuntimeError, TypeError, ValueError)
+
+
+@contextmanager
+def needs(
+    extra: str, purpose: str, error_type: type[LangidError] = RunError, *, otherwise: str = ""
+) -> Iterator[None]:
+    """Inside the block, a failed import becomes an error that names the command to run.
+
+    Parameters
+    ----------
+    extra : optional requirement of setup.cfg that brings the imported libraries
+    purpose : what needs them, as the subject of the message
+    error_type : raised
+    otherwise : another way out, for the end of the message
+
+    Raises
+    ------
+    LangidError : of `error_type`; a library is not installed, or cannot be imported
+
+    Examples
+    --------
+    >>> with needs("crawl", "a crawl"):
+    ...     import no_such_library
+    Traceback (most recent call last):
+    ...
+    langid_fastai.errors.RunError: a crawl needs no_such_library, which is not installed: \
+pip install 'langid_fastai[crawl]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise error_type(
+            f"{purpose} needs {error.name}, which is not installed: "
+            f"pip install 'langid_fastai[{extra}]'{otherwise}"
+        ) from error
+    except BROKEN as error:
+        raise error_type(f"{purpose}: {broken_library(error) or first_line(error)}") from error
+
+
+def require(
+    extra: str, purpose: str, *modules: str, error_type: type[LangidError] = RunError
+) -> None:
+    """Check that optional libraries are installed, before the work that needs them.
+
+    They are not imported: the import of some takes seconds, and reads environment variables.
+
+    Parameters
+    ----------
+    extra, purpose, error_type : see `needs`
+    modules : top-level ones
+
+    Raises
+    ------
+    LangidError : of `error_type`; one of them is not installed
+    """
+    with needs(extra, purpose, error_type):
+        for module in modules:
+            if find_spec(module) is None:
+                raise ModuleNotFoundError(name=module)
+
+
+def broken_library(error: BaseException) -> str | None:
+    """Explain an error that was raised while another library was being imported.
+
+    Parameters
+    ----------
+    error : as caught
+
+    Returns
+    -------
+    message : the library and the command that repairs it; None if no import failed
+    """
+    modules = [
+        frame.f_globals.get("__name__", "")
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>"  # the body of a module: it was being imported
+    ]
+    name = modules[-1] if modules else ""
+    if isinstance(error, ImportError) and error.name:
+        name = error.name
+    name = name.partition(".")[0]
+    if name in ("", "langid_fastai", "__main__"):
+        return None
+    installed = packages_distributions().get(name)
+    if not installed:
+        return (
+            f"{name} is required and not installed; install what is missing: "
+            "pip install langid_fastai"
+        )
+    return (
+        f"{installed[0]} is installed but cannot be imported ({first_line(error)}); reinstall it: "
+        f"pip install --force-reinstall {installed[0]}"
+    )
