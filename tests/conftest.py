@@ -21,6 +21,8 @@ settings.load_profile("untimed")
 # Fixtures of their own file: a real S3 API, for the tests that talk to one.
 pytest_plugins = ("s3_server",)
 
+collect_ignore = ["closure_site"]  # changes how Python imports, in processes of its own
+
 pytest.register_assert_rewrite("exporting", "hand_made")  # so that their asserts show values too
 
 

@@ -69,9 +69,9 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 def make_recordings(folder: Path) -> None:
-    """Write what the pages name: two languages of six speakers each, and some single recordings."""
+    """Write what the pages name: two languages of four speakers each, and some single recordings."""
     pitches = {"es": 300, "yua": 1200}
-    make_tones(folder / "recordings", pitches, "abcdef", seconds=3)
+    make_tones(folder / "recordings", pitches, "abcd", seconds=3)
     make_tones(folder / "other-corpus", pitches, "xyz", seed=1, seconds=3)
     calls = make_tones(folder / "calls", {"es": 300}, "a", seed=2, seconds=12, suffix="mp3")
     first, second = sorted(calls.rglob("*.mp3"))
