@@ -69,7 +69,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 def make_recordings(folder: Path) -> None:
-    """Write what the pages name: two languages of four speakers each, and some single recordings."""
+    """Write what the pages name: two languages of four speakers, and single recordings."""
     pitches = {"es": 300, "yua": 1200}
     make_tones(folder / "recordings", pitches, "abcd", seconds=3)
     make_tones(folder / "other-corpus", pitches, "xyz", seed=1, seconds=3)
