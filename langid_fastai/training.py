@@ -35,6 +35,7 @@ __all__ = [
     "Stage",
     "SEED_SCHEDULE",
     "SCRATCH_SCHEDULE",
+    "SPEECH_SCHEDULE",
     "SCHEDULES",
     "discriminative",
     "fit_stages",
@@ -111,7 +112,14 @@ SCRATCH_SCHEDULE: tuple[Stage, ...] = (
     Stage("refreeze", "head", epochs=2, lr=1e-4, masks=1),
 )
 
-SCHEDULES = {"seed": SEED_SCHEDULE, "scratch": SCRATCH_SCHEDULE}
+# For a body that was trained on speech.
+SPEECH_SCHEDULE: tuple[Stage, ...] = (
+    Stage("head", "head", epochs=7, lr=1e-2),
+    Stage("all", "all", epochs=12, lr=discriminative(1e-3), masks=1),
+    Stage("refreeze", "head", epochs=8, lr=1e-4),
+)
+
+SCHEDULES = {"seed": SEED_SCHEDULE, "scratch": SCRATCH_SCHEDULE, "speech": SPEECH_SCHEDULE}
 
 
 def fit_stages(
