@@ -140,7 +140,7 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     if changed := [
         f"{s['name']} {' and '.join(_changes(s))}"
         for s in plan["stages"]
-        if s["masks"] or s["mixup"]
+        if s["masks"] or s["mixup"] or s.get("crop", 1) != 1
     ]:
         yield f"           training clips changed anew in each epoch: {'; '.join(changed)}"
     each = f" in each of {n} processes" if (n := plan.get("n_processes", 1)) > 1 else ""
@@ -156,6 +156,8 @@ def _changes(stage: dict[str, Any]) -> Iterator[str]:
         yield "rolled and masked (SpecAugment)"
     if stage["mixup"]:
         yield f"mixed (mixup {stage['mixup']:g})"
+    if (crop := stage.get("crop", 1)) != 1:
+        yield f"cropped to {100 * crop:g} % of their length"
 
 
 def body_lines(differing: str) -> Iterator[str]:
