@@ -38,6 +38,7 @@ WANTED = MappingProxyType(
     {
         SPEECH_EMBEDDING: MelConfig(
             sr=16_000,
+            clip_seconds=6.0,
             n_fft=512,
             win_length=400,
             hop_length=160,
@@ -67,9 +68,9 @@ def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelCon
     Examples
     --------
     >>> mel_config_for("speech_embedding").shape
-    (32, 1001)
-    >>> mel_config_for("speech_embedding", {"clip_seconds": 6.0}).shape
     (32, 601)
+    >>> mel_config_for("speech_embedding", {"clip_seconds": 10.0}).shape
+    (32, 1001)
     >>> mel_config_for("resnet152") == MelConfig()
     True
     """

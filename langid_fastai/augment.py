@@ -37,6 +37,8 @@ __all__ = [
 # up to 27 of 80 bands and 100 frames (1 s).
 MAX_HEIGHT = 0.2
 MAX_WIDTH = 0.15
+# Frames that a crop leaves at least: what `speech_embedding` needs.
+LEAST_WIDTH = 76
 
 
 def mask_images(x: torch.Tensor, n_masks: int = 1) -> torch.Tensor:
@@ -103,7 +105,8 @@ def crop_images(x: torch.Tensor, share: float) -> torch.Tensor:
 
     Returns
     -------
-    cropped : (n, n_channels, height, share * width, rounded)
+    cropped : (n, n_channels, height, share * width, rounded), but no narrower than `LEAST_WIDTH`,
+        where `x` is not
 
     Examples
     --------
@@ -111,7 +114,7 @@ def crop_images(x: torch.Tensor, share: float) -> torch.Tensor:
     torch.Size([2, 3, 32, 300])
     """
     n, n_channels, height, width = x.shape
-    kept = max(1, round(share * width))
+    kept = max(round(share * width), min(width, LEAST_WIDTH))
     start = torch.randint(width - kept + 1, (n, 1), device=x.device)
     frame = start + torch.arange(kept, device=x.device)  # (n, kept)
     return x.gather(3, frame[:, None, None, :].expand(n, n_channels, height, kept))

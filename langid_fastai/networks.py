@@ -4,8 +4,9 @@ The network is ``Sequential(body, head)``: a torchvision or timm model up to its
 fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
 width)``, its output ``(n, n_languages)``, unnormalised log-probabilities. A torchvision body and
 the head are built without fastai, whose import takes seconds that a prediction would wait for. The
-networks of `langid_fastai.spectrogram_cnn` and `langid_fastai.speech_embedding` are of the same
-form, and those of `langid_fastai.raw_networks`, which take ``(n, 1, n_samples)``.
+networks of `langid_fastai.spectrogram_cnn`, `langid_fastai.spectrogram_crnn` and
+`langid_fastai.speech_embedding` are of the same form, and those of `langid_fastai.raw_networks`,
+which take ``(n, 1, n_samples)``.
 
 Weights are ``pretrained`` (the published weights of the network: of ImageNet for torchvision and
 timm, which also take the older name ``imagenet``, of speech for ``speech_embedding``), ``none``, or
@@ -31,6 +32,8 @@ from langid_fastai.errors import ModelError, first_line
 from langid_fastai.model_folder import ModelInfo, read_info, read_shapes, read_tensors
 from langid_fastai.raw_networks import build_raw_network
 from langid_fastai.spectrogram_cnn import ARCH, build_spectrogram_cnn, is_spectrogram_cnn
+from langid_fastai.spectrogram_crnn import ARCH as CRNN
+from langid_fastai.spectrogram_crnn import build_spectrogram_crnn, is_spectrogram_crnn
 from langid_fastai.speech_embedding import build_speech_embedding
 from langid_fastai.waveforms import RAW_ARCHS, takes_waveforms
 from langid_fastai.weights import State, fetch_state, load_weights, local_state
@@ -64,8 +67,8 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
 
     Parameters
     ----------
-    arch : a torchvision name (``resnet152``), ``speech_embedding``, ``spectrogram_cnn``, one of
-        `RAW_ARCHS` (``m5``) or, with the extra `timm`, a timm name
+    arch : a torchvision name (``resnet152``), ``speech_embedding``, ``spectrogram_cnn``,
+        ``spectrogram_crnn``, one of `RAW_ARCHS` (``m5``) or, with the extra `timm`, a timm name
     n_languages : outputs
     weights : ``pretrained``, ``none``, a state dict or a model folder
 
@@ -90,6 +93,8 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
         return build_speech_embedding(n_languages, weights=weights)
     if is_spectrogram_cnn(arch):
         return build_spectrogram_cnn(arch, n_languages, weights=weights)
+    if is_spectrogram_crnn(arch):
+        return build_spectrogram_crnn(arch, n_languages, weights=weights)
     if arch in torchvision.models.list_models(module=torchvision.models):
         builder = torchvision.models.get_model_builder(arch)
         return _torchvision_network(arch, builder, n_languages, weights)
@@ -242,9 +247,9 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
     if not timm.is_model(arch.split(".")[0]):
         names = [*_torchvision_names(), *timm.list_models()]
         raise ModelError(
-            f"arch {arch!r} is no torchvision or timm model, not speech_embedding or "
-            "spectrogram_cnn, and none of the networks for waveforms, m3 to m34-res"
-            f"{_nearest(arch, [*names, *RAW_ARCHS])}"
+            f"arch {arch!r} is no torchvision or timm model, not speech_embedding, "
+            "spectrogram_cnn or spectrogram_crnn, and none of the networks for waveforms, m3 to "
+            f"m34-res{_nearest(arch, [*names, *RAW_ARCHS])}"
         )
     if str(weights) in PUBLISHED:
         return _timm_pretrained(arch, n_languages)
@@ -314,7 +319,7 @@ def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
 
 def _torchvision_names() -> list[str]:
     models = torchvision.models.list_models(module=torchvision.models)
-    return [*models, *RAW_ARCHS, ARCH, SPEECH_EMBEDDING]
+    return [*models, *RAW_ARCHS, ARCH, CRNN, SPEECH_EMBEDDING]
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

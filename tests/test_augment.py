@@ -8,7 +8,9 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 
+from langid_fastai import augment
 from langid_fastai.augment import (
+    LEAST_WIDTH,
     MAX_HEIGHT,
     MAX_WIDTH,
     SpecAugment,
@@ -205,7 +207,9 @@ def test_a_mixup_out_of_bounds_is_refused(mixup):
 
 
 def test_features_of_mixed_images_cannot_be_cached(make_learn):
-    with pytest.raises(RunError, match=r"stage 'head' \(masks=0, mixup=0\.4, crop=1\) changes its images"):
+    with pytest.raises(
+        RunError, match=r"stage 'head' \(masks=0, mixup=0\.4, crop=1\) changes its images"
+    ):
         fit_stages(make_learn(), (Stage("head", "head", 1, 1e-3, mixup=0.4),), cache_frozen=True)
 
 
@@ -244,15 +248,17 @@ def test_the_choice_of_a_run_mixes_in_every_stage():
 
 def test_a_crop_is_a_stretch_of_its_image_and_another_for_each():
     torch.manual_seed(0)
-    x = torch.arange(100.0).expand(6, 2, 3, 100)
+    x = torch.arange(200.0).expand(6, 2, 3, 200)
     cropped = crop_images(x, 0.4)
-    assert cropped.shape == (6, 2, 3, 40)
+    assert cropped.shape == (6, 2, 3, 80)
     assert bool((cropped.diff(dim=3) == 1).all())
     assert len(set(cropped[:, 0, 0, 0].tolist())) > 1
     assert crop_images(x, 1.0).equal(x)
+    assert crop_images(x, 0.1).shape[3] == LEAST_WIDTH
+    assert crop_images(x[..., :50], 0.1).shape[3] == 50
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 32, 101), (4, 1, 8000)])
+@pytest.mark.parametrize("shape", [(4, 3, 32, 201), (4, 1, 8000)])
 def test_training_batches_are_cropped_and_no_others(shape):
     [callback] = image_callbacks(crop=0.5)
     callback.learn = SimpleNamespace(xb=(torch.rand(shape), "y"))
@@ -274,7 +280,8 @@ def test_cropped_images_cannot_be_cached(make_learn):
         fit_stages(make_learn(), (Stage("head", "head", 1, 1e-2, crop=0.5),), cache_frozen=True)
 
 
-def test_a_network_trains_on_crops(make_learn):
+def test_a_network_trains_on_crops(make_learn, monkeypatch):
+    monkeypatch.setattr(augment, "LEAST_WIDTH", 10)  # of 48 frames
     learn = make_learn()
     history = fit_stages(learn, (Stage("all", "all", 2, 1e-2, crop=0.5),))
     assert len(history) == 2

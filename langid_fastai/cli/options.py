@@ -92,8 +92,13 @@ DaskOption = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Make images on a Dask cluster, as tcp://host:8786."),
 ]
-ARCHS = "Any torchvision name, speech_embedding, spectrogram_cnn, timm (extra); m3 … m34-res hear"
-ArchOption = Annotated[str, typer.Option(help=f"{ARCHS} waveforms.")]
+ArchOption = Annotated[
+    str,
+    typer.Option(
+        help="Any torchvision name, speech_embedding, spectrogram_cnn, spectrogram_crnn, timm "
+        "(extra); m3 … m34-res hear waveforms."
+    ),
+]
 WeightsOption = Annotated[
     str,
     typer.Option(
@@ -106,7 +111,10 @@ SrOption = Annotated[
     int | None, typer.Option(help="Hz that audio is brought to; by default 22050.", **MEL)
 ]
 ClipOption = Annotated[
-    float | None, typer.Option(help="Seconds of sound in one image; by default 10.", **MEL)
+    float | None,
+    typer.Option(
+        help="Seconds of sound in one image; by default 10, for speech_embedding 6.", **MEL
+    ),
 ]
 NfftOption = Annotated[
     int | None, typer.Option("--n-fft", help="Samples per frame; by default 2048.", **MEL)
