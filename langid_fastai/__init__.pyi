@@ -1,5 +1,6 @@
 # The public names, and where they live: read by type checkers, and by __init__.py itself.
 
+from .arch_names import mel_config_for
 from .audio import load_audio, stream_audio
 from .comparison import compare, comparison_lines
 from .corpus.crawl import crawl_site
@@ -38,6 +39,7 @@ from .timeline import Segment
 from .training import (
     SCRATCH_SCHEDULE,
     SEED_SCHEDULE,
+    SPEECH_SCHEDULE,
     Stage,
     discriminative,
     find_lr,
@@ -53,6 +55,7 @@ __all__ = [
     "AUDIO_LINGUA",
     "SCRATCH_SCHEDULE",
     "SEED_SCHEDULE",
+    "SPEECH_SCHEDULE",
     "AudioError",
     "Augmentation",
     "Corpus",
@@ -94,6 +97,7 @@ __all__ = [
     "load_learner",
     "make_dataloaders",
     "measure_audio",
+    "mel_config_for",
     "mel_filters",
     "mel_image",
     "mel_scale",

@@ -23,12 +23,22 @@ from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 from fastai.learner import Learner
 
-__all__ = ["mask_images", "roll_images", "SpecAugment", "image_callbacks", "loss_kept"]
+__all__ = [
+    "crop_images",
+    "mask_images",
+    "roll_images",
+    "RandomCrop",
+    "SpecAugment",
+    "image_callbacks",
+    "loss_kept",
+]
 
 # Widest mask, as a share of the image: 25 of 128 bands, 65 of 431 frames (1.5 s). Park et al. cover
 # up to 27 of 80 bands and 100 frames (1 s).
 MAX_HEIGHT = 0.2
 MAX_WIDTH = 0.15
+# Frames that a crop leaves at least: what `speech_embedding` needs.
+LEAST_WIDTH = 76
 
 
 def mask_images(x: torch.Tensor, n_masks: int = 1) -> torch.Tensor:
@@ -85,6 +95,53 @@ def roll_images(x: torch.Tensor) -> torch.Tensor:
     return x.gather(3, frame[:, None, None, :].expand_as(x))
 
 
+def crop_images(x: torch.Tensor, share: float) -> torch.Tensor:
+    """Keep a random stretch of each image, of one length for all, drawn by torch's generator.
+
+    Parameters
+    ----------
+    x : (n, n_channels, height, width)
+    share : of the width, above 0 and at most 1
+
+    Returns
+    -------
+    cropped : (n, n_channels, height, share * width, rounded), but no narrower than `LEAST_WIDTH`,
+        where `x` is not
+
+    Examples
+    --------
+    >>> crop_images(torch.zeros(2, 3, 32, 601), 0.5).shape
+    torch.Size([2, 3, 32, 300])
+    """
+    n, n_channels, height, width = x.shape
+    kept = max(round(share * width), min(width, LEAST_WIDTH))
+    start = torch.randint(width - kept + 1, (n, 1), device=x.device)
+    frame = start + torch.arange(kept, device=x.device)  # (n, kept)
+    return x.gather(3, frame[:, None, None, :].expand(n, n_channels, height, kept))
+
+
+class RandomCrop(Callback):
+    """Crop the training batches of a fastai Learner in time; validation is of whole clips.
+
+    Parameters
+    ----------
+    share : see `crop_images`
+    """
+
+    order = -1  # before masks are drawn, and images mixed
+    run_valid = False
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def before_batch(self) -> None:
+        """Crop the batch, images or waveforms."""
+        x = self.xb[0].as_subclass(torch.Tensor)
+        images = x if x.ndim == 4 else x[:, :, None]
+        cropped = crop_images(images, self.share)
+        self.learn.xb = (cropped if x.ndim == 4 else cropped[:, :, 0], *self.xb[1:])
+
+
 class SpecAugment(Callback):
     """Roll and mask the training batches of a fastai Learner; validation is left as it is.
 
@@ -111,7 +168,7 @@ class SpecAugment(Callback):
         )
 
 
-def image_callbacks(masks: int = 0, mixup: float = 0.0) -> list[Callback]:
+def image_callbacks(masks: int = 0, mixup: float = 0.0, crop: float = 1.0) -> list[Callback]:
     """Callbacks that change the training batches of a fastai Learner, in the order of their work.
 
     Parameters
@@ -119,14 +176,16 @@ def image_callbacks(masks: int = 0, mixup: float = 0.0) -> list[Callback]:
     masks : see `mask_images`; 0 for neither masks nor rolling
     mixup : alpha of Zhang et al.: shares are drawn from Beta(alpha, alpha), anew for each image; 0
         for no mixup, 0.2 to 0.4 as theirs for images
+    crop : see `crop_images`; 1 for whole clips
 
     Examples
     --------
-    >>> [type(callback).__name__ for callback in image_callbacks(masks=1, mixup=0.4)]
-    ['SpecAugment', 'MixUp']
+    >>> [type(callback).__name__ for callback in image_callbacks(masks=1, mixup=0.4, crop=0.5)]
+    ['RandomCrop', 'SpecAugment', 'MixUp']
     """
+    cropped: list[Callback] = [RandomCrop(crop)] if crop != 1 else []
     masked: list[Callback] = [SpecAugment(masks)] if masks else []
-    return masked + ([MixUp(mixup)] if mixup else [])
+    return [*cropped, *masked, *([MixUp(mixup)] if mixup else [])]
 
 
 @contextmanager

@@ -95,8 +95,9 @@ class Keeper(Callback):
             ) from error
         if not isinstance(saved, dict) or not {"schedule"} <= set(saved.get("of") or ()):
             raise RunError(f"{self.file}: no checkpoint of a training; remove it to train anew")
-        # Checkpoints from before there was mixup do not name it.
-        saved["of"]["schedule"] = [{"mixup": 0.0} | stage for stage in saved["of"]["schedule"]]
+        # Checkpoints from before there were mixup and crops do not name them.
+        before = {"mixup": 0.0, "crop": 1.0}
+        saved["of"]["schedule"] = [before | stage for stage in saved["of"]["schedule"]]
         for what, value in self.of.items():
             there = saved["of"].get(what)
             if there != value:

@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 from langid_fastai import assessment, describe, preparation, steps
+from langid_fastai.arch_names import PUBLISHED, SPEECH_EMBEDDING, mel_config_for
 from langid_fastai.card import validate_license
 from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.errors import RunError
@@ -45,7 +46,8 @@ from langid_fastai.waveforms import clip_kind, takes_waveforms
 __all__ = ["compare", "comparison_lines"]
 
 NOTE = "corpus.json"
-SHARED = {False: "images", True: "waveforms"}  # by whether a network takes sound
+# Where the clips lie that networks share: sound, images, or those that one network alone takes.
+SHARED = {"waveform": "waveforms", "mel": "images", SPEECH_EMBEDDING: "speech_images"}
 # With its own interval each, as in metrics.json.
 RATES = ("accuracy", "balanced_accuracy", "macro_f1", "eer", "cavg", "log_loss")
 
@@ -71,9 +73,10 @@ def compare(
     folder : of the comparison; new, or of an earlier one of the same corpus and split
     source : the corpus and its split
     archs : two networks or more, by name
-    choice : how each is trained; its `arch` is not looked at, its `weights` are ``imagenet`` or
+    choice : how each is trained; its `arch` is not looked at, its `weights` are ``pretrained`` or
         ``none``, as a file fits one network alone
-    mel : of the images; networks that take sound get it at the same rate and length
+    mel : of the images; networks that take sound get it at the same rate and length, and those that
+        take images of their own (`mel_config_for`) get these, of the same length
     augment : see `export_images`
     false_alarm_rate : see `calibrate`
     license : of the models, for their cards
@@ -93,10 +96,11 @@ def compare(
     ModelError : an unknown network; said before any work is done
     """
     _validate(archs, choice.weights)
-    steps.choose_stages(choice)
+    choices = {arch: replace(choice, arch=arch) for arch in archs}
+    for arch in archs:
+        steps.choose_stages(choices[arch])
     if license is not None:
         validate_license(license)
-    choices = {arch: replace(choice, arch=arch) for arch in archs}
     with taken(folder, NOTE, RunError), ExitStack() as held:
         _claim(folder, source)
         for arch in archs:  # each is a run, which somebody may be looking at
@@ -123,7 +127,7 @@ def _measure(
 ) -> tuple[dict[str, dict[str, Any]], ExportResult]:
     """Metrics of each network, and the export of that which most clips could not be made for."""
     archs = list(choices)
-    kinds = {a: clip_kind(a, None if takes_waveforms(a) else mel.kind) for a in archs}
+    mels = {arch: _mel(arch, mel) for arch in archs}
     for arch in archs:  # a wrong name shows before the first network is trained
         run = Run(folder / arch)
         corpus = preparation.read_and_split(run, source)
@@ -134,10 +138,8 @@ def _measure(
     measured, exports = {}, []
     for arch in archs:
         run = Run(folder / arch)
-        _link_images(run, folder / SHARED[takes_waveforms(arch)])
-        exported = preparation.make_images(
-            run, corpus, replace(mel, kind=kinds[arch]), augment=augment, n_jobs=n_jobs
-        )
+        _link_images(run, folder / _shared(arch))
+        exported = preparation.make_images(run, corpus, mels[arch], augment=augment, n_jobs=n_jobs)
         _tell(tell, describe.image_lines(exported, run.images))
         exports.append(exported)
         if license is not None:
@@ -201,9 +203,9 @@ def _validate(archs: Sequence[str], weights: str) -> None:
     for arch in archs:
         if not re.fullmatch(r"\w[\w.-]*", arch) or arch in SHARED.values():
             raise RunError(f"network {arch!r} cannot name a folder; compare others")
-    if weights not in ("imagenet", "none"):
+    if weights not in (*PUBLISHED, "none"):
         raise RunError(
-            f"weights {weights!r} must be imagenet or none: a file or a model folder fits one "
+            f"weights {weights!r} must be pretrained or none: a file or a model folder fits one "
             "network alone; train that with langid-train"
         )
 
@@ -215,6 +217,17 @@ def _claim(folder: Path, source: CorpusChoice) -> None:
         keep_choices(folder / NOTE, asdict(source), RunError, holds)
     else:
         write_json(folder / NOTE, asdict(source))
+
+
+def _mel(arch: str, mel: MelConfig) -> MelConfig:
+    """What a network's clips are made by."""
+    if arch == SPEECH_EMBEDDING:
+        return mel_config_for(arch, {"clip_seconds": mel.clip_seconds})
+    return replace(mel, kind=clip_kind(arch, None if takes_waveforms(arch) else mel.kind))
+
+
+def _shared(arch: str) -> str:
+    return SHARED["waveform" if takes_waveforms(arch) else arch if arch in SHARED else "mel"]
 
 
 def _link_images(run: Run, shared: Path) -> None:

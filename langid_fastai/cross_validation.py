@@ -77,7 +77,7 @@ def cross_validate(
     everything = corpus.with_index(corpus.index.assign(split="train"))
     export_images(everything, images, mel, augment=read_plan(run.images), n_jobs=n_jobs)
     choice = _train_choice(run, device)
-    if Path(choice.weights).is_dir():
+    if choice.start is not None:
         raise RunError(
             f"{run.folder} started from the model in {choice.weights}, which may have heard what a "
             "fold tests; cross-validate a run with other --weights"

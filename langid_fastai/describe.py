@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from langid_fastai.arch_names import weights_words
 from langid_fastai.corpus.groups import voices_of
 from langid_fastai.corpus.index import SPLITS, count
 
@@ -28,6 +29,13 @@ __all__ = [
     "fold_line",
     "result_lines",
 ]
+
+
+MADE_FOR = {
+    "seed": "for pretrained weights",
+    "scratch": "for a body without weights",
+    "speech": "for a body trained on speech",
+}
 
 
 def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
@@ -121,11 +129,9 @@ def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
 
 def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     """What training will do; `plan` is from `make_network`."""
-    weights = "without weights" if plan["weights"] == "none" else f"weights {plan['weights']}"
+    weights = weights_words(plan["arch"], plan["weights"])
     yield f"network    {plan['arch']} {weights}, {_parameters(plan['n_parameters'])} parameters"
-    why = (
-        "for a body without weights" if plan["schedule"] == "scratch" else "for pretrained weights"
-    )
+    why = MADE_FOR[plan["schedule"]]
     stages = "; ".join(
         f"{s['name']} × {s['epochs']} epochs at {_rate(s['lr'])} {s['policy'].replace('_', ' ')}"
         for s in plan["stages"]
@@ -134,7 +140,7 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     if changed := [
         f"{s['name']} {' and '.join(_changes(s))}"
         for s in plan["stages"]
-        if s["masks"] or s["mixup"]
+        if s["masks"] or s["mixup"] or s.get("crop", 1) != 1
     ]:
         yield f"           training clips changed anew in each epoch: {'; '.join(changed)}"
     each = f" in each of {n} processes" if (n := plan.get("n_processes", 1)) > 1 else ""
@@ -150,6 +156,8 @@ def _changes(stage: dict[str, Any]) -> Iterator[str]:
         yield "rolled and masked (SpecAugment)"
     if stage["mixup"]:
         yield f"mixed (mixup {stage['mixup']:g})"
+    if (crop := stage.get("crop", 1)) != 1:
+        yield f"cropped to {100 * crop:g} % of their length"
 
 
 def body_lines(differing: str) -> Iterator[str]:

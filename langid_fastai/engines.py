@@ -25,7 +25,7 @@ import reprlib
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -123,7 +123,7 @@ def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
         "vocab": json.dumps(info.vocab, ensure_ascii=False),
         "sr": str(info.mel.sr),
         "clip_seconds": str(info.mel.clip_seconds),
-        "mel": json.dumps(asdict(info.mel)),
+        "mel": json.dumps(info.mel.to_dict()),
         "temperature": str(info.calibration.temperature),
         "arch": info.arch,
         "tensors": tensors,

@@ -95,7 +95,12 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
         return mel_image(y, config)
     if config.kind == "waveform":
         raise AudioError("kind='waveform' is no image; see langid_fastai.waveforms")
-    S = stft_power(validate_sound(y), n_fft=config.n_fft, hop_length=config.hop_length)
+    S = stft_power(
+        validate_sound(y),
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.win_length,
+    )
     if config.kind == "stft":
         return db_to_image(power_to_db(S[config.bins], top_db=config.top_db), top_db=config.top_db)
     if config.kind == "chroma":

@@ -90,6 +90,8 @@ def adapt_norms(learn: Learner) -> None:
     https://arxiv.org/abs/1603.04779).
     """
     norms = [module for module in learn.model[0].modules() if isinstance(module, NORMS)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

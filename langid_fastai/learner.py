@@ -3,7 +3,7 @@
 ::
 
     dls = make_dataloaders("runs/demo/images")
-    learn = language_learner(dls, arch="resnet152", weights="imagenet")
+    learn = language_learner(dls, arch="resnet152", weights="pretrained")
 
 Both are plain fastai objects: everything its documentation shows can be done with them.
 """
@@ -33,6 +33,7 @@ from fastai.vision.core import PILImageBW, imagenet_stats
 from fastai.vision.data import ImageBlock
 from PIL import Image
 
+from langid_fastai.arch_names import image_differences
 from langid_fastai.errors import ModelError, RunError, first_line
 from langid_fastai.images import SUFFIXES
 from langid_fastai.model_folder import ModelInfo, validate_vocab, write_model
@@ -131,7 +132,7 @@ def language_learner(
     dls: DataLoaders,
     arch: str = "resnet152",
     *,
-    weights: str | Path = "imagenet",
+    weights: str | Path = "pretrained",
     precision: Precision = "auto",
     seed: int = 0,
 ) -> Learner:
@@ -140,10 +141,12 @@ def language_learner(
     Parameters
     ----------
     dls : from `make_dataloaders`
-    arch : any torchvision name, timm name (extra `timm`) or, for clips of sound, one of
+    arch : any torchvision name, timm name (extra `timm`), ``speech_embedding`` for images by
+        `mel_config_for`, ``spectrogram_cnn`` or, for clips of sound, one of
         `langid_fastai.waveforms.RAW_ARCHS`
-    weights : ``imagenet``, ``none``, or a path: a torchvision state dict, or a model folder of this
-        library, to transfer from one set of languages to another
+    weights : ``pretrained``, the published weights of the network (of ImageNet, or of speech);
+        ``none``; or a path: a torchvision state dict, or a model folder of this library, to
+        transfer from one set of languages to another
     precision : arithmetic of training; ``auto`` is bfloat16 where the hardware computes it, float16
         on older GPUs, else float32. Weights are float32 always
     seed : of the new weights
@@ -370,6 +373,12 @@ def _try_clip(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
         return  # any length will do
     with Image.open(dls.train.items[0]) as image:
         width, height = image.size
+    if differing := image_differences(arch, Path(dls.path), height):
+        raise ModelError(
+            f"arch {arch!r} does not take images like those of {dls.path} ({differing}); make "
+            f"others into another folder, with mel_config_for({arch!r}) or `langid prepare --arch "
+            f"{arch}`"
+        )
     network.eval()
     try:
         with torch.inference_mode():

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
 from langid_fastai.errors import AudioError
@@ -37,7 +37,7 @@ N_CHROMA = 12
 # Frames that a delta spans, as librosa has it.
 DELTA_WIDTH = 9
 # What came after the first files were written, which lack it.
-LATER = {"kind", "n_mfcc"}
+LATER = {"kind", "n_mfcc", "win_length"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MelConfig:
     sr : Hz that audio is brought to
     clip_seconds : length of sound in one image, s
     n_fft : samples per frame; 2048 is 93 ms at 22 050 Hz
-    hop_length : samples between frames, at most `n_fft`; 512 is 23 ms at 22 050 Hz
+    hop_length : samples between frames, at most `win_length`; 512 is 23 ms at 22 050 Hz
     n_mels : mel bands, the image height
     fmin, fmax : band edges, Hz; `fmax` None is sr / 2
     top_db : dynamic range kept below the loudest bin, 10 to 200 dB
@@ -57,6 +57,8 @@ class MelConfig:
         ``waveform`` for clips of sound, see `langid_fastai.waveforms`: the other values but `sr`
         and `clip_seconds` then serve only the pictures in the report and the classical reference
     n_mfcc : cepstral coefficients of an image of kind ``mfcc``, which holds them and their deltas
+    win_length : samples under the Hann window, in the middle of a frame whose other samples count
+        as zeros, as librosa has it; None is `n_fft`
 
     Raises
     ------
@@ -80,13 +82,15 @@ class MelConfig:
     top_db: float = 80.0
     kind: Kind = "mel"
     n_mfcc: int = 20
+    win_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise AudioError(f"kind={self.kind!r} must be one of {', '.join(get_args(Kind))}")
-        for name in ("sr", "n_fft", "hop_length", "n_mels", "n_mfcc"):
+        for name in ("sr", "n_fft", "hop_length", "n_mels", "n_mfcc", "window_length"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                name = name.replace("window_length", "win_length")
                 raise AudioError(f"{name}={value!r} must be a positive whole number")
         for name in ("clip_seconds", "fmin", "highest", "top_db"):
             value = getattr(self, name)
@@ -111,10 +115,16 @@ class MelConfig:
 
     def _validate_size(self) -> None:
         """Refuse what would skip sound, or take more memory than any use of it needs."""
-        if self.hop_length > self.n_fft:
+        if self.window_length > self.n_fft:
             raise AudioError(
-                f"hop_length={self.hop_length} must be at most n_fft={self.n_fft}: sound between "
-                "two frames would not be heard"
+                f"win_length={self.win_length} must be at most n_fft={self.n_fft}, the samples of "
+                "a frame; did you swap the two?"
+            )
+        if self.hop_length > self.window_length:
+            name = "n_fft" if self.win_length is None else "win_length"
+            raise AudioError(
+                f"hop_length={self.hop_length} must be at most {name}={self.window_length}: sound "
+                "between two frames would not be heard"
             )
         n_bins, (height, width) = 1 + self.n_fft // 2, self.shape
         for what, size, largest in (
@@ -152,6 +162,11 @@ class MelConfig:
         return self.sr / 2 if self.fmax is None else self.fmax
 
     @property
+    def window_length(self) -> int:
+        """Samples under the window."""
+        return self.n_fft if self.win_length is None else self.win_length
+
+    @property
     def n_samples(self) -> int:
         """Samples in one clip."""
         return round(self.clip_seconds * self.sr)
@@ -169,9 +184,16 @@ class MelConfig:
         per_hz = self.n_fft / self.sr
         return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Values by name, for JSON. A `win_length` of None is left out, as in older files."""
+        values = asdict(self)
+        if self.win_length is None:
+            del values["win_length"]
+        return values
+
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        write_json(path, asdict(self))
+        write_json(path, self.to_dict())
 
     @classmethod
     def read(cls, path: Path) -> MelConfig:

@@ -204,7 +204,8 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
 
 def write_info(folder: Path, info: ModelInfo) -> None:
     """Write ``model.json`` alone, atomically."""
-    text = json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n"
+    content = asdict(info) | {"mel": info.mel.to_dict()}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with replacing(folder / "model.json") as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -4,12 +4,14 @@ The network is ``Sequential(body, head)``: a torchvision or timm model up to its
 fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
 width)``, its output ``(n, n_languages)``, unnormalised log-probabilities. A torchvision body and
 the head are built without fastai, whose import takes seconds that a prediction would wait for. The
-networks of `langid_fastai.spectrogram_cnn` are of the same form, and those of
-`langid_fastai.raw_networks`, which take ``(n, 1, n_samples)``.
+networks of `langid_fastai.spectrogram_cnn`, `langid_fastai.spectrogram_crnn` and
+`langid_fastai.speech_embedding` are of the same form, and those of `langid_fastai.raw_networks`,
+which take ``(n, 1, n_samples)``.
 
-Weights are ``imagenet``, ``none``, or a path: a torchvision state dict (``.pth``, ``.safetensors``)
-or a model folder of this library, whose body is taken over. Weights that cannot be had are an
-error, never silently random.
+Weights are ``pretrained`` (the published weights of the network: of ImageNet for torchvision and
+timm, which also take the older name ``imagenet``, of speech for ``speech_embedding``), ``none``, or
+a path: a torchvision state dict (``.pth``, ``.safetensors``) or a model folder of this library,
+whose body is taken over. Weights that cannot be had are an error, never silently random.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ from torch import nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from langid_fastai.arch_names import PUBLISHED, SPEECH_EMBEDDING
 from langid_fastai.dependencies import needs
 from langid_fastai.errors import ModelError, first_line
 from langid_fastai.model_folder import ModelInfo, read_info, read_shapes, read_tensors
 from langid_fastai.raw_networks import build_raw_network
 from langid_fastai.spectrogram_cnn import ARCH, build_spectrogram_cnn, is_spectrogram_cnn
+from langid_fastai.spectrogram_crnn import ARCH as CRNN
+from langid_fastai.spectrogram_crnn import build_spectrogram_crnn, is_spectrogram_crnn
+from langid_fastai.speech_embedding import build_speech_embedding
 from langid_fastai.waveforms import RAW_ARCHS, takes_waveforms
 from langid_fastai.weights import State, fetch_state, load_weights, local_state
 
@@ -62,10 +68,10 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
 
     Parameters
     ----------
-    arch : a torchvision name (``resnet152``), one of `RAW_ARCHS` (``m5``), ``spectrogram_cnn`` or,
-        with the extra `timm`, a timm name
+    arch : a torchvision name (``resnet152``), ``speech_embedding``, ``spectrogram_cnn``,
+        ``spectrogram_crnn``, one of `RAW_ARCHS` (``m5``) or, with the extra `timm`, a timm name
     n_languages : outputs
-    weights : ``imagenet``, ``none``, a state dict or a model folder
+    weights : ``pretrained``, ``none``, a state dict or a model folder
 
     Returns
     -------
@@ -84,8 +90,12 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
     """
     if takes_waveforms(arch):
         return build_raw_network(arch, n_languages, weights=weights)
+    if arch == SPEECH_EMBEDDING:
+        return build_speech_embedding(n_languages, weights=weights)
     if is_spectrogram_cnn(arch):
         return build_spectrogram_cnn(arch, n_languages, weights=weights)
+    if is_spectrogram_crnn(arch):
+        return build_spectrogram_crnn(arch, n_languages, weights=weights)
     if arch in torchvision.models.list_models(module=torchvision.models):
         builder = torchvision.models.get_model_builder(arch)
         return _torchvision_network(arch, builder, n_languages, weights)
@@ -143,7 +153,7 @@ def _torchvision_network(
     full = builder(weights=None, **BUILDER_OPTIONS.get(arch, {}))
     body, n_features = _torchvision_body(full, arch)
     source, state = weights, None
-    if str(weights) == "imagenet":
+    if str(weights) in PUBLISHED:
         source = torchvision.models.get_model_weights(builder).DEFAULT.url
         state = fetch_state(source)
     elif str(weights) != "none":
@@ -234,10 +244,11 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
     if not timm.is_model(arch.split(".")[0]):
         names = [*_torchvision_names(), *timm.list_models()]
         raise ModelError(
-            f"arch {arch!r} is no torchvision or timm model, no spectrogram_cnn, and none of the "
-            f"networks for waveforms, m3 to m34-res{_nearest(arch, [*names, *RAW_ARCHS])}"
+            f"arch {arch!r} is no torchvision or timm model, not speech_embedding, "
+            "spectrogram_cnn or spectrogram_crnn, and none of the networks for waveforms, m3 to "
+            f"m34-res{_nearest(arch, [*names, *RAW_ARCHS])}"
         )
-    if str(weights) == "imagenet":
+    if str(weights) in PUBLISHED:
         return _timm_pretrained(arch, n_languages)
     state = None if str(weights) == "none" else local_state(Path(weights), arch)
     try:
@@ -304,7 +315,8 @@ def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
 
 
 def _torchvision_names() -> list[str]:
-    return [*torchvision.models.list_models(module=torchvision.models), *RAW_ARCHS, ARCH]
+    models = torchvision.models.list_models(module=torchvision.models)
+    return [*models, *RAW_ARCHS, ARCH, CRNN, SPEECH_EMBEDDING]
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

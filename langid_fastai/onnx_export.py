@@ -17,6 +17,7 @@ language that has onnxruntime.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,11 @@ __all__ = ["OPSET", "OnnxExport", "export_onnx"]
 
 # STFT exists since 17; onnxruntime knows 20 since 1.17.
 OPSET = 20
+# What torch's exporter warns of where it traces a recurrent layer of its own, to no harm.
+EXPORTER_WARNINGS = (
+    r"The tensor attributes .*_flat_weights",
+    r"The \.grad attribute of a Tensor that is not a leaf",
+)
 # Largest difference of a probability between torch and onnxruntime.
 TOLERANCE = 1e-3
 
@@ -127,16 +133,19 @@ def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file:
 
     example = torch.zeros(2, config.n_samples)
     try:
-        program = torch.onnx.export(
-            scorer,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["waveform"],
-            output_names=["log_probs"],
-            dynamic_shapes={"waveform": {0: "batch", 1: "n_samples"}},
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            for message in EXPORTER_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            program = torch.onnx.export(
+                scorer,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["waveform"],
+                output_names=["log_probs"],
+                dynamic_shapes={"waveform": {0: "batch", 1: "n_samples"}},
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         reason = first_line(error.__cause__ or error)
         raise ModelError(

@@ -36,6 +36,7 @@ __all__ = [
     "clips_of",
     "fit_clip",
     "stft_power",
+    "hann_window",
     "mel_filters",
     "mel_scale",
     "power_to_db",
@@ -124,7 +125,9 @@ def fit_clip(y: np.ndarray, n: int) -> np.ndarray:
     return np.resize(y, n) if len(y) <= n else y[start : start + n]
 
 
-def stft_power(y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512) -> np.ndarray:
+def stft_power(
+    y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512, win_length: int | None = None
+) -> np.ndarray:
     """Power of the short-time Fourier transform, Hann window, frames centred on their time.
 
     Parameters
@@ -132,6 +135,7 @@ def stft_power(y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512) -> np
     y : (n_samples,)
     n_fft : samples per frame
     hop_length : samples between frames
+    win_length : samples under the window, at most `n_fft`; None is `n_fft`
 
     Returns
     -------
@@ -147,7 +151,37 @@ def stft_power(y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512) -> np
     >>> stft_power(np.ones(22_050, dtype=np.float32)).shape
     (1025, 44)
     """
-    return np.concatenate(list(_power_blocks(_validate_mono(y), n_fft, hop_length)), axis=1)
+    window = hann_window(n_fft, win_length)
+    return np.concatenate(list(_power_blocks(_validate_mono(y), window, hop_length)), axis=1)
+
+
+@lru_cache(maxsize=8)
+def hann_window(n_fft: int = 2048, win_length: int | None = None) -> np.ndarray:
+    """Periodic Hann window, as for spectral analysis, in the middle of a frame of zeros.
+
+    Parameters
+    ----------
+    n_fft : samples per frame
+    win_length : samples under the window; None is `n_fft`
+
+    Returns
+    -------
+    window : float32, (n_fft,). Shared between calls: not to be written to.
+
+    Raises
+    ------
+    AudioError : the window is longer than the frame
+
+    Examples
+    --------
+    >>> hann_window(8, 4).tolist()
+    [0.0, 0.0, 0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
+    """
+    n = n_fft if win_length is None else win_length
+    if not 0 < n <= n_fft:
+        raise AudioError(f"win_length={n} must be 1 to n_fft={n_fft}, the samples of a frame")
+    before = (n_fft - n) // 2
+    return np.pad(np.hanning(n + 1)[:-1], (before, n_fft - n - before)).astype(np.float32)
 
 
 def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> np.ndarray:
@@ -243,7 +277,7 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     y = validate_sound(y)
     filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
     # stft_power and mel_scale, but block by block, which is faster: no large array is made.
-    blocks = _power_blocks(y, config.n_fft, config.hop_length)
+    blocks = _power_blocks(y, hann_window(config.n_fft, config.win_length), config.hop_length)
     M = np.concatenate([mel_scale(S, filters) for S in blocks], axis=1)
     return db_to_image(power_to_db(M, top_db=config.top_db), top_db=config.top_db)
 
@@ -264,21 +298,16 @@ def validate_sound(y: np.ndarray) -> np.ndarray:
     return y
 
 
-def _power_blocks(y: np.ndarray, n_fft: int, hop_length: int) -> Iterator[np.ndarray]:
+def _power_blocks(y: np.ndarray, window: np.ndarray, hop_length: int) -> Iterator[np.ndarray]:
     """Yield the power of a few frames at a time, (1 + n_fft // 2, n_frames)."""
+    n_fft = len(window)
     padded = np.pad(y, (n_fft // 2, n_fft - n_fft // 2))
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     for i in range(0, len(frames), FRAME_BLOCK):
-        windowed = frames[i : i + FRAME_BLOCK] * _hann(n_fft)
+        windowed = frames[i : i + FRAME_BLOCK] * window
         # Frames as columns: in this layout the mel filters take the power without a copy.
         spectrum = scipy.fft.rfft(windowed.T, axis=0)
         yield spectrum.real**2 + spectrum.imag**2
-
-
-@lru_cache(maxsize=8)
-def _hann(n_fft: int) -> np.ndarray:
-    """Periodic Hann window, as for spectral analysis."""
-    return np.hanning(n_fft + 1)[:-1].astype(np.float32)
 
 
 def _validate_mono(y: np.ndarray) -> np.ndarray:

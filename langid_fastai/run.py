@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from langid_fastai.arch_names import PUBLISHED
 from langid_fastai.corpus.demo import HELD_OUT
 from langid_fastai.corpus.index import Corpus, list_some, read_index, validate_index
 from langid_fastai.errors import RunError
@@ -67,7 +68,7 @@ class TrainChoice:
     Parameters
     ----------
     arch, weights, precision : see `language_learner`
-    schedule : ``seed``, ``scratch``, or None: seed with weights, scratch without
+    schedule : ``seed``, ``scratch``, ``speech``, or None: the `default_schedule`
     epochs : epochs of each stage, instead of the schedule's
     lr : rate of the stage that trains everything, instead of the schedule's
     batch_size, workers, device : see `make_dataloaders`
@@ -77,7 +78,7 @@ class TrainChoice:
     """
 
     arch: str = "resnet152"
-    weights: str = "imagenet"
+    weights: str = "pretrained"
     schedule: str | None = None
     epochs: tuple[int, ...] | None = None
     lr: float | None = None
@@ -89,9 +90,18 @@ class TrainChoice:
     cache_frozen: bool = False
     mixup: float = 0.0
 
+    @property
+    def start(self) -> Path | None:
+        """The model folder that the body comes from, if it comes from one."""
+        if self.weights in (*PUBLISHED, "none") or not Path(self.weights).is_dir():
+            return None
+        return Path(self.weights)
+
 
 # Choices that came after the first runs were made.
 DEFAULTS = {"hold_out": (), "cache_frozen": False, "mixup": 0.0}
+# Settings that have a new name, which means the same.
+RENAMED = {"weights": {"imagenet": "pretrained"}}
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,7 @@ class Run:
         differing = [
             f"{name} was {there.get(name)!r}, now {value!r}"
             for name, value in _as_json(choices).items()
-            if there.get(name) != value
+            if _newest(name, there.get(name)) != _newest(name, value)
         ]
         if differing:
             raise RunError(
@@ -241,6 +251,11 @@ def default_folder(source: str) -> Path:
     if is_there(folder):
         return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
     return Path("runs") / folder.rstrip("/").rpartition("/")[2][:100]
+
+
+def _newest(name: str, value: Any) -> Any:
+    """The newest name of a setting's value."""
+    return RENAMED[name].get(value, value) if name in RENAMED else value
 
 
 def _as_json(choices: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from langid_fastai.features import (
 )
 from langid_fastai.mel_config import DELTA_WIDTH
 from langid_fastai.model_folder import ModelInfo
-from langid_fastai.preprocessing import MelConfig, mel_filters
+from langid_fastai.preprocessing import MelConfig, hann_window, mel_filters
 
 __all__ = ["ImageScorer", "SoundScorer", "WaveformScorer", "make_scorer"]
 
@@ -98,8 +98,8 @@ class WaveformScorer(nn.Module):
         super().__init__()
         self.scorer = scorer
         self.config = config
-        window = np.hanning(config.n_fft + 1)[:-1].astype(np.float32)
-        self.register_buffer("window", torch.from_numpy(window))
+        window = hann_window(config.n_fft, config.win_length)
+        self.register_buffer("window", torch.from_numpy(window.copy()))
         self.register_buffer("filters", torch.from_numpy(_filters(config)))
         self.cepstra = _Cepstra(config) if config.kind == "mfcc" else None
 

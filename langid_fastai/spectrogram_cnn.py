@@ -30,7 +30,16 @@ from torch import nn
 from langid_fastai.errors import ModelError
 from langid_fastai.raw_networks import load_trained_body
 
-__all__ = ["ARCH", "CnnLayers", "build_spectrogram_cnn", "cnn_layers", "is_spectrogram_cnn"]
+__all__ = [
+    "ARCH",
+    "MAX_DEPTH",
+    "MAX_WIDTH",
+    "CnnLayers",
+    "build_spectrogram_cnn",
+    "cnn_layers",
+    "convolution_block",
+    "is_spectrogram_cnn",
+]
 
 ARCH = "spectrogram_cnn"
 NAME = re.compile(rf"{ARCH}(?:-w(?P<width>\d+))?(?:-d(?P<depth>\d+))?(?P<plain>-plain)?")
@@ -130,7 +139,10 @@ def build_spectrogram_cnn(
     channels = layers.channels
     ins = [3, *channels[:-1]]
     body = nn.Sequential(
-        *(_block(*pair, layers.has_norm) for pair in zip(ins, channels, strict=True))
+        *(
+            convolution_block(*pair, has_norm=layers.has_norm)
+            for pair in zip(ins, channels, strict=True)
+        )
     )
     head = nn.Sequential(
         _MaxAndMean(),
@@ -145,14 +157,23 @@ def build_spectrogram_cnn(
     return nn.Sequential(body, head)
 
 
-def _block(n_in: int, n_out: int, has_norm: bool) -> nn.Sequential:
-    """Convolution, norm, ReLU and pooling; a row or column that stands alone counts too."""
+def convolution_block(
+    n_in: int, n_out: int, *, has_norm: bool, pool: tuple[int, int] = (2, 2)
+) -> nn.Sequential:
+    """Convolution over 3 × 3, norm, ReLU and pooling; a row or column that stands alone counts too.
+
+    Parameters
+    ----------
+    n_in, n_out : channels
+    has_norm : whether batch norm follows the convolution
+    pool : height and width that become one value
+    """
     convolution = nn.Conv2d(n_in, n_out, 3, padding="same", bias=not has_norm)
     # At torch's own, smaller weights, blocks without norm pass on ever less of the image.
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     norm = [nn.BatchNorm2d(n_out)] if has_norm else []
-    pool = nn.MaxPool2d(2, ceil_mode=True)
-    return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True), pool)
+    pooling = nn.MaxPool2d(pool, ceil_mode=True)
+    return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True), pooling)
 
 
 class _MaxAndMean(nn.Module):

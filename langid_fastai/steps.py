@@ -18,11 +18,11 @@ import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from langid_fastai.arch_names import default_schedule
 from langid_fastai.corpus.groups import voices_of
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
@@ -138,7 +138,7 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
     """
     from langid_fastai.training import SCHEDULES, discriminative, refuse_uncacheable
 
-    name = choice.schedule or ("scratch" if choice.weights == "none" else "seed")
+    name = choice.schedule or default_schedule(choice.arch, choice.weights)
     if name not in SCHEDULES:
         raise RunError(f"schedule {name!r} must be one of {', '.join(SCHEDULES)}")
     stages = SCHEDULES[name]
@@ -179,12 +179,11 @@ def body_differences(run: Run, mel: MelConfig, choice: TrainChoice) -> str:
     """
     from langid_fastai.model_folder import read_info
 
-    folder = Path(choice.weights)
-    if not folder.is_dir():
+    if choice.start is None:
         return ""
     note = run.images / "mel.json"
     ours = MelConfig.read(note) if note.exists() else mel
-    return differences(asdict(read_info(folder).mel), asdict(ours))
+    return differences(asdict(read_info(choice.start).mel), asdict(ours))
 
 
 def suggest_lr(run: Run, learn: Learner, choice: TrainChoice) -> float:
@@ -333,8 +332,7 @@ def _heard_before(choice: TrainChoice) -> set[str]:
     """What the model to start from has heard, itself or through the one it started from."""
     from langid_fastai.model_folder import read_info
 
-    folder = Path(choice.weights)
-    return set(read_info(folder).training.get("heard", [])) if folder.is_dir() else set()
+    return set() if choice.start is None else set(read_info(choice.start).training.get("heard", []))
 
 
 def _refuse_heard(run: Run, corpus: Corpus, choice: TrainChoice) -> None:

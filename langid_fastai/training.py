@@ -35,6 +35,7 @@ __all__ = [
     "Stage",
     "SEED_SCHEDULE",
     "SCRATCH_SCHEDULE",
+    "SPEECH_SCHEDULE",
     "SCHEDULES",
     "discriminative",
     "fit_stages",
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 Rate = float | tuple[float, ...]
+
+# Less of a clip holds too little speech to tell a language by.
+LEAST_CROP = 0.1
 
 
 def discriminative(lr: float) -> tuple[float, float, float]:
@@ -76,10 +80,12 @@ class Stage:
         2018, as fastai's `fit_one_cycle`)
     masks : bands and stretches of time covered in each training image, see `SpecAugment`
     mixup : how strongly training images are mixed, see `image_callbacks`; 0 for not at all
+    crop : share of each training clip that is trained on, another stretch of it in each epoch; 1
+        for all of it
 
     Raises
     ------
-    RunError : a mixup out of bounds
+    RunError : a mixup or crop out of bounds
     """
 
     name: str
@@ -89,10 +95,13 @@ class Stage:
     policy: Literal["constant", "one_cycle"] = "constant"
     masks: int = 0
     mixup: float = 0.0
+    crop: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.mixup <= 10:
             raise RunError(f"mixup={self.mixup} must lie from 0 to 10, as 0.4")
+        if not LEAST_CROP <= self.crop <= 1:
+            raise RunError(f"crop={self.crop} must lie from {LEAST_CROP} to 1, as 0.5")
 
 
 # The recipe of the source project, for a body with weights.
@@ -111,7 +120,14 @@ SCRATCH_SCHEDULE: tuple[Stage, ...] = (
     Stage("refreeze", "head", epochs=2, lr=1e-4, masks=1),
 )
 
-SCHEDULES = {"seed": SEED_SCHEDULE, "scratch": SCRATCH_SCHEDULE}
+# For a body that was trained on speech.
+SPEECH_SCHEDULE: tuple[Stage, ...] = (
+    Stage("head", "head", epochs=7, lr=1e-2),
+    Stage("all", "all", epochs=12, lr=discriminative(1e-3), masks=1, crop=0.5),
+    Stage("refreeze", "head", epochs=8, lr=1e-4),
+)
+
+SCHEDULES = {"seed": SEED_SCHEDULE, "scratch": SCRATCH_SCHEDULE, "speech": SPEECH_SCHEDULE}
 
 
 def fit_stages(
@@ -173,7 +189,7 @@ def fit_stages(
             learn.opt.load_state_dict(resumed | {"hypers": L(resumed["hypers"])})
         keeper.start(number, start_epoch)
         fit = learn.fit if stage.policy == "constant" else learn.fit_one_cycle
-        cbs = [keeper, *image_callbacks(stage.masks, stage.mixup)]
+        cbs = [keeper, *image_callbacks(stage.masks, stage.mixup, stage.crop)]
         is_cached = cache_frozen and stage.trains == "head"
         if is_cached and number == start_epoch == 0:
             with distributed.shared(learn):
@@ -196,11 +212,12 @@ def refuse_uncacheable(stages: Sequence[Stage]) -> None:
     RunError : a stage with a frozen body changes its images anew in each epoch
     """
     for stage in stages:
-        if stage.trains == "head" and (stage.masks or stage.mixup):
+        if stage.trains == "head" and (stage.masks or stage.mixup or stage.crop != 1):
             raise RunError(
-                f"cache_frozen: stage {stage.name!r} (masks={stage.masks}, mixup={stage.mixup:g}) "
-                "changes its images anew in each epoch, so their features cannot be cached; leave "
-                "the cache out, or masks and mixup, or the epochs of that stage"
+                f"cache_frozen: stage {stage.name!r} (masks={stage.masks}, mixup={stage.mixup:g}, "
+                f"crop={stage.crop:g}) changes its images anew in each epoch, so their features "
+                "cannot be cached; leave the cache out, or masks, mixup and crop, or the epochs of "
+                "that stage"
             )
 
 

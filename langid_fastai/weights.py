@@ -61,7 +61,7 @@ def read_state(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(
-            f"weights {str(path)!r}: no such file or folder; weights are 'imagenet', 'none', a "
+            f"weights {str(path)!r}: no such file or folder; weights are 'pretrained', 'none', a "
             "state dict file or a model folder"
         ) from error
     except pickle.UnpicklingError as error:

@@ -1,13 +1,23 @@
-"""SpecAugment and mixup: what is changed, how much, and when."""
+"""SpecAugment, mixup and crops: what is changed, how much, and when."""
 
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 
-from langid_fastai.augment import MAX_HEIGHT, MAX_WIDTH, SpecAugment, image_callbacks, mask_images
+from langid_fastai import augment
+from langid_fastai.augment import (
+    LEAST_WIDTH,
+    MAX_HEIGHT,
+    MAX_WIDTH,
+    SpecAugment,
+    crop_images,
+    image_callbacks,
+    mask_images,
+)
 from langid_fastai.errors import RunError
 from langid_fastai.learner import language_learner, make_dataloaders
 from langid_fastai.run import TrainChoice
@@ -175,7 +185,7 @@ def test_a_checkpoint_of_before_goes_on_without_mixup(make_learn, tmp_path):
     stage = replace(MIXED, mixup=0.0)
     fit_stages(make_learn(), (stage,), checkpoints=tmp_path)
     saved = torch.load(tmp_path / "last.pth", weights_only=True)
-    del saved["of"]["schedule"][0]["mixup"]
+    del saved["of"]["schedule"][0]["mixup"], saved["of"]["schedule"][0]["crop"]
     torch.save(saved, tmp_path / "last.pth")
     assert len(fit_stages(make_learn(), (stage,), checkpoints=tmp_path)) == 2
     with pytest.raises(RunError, match="another schedule"):
@@ -197,7 +207,9 @@ def test_a_mixup_out_of_bounds_is_refused(mixup):
 
 
 def test_features_of_mixed_images_cannot_be_cached(make_learn):
-    with pytest.raises(RunError, match=r"stage 'head' \(masks=0, mixup=0\.4\) changes its images"):
+    with pytest.raises(
+        RunError, match=r"stage 'head' \(masks=0, mixup=0\.4, crop=1\) changes its images"
+    ):
         fit_stages(make_learn(), (Stage("head", "head", 1, 1e-3, mixup=0.4),), cache_frozen=True)
 
 
@@ -229,3 +241,49 @@ def test_the_choice_of_a_run_mixes_in_every_stage():
     assert {stage.mixup for stage in stages} == {0.4}
     _, plain = choose_stages(TrainChoice(weights="none"))
     assert {asdict(stage)["mixup"] for stage in plain} == {0.0}
+
+
+# Crops
+
+
+def test_a_crop_is_a_stretch_of_its_image_and_another_for_each():
+    torch.manual_seed(0)
+    x = torch.arange(200.0).expand(6, 2, 3, 200)
+    cropped = crop_images(x, 0.4)
+    assert cropped.shape == (6, 2, 3, 80)
+    assert bool((cropped.diff(dim=3) == 1).all())
+    assert len(set(cropped[:, 0, 0, 0].tolist())) > 1
+    assert crop_images(x, 1.0).equal(x)
+    assert crop_images(x, 0.1).shape[3] == LEAST_WIDTH
+    assert crop_images(x[..., :50], 0.1).shape[3] == 50
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 32, 201), (4, 1, 8000)])
+def test_training_batches_are_cropped_and_no_others(shape):
+    [callback] = image_callbacks(crop=0.5)
+    callback.learn = SimpleNamespace(xb=(torch.rand(shape), "y"))
+    callback.before_batch()
+    x, y = callback.learn.xb
+    assert x.shape == (*shape[:-1], round(0.5 * shape[-1]))
+    assert y == "y"
+    assert not callback.run_valid
+
+
+@pytest.mark.parametrize("crop", [0, 0.05, 1.1, float("nan")])
+def test_a_crop_out_of_bounds_is_refused(crop):
+    with pytest.raises(RunError, match=r"crop=.* must lie from 0.1 to 1"):
+        Stage("all", "all", 1, 1e-3, crop=crop)
+
+
+def test_cropped_images_cannot_be_cached(make_learn):
+    with pytest.raises(RunError, match=r"crop=0.5\) changes its images anew"):
+        fit_stages(make_learn(), (Stage("head", "head", 1, 1e-2, crop=0.5),), cache_frozen=True)
+
+
+def test_a_network_trains_on_crops(make_learn, monkeypatch):
+    monkeypatch.setattr(augment, "LEAST_WIDTH", 10)  # of 48 frames
+    learn = make_learn()
+    history = fit_stages(learn, (Stage("all", "all", 2, 1e-2, crop=0.5),))
+    assert len(history) == 2
+    loss, _ = learn.validate()  # of whole images
+    assert loss == pytest.approx(history["valid_loss"].iloc[-1], rel=1e-4)

@@ -127,7 +127,7 @@ def test_a_wrong_list_of_networks_is_refused_before_any_work(tones, langid, tmp_
 def test_weights_of_one_network_are_refused(tones, langid, tmp_path):
     code, _, err = compare(langid, tones, tmp_path / "out", "--weights", "a.safetensors")
     assert code == 1
-    assert "weights 'a.safetensors' must be imagenet or none" in err
+    assert "weights 'a.safetensors' must be pretrained or none" in err
     assert not (tmp_path / "out").exists()
 
 

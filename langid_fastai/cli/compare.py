@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
@@ -35,13 +36,12 @@ from langid_fastai.cli.options import (
     SrOption,
     TestOption,
     ValidOption,
+    WinOption,
+    mel_values,
     parse_epochs,
     parse_languages,
 )
 from langid_fastai.cli.work import exit_if_failed, say, typed
-
-if TYPE_CHECKING:
-    from langid_fastai.preprocessing import Kind
 
 __all__ = ["compare"]
 
@@ -52,9 +52,9 @@ def compare(
         str, typer.Option("--arch", metavar="A,B,…", help="Networks, see `langid train --help`.")
     ] = "mobilenet_v2,resnet50,resnet152",
     out_folder: OutOption = None,
-    weights: Annotated[str, typer.Option(help="'imagenet' or 'none'.")] = "imagenet",
+    weights: Annotated[str, typer.Option(help="'pretrained' or 'none'.")] = "pretrained",
     schedule: Annotated[
-        Schedule | None, typer.Option(help="By default seed with weights, scratch without.")
+        Schedule | None, typer.Option(help="By default the one made for arch and weights.")
     ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="N,N,N", help="Epochs of the stages, as 7,12,8.")
@@ -84,16 +84,17 @@ def compare(
     root: RootOption = None,
     speaker: SpeakerOption = None,
     jobs: JobsOption = -1,
-    sr: SrOption = 22_050,
-    clip_seconds: ClipOption = 10.0,
-    n_fft: NfftOption = 2048,
-    hop_length: HopOption = 512,
-    n_mels: MelsOption = 128,
-    fmin: FminOption = 0.0,
+    sr: SrOption = None,
+    clip_seconds: ClipOption = None,
+    n_fft: NfftOption = None,
+    win_length: WinOption = None,
+    hop_length: HopOption = None,
+    n_mels: MelsOption = None,
+    fmin: FminOption = None,
     fmax: FmaxOption = None,
-    top_db: DbOption = 80.0,
+    top_db: DbOption = None,
     kind: KindOption = None,
-    n_mfcc: MfccOption = 20,
+    n_mfcc: MfccOption = None,
     augment: AugmentOption = None,
     copies: CopiesOption = 1,
     noises: NoisesOption = None,
@@ -112,7 +113,9 @@ def compare(
     from langid_fastai.run import TrainChoice, choose_corpus, default_folder
     from langid_fastai.variant_plan import choose_plan
 
-    shown: Kind = kind.value if kind else "mel"
+    values = mel_values(
+        sr, clip_seconds, n_fft, win_length, hop_length, n_mels, fmin, fmax, top_db, kind, n_mfcc
+    )
     folder = out_folder or default_folder(corpus).with_name(
         f"{default_folder(corpus).name}-compared"
     )
@@ -135,7 +138,7 @@ def compare(
             cache_frozen=cache_frozen,
             mixup=mixup,
         ),
-        MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db, shown, n_mfcc),
+        replace(MelConfig(), **values),
         augment=choose_plan(augment, copies=copies, seed=seed, noises=noises),
         false_alarm_rate=false_alarm_rate,
         license=license,

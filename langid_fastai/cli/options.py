@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ class Schedule(StrEnum):
 
     seed = "seed"
     scratch = "scratch"
+    speech = "speech"
 
 
 class Arithmetic(StrEnum):
@@ -91,16 +92,52 @@ DaskOption = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Make images on a Dask cluster, as tcp://host:8786."),
 ]
-SrOption = Annotated[int, typer.Option(help="Hz that audio is brought to.", **MEL)]
-ClipOption = Annotated[float, typer.Option(help="Seconds of sound in one image.", **MEL)]
-NfftOption = Annotated[int, typer.Option("--n-fft", help="Samples per frame.", **MEL)]
-HopOption = Annotated[int, typer.Option("--hop-length", help="Samples between frames.", **MEL)]
-MelsOption = Annotated[int, typer.Option("--n-mels", help="Mel bands, the image height.", **MEL)]
-FminOption = Annotated[float, typer.Option(help="Lowest edge, Hz.", **MEL)]
+ArchOption = Annotated[
+    str,
+    typer.Option(
+        help="Any torchvision name, speech_embedding, spectrogram_cnn, spectrogram_crnn, timm "
+        "(extra); m3 … m34-res hear waveforms."
+    ),
+]
+WeightsOption = Annotated[
+    str,
+    typer.Option(
+        help="'pretrained' (published weights: of ImageNet, or of speech), 'none', a file of "
+        "weights, or a model folder."
+    ),
+]
+# What is not given is as the network wants it; the defaults named here are those of most networks.
+SrOption = Annotated[
+    int | None, typer.Option(help="Hz that audio is brought to; by default 22050.", **MEL)
+]
+ClipOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds of sound in one image; by default 10, for speech_embedding 6.", **MEL
+    ),
+]
+NfftOption = Annotated[
+    int | None, typer.Option("--n-fft", help="Samples per frame; by default 2048.", **MEL)
+]
+WinOption = Annotated[
+    int | None,
+    typer.Option("--win-length", help="Samples under the window; by default n_fft.", **MEL),
+]
+HopOption = Annotated[
+    int | None,
+    typer.Option("--hop-length", help="Samples between frames; by default 512.", **MEL),
+]
+MelsOption = Annotated[
+    int | None,
+    typer.Option("--n-mels", help="Mel bands, the image height; by default 128.", **MEL),
+]
+FminOption = Annotated[float | None, typer.Option(help="Lowest edge, Hz; by default 0.", **MEL)]
 FmaxOption = Annotated[
     float | None, typer.Option(help="Highest edge, Hz; by default sr / 2.", **MEL)
 ]
-DbOption = Annotated[float, typer.Option("--top-db", help="Dynamic range kept, dB.", **MEL)]
+DbOption = Annotated[
+    float | None, typer.Option("--top-db", help="Dynamic range kept, dB; by default 80.", **MEL)
+]
 KindOption = Annotated[
     ClipKind | None,
     typer.Option(
@@ -108,7 +145,10 @@ KindOption = Annotated[
         **MEL,
     ),
 ]
-MfccOption = Annotated[int, typer.Option("--n-mfcc", help="Coefficients, of kind mfcc.", **MEL)]
+MfccOption = Annotated[
+    int | None,
+    typer.Option("--n-mfcc", help="Coefficients, of kind mfcc; by default 20.", **MEL),
+]
 
 VARIED = {"rich_help_panel": "Augmentation of the training side (extra augment)"}
 AugmentOption = Annotated[
@@ -141,3 +181,33 @@ def parse_epochs(text: str | None) -> tuple[int, ...] | None:
 def parse_languages(text: str | None) -> tuple[str, ...] | None:
     """``fr,it`` → ("fr", "it")."""
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def mel_values(
+    sr: int | None,
+    clip_seconds: float | None,
+    n_fft: int | None,
+    win_length: int | None,
+    hop_length: int | None,
+    n_mels: int | None,
+    fmin: float | None,
+    fmax: float | None,
+    top_db: float | None,
+    kind: ClipKind | None,
+    n_mfcc: int | None,
+) -> dict[str, Any]:
+    """Those values of a `MelConfig` that the user gave; see `mel_config_for`."""
+    values = {
+        "sr": sr,
+        "clip_seconds": clip_seconds,
+        "n_fft": n_fft,
+        "win_length": win_length,
+        "hop_length": hop_length,
+        "n_mels": n_mels,
+        "fmin": fmin,
+        "fmax": fmax,
+        "top_db": top_db,
+        "kind": kind.value if kind else None,
+        "n_mfcc": n_mfcc,
+    }
+    return {name: value for name, value in values.items() if value is not None}

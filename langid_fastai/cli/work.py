@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from langid_fastai.cli.options import (
     VARIED,
     AlarmOption,
+    ArchOption,
     Arithmetic,
     AugmentOption,
     ClipOption,
@@ -40,13 +42,15 @@ from langid_fastai.cli.options import (
     SrOption,
     TestOption,
     ValidOption,
+    WeightsOption,
+    WinOption,
+    mel_values,
     parse_epochs,
     parse_languages,
 )
 
 if TYPE_CHECKING:
     from langid_fastai.images import ExportResult
-    from langid_fastai.preprocessing import Kind
     from langid_fastai.run import Run
 
 __all__ = ["train", "prepare", "evaluate", "exit_if_failed", "say", "typed"]
@@ -56,17 +60,10 @@ def train(
     ctx: typer.Context,
     corpus: CorpusArgument,
     out_folder: OutOption = None,
-    arch: Annotated[
-        str,
-        typer.Option(
-            help="Any torchvision name, spectrogram_cnn, timm (extra); m3 … m34-res hear waveforms."
-        ),
-    ] = "resnet152",
-    weights: Annotated[
-        str, typer.Option(help="'imagenet', 'none', a state dict file, or a model folder.")
-    ] = "imagenet",
+    arch: ArchOption = "resnet152",
+    weights: WeightsOption = "pretrained",
     schedule: Annotated[
-        Schedule | None, typer.Option(help="By default seed with weights, scratch without.")
+        Schedule | None, typer.Option(help="By default the one made for arch and weights.")
     ] = None,
     epochs: Annotated[
         str | None, typer.Option(metavar="N,N,N", help="Epochs of the stages, as 7,12,8.")
@@ -100,16 +97,17 @@ def train(
     speaker: SpeakerOption = None,
     jobs: JobsOption = -1,
     dask: DaskOption = None,
-    sr: SrOption = 22_050,
-    clip_seconds: ClipOption = 10.0,
-    n_fft: NfftOption = 2048,
-    hop_length: HopOption = 512,
-    n_mels: MelsOption = 128,
-    fmin: FminOption = 0.0,
+    sr: SrOption = None,
+    clip_seconds: ClipOption = None,
+    n_fft: NfftOption = None,
+    win_length: WinOption = None,
+    hop_length: HopOption = None,
+    n_mels: MelsOption = None,
+    fmin: FminOption = None,
     fmax: FmaxOption = None,
-    top_db: DbOption = 80.0,
+    top_db: DbOption = None,
     kind: KindOption = None,
-    n_mfcc: MfccOption = 20,
+    n_mfcc: MfccOption = None,
     augment: AugmentOption = None,
     copies: CopiesOption = 1,
     noises: NoisesOption = None,
@@ -124,20 +122,21 @@ def train(
     Stopped and started again, it goes on where it was. By torchrun, several processes train as one.
     """
     from langid_fastai import assessment, describe, preparation, steps
+    from langid_fastai.arch_names import PUBLISHED, mel_config_for
     from langid_fastai.card import validate_license
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.distributed import take_launch
-    from langid_fastai.preprocessing import MelConfig
     from langid_fastai.run import Run, TrainChoice, choose_corpus, default_folder
     from langid_fastai.variant_plan import choose_plan
-    from langid_fastai.waveforms import clip_kind
 
-    shown = clip_kind(arch, kind.value if kind else None)
-    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db, shown, n_mfcc)
+    values = mel_values(
+        sr, clip_seconds, n_fft, win_length, hop_length, n_mels, fmin, fmax, top_db, kind, n_mfcc
+    )
+    mel = mel_config_for(arch, values)
     variants = choose_plan(augment, copies=copies, seed=seed, noises=noises)
     choice = TrainChoice(
         arch,
-        weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
+        weights if weights in (*PUBLISHED, "none") else str(Path(weights).resolve()),
         schedule.value if schedule else None,
         parse_epochs(epochs),
         lr,
@@ -205,6 +204,9 @@ def prepare(
     ctx: typer.Context,
     corpus: CorpusArgument,
     out_folder: OutOption = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Network to be trained later, which decides what images.")
+    ] = None,
     seed: SeedOption = 0,
     valid: ValidOption = 0.15,
     test: TestOption = 0.15,
@@ -214,16 +216,17 @@ def prepare(
     speaker: SpeakerOption = None,
     jobs: JobsOption = -1,
     dask: DaskOption = None,
-    sr: SrOption = 22_050,
-    clip_seconds: ClipOption = 10.0,
-    n_fft: NfftOption = 2048,
-    hop_length: HopOption = 512,
-    n_mels: MelsOption = 128,
-    fmin: FminOption = 0.0,
+    sr: SrOption = None,
+    clip_seconds: ClipOption = None,
+    n_fft: NfftOption = None,
+    win_length: WinOption = None,
+    hop_length: HopOption = None,
+    n_mels: MelsOption = None,
+    fmin: FminOption = None,
     fmax: FmaxOption = None,
-    top_db: DbOption = 80.0,
+    top_db: DbOption = None,
     kind: KindOption = None,
-    n_mfcc: MfccOption = 20,
+    n_mfcc: MfccOption = None,
     augment: AugmentOption = None,
     copies: CopiesOption = 1,
     noises: NoisesOption = None,
@@ -237,13 +240,16 @@ def prepare(
 ) -> None:
     """Make index and images only."""
     from langid_fastai import describe, preparation
+    from langid_fastai.arch_names import mel_config_for
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.preprocessing import MelConfig
     from langid_fastai.run import Run, choose_corpus, default_folder
     from langid_fastai.variant_plan import choose_plan
 
-    shown: Kind = kind.value if kind else "mel"
-    mel = MelConfig(sr, clip_seconds, n_fft, hop_length, n_mels, fmin, fmax, top_db, shown, n_mfcc)
+    values = mel_values(
+        sr, clip_seconds, n_fft, win_length, hop_length, n_mels, fmin, fmax, top_db, kind, n_mfcc
+    )
+    mel = replace(MelConfig(), **values) if arch is None else mel_config_for(arch, values)
     variants = choose_plan(augment, copies=copies, seed=seed, noises=noises)
     run = Run(out_folder or default_folder(corpus))
     ctx.with_resource(run.alone())
