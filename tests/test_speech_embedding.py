@@ -9,6 +9,7 @@ import pytest
 import torch
 from command_line import SR
 from safetensors.torch import save_file
+from tones import make_tones
 
 from langid_fastai import cli, speech_weights
 from langid_fastai.arch_names import image_differences, mel_config_for, weights_words
@@ -323,7 +324,7 @@ def test_python_command_line_and_onnx_agree(run, corpus, tmp_path, langid):
     assert "es" in out
 
 
-def test_another_run_starts_from_its_body(run, make_tones, tmp_path, langid):
+def test_another_run_starts_from_its_body(run, tmp_path, langid):
     other = make_tones(tmp_path / "other", {"fr": 500, "it": 900}, seed=1)
     code, out, err = langid(other, "--out", tmp_path / "run", *OPTIONS, "--weights", run / "model")
     assert code == 0, err
