@@ -35,17 +35,17 @@ bench: $(VENV)/test.done
 
 # The counts of kills are printed.
 soak: $(VENV)/test.done
-	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/test_killed.py --kills 30
+	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/system/test_killed.py --kills 30
 
 fuzz: $(VENV)/test.done
-	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/test_fuzz.py --fuzz 20000 --fuzz-seed $(FUZZ_SEED)
+	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/system/test_fuzz.py --fuzz 20000 --fuzz-seed $(FUZZ_SEED)
 
 # The environments lie outside the checkout: what is tested is what was installed.
 versions:
 	@for python in $(PYTHONS); do \
 	    $$python -c "" 2>/dev/null || { echo "$$python: not found, not tried"; continue; }; \
 	    folder=$$(mktemp -d) && $$python -m venv $$folder/venv && \
-	    $$folder/venv/bin/pip install -q . && cp tests/closure_jobs.py tests/tones.py $$folder && \
+	    $$folder/venv/bin/pip install -q . && cp tests/helpers/closure_jobs.py tests/helpers/tones.py $$folder && \
 	    (cd $$folder && venv/bin/python closure_jobs.py base) || { echo "$$python: failed"; exit 1; }; \
 	    echo "$$python: base installation works"; rm -rf $$folder; \
 	done

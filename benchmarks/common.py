@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import joblib
 
-from langid_fastai.provenance import describe_device, library_versions
+from langid_fastai.utils.environment import describe_device, library_versions
 
 
 def describe_machine() -> str:

@@ -34,10 +34,10 @@ from memory import children, peak
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from langid_fastai.audio import load_audio
+from langid_fastai.audio.files import load_audio
+from langid_fastai.clips.export import export_images
 from langid_fastai.corpus.demo import make_demo
 from langid_fastai.corpus.index import Corpus, make_index
-from langid_fastai.images import export_images
 from langid_fastai.preprocessing import MelConfig, encode_png, mel_image
 
 CONFIG = MelConfig()

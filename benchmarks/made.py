@@ -1,8 +1,9 @@
 """Made inputs of any number: names of known sets, and recordings and images under such names.
 
 Of the Kaggle set's 73 620 names, 540 are the test side's; the other 73 080 are 30 fragments of 84
-speakers in 29 versions, as in the set itself (`langid_fastai.corpus.kaggle`). A smaller number has
-fewer fragments, a larger one more. Of VoxLingua107's, each language has videos of 20 clips.
+speakers in 29 versions, as in the set itself (`langid_fastai.corpus.readers.kaggle`). A smaller
+number has fewer fragments, a larger one more. Of VoxLingua107's, each language has videos of 20
+clips.
 """
 
 import random
@@ -15,7 +16,7 @@ import numpy as np
 import soundfile as sf
 from PIL import Image
 
-from langid_fastai.corpus.kaggle import TEST_SPEAKERS
+from langid_fastai.corpus.readers.kaggle import TEST_SPEAKERS
 
 KAGGLE_TRAIN, KAGGLE_TEST = 73_080, 540
 KAGGLE = KAGGLE_TRAIN + KAGGLE_TEST

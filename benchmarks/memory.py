@@ -78,7 +78,7 @@ def run_apart(work: str, folder: Path) -> dict[str, int]:
 def index(folder: Path) -> dict[str, int]:
     """Find the recordings, read their names, split and audit."""
     from langid_fastai.corpus.index import write_index
-    from langid_fastai.corpus.read import read_corpus
+    from langid_fastai.corpus.readers.recognise import read_corpus
     from langid_fastai.corpus.split import audit_split, split_corpus
 
     corpus = split_corpus(read_corpus(folder / "recordings"))
@@ -92,8 +92,8 @@ def index(folder: Path) -> dict[str, int]:
 
 def export(folder: Path) -> dict[str, int]:
     """Make all images."""
+    from langid_fastai.clips.export import export_images
     from langid_fastai.corpus.index import Corpus, read_index
-    from langid_fastai.images import export_images
     from langid_fastai.preprocessing import MelConfig
 
     config = MelConfig(sr=8_000, clip_seconds=1.0, n_mels=16)
@@ -136,8 +136,8 @@ WORK = {work.__name__: work for work in (index, export, training, loading)}
 
 def make_loaders(folder: Path, batch_size: int, workers: int) -> DataLoaders:
     """DataLoaders of the images of the index."""
+    from langid_fastai.clips.export import read_clips
     from langid_fastai.corpus.index import read_index
-    from langid_fastai.images import read_clips
     from langid_fastai.learner import make_dataloaders
 
     clips = read_clips(folder / "images", read_index(folder / "index.csv"))

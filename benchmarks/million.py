@@ -19,6 +19,7 @@ from typing import ClassVar, TypeVar
 from common import print_table
 from made import voxlingua_names
 
+from langid_fastai.clips.export import Place, Recording, export_images, read_clips
 from langid_fastai.corpus.index import (
     index_hash,
     read_index,
@@ -26,9 +27,8 @@ from langid_fastai.corpus.index import (
     validate_index,
     write_index,
 )
+from langid_fastai.corpus.readers.voxlingua107 import read_voxlingua107
 from langid_fastai.corpus.split import audit_split, split_corpus
-from langid_fastai.corpus.voxlingua107 import read_voxlingua107
-from langid_fastai.images import Place, Recording, export_images, read_clips
 from langid_fastai.preprocessing import MelConfig
 
 N = 2_500_000

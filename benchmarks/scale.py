@@ -27,6 +27,7 @@ from made import KAGGLE, kaggle_names, link_images, voxlingua_names, write_recor
 from torch import nn
 
 from langid_fastai import evaluation
+from langid_fastai.clips.export import export_images, image_stems, read_clips
 from langid_fastai.corpus.folds import make_folds
 from langid_fastai.corpus.index import (
     Corpus,
@@ -39,11 +40,10 @@ from langid_fastai.corpus.index import (
     validate_index,
     write_index,
 )
-from langid_fastai.corpus.read import read_corpus
+from langid_fastai.corpus.readers.recognise import read_corpus
+from langid_fastai.corpus.readers.voxlingua107 import read_voxlingua107
 from langid_fastai.corpus.split import audit_split, split_corpus
-from langid_fastai.corpus.voxlingua107 import read_voxlingua107
 from langid_fastai.evaluation.intervals import N_DRAWS
-from langid_fastai.images import export_images, image_stems, read_clips
 from langid_fastai.learner import make_dataloaders
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.training import Stage, fit_stages

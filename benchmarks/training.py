@@ -31,7 +31,7 @@ from fastai.vision.learner import vision_learner
 from torch import nn
 from torchvision import models
 
-from langid_fastai.frozen import adapt_norms, cached_features
+from langid_fastai.callbacks.frozen_features import adapt_norms, cached_features
 from langid_fastai.learner import language_learner, make_dataloaders
 from langid_fastai.preprocessing import MelConfig, write_png
 from langid_fastai.training import SEED_SCHEDULE, Stage

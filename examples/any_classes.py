@@ -18,9 +18,11 @@ import numpy as np
 import soundfile as sf
 import typer
 
-from langid_fastai import LanguageIdentifier, MelConfig, assessment, describe, preparation, steps
+from langid_fastai import LanguageIdentifier, MelConfig
 from langid_fastai.corpus.demo import SAMPLE_RATE, VOICES, read_sentences, speak
-from langid_fastai.run import Run, TrainChoice, choose_corpus
+from langid_fastai.pipeline import evaluate, prepare, train
+from langid_fastai.pipeline.run_folder import Run, TrainChoice, choose_corpus
+from langid_fastai.report import console
 
 # Beats of a bar that the drum takes (1 is the first), beats of the bar, and the chord's semitones.
 STYLES = {
@@ -56,18 +58,18 @@ def main(
     # 2 The split keeps the folders whole; a voice that has several accents is one speaker.
     run = Run(out / what.value)
     speaker = None if what == What.music else r"(?P<speaker>[^/]+)/[^/]+$"
-    corpus = preparation.read_and_split(
+    corpus = prepare.read_and_split(
         run, choose_corpus(str(recordings), speaker=speaker, valid=0.2, test=0.3, seed=seed)
     )
-    preparation.make_images(run, corpus, MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
+    prepare.make_images(run, corpus, MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
 
     # 3 Train and test.
     choice = TrainChoice(arch, weights="none", epochs=epochs, seed=seed)
-    network, plan = steps.make_network(run, corpus, choice)
-    learn = steps.make_learner(run, choice, network)
-    steps.train(run, learn, choice, plan, on_epoch=lambda h: print(describe.epoch_line(h)))
-    steps.calibrate(run, learn)
-    print(*describe.result_lines(assessment.assess_test(run, learn)), sep="\n")
+    network, plan = train.make_network(run, corpus, choice)
+    learn = train.make_learner(run, choice, network)
+    train.train(run, learn, choice, plan, on_epoch=lambda h: print(console.epoch_line(h)))
+    train.calibrate(run, learn)
+    print(*console.result_lines(evaluate.assess_test(run, learn)), sep="\n")
 
     # 4 Ask.
     asked = corpus.index[corpus.index["split"] == "test"]["path"].iloc[0]

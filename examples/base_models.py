@@ -16,9 +16,9 @@ import soundfile as sf
 import typer
 
 import langid_fastai as lf
-from langid_fastai import describe
 from langid_fastai.corpus.demo import make_demo
-from langid_fastai.run import TrainChoice, choose_corpus
+from langid_fastai.pipeline.run_folder import TrainChoice, choose_corpus
+from langid_fastai.report import console
 
 SPEAKER = r"(?P<speaker>[^/]+)/[^/]+$"  # the folder that a file lies in
 
@@ -42,7 +42,7 @@ def main(
 
     # 2 Utterances of 3 to 15 s. No word is cut through, but where a cut is forced.
     cut = lf.cut_corpus(long, out / "utterances", lf.CutRules(shortest=3, longest=15))
-    print(*describe.cut_lines(cut), sep="\n")
+    print(*console.cut_lines(cut), sep="\n")
 
     # 3 All networks on one split and the same images.
     compared, _ = lf.compare(

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai import assessment, describe, preparation, steps
 from langid_fastai.corpus.index import summarize_corpus
+from langid_fastai.pipeline import evaluate, prepare, train
+from langid_fastai.pipeline.run_folder import Run, TrainChoice, choose_corpus
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.run import Run, TrainChoice, choose_corpus
+from langid_fastai.report import console
 
 
 def main(
@@ -31,21 +32,21 @@ def main(
 ) -> None:
     """Run the recipe and print our figures under the published ones."""
     run = Run(out)
-    found = preparation.read_and_split(run, choose_corpus(corpus))
-    print(*describe.corpus_lines(corpus, summarize_corpus(found)), sep="\n")
+    found = prepare.read_and_split(run, choose_corpus(corpus))
+    print(*console.corpus_lines(corpus, summarize_corpus(found)), sep="\n")
     choice = TrainChoice(
         arch, weights, schedule="seed", epochs=epochs, lr=lr, batch_size=batch_size
     )
-    network, plan = steps.make_network(run, found, choice)
-    print(*describe.plan_lines(plan), sep="\n")
-    preparation.make_images(run, found, MelConfig())
-    learn = steps.make_learner(run, choice, network)
-    steps.train(
-        run, learn, choice, plan, on_epoch=lambda history: print(describe.epoch_line(history))
+    network, plan = train.make_network(run, found, choice)
+    print(*console.plan_lines(plan), sep="\n")
+    prepare.make_images(run, found, MelConfig())
+    learn = train.make_learner(run, choice, network)
+    train.train(
+        run, learn, choice, plan, on_epoch=lambda history: print(console.epoch_line(history))
     )
-    steps.calibrate(run, learn)
-    metrics = assessment.assess_test(run, learn)
-    print(*describe.result_lines(metrics), sep="\n")
+    train.calibrate(run, learn)
+    metrics = evaluate.assess_test(run, learn)
+    print(*console.result_lines(metrics), sep="\n")
     if "published" not in metrics:
         print("no comparison: the test side is not the published one")
         return

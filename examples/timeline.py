@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import langid_fastai as lf
-from langid_fastai.timeline_formats import to_labels
+from langid_fastai.inference.timeline_formats import to_labels
 
 
 def main(

@@ -23,10 +23,11 @@ import soundfile as sf
 import typer
 
 import langid_fastai as lf
-from langid_fastai import assessment, describe, preparation, steps
 from langid_fastai.corpus.demo import SAMPLE_RATE, VOICES, speak
 from langid_fastai.evaluation import compare_paired
-from langid_fastai.run import Run, TrainChoice, choose_corpus
+from langid_fastai.pipeline import evaluate, prepare, train
+from langid_fastai.pipeline.run_folder import Run, TrainChoice, choose_corpus
+from langid_fastai.report import console
 
 MANY = ("de", "en-us", "fr", "it", "pl", "sv")
 PAIR = ("es", "pt")  # near relatives
@@ -60,7 +61,7 @@ def main(
     # 2 The body, from nothing.
     choice = TrainChoice(arch, weights="none", epochs=many_epochs, seed=seed)
     many = train_and_test(out / "many", out / "many-languages", choice)
-    print(*describe.result_lines(many), sep="\n")
+    print(*console.result_lines(many), sep="\n")
 
     # 3 The pair, from the body and from nothing: the same split, and about as many epochs.
     body, epochs = str((out / "many" / "model").resolve()), (1, sum(pair_epochs) - 1, 2)
@@ -106,16 +107,16 @@ def say_gain(words: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
 def train_and_test(folder: Path, corpus: Path, choice: TrainChoice) -> dict[str, Any]:
     """What `langid-train` does, with small images."""
     run = Run(folder)
-    found = preparation.read_and_split(
+    found = prepare.read_and_split(
         run, choose_corpus(str(corpus), speaker=SPEAKER, valid=0.2, test=0.2, seed=choice.seed)
     )
-    network, plan = steps.make_network(run, found, choice)
-    print(*describe.plan_lines(plan), sep="\n")
-    preparation.make_images(run, found, lf.MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
-    learn = steps.make_learner(run, choice, network)
-    steps.train(run, learn, choice, plan, on_epoch=lambda h: print(describe.epoch_line(h)))
-    steps.calibrate(run, learn)
-    return assessment.assess_test(run, learn)
+    network, plan = train.make_network(run, found, choice)
+    print(*console.plan_lines(plan), sep="\n")
+    prepare.make_images(run, found, lf.MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
+    learn = train.make_learner(run, choice, network)
+    train.train(run, learn, choice, plan, on_epoch=lambda h: print(console.epoch_line(h)))
+    train.calibrate(run, learn)
+    return evaluate.assess_test(run, learn)
 
 
 def make_numbers(

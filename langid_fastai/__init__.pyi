@@ -1,27 +1,32 @@
 # The public names, and where they live: read by type checkers, and by __init__.py itself.
 
-from .arch_names import mel_config_for
-from .audio import load_audio, stream_audio
-from .comparison import compare, comparison_lines
-from .corpus.crawl import crawl_site
-from .corpus.cut import CutResult, cut_corpus
+from .audio.files import load_audio, stream_audio
+from .audio.raw_pcm import stream_pcm
+from .augmentation.plan import VariantPlan
+from .augmentation.variants import write_variants
+from .augmentation.waveform import Augmentation, augment_waveform, parse_augmentations
+from .clips.export import export_images, read_clips
+from .clips.features import feature_image
+from .clips.waveforms import clip_kind
 from .corpus.index import Corpus, measure_audio
-from .corpus.mix import mix_corpus, read_voices
-from .corpus.mixture import MixConfig
-from .corpus.pauses import CutRules
-from .corpus.polite import Manners
-from .corpus.read import read_corpus
-from .corpus.remote import sync_corpus
-from .corpus.site import AUDIO_LINGUA, Site
+from .corpus.make.cut import CutResult, cut_corpus
+from .corpus.make.mix import mix_corpus, read_voices
+from .corpus.make.mixture import MixConfig
+from .corpus.make.pauses import CutRules
+from .corpus.readers.recognise import read_corpus
+from .corpus.s3 import sync_corpus
 from .corpus.split import audit_split, split_corpus
+from .crawl.client import Manners
+from .crawl.crawler import crawl_site
+from .crawl.site import AUDIO_LINGUA, Site
 from .errors import AudioError, CorpusError, LangidError, ModelError, RunError
 from .evaluation import average_clips, evaluate, predict_images
-from .features import feature_image
-from .hub import load_hub
-from .images import export_images, read_clips
+from .inference.onnx_export import OnnxExport, export_onnx
+from .inference.timeline import Segment
 from .learner import language_learner, load_learner, make_dataloaders, save_learner
-from .onnx_export import OnnxExport, export_onnx
-from .pcm import stream_pcm
+from .models.names import mel_config_for
+from .pipeline.compare import compare, comparison_lines
+from .pipeline.hub_model import load_hub
 from .prediction import LanguageIdentifier
 from .preprocessing import (
     MelConfig,
@@ -35,7 +40,6 @@ from .preprocessing import (
     write_png,
 )
 from .report import write_report
-from .timeline import Segment
 from .training import (
     SCRATCH_SCHEDULE,
     SEED_SCHEDULE,
@@ -45,10 +49,6 @@ from .training import (
     find_lr,
     fit_stages,
 )
-from .variant_plan import VariantPlan
-from .variants import write_variants
-from .waveform_augment import Augmentation, augment_waveform, parse_augmentations
-from .waveforms import clip_kind
 
 __version__: str
 __all__ = [

@@ -33,15 +33,15 @@ from fastai.vision.core import PILImageBW, imagenet_stats
 from fastai.vision.data import ImageBlock
 from PIL import Image
 
-from langid_fastai.arch_names import image_differences
+from langid_fastai.callbacks.fused_adam import fused_adam
+from langid_fastai.clips.export import SUFFIXES
+from langid_fastai.clips.waveforms import clip_kind, read_waveform, takes_waveforms
 from langid_fastai.errors import ModelError, RunError, first_line
-from langid_fastai.images import SUFFIXES
-from langid_fastai.model_folder import ModelInfo, validate_vocab, write_model
-from langid_fastai.networks import build_network, layer_groups, load_network
-from langid_fastai.optimizer import fused_adam
+from langid_fastai.models.folder import ModelInfo, validate_vocab, write_model
+from langid_fastai.models.names import image_differences
+from langid_fastai.models.networks import build_network, layer_groups, load_network
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.provenance import library_versions
-from langid_fastai.waveforms import clip_kind, read_waveform, takes_waveforms
+from langid_fastai.utils.environment import library_versions
 
 __all__ = [
     "Precision",
@@ -143,7 +143,7 @@ def language_learner(
     dls : from `make_dataloaders`
     arch : any torchvision name, timm name (extra `timm`), ``speech_embedding`` for images by
         `mel_config_for`, ``spectrogram_cnn`` or, for clips of sound, one of
-        `langid_fastai.waveforms.RAW_ARCHS`
+        `langid_fastai.clips.waveforms.RAW_ARCHS`
     weights : ``pretrained``, the published weights of the network (of ImageNet, or of speech);
         ``none``; or a path: a torchvision state dict, or a model folder of this library, to
         transfer from one set of languages to another

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
+from langid_fastai.audio.files import HIGHEST_SR, LOWEST_SR
 from langid_fastai.errors import AudioError
-from langid_fastai.files import write_json
+from langid_fastai.utils.files import write_json
 
 __all__ = ["Kind", "MelConfig"]
 
-# What a network is given of a clip: an image, see `langid_fastai.features`, or the samples.
+# What a network is given of a clip: an image, see `langid_fastai.clips.features`, or the samples.
 Kind = Literal["mel", "mfcc", "chroma", "stft", "waveform"]
 
 # Less speech than this is no clip: too little to hear a language in.
@@ -53,9 +53,10 @@ class MelConfig:
     n_mels : mel bands, the image height
     fmin, fmax : band edges, Hz; `fmax` None is sr / 2
     top_db : dynamic range kept below the loudest bin, 10 to 200 dB
-    kind : ``mel``, ``mfcc``, ``chroma`` and ``stft`` for images, see `langid_fastai.features`;
-        ``waveform`` for clips of sound, see `langid_fastai.waveforms`: the other values but `sr`
-        and `clip_seconds` then serve only the pictures in the report and the classical reference
+    kind : ``mel``, ``mfcc``, ``chroma`` and ``stft`` for images, see
+        `langid_fastai.clips.features`; ``waveform`` for clips of sound, see
+        `langid_fastai.clips.waveforms`: the other values but `sr` and `clip_seconds` then serve
+        only the pictures in the report and the classical reference
     n_mfcc : cepstral coefficients of an image of kind ``mfcc``, which holds them and their deltas
     win_length : samples under the Hann window, in the middle of a frame whose other samples count
         as zeros, as librosa has it; None is `n_fft`

@@ -11,8 +11,8 @@ pauses are skipped; the mean of their log-probabilities, calibrated by the model
 the recording's score. It is read block by block, so hours need the memory of seconds. The answer
 does not depend on what else is in the list.
 
-How a timeline is made stands in `langid_fastai.timeline`; what `candidates`, `prior` and `unknown`
-do, in `langid_fastai.answers`.
+How a timeline is made stands in `langid_fastai.inference.timeline`; what `candidates`, `prior` and
+`unknown` do, in `langid_fastai.inference.posterior`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from typing import BinaryIO, TypeVar, overload
 import numpy as np
 import soxr
 
-from langid_fastai.answers import UNKNOWN, Answer, Choice, answers_of
-from langid_fastai.audio import HIGHEST_SR, LOWEST_SR, stream_audio
-from langid_fastai.engines import Engine, load_engine
+from langid_fastai.audio.files import HIGHEST_SR, LOWEST_SR, stream_audio
+from langid_fastai.audio.raw_pcm import resampled
 from langid_fastai.errors import AudioError, ModelError
-from langid_fastai.model_folder import ModelInfo, read_info
-from langid_fastai.pcm import resampled
-from langid_fastai.timeline import Segment, find_segments
-from langid_fastai.windows import are_pauses, is_silent, windows_of
+from langid_fastai.inference.backends import Engine, load_engine
+from langid_fastai.inference.posterior import UNKNOWN, Answer, Choice, answers_of
+from langid_fastai.inference.timeline import Segment, find_segments
+from langid_fastai.inference.windows import are_pauses, is_silent, windows_of
+from langid_fastai.models.folder import ModelInfo, read_info
 
 __all__ = ["UNKNOWN", "Answer", "Audio", "LanguageIdentifier", "Segment"]
 

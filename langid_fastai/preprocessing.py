@@ -9,7 +9,8 @@ Each step is a public function, in the order in which sound meets them::
     image = db_to_image(M_db)                  (128, 431)      uint8, row 0 is the highest band
     write_png(image, "speech.png")
 
-`mel_image` makes the image in one go; `clips_of` cuts a recording into clips; `images` exports all.
+`mel_image` makes the image in one go; `clips_of` cuts a recording into clips; `clips.export`
+exports all.
 
 The values are those of `librosa.feature.melspectrogram` and `librosa.power_to_db(ref=np.max)`: mel
 power within 80 dB of the loudest bin to 1e-3 relative, decibels to 0.01 dB and so grey values to 1,
@@ -28,7 +29,7 @@ import scipy.sparse
 from langid_fastai.errors import AudioError
 from langid_fastai.mel import mel_filters
 from langid_fastai.mel_config import MIN_SECONDS, Kind, MelConfig
-from langid_fastai.png import encode_png, write_png
+from langid_fastai.utils.png import encode_png, write_png
 
 __all__ = [
     "Kind",

@@ -23,13 +23,13 @@ from fastai.callback.schedule import valley
 from fastai.learner import Learner
 from fastcore.foundation import L
 
-from langid_fastai import distributed
-from langid_fastai.augment import image_callbacks, loss_kept
-from langid_fastai.checkpoints import Keeper, history_table
+from langid_fastai.callbacks import distributed
+from langid_fastai.callbacks.checkpoint import Keeper, history_table
+from langid_fastai.callbacks.frozen_features import adapt_norms, cached_features
+from langid_fastai.callbacks.spec_augment import image_callbacks, loss_kept
 from langid_fastai.errors import RunError
-from langid_fastai.files import replacing
-from langid_fastai.frozen import adapt_norms, cached_features
-from langid_fastai.progress import Steps
+from langid_fastai.utils.files import replacing
+from langid_fastai.utils.progress import Steps
 
 __all__ = [
     "Stage",
@@ -144,7 +144,7 @@ def fit_stages(
     Parameters
     ----------
     learn : from `language_learner`; where several processes train as one, each has its own, and
-        trains on its share (`langid_fastai.distributed`)
+        trains on its share (`langid_fastai.callbacks.distributed`)
     stages : the schedule; change one with `dataclasses.replace`
     checkpoints : folder that keeps the last finished epoch; if it holds one of the same schedule
         and seed, training goes on from there, and ends as it would have without the break (in

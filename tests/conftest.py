@@ -21,7 +21,7 @@ settings.load_profile("untimed")
 # Fixtures of their own file: a real S3 API, for the tests that talk to one.
 pytest_plugins = ("s3_server",)
 
-collect_ignore = ["closure_site"]  # changes how Python imports, in processes of its own
+collect_ignore = ["helpers/closure_site"]  # changes how Python imports, in processes of its own
 
 pytest.register_assert_rewrite("exporting", "hand_made")  # so that their asserts show values too
 
@@ -119,8 +119,8 @@ def exported(trained, tmp_path_factory):
     """A copy of a trained model with its ``model.onnx``, and what the export said."""
     from exported_onnx import recordings_of
 
-    from langid_fastai.onnx_export import export_onnx
-    from langid_fastai.run import Run
+    from langid_fastai.inference.onnx_export import export_onnx
+    from langid_fastai.pipeline.run_folder import Run
 
     folder = tmp_path_factory.mktemp("exported") / "model"
     shutil.copytree(Run(trained[0]).model, folder)

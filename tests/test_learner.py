@@ -19,7 +19,7 @@ from langid_fastai.learner import (
     pick_precision,
     save_learner,
 )
-from langid_fastai.model_folder import ModelInfo, read_info, write_model
+from langid_fastai.models.folder import ModelInfo, read_info, write_model
 from langid_fastai.preprocessing import MelConfig
 
 

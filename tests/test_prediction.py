@@ -11,17 +11,17 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langid_fastai.audio import load_audio
-from langid_fastai.engines import Engine
+from langid_fastai.audio.files import load_audio
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.evaluation import apply_temperature, predict_images
+from langid_fastai.inference.backends import Engine
+from langid_fastai.inference.windows import windows_of
 from langid_fastai.learner import load_learner, make_dataloaders
-from langid_fastai.model_folder import Calibration, ModelInfo, read_info, write_info, write_model
-from langid_fastai.networks import build_network
+from langid_fastai.models.folder import Calibration, ModelInfo, read_info, write_info, write_model
+from langid_fastai.models.networks import build_network
+from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.prediction import BATCH, LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, clips_of
-from langid_fastai.run import Run
-from langid_fastai.windows import windows_of
 
 SR = 8000
 MEL = MelConfig(SR, 1.0, 256, 128, 32)

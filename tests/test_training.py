@@ -11,7 +11,7 @@ from fastai.callback.core import Callback
 from tiny import moved, weights_of
 from torch import nn
 
-from langid_fastai.checkpoints import HISTORY
+from langid_fastai.callbacks.checkpoint import HISTORY
 from langid_fastai.errors import RunError
 from langid_fastai.training import (
     SCRATCH_SCHEDULE,

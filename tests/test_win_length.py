@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from langid_fastai.clips.features import feature_image
 from langid_fastai.errors import AudioError
-from langid_fastai.features import feature_image
+from langid_fastai.inference.scorers import WaveformScorer
 from langid_fastai.mel_config import MelConfig
 from langid_fastai.preprocessing import (
     hann_window,
@@ -18,7 +19,6 @@ from langid_fastai.preprocessing import (
     power_to_db,
     stft_power,
 )
-from langid_fastai.serving import WaveformScorer
 
 SPEECH = MelConfig(16_000, 1.0, 512, 160, 32, 60.0, 3800.0, 80.0, win_length=400)
 

@@ -2,6 +2,6 @@
 
 It runs on this machine: the page loads nothing from another host, and nothing is sent to one.
 
-Contents: `hearing`, a recording within limits → what is said of it; `view`, that → HTML; `guard`,
-what the server refuses; `page`, the page itself and its server, by Gradio (extra ``app``).
+Contents: `request`, a recording within limits → what is said of it; `html`, that → HTML; `guard`,
+what the server refuses; `server`, the page itself and its server, by Gradio (extra ``app``).
 """

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import langid_fastai
-from langid_fastai.cli import compare, corpora, predict, serve, work
+from langid_fastai.cli import compare, corpus, predict, serve, train
 
 __all__ = ["app", "main", "train_main"]
 
@@ -51,14 +51,14 @@ def _options(
         )
 
 
-app.command()(work.train)
-app.command()(work.prepare)
-app.command()(work.evaluate)
+app.command()(train.train)
+app.command()(train.prepare)
+app.command()(train.evaluate)
 app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(predict.export)
 app.command("app")(serve.serve)
-app.add_typer(corpora.app, name="corpus")
+app.add_typer(corpus.app, name="corpus")
 
 STOPPED = 130  # exit code after an interrupt, as shells have it
 
@@ -71,7 +71,7 @@ def main() -> NoReturn:
 def train_main() -> NoReturn:
     """Run `langid-train`, which is `langid train`."""
     train_app = typer.Typer(pretty_exceptions_enable=False)
-    train_app.command()(work.train)
+    train_app.command()(train.train)
     _run(train_app)
 
 
@@ -100,9 +100,9 @@ def _run(command: typer.Typer) -> NoReturn:
 
 def _explain(error: Exception) -> str | None:
     """Describe in one line what the user can repair; None for anything else."""
-    from langid_fastai.dependencies import broken_library
     from langid_fastai.errors import LangidError
-    from langid_fastai.files import DENIED
+    from langid_fastai.utils.dependencies import broken_library
+    from langid_fastai.utils.files import DENIED
 
     if isinstance(error, LangidError):
         return str(error)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from langid_fastai.cli.options import parse_languages
-from langid_fastai.cli.work import say
+from langid_fastai.cli.train import say
 
 __all__ = ["crawl", "sync"]
 
@@ -42,9 +42,9 @@ def crawl(
     """
     from dataclasses import replace
 
-    from langid_fastai.corpus.crawl import crawl_site
-    from langid_fastai.corpus.polite import Manners
-    from langid_fastai.corpus.site import AUDIO_LINGUA, read_site
+    from langid_fastai.crawl.client import Manners
+    from langid_fastai.crawl.crawler import crawl_site
+    from langid_fastai.crawl.site import AUDIO_LINGUA, read_site
 
     built = read_site(site) if site else AUDIO_LINGUA
     done = crawl_site(
@@ -73,7 +73,7 @@ def sync(
 
     Credentials come from where AWS tools look: AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws and so on.
     """
-    from langid_fastai.corpus.remote import sync_corpus
+    from langid_fastai.corpus.s3 import sync_corpus
 
     done = sync_corpus(source, target, delete=delete, endpoint_url=endpoint_url)
     say(done.lines(target))

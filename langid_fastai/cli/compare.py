@@ -41,7 +41,7 @@ from langid_fastai.cli.options import (
     parse_epochs,
     parse_languages,
 )
-from langid_fastai.cli.work import exit_if_failed, say, typed
+from langid_fastai.cli.train import exit_if_failed, say, typed
 
 __all__ = ["compare"]
 
@@ -108,10 +108,10 @@ def compare(
 
     Each becomes a run folder in --out. Stopped and started again, it goes on where it was.
     """
-    from langid_fastai import comparison
+    from langid_fastai.augmentation.plan import choose_plan
+    from langid_fastai.pipeline import compare as pipeline_compare
+    from langid_fastai.pipeline.run_folder import TrainChoice, choose_corpus, default_folder
     from langid_fastai.preprocessing import MelConfig
-    from langid_fastai.run import TrainChoice, choose_corpus, default_folder
-    from langid_fastai.variant_plan import choose_plan
 
     values = mel_values(
         sr, clip_seconds, n_fft, win_length, hop_length, n_mels, fmin, fmax, top_db, kind, n_mfcc
@@ -119,7 +119,7 @@ def compare(
     folder = out_folder or default_folder(corpus).with_name(
         f"{default_folder(corpus).name}-compared"
     )
-    compared, exported = comparison.compare(
+    compared, exported = pipeline_compare.compare(
         folder,
         choose_corpus(
             corpus, root, speaker, valid, test, seed, allow_leaks, parse_languages(hold_out)
@@ -146,7 +146,7 @@ def compare(
         n_jobs=jobs,
         tell=lambda line: say([line]),
     )
-    say(comparison.comparison_lines(compared))
+    say(pipeline_compare.comparison_lines(compared))
     print(f"comparison {folder / 'comparison.json'}, comparison.csv, comparison.png")
     print(f"models     {folder}/NETWORK, each a run with its model and report")
     exit_if_failed(exported)

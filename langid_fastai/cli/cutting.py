@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from langid_fastai.cli.options import CorpusArgument, JobsOption, RootOption, SpeakerOption
-from langid_fastai.cli.work import say
+from langid_fastai.cli.train import say
 
 __all__ = ["cut"]
 
@@ -31,15 +31,15 @@ def cut(
 
     Stopped and started again, it goes on where it was. Exit code 1 when a recording gave none.
     """
-    from langid_fastai import describe
-    from langid_fastai.corpus.cut import cut_corpus
-    from langid_fastai.corpus.pauses import CutRules
-    from langid_fastai.corpus.read import read_corpus
+    from langid_fastai.corpus.make.cut import cut_corpus
+    from langid_fastai.corpus.make.pauses import CutRules
+    from langid_fastai.corpus.readers.recognise import read_corpus
+    from langid_fastai.report import console
 
     rules = CutRules(shortest, longest, pause_db, min_pause)
     found = read_corpus(corpus, root=root, speaker=speaker, one_language=True)
     result = cut_corpus(found, folder, rules, n_jobs=jobs)
-    say(describe.cut_lines(result))
+    say(console.cut_lines(result))
     index = folder / "index.csv"
     print(f"index      {index}; train on it with: langid-train {index}")
     if len(result.failed):

@@ -16,7 +16,7 @@ from langid_fastai.cli.options import (
     TestOption,
     ValidOption,
 )
-from langid_fastai.cli.work import say
+from langid_fastai.cli.train import say
 
 __all__ = ["mix"]
 
@@ -55,10 +55,10 @@ def mix(
     mixtures and, where the corpus has no such side, of its recordings. Stopped and started again,
     it goes on where it was.
     """
-    from langid_fastai import describe
     from langid_fastai.corpus.index import summarize_corpus
-    from langid_fastai.corpus.mix import mix_corpus, read_voices
-    from langid_fastai.corpus.mixture import MixConfig
+    from langid_fastai.corpus.make.mix import mix_corpus, read_voices
+    from langid_fastai.corpus.make.mixture import MixConfig
+    from langid_fastai.report import console
 
     config = MixConfig(
         n=n,
@@ -73,9 +73,9 @@ def mix(
         format=audio_format.value,
     )
     source = read_voices(corpus, root=root, speaker=speaker, valid=valid, test=test, seed=seed)
-    say(describe.corpus_lines(corpus, summarize_corpus(source)))
+    say(console.corpus_lines(corpus, summarize_corpus(source)))
     mixtures = mix_corpus(source, folder, config, n_jobs=jobs)
-    say(describe.corpus_lines(str(folder), summarize_corpus(mixtures)))
+    say(console.corpus_lines(str(folder), summarize_corpus(mixtures)))
     print(
         f"index      {folder / 'index.csv'}; train on it with: langid-train {folder / 'index.csv'} "
         f"--arch m5 --weights none --sr {sr} --clip-seconds {seconds:g}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from langid_fastai.cli.options import parse_languages
-from langid_fastai.cli.writers import Format, answer_writer, segment_writer, timeline_writer
+from langid_fastai.cli.output import Format, answer_writer, segment_writer, timeline_writer
 from langid_fastai.errors import AudioError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def predict(
     among = parse_languages(candidates)
     identifier = _load(model, among, unknown)
     if sr is not None:
-        from langid_fastai.pcm import stream_pcm
+        from langid_fastai.audio.raw_pcm import stream_pcm
 
         write_segment = segment_writer(form)
         blocks = _until_interrupted(stream_pcm(sys.stdin.buffer, sr=sr))
@@ -137,7 +137,7 @@ def export(
 
     Predictions of this model use it from then on, where onnxruntime is installed (extra `onnx`).
     """
-    from langid_fastai.onnx_export import export_onnx
+    from langid_fastai.inference.onnx_export import export_onnx
 
     done = export_onnx(model, audio or ())
     print(f"model      {done.file} ({done.file.stat().st_size / 1e6:.1f} MB, opset {done.opset})")
@@ -188,8 +188,8 @@ def _validate_usage(
 
 def _load(model: Path, candidates: Iterable[str] | None, unknown: bool) -> LanguageIdentifier:
     """Load a model, for options that it allows; its warnings become lines."""
-    from langid_fastai.answers import Choice
-    from langid_fastai.model_folder import read_info
+    from langid_fastai.inference.posterior import Choice
+    from langid_fastai.models.folder import read_info
     from langid_fastai.prediction import LanguageIdentifier
 
     Choice(read_info(model), candidates, unknown=unknown)  # told before the long part
@@ -252,7 +252,7 @@ def _expanded(arguments: list[str]) -> Iterator[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
-    from langid_fastai.corpus.read import find_audio
+    from langid_fastai.corpus.readers.recognise import find_audio
 
     return [str(folder / path) for path in find_audio(folder)[0]] or [str(folder)]
 

@@ -24,8 +24,8 @@ def serve(
 
     Nothing is sent to another machine. Stop it with Ctrl-C.
     """
-    from langid_fastai.app.hearing import Limits
-    from langid_fastai.app.page import serve as serve_page
+    from langid_fastai.app.request import Limits
+    from langid_fastai.app.server import serve as serve_page
 
     def tell(address: str) -> None:
         print(f"page       {address}  (stop with Ctrl-C)", flush=True)

@@ -20,7 +20,7 @@ from langid_fastai.cli.options import (
     ValidOption,
     parse_languages,
 )
-from langid_fastai.cli.work import say
+from langid_fastai.cli.train import say
 
 __all__ = ["augment"]
 
@@ -54,17 +54,18 @@ def augment(
 
     Needs the extra `augment`. Stopped and started again, it goes on where it was.
     """
-    from langid_fastai import describe, preparation
+    from langid_fastai.augmentation.plan import make_plan
+    from langid_fastai.augmentation.variants import write_variants
     from langid_fastai.corpus.index import summarize_corpus
-    from langid_fastai.run import choose_corpus
-    from langid_fastai.variant_plan import make_plan
-    from langid_fastai.variants import write_variants
+    from langid_fastai.pipeline import prepare
+    from langid_fastai.pipeline.run_folder import choose_corpus
+    from langid_fastai.report import console
 
     plan = make_plan(names, copies=copies, seed=seed, noises=noises)
     unheard = parse_languages(hold_out)
     choice = choose_corpus(corpus, root, speaker, valid, test, seed, allow_leaks, unheard)
-    found = preparation.find_corpus(choice)
-    say(describe.corpus_lines(corpus, summarize_corpus(found)))
+    found = prepare.find_corpus(choice)
+    say(console.corpus_lines(corpus, summarize_corpus(found)))
     result = write_variants(found, folder, plan, n_jobs=jobs)
     index = folder / "index.csv"
     print(f"variants   {result.n_made} made now, {result.n_kept} there already")

@@ -30,10 +30,10 @@ from typing import Any
 
 import numpy as np
 
-from langid_fastai.audio import write_sound
-from langid_fastai.dependencies import needs
+from langid_fastai.audio.files import write_sound
 from langid_fastai.errors import CorpusError
-from langid_fastai.files import is_left, write_whole
+from langid_fastai.utils.dependencies import needs
+from langid_fastai.utils.files import is_left, write_whole
 
 if sys.platform == "win32":
     from _ctypes import FreeLibrary as unload

@@ -39,11 +39,11 @@ from typing import Any
 import pandas as pd
 import soundfile as sf
 
-from langid_fastai.containers import is_container, measure_container
-from langid_fastai.corpus.copies import digest_copies
+from langid_fastai.audio.ffmpeg import is_container, measure_container
+from langid_fastai.corpus.duplicates import digest_copies
 from langid_fastai.corpus.groups import voices_of
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.files import replacing
+from langid_fastai.utils.files import replacing
 
 __all__ = [
     "COLUMNS",
@@ -236,8 +236,8 @@ def used_rows(index: pd.DataFrame) -> pd.DataFrame:
 def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
     """Add `duration` (s), `sr` (Hz) and `digest` to the index, from file headers and bytes.
 
-    Equal digests mean byte-identical files, see `langid_fastai.corpus.copies`. A header that cannot
-    be read gives no number here and a line in ``failed.csv`` later.
+    Equal digests mean byte-identical files, see `langid_fastai.corpus.duplicates`. A header that
+    cannot be read gives no number here and a line in ``failed.csv`` later.
 
     Parameters
     ----------

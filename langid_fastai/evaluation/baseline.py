@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from langid_fastai.clip_files import read_picture
+from langid_fastai.clips.encoding import read_picture
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.preprocessing import Kind
 

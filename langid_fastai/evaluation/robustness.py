@@ -39,13 +39,13 @@ import soundfile as sf
 import soxr
 from joblib import Parallel, delayed
 
-from langid_fastai.audio import stream_audio
+from langid_fastai.audio.files import stream_audio
+from langid_fastai.clips.export import encode_clip
 from langid_fastai.corpus.index import list_some
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.evaluation.intervals import bootstrap_interval, wilson_interval
 from langid_fastai.evaluation.metrics import count_confusions, macro_f1
 from langid_fastai.evaluation.scores import CLIP_COLUMNS, encode, validate_scores
-from langid_fastai.images import encode_clip
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 
 __all__ = [

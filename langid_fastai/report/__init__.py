@@ -16,11 +16,13 @@ Conventions
 Contents
 --------
 `page` reads the figures and fills the templates, `figures` draws, `media` makes ``data:`` URIs of
-pictures and sounds. The templates lie in ``langid_fastai/templates``: ``report.html.j2`` is the
-whole, and each file with a leading underscore a part of it.
+pictures and sounds. ``templates/report.html.j2`` is the whole page, and each template with a
+leading underscore a part of it. `model_card` writes the model card, `console` the lines that
+commands print.
+
+The public names are imported on first use, so that `console` loads no matplotlib.
 """
 
-from langid_fastai.report.figures import confusion_figure, curves_figure
-from langid_fastai.report.page import write_report
+import lazy_loader
 
-__all__ = ["write_report", "curves_figure", "confusion_figure"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,12 +18,12 @@ import soundfile as sf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from langid_fastai.audio import stream_audio
+from langid_fastai.audio.files import stream_audio
+from langid_fastai.clips.export import SUFFIXES, read_picture
 from langid_fastai.errors import AudioError
-from langid_fastai.files import write_whole
-from langid_fastai.images import SUFFIXES, read_picture
 from langid_fastai.preprocessing import MelConfig, clips_of, encode_png
 from langid_fastai.report.figures import DARK, LIGHT, Palette
+from langid_fastai.utils.files import write_whole
 
 __all__ = ["Picture", "draw_picture", "image_uri", "clip_uri", "encode_audio"]
 

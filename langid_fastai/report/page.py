@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from langid_fastai.errors import AudioError, RunError
-from langid_fastai.files import write_whole
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report.figures import (
     confusion_figure,
@@ -24,10 +23,11 @@ from langid_fastai.report.figures import (
     robustness_figure,
 )
 from langid_fastai.report.media import Picture, clip_uri, draw_picture, image_uri
+from langid_fastai.utils.files import write_whole
 
 __all__ = ["write_report"]
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 MAKER = "`langid evaluate RUN` makes it"
 
 # What the page cannot do without; `other`, `hub`, `robustness`, `cross_validation` and `published`

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "helpers"))
 
-from encoding import encode_anew, glide  # noqa: E402  # beside this folder
+from encoding import encode_anew, glide  # noqa: E402  # in tests/helpers
 
 if __name__ == "__main__":
     for muxer in ("amr", "3gp"):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from langid_fastai.model_folder import FORMAT_VERSION, ModelInfo, write_model
-from langid_fastai.networks import build_network
+from langid_fastai.models.folder import FORMAT_VERSION, ModelInfo, write_model
+from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.provenance import library_versions
+from langid_fastai.utils.environment import library_versions
 
 FOLDER = Path(__file__).parent / "model_format_1"
 

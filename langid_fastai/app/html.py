@@ -1,0 +1,136 @@
+"""What is said of a recording, and of the model → HTML and a picture, for the page.
+
+Nothing here trusts a label: it may come from the model folder of a stranger.
+
+Contents: `about_html` of the model, `heard_html` of a recording, `failed_html` of one that has no
+answer; `sentence` for an error in words; `STYLE` of all.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from itertools import cycle
+from pathlib import Path
+
+import jinja2
+import librosa
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from langid_fastai.app.request import Heard, Limits
+from langid_fastai.errors import LangidError
+from langid_fastai.inference.posterior import UNKNOWN
+from langid_fastai.models.folder import ModelInfo
+from langid_fastai.preprocessing import MelConfig
+
+__all__ = ["STYLE", "about_html", "failed_html", "heard_html", "sentence"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE = (TEMPLATES / "style.css.j2").read_text(encoding="utf-8")
+
+N_SHOWN = 10  # languages in the table; the rest is one row
+# Colours of languages in the timeline, told apart by most eyes: the scheme *bright* of P. Tol,
+# "Colour schemes", SRON/EPS/TN/09-002, 2021. The table beside it says the same in words.
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)  # Hz
+MIN_GAP = 0.055  # of the height between two ticks, so that their writing does not touch
+SIZE = (5.0, 2.6)  # inches: small, so that its writing can be read on a phone
+DPI = 220  # sharp on screens of two pixels a CSS pixel, in a column of 600
+
+
+def about_html(info: ModelInfo, limits: Limits) -> str:
+    """Say what the model is, what it cannot know, and what may be sent."""
+    return _environment().get_template("about.html.j2").render(info=info, limits=limits)
+
+
+def heard_html(heard: Heard, info: ModelInfo) -> str:
+    """Show the answer, the probabilities, the timeline and the spectrogram of a recording."""
+    languages = [answer for answer in heard.answers if answer["label"] != UNKNOWN]
+    spoken = dict.fromkeys(segment["label"] for segment in heard.timeline)
+    page = _environment().get_template("heard.html.j2")
+    return page.render(
+        heard=heard,
+        is_unknown=len(languages) < len(heard.answers),
+        shown=languages[:N_SHOWN],
+        rest=languages[N_SHOWN:],
+        colours=dict(zip(spoken, cycle(COLOURS))),
+        picture=_uri(_spectrogram(heard.image, info.mel, heard.offset)),
+        clip_seconds=info.mel.clip_seconds,
+        clip_end=heard.offset + info.mel.clip_seconds,
+    )
+
+
+def failed_html(reason: str) -> str:
+    """Say why there is no answer, where the answer would stand."""
+    return _environment().get_template("failed.html.j2").render(reason=reason)
+
+
+def sentence(error: LangidError) -> str:
+    """What an error says, as a sentence.
+
+    Examples
+    --------
+    >>> sentence(LangidError("silent from start to end"))
+    'Silent from start to end.'
+    """
+    words = str(error)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["clock"] = _clock
+    return environment
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, as 1:05.0.
+
+    >>> _clock(65)
+    '1:05.0'
+    """
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths % 600 // 10:02}.{tenths % 10}"
+
+
+def _spectrogram(image: np.ndarray, mel: MelConfig, offset: float) -> Figure:
+    """Draw an image of the network's with seconds and Hz beside it."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    top = len(image) - 0.5  # in bands
+    axes.imshow(
+        image,
+        extent=(offset, offset + mel.clip_seconds, -0.5, top),
+        aspect="auto",
+        cmap="magma",
+        interpolation="nearest",
+    )
+    edges = librosa.hz_to_mel(np.array([mel.fmin, mel.highest]))
+    # Band i is centred on edge i + 1 of n_mels + 2, see `langid_fastai.mel`.
+    bands = np.interp(librosa.hz_to_mel(np.array(TICKS)), edges, (-1, len(image)))
+    ticks: list[tuple[float, int]] = []
+    for band, hz in zip(bands, TICKS, strict=True):
+        is_apart = not ticks or band - ticks[-1][0] > MIN_GAP * len(image)
+        if mel.fmin < hz < mel.highest and is_apart:
+            ticks.append((band, hz))
+    axes.set_yticks([band for band, _ in ticks], [f"{hz:,}".replace(",", " ") for _, hz in ticks])
+    axes.set_ylim(-0.5, top)
+    axes.set_xlabel("time, s")
+    axes.set_ylabel("frequency, Hz")
+    axes.tick_params(labelsize=9)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _uri(figure: Figure) -> str:
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(stream, format="png", dpi=DPI)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -1,0 +1,288 @@
+"""The page and its server, by Gradio.
+
+Requests wait in one line; `N_AT_ONCE` of them are answered at a time, by one model. What is
+uploaded lies in a folder that only this user can read, and goes with the server.
+
+Contents: `serve`, until it is told to stop; `make_page`, the page alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langid_fastai.app.guard import Guard
+from langid_fastai.app.request import Heard, Limits, hear
+from langid_fastai.errors import AudioError, LangidError, RunError
+from langid_fastai.prediction import LanguageIdentifier
+from langid_fastai.utils.dependencies import require
+
+if TYPE_CHECKING:
+    import gradio
+
+__all__ = ["make_page", "serve"]
+
+# One recording is decoded while another is scored; more would only share the same cores.
+N_AT_ONCE = 2
+N_WAITING = 100  # beyond these, a request is told to come back
+# Uploads older than `KEPT` are deleted, looked for every `LOOKED_FOR`: s.
+KEPT, LOOKED_FOR = 3600, 600
+
+API_NAME = "identify"
+API_WORDS = (
+    "Name the language of an uploaded recording. `candidates`: the languages it can be, an empty "
+    'list for any. `unknown`: answer "unknown" too. Returns `duration` (s), `answers` (`label` '
+    "and `score`, best first) and, for a recording longer than a clip, `timeline` (`start` and "
+    "`end` in s, `label`, `score`)."
+)
+WAITING = '<p class="langid">The answer appears here.</p>'
+
+
+def serve(
+    model: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    limits: Limits = Limits(),
+    on_ready: Callable[[str], object] = print,
+) -> None:
+    """Serve the page until the process is interrupted or told to end.
+
+    Parameters
+    ----------
+    model : a model folder, or a run folder that holds one
+    host : address to listen at; the default is reached from this machine only
+    port : TCP port
+    limits : of what is sent
+    on_ready : is called with the address of the page, once it is there
+
+    Raises
+    ------
+    ModelError : no model, or a damaged one
+    RunError : Gradio is not installed, or the address is not free
+
+    Notes
+    -----
+    It is to be the only work of its process, whose environment it changes: Gradio's reports to its
+    makers are switched off, and so are proxies, which have no part in a server's calls to itself.
+    """
+    _validate_installed()
+    _validate_address(host, port)
+    identifier = LanguageIdentifier.load(model)
+    with _private_folder() as folder:
+        os.environ |= {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "GRADIO_TEMP_DIR": folder,
+            "no_proxy": "*",
+        }
+        page = make_page(identifier, limits)
+        address = _launch(page, host, port, limits)
+        on_ready(address)
+        _wait_for_the_end()
+        page.close(verbose=False)
+
+
+def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> gradio.Blocks:
+    """Make the page; nothing is served yet.
+
+    Parameters
+    ----------
+    identifier : answers
+    limits : of what is sent
+
+    Returns
+    -------
+    page : with one call for programs, ``/identify``
+    """
+    import gradio as gr
+
+    from langid_fastai.app.html import about_html
+
+    info = identifier.info
+    desk = _Desk(identifier, limits)
+    with gr.Blocks(
+        title="Which language is spoken?", analytics_enabled=False, delete_cache=(LOOKED_FOR, KEPT)
+    ) as page:
+        gr.HTML(about_html(info, limits), apply_default_css=False)
+        with gr.Row():
+            with gr.Column(min_width=300):
+                audio = gr.Audio(
+                    label="Recording",
+                    elem_id="recording",
+                    sources=["upload", "microphone"],
+                    type="filepath",
+                    editable=False,
+                    buttons=[],  # by default one that shares it with the world
+                )
+                candidates = gr.Dropdown(
+                    list(info.vocab),
+                    value=[],
+                    multiselect=True,
+                    label="Languages it can be",
+                    info="Empty: any that the model knows.",
+                )
+                unknown = gr.Checkbox(
+                    label="Answer “unknown” where no language is probable enough",
+                    visible=info.calibration.threshold is not None,
+                )
+                button = gr.Button("Name the language", variant="primary")
+            with gr.Column(min_width=300, scale=2):
+                result = gr.HTML(WAITING, apply_default_css=False)
+        asked = [audio, candidates, unknown]
+        button.click(
+            desk.show,
+            asked,
+            result,
+            api_visibility="private",
+            concurrency_limit=N_AT_ONCE,
+            concurrency_id="model",
+        )
+        audio.input(  # an answer must not stand beside a recording that it is not of
+            lambda: WAITING, None, result, api_visibility="private", show_progress="hidden"
+        )
+        gr.on(
+            [],
+            desk.identify,
+            asked,
+            gr.JSON(visible=False),
+            api_name=API_NAME,
+            api_description=API_WORDS,
+            concurrency_limit=N_AT_ONCE,
+            concurrency_id="model",
+        )
+    # Calls that go past the line are closed, so that the limit holds for all.
+    page.queue(max_size=N_WAITING, api_open=False)
+    return page
+
+
+class _Desk:
+    """Answers the page, and programs, by one model."""
+
+    def __init__(self, identifier: LanguageIdentifier, limits: Limits) -> None:
+        self.identifier = identifier
+        self.limits = limits
+
+    def show(self, audio: str | None, candidates: list[str], unknown: bool) -> str:
+        """Answer as HTML; so is what went wrong, and stands in the answer's place."""
+        from langid_fastai.app.html import failed_html, heard_html, sentence
+
+        try:
+            return heard_html(self._listen(audio, candidates, unknown), self.identifier.info)
+        except LangidError as error:
+            return failed_html(sentence(error))
+
+    def identify(
+        self, audio: str | None, candidates: list[str], unknown: bool = False
+    ) -> dict[str, Any]:
+        """Answer as data; what went wrong is an event of its own."""
+        import gradio as gr
+
+        from langid_fastai.app.html import sentence
+
+        try:
+            heard = self._listen(audio, candidates, unknown)
+        except LangidError as error:
+            raise gr.Error(sentence(error), print_exception=False) from error
+        return {"duration": heard.duration, "answers": heard.answers, "timeline": heard.timeline}
+
+    def _listen(self, audio: str | None, candidates: list[str], unknown: bool) -> Heard:
+        if audio is None:
+            raise AudioError("choose a file or record something first")
+        return hear(
+            self.identifier, audio, candidates=candidates, unknown=unknown, limits=self.limits
+        )
+
+
+def _launch(page: gradio.Blocks, host: str, port: int, limits: Limits) -> str:
+    """Start the server in a thread; returns the address of the page."""
+    from starlette.middleware import Middleware
+
+    from langid_fastai.app.html import STYLE
+
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        inbrowser=False,
+        share=False,
+        show_error=False,  # what is not meant for the page stays in the log
+        max_file_size=limits.max_bytes,
+        footer_links=[],  # they lead to other hosts; docs/app.md tells the call
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        ssr_mode=False,
+        theme=_theme(),
+        css=STYLE,
+        app_kwargs={"middleware": [Middleware(Guard, max_bytes=limits.max_bytes)]},
+    )
+    return str(address)
+
+
+def _theme() -> gradio.themes.Base:
+    """Gradio's own, with text that stands out from its ground by 4.5 : 1 (WCAG 2.2, 1.4.3)."""
+    import gradio as gr
+
+    return gr.themes.Default(
+        primary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],  # fonts that are there: others would be fetched
+        font_mono=["ui-monospace", "monospace"],
+    ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
+
+
+def _validate_installed() -> None:
+    require("app", "the page", "gradio")
+
+
+def _validate_address(host: str, port: int) -> None:
+    """Refuse at once what would fail after the model is loaded."""
+    try:
+        with socket.create_server((host, port)):
+            return
+    except OSError as error:
+        raise RunError(
+            f"cannot listen at {host}, port {port} ({error.strerror}); choose another --port, or "
+            "as --host an address of this machine"
+        ) from error
+
+
+@contextmanager
+def _private_folder() -> Iterator[str]:
+    """A folder for uploads that others on this machine cannot read."""
+    with tempfile.TemporaryDirectory(prefix="langid-app-", ignore_cleanup_errors=True) as folder:
+        yield str(Path(folder).resolve())
+
+
+def _wait_for_the_end() -> None:
+    """Return when the process is interrupted or told to end."""
+    end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: end.set())
+    try:
+        while not end.wait(1):  # in steps: on Windows, a wait without end hears no interrupt
+            pass
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,1 @@
+"""Augmented variants of recordings: noise, pitch, speed, rooms, codecs and more."""

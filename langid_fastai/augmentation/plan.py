@@ -1,0 +1,239 @@
+"""Which augmented variants of each training recording there are to be, and the note of it.
+
+A folder of variants, or of images of them, keeps its plan as ``augment.json``, so that it is never
+filled by two.
+
+Contents: `VariantPlan`, and `make_plan` or `choose_plan` from words; `note_plan`, `read_plan` and
+`refuse_other_plan` for the note; `refuse_useless`, for variants that are of no use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langid_fastai.augmentation.waveform import (
+    AUGMENTATIONS,
+    Augmentation,
+    augment_waveform,
+    find_noises,
+    parse_augmentations,
+    require_extra,
+    validate_rate,
+)
+from langid_fastai.errors import RunError
+from langid_fastai.utils.files import write_json
+
+__all__ = [
+    "PLAN",
+    "VariantPlan",
+    "choose_plan",
+    "make_plan",
+    "note_plan",
+    "read_plan",
+    "refuse_other_plan",
+    "refuse_useless",
+]
+
+PLAN = "augment.json"
+
+
+@dataclass(frozen=True)
+class VariantPlan:
+    """Which variants of each training recording there are to be.
+
+    Parameters
+    ----------
+    augmentations : each gives its own variants; no two of one name
+    copies : variants by each, called ``pitch1``, ``pitch2``, …
+    seed : of what is drawn, with the recording and the variant
+    noises : folder of recordings without speech, for ``background_noise``
+
+    Raises
+    ------
+    RunError : no augmentation, or one name twice; `copies` below 1; noises without need, or the
+        reverse
+
+    Examples
+    --------
+    >>> plan = VariantPlan(parse_augmentations("white_noise,pitch"), copies=2)
+    >>> plan.names
+    ('white_noise1', 'white_noise2', 'pitch1', 'pitch2')
+    """
+
+    augmentations: tuple[Augmentation, ...]
+    copies: int = 1
+    seed: int = 0
+    noises: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [augmentation.name for augmentation in self.augmentations]
+        if not names or len(set(names)) < len(names):
+            raise RunError(f"augmentations {names} must be one or more, and none of them twice")
+        if isinstance(self.copies, bool) or not isinstance(self.copies, int) or self.copies < 1:
+            raise RunError(f"copies={self.copies!r} must be a whole number from 1")
+        if "background_noise" in names and self.noises is None:
+            raise RunError("background_noise needs a folder of noises: --noises FOLDER")
+        if "background_noise" not in names and self.noises is not None:
+            raise RunError(
+                f"noises {self.noises!r} are for background_noise alone; augmentations are "
+                f"{', '.join(names)}"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the variants of a recording are called."""
+        return tuple(name for name, _ in self._numbered())
+
+    def variants(self, y: np.ndarray, sr: int, key: str) -> Iterator[tuple[str, np.ndarray]]:
+        """Make the variants of a waveform, one by one.
+
+        Parameters
+        ----------
+        y : (n_samples,), in [-1, 1]
+        sr : Hz
+        key : what tells this waveform from all others, as its path
+
+        Yields
+        ------
+        name, y : see `augment_waveform`
+        """
+        for name, augmentation in self._numbered():
+            content = f"{self.seed}/{key}/{name}".encode()
+            seed = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+            yield name, augment_waveform(y, sr, augmentation, seed=seed, noises=self.noises)
+
+    def to_json(self) -> dict[str, Any]:
+        """What tells one plan from another, to be kept beside what was made by it."""
+        return asdict(self) | {"augmentations": [str(one) for one in self.augmentations]}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> VariantPlan:
+        """Read what `to_json` gave."""
+        text = ",".join(content["augmentations"])
+        return cls(**content | {"augmentations": parse_augmentations(text)})
+
+    def _numbered(self) -> Iterator[tuple[str, Augmentation]]:
+        for augmentation in self.augmentations:
+            for number in range(1, self.copies + 1):
+                yield f"{augmentation.name}{number}", augmentation
+
+
+def make_plan(
+    names: str, *, copies: int = 1, seed: int = 0, noises: Path | None = None
+) -> VariantPlan:
+    """The plan that a user asks for, in words.
+
+    Parameters
+    ----------
+    names : see `parse_augmentations`
+    copies, seed, noises : see `VariantPlan`; the folder becomes a whole path
+
+    Raises
+    ------
+    RunError : see `VariantPlan`; no noises in the folder, or the extra `augment` is not installed
+    """
+    folder = str(noises.resolve()) if noises is not None else None
+    plan = VariantPlan(parse_augmentations(names), copies, seed, folder)
+    require_extra()  # a slip shows before the work
+    if folder is not None:
+        find_noises(folder)
+    return plan
+
+
+def choose_plan(
+    names: str | None, *, copies: int = 1, seed: int = 0, noises: Path | None = None
+) -> VariantPlan | None:
+    """The same as `make_plan`, where there may be no plan: then `names` is None.
+
+    Raises
+    ------
+    RunError : see `VariantPlan`; or there is no plan, but copies or noises for one
+    """
+    if names is not None:
+        return make_plan(names, copies=copies, seed=seed, noises=noises)
+    if copies != 1 or noises is not None:
+        raise RunError("--copies and --noises tell of augmented variants; name them with --augment")
+    return None
+
+
+def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
+    """Refuse what cannot be had, or changes nothing that a network is given.
+
+    Parameters
+    ----------
+    plan : of the variants; None for no variants
+    kind : of `MelConfig`; no kind shows the level, and only waveforms have a sign
+    sr : Hz of the clips
+
+    Raises
+    ------
+    RunError : naming what would only make copies
+    AudioError : see `validate_rate`
+    """
+    unseen = {"level"} if kind == "waveform" else {"level", "sign"}
+    for augmentation in plan.augmentations if plan else ():
+        validate_rate(augmentation, sr)
+        if AUGMENTATIONS[augmentation.name].changes in unseen:
+            raise RunError(
+                f"{augmentation.name} changes no clip of kind {kind!r}, which does not show the "
+                f"{AUGMENTATIONS[augmentation.name].changes} of the sound: its variants would be "
+                "copies. Leave it out"
+            )
+
+
+def read_plan(folder: Path) -> VariantPlan | None:
+    """Read by which plan a folder was made; None if by none.
+
+    Raises
+    ------
+    RunError : the note of it is damaged
+    """
+    content = _read_note(folder)
+    return None if content is None else VariantPlan.from_json(content)
+
+
+def note_plan(folder: Path, plan: VariantPlan | None) -> None:
+    """Keep a plan beside what is made by it, atomically; of none, there is no note."""
+    if plan is None:
+        (folder / PLAN).unlink(missing_ok=True)
+        return
+    write_json(folder / PLAN, plan.to_json())
+
+
+def refuse_other_plan(folder: Path, plan: VariantPlan | None) -> None:
+    """See that a folder was made by this plan and no other.
+
+    Raises
+    ------
+    RunError : saying what differs
+    """
+    there, asked = _read_note(folder), None if plan is None else plan.to_json()
+    if there != asked:
+        raise RunError(
+            f"{folder} was made with other augmentations ({_words(there)}; now {_words(asked)}); "
+            "choose another --out, or the same"
+        )
+
+
+def _read_note(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{folder / PLAN}: damaged ({error}); make the folder anew") from error
+
+
+def _words(note: dict[str, Any] | None) -> str:
+    if note is None:
+        return "none"
+    noises = f", noises {note['noises']}" if note["noises"] else ""
+    names = ",".join(note["augmentations"])
+    return f"{names}, copies {note['copies']}, seed {note['seed']}{noises}"

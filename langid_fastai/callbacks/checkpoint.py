@@ -1,0 +1,175 @@
+"""What a training keeps of every epoch: a row of its history, and all that a killed run needs.
+
+::
+
+    checkpoints/last.pth    weights, state of the optimizer, history, and what it is a training of
+
+Of several processes that train as one, rank 0 alone writes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+from fastai.torch_core import get_model, set_seed, to_device
+
+from langid_fastai.callbacks import distributed
+from langid_fastai.errors import RunError, first_line
+from langid_fastai.models.weights import UNREADABLE
+from langid_fastai.utils.files import replacing
+
+if TYPE_CHECKING:
+    from langid_fastai.training import Rate, Stage
+
+__all__ = ["HISTORY", "Keeper", "history_table"]
+
+HISTORY = ("stage", "epoch", "train_loss", "valid_loss", "accuracy", "lr", "seconds")
+RANK_STEP = 1_000_000_007  # between the seeds of processes; those of epochs lie close together
+
+
+def history_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of the history as a table with the columns `HISTORY`."""
+    return pd.DataFrame(rows, columns=list(HISTORY))
+
+
+class Keeper(Callback):
+    """Seeds each epoch, writes its row of the history, and saves what a killed run needs.
+
+    Because every epoch's randomness follows from its number, a checkpoint holds no random state,
+    and a resumed epoch shuffles and drops out as the unbroken one.
+    """
+
+    order = 100  # after fastai's Recorder has the epoch's metrics
+
+    def __init__(
+        self,
+        learn: Learner,
+        stages: Sequence[Stage],
+        folder: Path | None,
+        seed: int,
+        cache_frozen: bool,
+        on_epoch: Callable[[pd.DataFrame], None] | None,
+    ) -> None:
+        self.stages, self.seed, self.on_epoch = stages, seed, on_epoch
+        self.file = folder / "last.pth" if folder else None
+        self.stage, self.epochs_done = 0, 0
+        self.history: list[dict[str, Any]] = []
+        self.of = {
+            "schedule": [asdict(stage) | {"lr": _as_list(stage.lr)} for stage in stages],
+            "seed": seed,
+            "vocab": list(learn.dls.vocab),
+            "arch": learn.arch,
+            "cache_frozen": cache_frozen,
+        }
+        self.trained = learn
+
+    def resume(self) -> dict[str, Any] | None:
+        """Load the checkpoint, if there is one; returns the state of the optimizer."""
+        saved = distributed.from_main(self._read())
+        if saved is not None:
+            self.trained.model.load_state_dict(saved["model"])
+            self.history = saved["history"]
+            self.stage, self.epochs_done = saved["stage"], saved["epochs_done"]
+        distributed.same_weights(self.trained.model)
+        device = next(self.trained.model.parameters()).device
+        return None if saved is None else to_device(saved["opt"], device)
+
+    def _read(self) -> dict[str, Any] | None:
+        """The checkpoint, if there is one, and it is of this training."""
+        if self.file is None or not self.file.exists():
+            return None
+        try:
+            saved = torch.load(self.file, map_location="cpu", weights_only=True)
+        except UNREADABLE as error:
+            raise RunError(
+                f"{self.file}: damaged ({first_line(error)}); remove it to train anew"
+            ) from error
+        if not isinstance(saved, dict) or not {"schedule"} <= set(saved.get("of") or ()):
+            raise RunError(f"{self.file}: no checkpoint of a training; remove it to train anew")
+        # Checkpoints from before there were mixup and crops do not name them.
+        before = {"mixup": 0.0, "crop": 1.0}
+        saved["of"]["schedule"] = [before | stage for stage in saved["of"]["schedule"]]
+        for what, value in self.of.items():
+            there = saved["of"].get(what)
+            if there != value:
+                raise RunError(
+                    f"{self.file} was made with another {what} ({there}, now {value}); "
+                    "choose another --out, or remove the folder to start anew"
+                )
+        return saved
+
+    def start(self, stage: int, first_epoch: int) -> None:
+        """Begin a stage; its first epochs may be done already."""
+        self.stage, self.first_epoch = stage, first_epoch
+
+    def before_train(self) -> None:
+        """Seed the epoch."""
+        self.began, self.loss_sum, self.n_seen = time.monotonic(), 0.0, 0
+        epochs_before = sum(stage.epochs for stage in self.stages[: self.stage])
+        epoch_seed = self.seed * 10_000 + epochs_before + self.epoch
+        set_seed(epoch_seed + distributed.rank() * RANK_STEP)
+        self.learn.dls.train.rng = random.Random(epoch_seed)
+
+    def after_batch(self) -> None:
+        """Sum up the loss, for its mean over the epoch."""
+        if self.training:
+            n = len(self.yb[0])
+            self.loss_sum += float(self.loss.detach()) * n
+            self.n_seen += n
+            # fastai keeps every batch's as a tensor, twenty times the memory of the number.
+            losses = self.learn.recorder.losses
+            losses[-1] = float(losses[-1])
+
+    def after_epoch(self) -> None:
+        """Note the epoch and save it."""
+        if self.epoch < self.first_epoch:  # skipped: done before the break
+            return
+        loss_sum, n_seen = distributed.total(
+            self.loss_sum, self.n_seen, device=self.learn.dls.device
+        )
+        recorder = self.learn.recorder
+        measured = dict(zip(recorder.metric_names[1:-1], recorder.values[-1], strict=True))
+        row = {
+            "stage": self.stages[self.stage].name,
+            "epoch": self.epoch,
+            "train_loss": loss_sum / n_seen,
+            "valid_loss": float(measured["valid_loss"]),
+            "accuracy": float(measured["accuracy"]),
+            "lr": float(self.opt.hypers[-1]["lr"]),
+            "seconds": time.monotonic() - self.began,
+        }
+        self.history.append(row)
+        self._save()
+        if self.on_epoch:
+            self.on_epoch(history_table(self.history))
+
+    def _save(self) -> None:
+        if self.file is None:
+            return
+        state = self.opt.state_dict()
+        # Schedules leave numpy numbers there, which a file without code cannot hold.
+        hypers = [{name: float(value) for name, value in h.items()} for h in state["hypers"]]
+        saved = {
+            "of": self.of,
+            "stage": self.stage,
+            "epochs_done": self.epoch + 1,
+            "history": self.history,
+            "model": get_model(self.learn.model).state_dict(),
+            "opt": {"state": list(state["state"]), "hypers": hypers},
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.file) as unfinished:
+            torch.save(saved, unfinished)
+
+
+def _as_list(lr: Rate) -> list[float]:
+    return list(lr) if isinstance(lr, tuple) else [lr]

@@ -1,0 +1,239 @@
+"""Several processes train as one: the processes that ``torchrun`` or ``accelerate launch`` start.
+
+One of them, rank 0, is the command as ever: it reads, exports, trains, tests, and alone writes. The
+others wait until it comes to training, do their share of every batch, and end with it.
+
+Conventions: the batch size is one process's, as everywhere in the field, so n processes of 16 train
+as one of 16 n. Of each such batch, rank r takes the r-th part, in the order that one process would
+have; batch norms take their statistics from all of it; losses and rates of a history are over all
+clips, each counted once. What is random in a batch (dropout, masks, mixup) each rank draws for
+itself, and mixes its own images only. Built on fastai's `distrib_ctx`, which uses accelerate.
+
+Contents: `take_launch`, `Launch`; and, each doing nothing where one process trains alone, `shared`,
+`from_main`, `same_weights`, `total`, `rank`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+from fastai.torch_core import get_model
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from langid_fastai.utils.dependencies import require
+
+__all__ = ["Launch", "from_main", "rank", "same_weights", "shared", "take_launch", "total"]
+
+WORDS = ("RANK", "WORLD_SIZE")  # by which fastai believes that there are several processes
+PATIENCE = timedelta(weeks=4)  # an export may take days, and who dies ends the launch
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One of several processes that are to train together.
+
+    Parameters
+    ----------
+    rank : of this process, from 0
+    n_processes : of the launch
+    """
+
+    rank: int
+    n_processes: int
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """Wait for the others; within the block they are one.
+
+        Parameters
+        ----------
+        device : that this process trains on
+        """
+        os.environ |= dict(zip(WORDS, (str(self.rank), str(self.n_processes)), strict=True))
+        try:
+            # rank 0 comes here once there are images; torchrun's store is there from the start.
+            store, *_ = next(dist.rendezvous("env://", timeout=PATIENCE))
+            if self.rank:
+                store.wait(["rank 0 is ready"], PATIENCE)
+            else:
+                store.set("rank 0 is ready", "1")
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=dist.PrefixStore("training", store),
+                rank=self.rank,
+                world_size=self.n_processes,
+            )
+            yield
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            for word in WORDS:
+                del os.environ[word]
+
+
+def take_launch() -> Launch | None:
+    """Who this process is among those that were launched; None if it was started alone.
+
+    From then on it passes for one alone, outside `Launch.joined`: fastai would else have every
+    prediction wait for the other processes.
+
+    Raises
+    ------
+    RunError : accelerate is missing
+    """
+    if int(os.environ.get("WORLD_SIZE") or 1) < 2:
+        return None
+    require("distributed", "training in several processes", "accelerate")  # for `RankLoader`
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return Launch(*(int(os.environ.pop(word)) for word in WORDS))
+
+
+def rank() -> int:
+    """Number of this process among those that train together; 0 if it is alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def shared(learn: Learner) -> Iterator[None]:
+    """Within the block, each process trains the Learner on its share of every batch.
+
+    Parameters
+    ----------
+    learn : the same in all processes; its loaders are as before after the block
+
+    Raises
+    ------
+    RunError : the training images do not make one batch
+    """
+    if not dist.is_initialized():
+        yield
+        return
+    from langid_fastai.callbacks.rank_loader import RankLoader
+
+    loaders = learn.dls.loaders
+    learn.dls.loaders = [RankLoader(dl) for dl in loaders]
+    norms: list[Any] = [m for m in learn.model.modules() if isinstance(m, _BatchNorm)]
+    on_cpu = learn.dls.device.type == "cpu"
+    try:
+        for norm in norms:
+            # Hides the method of the class.
+            norm.forward = _synced(norm, on_cpu)
+        with learn.distrib_ctx(sync_bn=False, cpu=on_cpu), learn.added_cbs(_Totals()):
+            yield
+    finally:
+        for norm in norms:
+            del norm.forward
+        learn.dls.loaders = loaders
+
+
+def from_main(thing: Thing) -> Thing:
+    """What rank 0 has, in all processes; tensors on the CPU."""
+    if not dist.is_initialized():
+        return thing
+    things = [thing]
+    dist.broadcast_object_list(things)
+    return things[0]
+
+
+def same_weights(model: nn.Module) -> None:
+    """Give the network of every process the weights and statistics of rank 0."""
+    if dist.is_initialized():
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def total(*numbers: float, device: torch.device) -> list[float]:
+    """Sums of numbers over all processes."""
+    if not dist.is_initialized():
+        return list(numbers)
+    kind = torch.float32 if device.type == "mps" else torch.float64
+    sums = torch.tensor(numbers, dtype=kind, device=device)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+class _Totals(Callback):
+    """Makes the validation figures of each process those of all clips."""
+
+    order = 49  # before fastai's Recorder reads them
+
+    def before_validate(self) -> None:
+        """Shares differ in length, so that here nothing may be exchanged batch by batch."""
+        self.wrapped = self.learn.model
+        self.learn.model = get_model(self.wrapped)
+
+    def after_validate(self) -> None:
+        """Add up sums and counts."""
+        self.learn.model = self.wrapped
+        for metric in (self.learn.recorder.loss, *self.learn.metrics):
+            metric.total, metric.count = total(
+                float(metric.total), metric.count, device=self.learn.dls.device
+            )
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; what it changes in all their losses is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        """Add up."""
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """Add up the gradients likewise."""
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def _synced(norm: _BatchNorm, on_cpu: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The forward pass of a batch norm, with the statistics of all processes."""
+    if on_cpu:  # where torch's own does not work
+        return partial(_normalise, norm)
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # shares weights and statistics
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        synced.train(norm.training)
+        synced.momentum = norm.momentum
+        return synced(x)
+
+    return forward
+
+
+def _normalise(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
+    means, variances, seen = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    if not norm.training or means is None or variances is None or seen is None:
+        return type(norm).forward(norm, x)
+    dims = [0, *range(2, x.ndim)]
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    n = x.numel() // x.shape[1] * dist.get_world_size()
+    values = x.float()
+    mean = _Sum.apply(values.sum(dims)) / n
+    centred = values - mean.view(shape)
+    variance = _Sum.apply(centred.square().sum(dims)) / n
+    with torch.no_grad():
+        seen.add_(1)
+        share = 1 / float(seen) if norm.momentum is None else norm.momentum
+        means.lerp_(mean, share)
+        variances.lerp_(variance * n / (n - 1), share)
+    y = centred * (variance + norm.eps).rsqrt().view(shape)
+    if norm.affine:
+        y = y * norm.weight.view(shape) + norm.bias.view(shape)
+    return y.to(x.dtype)

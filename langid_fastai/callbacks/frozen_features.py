@@ -1,0 +1,155 @@
+"""Features of a frozen body, computed once, so that a head trains on them in seconds.
+
+While the body is frozen *and* in evaluation mode, an image gives the same features in every epoch.
+fastai keeps the batch norms of a frozen body learning, so there they differ, and the seed recipe
+does not use this; it is the option `cache_frozen` of `fit_stages`.
+
+Conventions: a network is ``Sequential(body, head)``. The head's leading layers without weights (its
+pooling) belong to what is computed once: a feature is ``(n_features,)`` float32, 16 kB for
+ResNet152. Features lie in a file that is mapped into memory, so their number does not matter.
+
+Contents: `cached_features`, `adapt_norms`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+from fastai.data.core import DataLoaders, TfmdDL
+from fastai.data.load import DataLoader
+from fastai.learner import Learner
+from torch import nn
+
+from langid_fastai.utils.files import UNFINISHED, reserve, sweep
+
+__all__ = ["adapt_norms", "cached_features"]
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@contextmanager
+def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None]:
+    """Inside the block, the Learner's images are features and its body does nothing.
+
+    Only the head can be trained there: the body, batch norms included, stays as it is.
+
+    Parameters
+    ----------
+    learn : its `dls` gives images; both are as before after the block
+    folder : where the features lie meanwhile; by default the system's place for temporary files
+    """
+    body, head = learn.model
+    passive = [body, *takewhile(_is_passive, head)]
+    images = learn.dls
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+    # So named, what a kill leaves is swept by whoever is in the folder next.
+    mark = f".{os.getpid()}{UNFINISHED}"
+    with tempfile.TemporaryDirectory(mark, "features-", folder) as scratch:
+        train = _features(learn, passive, images.train, Path(scratch) / "train")
+        valid = _features(learn, passive, images.valid, Path(scratch) / "valid")
+        learn.dls = DataLoaders(
+            DataLoader(
+                train,
+                bs=images.train.bs,
+                shuffle=True,
+                drop_last=images.train.drop_last,
+                device=images.device,
+            ),
+            DataLoader(valid, bs=images.valid.bs, device=images.device),
+            device=images.device,
+        )
+        # fastai keeps the norms of a frozen body free; several processes would wait for gradients.
+        free = [weight for weight in body.parameters() if weight.requires_grad]
+        try:
+            body.requires_grad_(False)
+            for layer in passive:
+                layer.forward = _pass_on  # hides the method of the class, and leaves weights alone
+            yield
+        finally:
+            for layer in passive:
+                del layer.forward
+            for weight in free:
+                weight.requires_grad_(True)
+            learn.dls = images
+
+
+def adapt_norms(learn: Learner) -> None:
+    """Let the batch norms of the body take their statistics from the training images, in one pass.
+
+    Those that come with ImageNet weights are of photographs. In evaluation mode they are used as
+    they are, and a head trained on such features does worse than one whose body has seen
+    spectrograms (Li et al. 2017, "Revisiting batch normalization for practical domain adaptation",
+    https://arxiv.org/abs/1603.04779).
+    """
+    norms = [module for module in learn.model[0].modules() if isinstance(module, NORMS)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+    learn.model[0].train()
+    with torch.no_grad(), _autocast(learn):
+        for x, _ in learn.dls.train.new(shuffle=False):
+            learn.model[0](x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+class _Pairs:
+    """Features with their labels, as a dataset."""
+
+    def __init__(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        self.features, self.labels = features, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.features[i], self.labels[i]
+
+
+def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -> _Pairs:
+    """Compute the features of all images of a loader, in their order."""
+    learn.model.eval()
+    labels: list[torch.Tensor] = []
+    features, n_done = torch.empty(0), 0
+    for x, y in dl.new(shuffle=False, drop_last=False):
+        with torch.inference_mode(), _autocast(learn):
+            for layer in layers:
+                x = layer(x)
+        if not n_done:
+            shape = (len(dl.dataset), *x.shape[1:])
+            n_values = torch.Size(shape).numel()
+            reserve(file, n_values * torch.float32.itemsize)
+            # `shared`: the system writes it to the file, and reads it back, as memory allows.
+            features = torch.from_file(
+                str(file), shared=True, size=n_values, dtype=torch.float32
+            ).view(shape)
+        features[n_done : n_done + len(x)] = x.float().cpu()
+        labels.append(torch.as_tensor(y).cpu())
+        n_done += len(x)
+    return _Pairs(features, torch.cat(labels))
+
+
+def _is_passive(layer: nn.Module) -> bool:
+    """Without weights and without chance: pooling and flattening."""
+    return not list(layer.parameters()) and not isinstance(layer, nn.Dropout)
+
+
+def _pass_on(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def _autocast(learn: Learner) -> torch.autocast:
+    """The arithmetic that the Learner trains in."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(learn.precision)
+    return torch.autocast(learn.dls.device.type, dtype, enabled=dtype is not None)

@@ -1,0 +1,75 @@
+"""One process's part of a fastai DataLoader, for training in several processes.
+
+Apart from `langid_fastai.callbacks.distributed`, because importing `fastai.distributed` requires
+accelerate (extra `distributed`), which training in one process does not.
+"""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import Any
+
+import torch.distributed as dist
+from fastai.torch_core import to_detach
+
+from langid_fastai.errors import RunError
+from langid_fastai.utils.dependencies import needs
+
+with needs("distributed", "training in several processes"):
+    import accelerate  # noqa: F401  # without it, the next import raises a NameError
+    from fastai.distributed import DistributedDL
+
+__all__ = ["RankLoader"]
+
+
+class RankLoader(DistributedDL):
+    """This process's part of a loader, batch by batch.
+
+    fastai's own gives each rank a stretch of the epoch's order, filled up with clips that are then
+    counted twice, and asks rank 0 for the order by way of a GPU; here it follows from the seed.
+    """
+
+    def __init__(self, dl: Any) -> None:
+        super().__init__(dl, rank=dist.get_rank(), world_size=dist.get_world_size())
+        if self.drop_last and not len(self):
+            raise RunError(
+                f"{len(dl.dataset)} training images make no batch of {dl.bs} for each of "
+                f"{self.world_size} processes; take a smaller --batch-size, or fewer processes"
+            )
+
+    def new(self, *, shuffle: bool) -> RankLoader:
+        """The same share, in another order."""
+        return RankLoader(self.dl.new(shuffle=shuffle))
+
+    @property
+    def rng(self) -> Random:
+        """What the order follows from."""
+        return self.dl.rng
+
+    @rng.setter
+    def rng(self, rng: Random) -> None:
+        self.dl.rng = rng
+
+    def __len__(self) -> int:
+        n = len(self._mine(range(len(self.dl.dataset))))
+        return math.ceil(n / self.bs)
+
+    def get_idxs(self) -> list[int]:
+        """Positions of this process's clips in the dataset."""
+        return self._mine(self.dl.get_idxs())
+
+    def to_detach(self, b: Any, cpu: bool = True, gather: bool = True) -> Any:
+        """Figures of a batch stay here; `_Totals` sums them up, once."""
+        return to_detach(b, cpu, gather=False)
+
+    def _mine(self, idxs: Any) -> list[int]:
+        if not self.drop_last:
+            return list(idxs)[self.rank :: self.world_size]
+        whole = self.bs * self.world_size
+        n = len(idxs) // whole * whole
+        return [
+            idx
+            for i, idx in enumerate(idxs)
+            if i < n and i // self.bs % self.world_size == self.rank
+        ]

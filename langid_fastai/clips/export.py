@@ -1,0 +1,369 @@
+"""A split corpus → a folder of spectrogram images, one a clip; or of clips of sound.
+
+::
+
+    images/mel.json                               the MelConfig of all of them
+    images/images.csv                             which image is which clip of which recording
+    images/failed.csv                             path, offset, reason: what became no image
+    images/augment.json                           the plan of augmented variants, if there are any
+    images/train/de/<recording>@<offset>.png      .wav if its kind is ``waveform``
+    images/train/de/<recording>@<offset>~pitch1.png
+
+An export can be killed at any time and started again. Each image appears whole or not at all, each
+finished recording is noted at once in ``images.csv``, and the next export makes only what is
+missing, failed, or has a changed source file (by size and time of change). Images whose recording
+has left the index, or changed sides, are removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from itertools import product
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from langid_fastai.audio.files import stream_audio
+from langid_fastai.augmentation.plan import (
+    PLAN,
+    VariantPlan,
+    note_plan,
+    refuse_other_plan,
+    refuse_useless,
+)
+from langid_fastai.clips.encoding import SUFFIXES, encode_clip, read_picture
+from langid_fastai.clips.image_names import image_stems
+from langid_fastai.clips.manifest import csv_lines, read_journal, write_table
+from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
+from langid_fastai.errors import AudioError, CorpusError, RunError
+from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
+from langid_fastai.utils.files import UNFINISHED, differences, taken, write_whole
+from langid_fastai.utils.parallel import Died, alive, in_processes, on_cluster
+from langid_fastai.utils.progress import track
+
+__all__ = [
+    "SUFFIXES",
+    "ExportResult",
+    "Place",
+    "Recording",
+    "encode_clip",
+    "export_images",
+    "export_recording",
+    "failure",
+    "image_stems",
+    "read_clips",
+    "read_picture",
+]
+
+NOTE = "mel.json"
+
+# What stands in the name of an image after its offset, where an export has augmented the clip.
+MADE_VARIANT = re.compile(r"@[\d.]+~(\w+)\.\w+$")
+# A name that leads out of the folder; a run folder may come from a stranger.
+OUTSIDE = re.compile(r"^(?:/|\\|[A-Za-z]:)|(?:^|[/\\])\.\.(?:[/\\]|$)")
+
+
+class Recording(NamedTuple):
+    """A recording of which images are to be made; its path is relative to the corpus root."""
+
+    path: str
+    stem: str  # what the names of its images begin with, see `image_stems`
+    augment: VariantPlan | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where recordings and images lie: here, on disks of this machine.
+
+    Parameters
+    ----------
+    root : folder of the recordings
+    folder : of the images
+    """
+
+    root: Path
+    folder: Path
+
+    def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each recording; other numbers once it has changed."""
+        return {path: _stamp(self.root / path) for path in paths}
+
+    def pictures(self) -> set[str]:
+        """Images that are there, and halves of files that a killed export left."""
+        return {path.relative_to(self.folder).as_posix() for path in _pictures(self.folder)}
+
+    def remove(self, pictures: set[str]) -> None:
+        """Remove images."""
+        for picture in pictures:
+            # Helpers of an export that was just killed may still rename or remove theirs.
+            (self.folder / picture).unlink(missing_ok=True)
+
+    def make_folders(self, names: set[str]) -> None:
+        """Make folders for images."""
+        for name in names:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+    def work(self, config: MelConfig) -> Callable[[Recording], list[dict[str, object]]]:
+        """What any process does with one recording: rows of ``images.csv``."""
+        root, folder = self.root.absolute(), self.folder.absolute()
+        return partial(export_recording, root=root, folder=folder, config=config)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made.
+
+    Parameters
+    ----------
+    clips : one row an image: `image` (relative to the folder), `path`, `offset` (s)
+    failed : one row a failure: `path`, `offset`, `reason`
+    n_made, n_kept : recordings worked on now, and those that were there already
+    noun : what is in the files, for messages: images, or clips (of sound)
+    """
+
+    clips: pd.DataFrame
+    failed: pd.DataFrame
+    n_made: int
+    n_kept: int
+    noun: str = "images"
+
+    @property
+    def n_variants(self) -> int:
+        """How many images are of augmented variants."""
+        return int(_made_variants(self.clips).ne("").sum())
+
+
+def export_images(
+    corpus: Corpus,
+    folder: str | Path,
+    config: MelConfig = MelConfig(),
+    *,
+    augment: VariantPlan | None = None,
+    n_jobs: int = -1,
+    dask: str | None = None,
+    place: Place | None = None,
+) -> ExportResult:
+    """Make the images of a split corpus, or those that are missing.
+
+    Parameters
+    ----------
+    corpus : split; augmented variants are used for training only
+    folder : made if need be; must be empty or hold images of the same `config` and `augment`
+    augment : augmented variants to make of each clip of the training side, besides the clip itself;
+        recordings that are variants already get none
+    n_jobs : processes; -1 for all cores
+    dask : address of a Dask cluster that does the work instead; its machines see the recordings and
+        `folder` under the same names. See `on_cluster`
+    place : where recordings and images lie, if not below the corpus root and in `folder`, which
+        then holds the tables alone; see `langid_fastai.clips.remote`
+
+    Returns
+    -------
+    result : its tables also lie in `folder` as ``images.csv`` and ``failed.csv``
+
+    Raises
+    ------
+    CorpusError : a recording has no side yet
+    RunError : `folder` is of another making, or in use; or variants by this plan would be copies
+    AudioError : an augmentation cannot be had at `config.sr`
+    """
+    folder, index = Path(folder), used_rows(corpus.index)
+    unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
+    if len(unsplit):
+        raise CorpusError(
+            f"{list_some(list(unsplit))}: split must be one of {SPLITS}; split the corpus"
+        )
+    refuse_useless(augment, config.kind, config.sr)
+    with taken(folder, NOTE, RunError, before=PLAN) as is_ours:
+        _claim(folder, config, augment, is_ours)
+        place = place or Place(corpus.root, folder)
+        return _export(place, index, folder, config, augment, n_jobs, dask)
+
+
+def _export(
+    place: Place,
+    index: pd.DataFrame,
+    folder: Path,
+    config: MelConfig,
+    augment: VariantPlan | None,
+    n_jobs: int,
+    dask: str | None,
+) -> ExportResult:
+    """Make what is missing in a folder that is ours alone."""
+    stems = dict(zip(index["path"], image_stems(index), strict=True))
+    stamps = place.stamps(list(index["path"]))
+    there = place.pictures()
+    journal = _kept(folder, there, stems, stamps)
+    place.remove(there - set(journal["image"]))
+    kept = set(journal["path"])
+    todo = [path for path in index["path"] if path not in kept]
+    trained = (index["split"] == "train") & (index["variant"] == "")
+    varied = set(index.loc[trained, "path"]) if augment else set()
+    place.make_folders({str(PurePosixPath(stems[path]).parent) for path in todo})
+    write_table(journal, folder / "images.csv")
+    tasks = (Recording(path, stems[path], augment if path in varied else None) for path in todo)
+    work = place.work(config)
+    results = on_cluster(work, tasks, dask) if dask else in_processes(work, tasks, n_jobs=n_jobs)
+    noun = "clips" if config.kind == "waveform" else "images"
+    with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
+        for recording, made in track(results, total=len(todo), what=noun):
+            rows = [failure(recording, made.reason)] if isinstance(made, Died) else made
+            size, mtime_ns = stamps[recording.path]
+            noted = {"n_rows": len(rows), "size": size, "mtime_ns": mtime_ns}
+            stream.write(csv_lines([row | noted for row in rows]))
+            stream.flush()
+    journal = read_journal(folder).sort_values(["path", "offset"], ignore_index=True)
+    place.remove(place.pictures() - set(journal["image"]))  # of those at which a process died
+    write_table(journal, folder / "images.csv")
+    failed = journal.loc[journal["reason"] != "", ["path", "offset", "reason"]]
+    write_table(failed, folder / "failed.csv")
+    clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
+    clips, failed = clips.reset_index(drop=True), failed.reset_index(drop=True)
+    return ExportResult(clips, failed, len(todo), len(kept), noun)
+
+
+def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
+    """Read which images belong to one side, with what the index knows of their recordings.
+
+    Parameters
+    ----------
+    folder : made by `export_images`
+    index : the clip index
+    split : the side; None for all that are used
+
+    Returns
+    -------
+    clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns; where
+        an export has augmented a clip, `variant` names it, and it is there for training alone
+
+    Raises
+    ------
+    RunError : an image is said to lie outside the folder
+    """
+    journal = read_journal(Path(folder))
+    clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
+    outside = clips.loc[clips["image"].str.contains(OUTSIDE), "image"]
+    if len(outside):
+        raise RunError(f"{folder}: {outside.iloc[0]!r} is no image in it; make the images anew")
+    rows = used_rows(index)  # first: images that folds share hold variants of every side
+    rows = rows if split is None else rows[rows["split"] == split]
+    clips = clips.merge(rows, on="path", validate="many_to_one")
+    made = _made_variants(clips)
+    clips["variant"] = clips["variant"].where(made == "", made)
+    return clips[(made == "") | (clips["split"] == "train")].reset_index(drop=True)
+
+
+def _made_variants(clips: pd.DataFrame) -> pd.Series:
+    """By what an export has augmented each clip; empty for the clip itself."""
+    return clips["image"].str.extract(MADE_VARIANT, expand=False).fillna("")
+
+
+def export_recording(
+    recording: Recording, *, root: Path, folder: Path, config: MelConfig
+) -> list[dict[str, object]]:
+    """Write the images of one recording; a row for each, or for why there is none."""
+    _keep_memory()
+    path, stem, _ = recording
+    rows: list[dict[str, object]] = []
+    try:
+        for offset, y in clips_of(alive(stream_audio(root / path, sr=config.sr)), config):
+            row = {"path": path, "offset": round(offset, 6), "reason": ""}  # so few survive a CSV
+            for variant, changed in _versions(y, offset, recording, config):
+                image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
+                try:
+                    write_whole(encode_clip(changed, config), folder / image)
+                    rows.append(row | {"image": image})
+                except AudioError as error:  # one silent stretch does not spoil the recording
+                    reason = f"{variant[1:]}: {error}".removeprefix(": ")
+                    rows.append(row | {"image": "", "reason": reason})
+                    if not variant:  # then there is nothing to augment
+                        break
+    except AudioError as error:
+        for row in rows:
+            if row["image"]:
+                (folder / str(row["image"])).unlink(missing_ok=True)
+        return [failure(recording, str(error).removeprefix(f"{root / path}: "))]
+    return rows
+
+
+def failure(recording: Recording, reason: str) -> dict[str, object]:
+    """The row of a recording that gave nothing."""
+    return {"path": recording.path, "offset": 0.0, "image": "", "reason": reason}
+
+
+def _versions(
+    y: np.ndarray, offset: float, recording: Recording, config: MelConfig
+) -> Iterator[tuple[str, np.ndarray]]:
+    """A clip itself, and its augmented variants, each with what stands in its image's name."""
+    yield "", y
+    key, plan = f"{recording.path}@{offset:.6f}", recording.augment
+    for name, changed in plan.variants(y, config.sr, key) if plan else ():
+        yield f"~{name}", fit_clip(changed, config.n_samples)
+
+
+@lru_cache(maxsize=1)
+def _keep_memory() -> None:
+    """Have this process keep the memory of one clip for the next, which saves a sixth of the time.
+
+    glibc gives the memory of a large array back, and the system clears each page before it lends it
+    again. Once an array has been freed, glibc keeps what is no larger (mallopt(3), on
+    M_MMAP_THRESHOLD: up to 32 MiB). The one here is never written to, so it takes no memory itself.
+    """
+    np.empty(30 * 2**20, dtype=np.uint8)
+
+
+def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours: bool) -> None:
+    """Note by what the folder is made, or see that it is the same."""
+    if not is_ours:
+        note_plan(folder, augment)
+        config.write(folder / NOTE)
+        return
+    if differing := differences(asdict(MelConfig.read(folder / NOTE)), asdict(config)):
+        raise RunError(
+            f"{folder} holds images of another MelConfig ({differing}); "
+            "choose another --out, or the same values"
+        )
+    refuse_other_plan(folder, augment)
+
+
+def _kept(
+    folder: Path, there: set[str], stems: dict[str, str], stamps: dict[str, tuple[int, int]]
+) -> pd.DataFrame:
+    """Journal rows of recordings that need no work: noted whole, unchanged, images in place."""
+    journal = read_journal(folder)
+    # What could not be read at all is tried again: a locked file or disk tells no time of change.
+    readable = journal["path"].isin(journal.loc[journal["image"] != "", "path"])
+    n_noted = journal["path"].map(journal["path"].value_counts())
+    stamp = pd.Series(list(zip(journal["size"], journal["mtime_ns"], strict=True)), dtype=object)
+    stem = journal["image"].str.rsplit("@", n=1).str[0]
+    good = (
+        readable
+        & (n_noted == journal["n_rows"])
+        & (stamp == journal["path"].map(stamps))
+        & ((journal["image"] == "") | journal["image"].isin(there))
+        & ((journal["image"] == "") | (stem == journal["path"].map(stems)))
+    )
+    bad_paths = set(journal.loc[~good, "path"])
+    return journal[~journal["path"].isin(bad_paths)]
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """Images below the folder, and halves of files that a killed export left."""
+    yield from folder.glob(f"*{UNFINISHED}")
+    for split, suffix in product(SPLITS, set(SUFFIXES.values())):
+        yield from (folder / split).glob(f"*/*{suffix}")
+        yield from (folder / split).glob(f"*/*{suffix}.*{UNFINISHED}")
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Size in bytes and time of change in ns; a file that has gone matches no other."""
+    try:
+        status = file.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

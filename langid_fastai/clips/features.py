@@ -1,0 +1,255 @@
+"""Other images than that of the mel spectrogram: MFCC, chroma, and the plain STFT.
+
+`MelConfig` names what an image shows by its `kind`; everything else is the same: clips, export,
+training, prediction, model folder and ``model.onnx``.
+
+=========  =========================================================================================
+mel        decibels of the mel bands, as `langid_fastai.preprocessing` makes them: the default
+stft       decibels of the frequencies of the transform from `fmin` to `fmax`, linear in Hz
+mfcc       `n_mfcc` mel-frequency cepstral coefficients (the DCT-II of the mel decibels, Davis and
+           Mermelstein 1980), below them their deltas, below these the deltas of second order; each
+           of these with the lowest coefficient on top
+chroma     the power of the 12 pitch classes, each frame relative to its strongest, B on top
+=========  =========================================================================================
+
+Conventions: an image is uint8, ``(height, width)``, `MelConfig.shape`; no kind shows the level of
+the recording. MFCC have no natural range. Here coefficient k of the mel decibels, whose middle is
+taken for zero, reaches full black and white at a ripple of ``top_db / 2 / (1 + k / 2)`` dB over the
+bands, its deltas at an eighth and a twelfth of that a frame: what 99 % of the values of real speech
+stay within (VoxLingua107's development set, four languages, frames of 10 to 23 ms). What goes
+beyond is cut off.
+
+The values are those of `librosa.feature.mfcc`, `librosa.feature.delta` (width 9) and
+`librosa.feature.chroma_stft` (tuning 0), to 1e-3 before the rounding to grey.
+
+Contents: `feature_image`, of whatever kind; `mfcc`, `delta`, `chroma`; and for others that compute
+them, `cepstral_ranges`, `cepstral_basis`, `delta_kernel`, `chroma_filters`.
+
+References: S. Davis and P. Mermelstein, "Comparison of parametric representations for monosyllabic
+word recognition in continuously spoken sentences", IEEE Trans. ASSP 28(4), 1980; S. Furui,
+"Speaker-independent isolated word recognition using dynamic features of speech spectrum", IEEE
+Trans. ASSP 34(1), 1986 (deltas as slopes); D. Ellis, "Chroma feature analysis and synthesis",
+Columbia University, 2007.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+
+from langid_fastai.errors import AudioError
+from langid_fastai.mel_config import DELTA_WIDTH, N_CHROMA
+from langid_fastai.preprocessing import (
+    MelConfig,
+    db_to_image,
+    mel_filters,
+    mel_image,
+    mel_scale,
+    power_to_db,
+    stft_power,
+    validate_sound,
+)
+
+__all__ = [
+    "feature_image",
+    "mfcc",
+    "delta",
+    "chroma",
+    "cepstral_ranges",
+    "cepstral_basis",
+    "delta_kernel",
+    "chroma_filters",
+]
+
+# Of the deltas of first and second order, as shares of the range of the coefficients, a frame.
+DELTA_SHARES = (1 / 8, 1 / 12)
+# A frame without power has no strongest class to be relative to.
+LOWEST_POWER = float(np.finfo(np.float32).tiny)
+
+
+def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
+    """Turn a mono waveform into the 8-bit image that `config.kind` names.
+
+    Parameters
+    ----------
+    y : (n_samples,), in [-1, 1], at `config.sr`
+
+    Returns
+    -------
+    image : uint8, (height, 1 + n_samples // config.hop_length), where height is that of
+        `config.shape`
+
+    Raises
+    ------
+    AudioError : `y` is not mono, is empty, silent or holds NaN; or `config` is of no kind of image
+
+    Examples
+    --------
+    >>> y = np.sin(2 * np.pi * 440 / 22_050 * np.arange(22_050)).astype(np.float32)
+    >>> feature_image(y, MelConfig(kind="chroma")).shape
+    (12, 44)
+    """
+    if config.kind == "mel":
+        return mel_image(y, config)
+    if config.kind == "waveform":
+        raise AudioError("kind='waveform' is no image; see langid_fastai.clips.waveforms")
+    S = stft_power(
+        validate_sound(y),
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.win_length,
+    )
+    if config.kind == "stft":
+        return db_to_image(power_to_db(S[config.bins], top_db=config.top_db), top_db=config.top_db)
+    if config.kind == "chroma":
+        return np.rint(255 * chroma(S, sr=config.sr, n_fft=config.n_fft)[::-1]).astype(np.uint8)
+    filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
+    M_db = power_to_db(mel_scale(S, filters), top_db=config.top_db) + config.top_db / 2
+    C = mfcc(M_db, n_mfcc=config.n_mfcc)
+    rows = np.concatenate([C, delta(C), delta(C, order=2)]) / cepstral_ranges(config)
+    return np.rint(127.5 * (1 + np.clip(rows, -1, 1))).astype(np.uint8)
+
+
+def mfcc(M_db: np.ndarray, *, n_mfcc: int = 20) -> np.ndarray:
+    """Mel-frequency cepstral coefficients: an orthonormal DCT-II over the bands.
+
+    Parameters
+    ----------
+    M_db : (n_mels, n_frames), dB, band 0 the lowest, from `power_to_db`
+
+    Returns
+    -------
+    C : (n_mfcc, n_frames)
+
+    Examples
+    --------
+    >>> mfcc(np.ones((64, 5)))[:2, 0].round(6).tolist()
+    [8.0, 0.0]
+    """
+    return scipy.fft.dct(M_db, axis=0, norm="ortho")[:n_mfcc]
+
+
+def delta(x: np.ndarray, *, order: int = 1) -> np.ndarray:
+    """Slope over time of the line (or curvature of the parabola) that fits 9 frames best.
+
+    Parameters
+    ----------
+    x : (n_rows, n_frames), at least 9 frames
+    order : 1 for the slope, 2 for the curvature
+
+    Returns
+    -------
+    d : like `x`, a frame (a frame squared); the first and last four are as their neighbours
+
+    Raises
+    ------
+    AudioError : too few frames
+
+    Examples
+    --------
+    >>> delta(3.0 * np.arange(12)[None]).round(6).tolist()[0][:3]
+    [3.0, 3.0, 3.0]
+    """
+    if x.shape[1] < DELTA_WIDTH:
+        raise AudioError(f"{x.shape[1]} frames must be at least {DELTA_WIDTH} for a delta")
+    windows = np.lib.stride_tricks.sliding_window_view(x, DELTA_WIDTH, axis=1)
+    inner = windows @ delta_kernel(order)
+    # The derivative of that order of such a polynomial is constant over its frames.
+    return np.pad(inner, ((0, 0), (DELTA_WIDTH // 2, DELTA_WIDTH // 2)), mode="edge")
+
+
+def chroma(S: np.ndarray, *, sr: int = 22_050, n_fft: int = 2048) -> np.ndarray:
+    """Power of the pitch classes C to B, each frame relative to its strongest class.
+
+    Parameters
+    ----------
+    S : (1 + n_fft // 2, n_frames), power, from `stft_power`
+    sr : Hz
+    n_fft : samples per frame
+
+    Returns
+    -------
+    classes : float32, (12, n_frames), in [0, 1], row 0 is C; a frame without power is all 0
+
+    Examples
+    --------
+    >>> S = stft_power(np.sin(2 * np.pi * 440 / 22_050 * np.arange(22_050)).astype(np.float32))
+    >>> "C C# D D# E F F# G G# A A# B".split()[chroma(S)[:, 20].argmax()]
+    'A'
+    """
+    classes = chroma_filters(sr, n_fft) @ S
+    strongest = classes.max(axis=0)
+    return classes / np.where(strongest < LOWEST_POWER, 1, strongest)
+
+
+def cepstral_ranges(config: MelConfig) -> np.ndarray:
+    """What becomes full black and white in each row of an image of kind ``mfcc``.
+
+    Parameters
+    ----------
+    config : `n_mels`, `n_mfcc` and `top_db` are used
+
+    Returns
+    -------
+    ranges : float32, (3 * config.n_mfcc, 1)
+    """
+    k = np.arange(config.n_mfcc)
+    ripple = config.top_db / 2 / (1 + k / 2)  # dB
+    # A ripple of 1 dB over all bands is a coefficient of so much, the mean being no ripple.
+    ripple *= np.where(k == 0, 1, np.sqrt(0.5)) * np.sqrt(config.n_mels)
+    return np.concatenate([share * ripple for share in (1, *DELTA_SHARES)])[:, None].astype("f4")
+
+
+def cepstral_basis(n_mels: int, n_mfcc: int) -> np.ndarray:
+    """The DCT of `mfcc` as a matrix.
+
+    Parameters
+    ----------
+    n_mels, n_mfcc : bands and coefficients
+
+    Returns
+    -------
+    basis : float32, (n_mfcc, n_mels)
+    """
+    return mfcc(np.eye(n_mels), n_mfcc=n_mfcc).astype(np.float32)
+
+
+def delta_kernel(order: int) -> np.ndarray:
+    """Weights of 9 frames in a `delta`: a Savitzky-Golay filter of that degree and derivative.
+
+    Parameters
+    ----------
+    order : 1 or 2
+
+    Returns
+    -------
+    kernel : float32, (9,)
+
+    Examples
+    --------
+    >>> (60 * delta_kernel(1)).round(5).tolist()
+    [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+    t = np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2
+    shape = t if order == 1 else t**2 - np.mean(t**2)
+    return (order * shape / (shape**2).sum()).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def chroma_filters(sr: int, n_fft: int) -> np.ndarray:
+    """Weights of each frequency in each pitch class, for A4 = 440 Hz (`librosa.filters.chroma`).
+
+    Parameters
+    ----------
+    sr : Hz
+    n_fft : samples per frame
+
+    Returns
+    -------
+    filters : float32, (12, 1 + n_fft // 2). Shared between calls: not to be written to.
+    """
+    from librosa.filters import chroma as make_filters  # slow to import, so only where it is used
+
+    return make_filters(sr=sr, n_fft=n_fft, n_chroma=N_CHROMA, tuning=0.0)

@@ -1,0 +1,134 @@
+"""Clips as sound: what the networks of `langid_fastai.models.raw_waveform` learn from.
+
+Where a folder of images holds a PNG of each clip, one of kind ``waveform`` holds a WAV of it, at
+the sampling rate of its `MelConfig` and of the same length; all else is the same: index, sides,
+names, resuming, training, evaluation, report and prediction. The name of the network decides::
+
+    langid-train mixtures/index.csv --arch m5 --weights none --sr 8000 --clip-seconds 5
+
+Conventions: the loudest sample of a WAV is full scale, 16 bits; so no clip is cut off or lost in
+rounding. Nothing of it is heard by a network, whose first layer takes the level out.
+
+Contents: `takes_waveforms` and `clip_kind`, from the name of a network to what it takes;
+`encode_waveform` and `read_waveform`, its file.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from langid_fastai.errors import AudioError
+from langid_fastai.preprocessing import Kind, validate_sound
+
+__all__ = [
+    "RAW_ARCHS",
+    "takes_waveforms",
+    "clip_kind",
+    "encode_waveform",
+    "read_waveform",
+]
+
+# The networks of Dai et al. 2016; they are built in `langid_fastai.models.raw_waveform`.
+RAW_ARCHS = (
+    *("m3", "m5", "m11", "m18", "m34-res"),
+    *("m3-light", "m5-light", "m11-light", "m18-light", "m34-res-light"),
+)
+FULL_SCALE = 32_767  # of 16 bits
+
+
+def takes_waveforms(arch: str) -> bool:
+    """Whether a network of that name is given sound instead of images.
+
+    Parameters
+    ----------
+    arch : of any network
+
+    Examples
+    --------
+    >>> takes_waveforms("m5"), takes_waveforms("resnet18")
+    (True, False)
+    """
+    return arch in RAW_ARCHS
+
+
+def clip_kind(arch: str, wanted: Kind | None = None) -> Kind:
+    """What clips must be for a network of that name.
+
+    Parameters
+    ----------
+    arch : of any network
+    wanted : what the user has said, if anything
+
+    Returns
+    -------
+    kind : of `MelConfig`; by default ``mel`` for networks that take images
+
+    Raises
+    ------
+    AudioError : the network does not take what is wanted
+
+    Examples
+    --------
+    >>> clip_kind("m5"), clip_kind("resnet18")
+    ('waveform', 'mel')
+    """
+    kind: Kind = wanted or ("waveform" if takes_waveforms(arch) else "mel")
+    if (kind == "waveform") != takes_waveforms(arch):
+        takes = "waveforms" if takes_waveforms(arch) else "images (mel, mfcc, chroma or stft)"
+        raise AudioError(f"kind={kind!r} is not for arch {arch!r}, which takes {takes}")
+    return kind
+
+
+def encode_waveform(y: np.ndarray, sr: int) -> bytes:
+    """Encode a clip as the bytes of a WAV file, its loudest sample at full scale.
+
+    Parameters
+    ----------
+    y : (n_samples,), of any level
+    sr : Hz
+
+    Raises
+    ------
+    AudioError : `y` is not mono, is empty, silent or holds NaN
+
+    Examples
+    --------
+    >>> content = encode_waveform(np.array([0.25, -0.5, 0.0]), 8000)
+    >>> content[:4], read_waveform(content).round(3).tolist()
+    (b'RIFF', [0.5, -1.0, 0.0])
+    """
+    y = validate_sound(y)
+    samples = np.round(y * (FULL_SCALE / np.abs(y).max())).astype(np.int16)
+    stream = io.BytesIO()
+    sf.write(stream, samples, sr, format="WAV", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def read_waveform(source: str | Path | bytes) -> np.ndarray:
+    """Read a clip.
+
+    Parameters
+    ----------
+    source : a file made from `encode_waveform`, or its bytes
+
+    Returns
+    -------
+    y : float32, (n_samples,), in [-1, 1]
+
+    Raises
+    ------
+    AudioError : missing or damaged
+    """
+    try:
+        y, _ = sf.read(io.BytesIO(source) if isinstance(source, bytes) else source, dtype="float32")
+    except sf.LibsndfileError as error:
+        name = "clip" if isinstance(source, bytes) else source
+        raise AudioError(
+            f"{name}: cannot be read ({error.error_string}); make the clips again with "
+            "`langid prepare`"
+        ) from error
+    return y

@@ -1,0 +1,1 @@
+"""Make one corpus from another: recordings cut at pauses, mixtures of several speakers."""

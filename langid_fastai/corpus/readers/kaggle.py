@@ -1,0 +1,152 @@
+"""Reader for the Kaggle set `toponowicz/spoken-language-identification`.
+
+German, English and Spanish (some copies: French) from LibriVox, 90 speakers, ten-second FLAC at
+22 050 Hz. A file name tells everything (dataset README; the transformation index from the code of
+the dataset's repository)::
+
+    de_f_63f5b79c76cf5a1a4bbd1c40f54b166e.fragment12.noise3.flac
+    │  │ └ recording ID, one a speaker     │         └ variant, absent on clean audio
+    │  └ gender                            └ which ten seconds
+    └ language
+
+Each training fragment comes in 29 versions (clean, 8 speeds, 8 pitches, 12 noises), so a split by
+file puts the same ten seconds on both sides; here the recording ID, which is the speaker, is the
+group. Folders differ from copy to copy (``train/train/``, ``test/de/``, ``build/test/``, a folder a
+language): files are searched everywhere and only their names are believed, except that a folder
+named ``test`` or ``train`` tells the side. Where no folder tells it, the six test speakers are
+known by their IDs.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.errors import CorpusError, first_line
+from langid_fastai.utils.dependencies import needs
+
+__all__ = ["KAGGLE_NAME", "TEST_SPEAKERS", "download_kaggle", "holds_published_test", "read_kaggle"]
+
+KAGGLE_NAME = re.compile(
+    r"^(?P<language>[a-z]{2})_(?P<gender>[mf])_(?P<speaker>[0-9a-f]{32})"
+    r"\.fragment(?P<fragment>\d+)(?:\.(?P<variant>(?:speed|pitch|noise)\d+))?\.flac$"
+)
+
+# md5 of the source addresses in the dataset repository's speech.csv; two of each of en, de, es.
+TEST_SPEAKERS = frozenset(
+    {
+        "67a0cba10d171b24039a79faa1d4d603",
+        "b74b2bf2af570393cae91f4ed89cece7",
+        "63f5b79c76cf5a1a4bbd1c40f54b166e",
+        "923551d571cc437382d0294dda2dd0aa",
+        "50298ab71aaba8508ebeef49d853df11",
+        "08111ce8d6a7ebc6cd2c27e62a3d98f0",
+    }
+)
+
+
+def read_kaggle(root: Path, paths: list[str]) -> Corpus:
+    """Read language, gender, speaker, fragment and variant from the file names below `root`.
+
+    Parameters
+    ----------
+    root : the corpus folder
+    paths : its audio files, relative to `root`; those with other names are left out and counted
+    """
+    rows, others = [], []
+    for path in paths:
+        match = KAGGLE_NAME.match(PurePosixPath(path).name)
+        if match is None:
+            others.append(path)
+            continue
+        found = {key: value or "" for key, value in match.groupdict().items()}
+        found["recording"] = f"{found['speaker']}.fragment{found['fragment']}"
+        rows.append(found | {"path": path, "split": _side(path)})
+    if not any(row["split"] for row in rows):
+        for row in rows:
+            row["split"] = "test" if row["speaker"] in TEST_SPEAKERS else ""
+    notes = []
+    if others:
+        notes.append(
+            f"{len(others)} files whose names are not of the Kaggle form left out "
+            f"({list_some(others, 2)})"
+        )
+    index = make_index(row | {"group": row["speaker"]} for row in rows)
+    return Corpus(root, index, "the Kaggle names (language_gender_speaker.fragment)", tuple(notes))
+
+
+def holds_published_test(index: pd.DataFrame) -> bool:
+    """Whether the test side is spoken by all six of the set's test speakers and nobody else.
+
+    Only then can a figure stand beside the published ones.
+    """
+    return set(index.loc[index["split"] == "test", "speaker"]) == TEST_SPEAKERS
+
+
+def _side(path: str) -> str:
+    """``train`` or ``test``, by the innermost folder so named; empty where none is."""
+    folders = [p.lower() for p in PurePosixPath(path).parts[:-1]]
+    return next((f for f in reversed(folders) if f in ("train", "test")), "")
+
+
+def download_kaggle(handle: str) -> Path:
+    """Download a Kaggle dataset with `kagglehub` (or find it in its cache) and return its folder.
+
+    Parameters
+    ----------
+    handle : ``owner/dataset``, as in ``toponowicz/spoken-language-identification`` (about 16 GB)
+
+    Raises
+    ------
+    CorpusError : `kagglehub` is not installed, Kaggle cannot be reached and nothing was downloaded
+        before, it refuses, or what it sends is damaged
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", handle):
+        raise CorpusError(f"kaggle:{handle} must be kaggle:<owner>/<dataset>")
+    with needs("kaggle", f"kaggle:{handle}", CorpusError):
+        import kagglehub
+        import requests
+        from kagglehub.exceptions import KaggleApiHTTPError
+
+    otherwise = (
+        "or download it in a browser from "
+        f"https://www.kaggle.com/datasets/{handle}, unpack it, and give its folder"
+    )
+    try:
+        return Path(kagglehub.dataset_download(handle))
+    except KaggleApiHTTPError as error:
+        raise CorpusError(
+            f"Kaggle refuses {handle}: {first_line(error).rstrip('.')}. Is the name right, and a "
+            "credential set? Make a token under kaggle.com → Settings → API and put it into "
+            "KAGGLE_API_TOKEN or ~/.kaggle/access_token (a legacy key into ~/.kaggle/kaggle.json); "
+            f"{otherwise}"
+        ) from error
+    except requests.RequestException as error:
+        if earlier := _find_cached(handle):
+            return earlier
+        raise CorpusError(
+            f"Kaggle cannot be reached for {handle}: {first_line(error)}. Check the network and "
+            f"repeat the command, which goes on where it stopped; {otherwise}"
+        ) from error
+    except Exception as error:  # kagglehub's own errors have no base; nor have those of archives
+        raise CorpusError(
+            f"{handle} cannot be downloaded from Kaggle: {type(error).__name__}: "
+            f"{first_line(error)}. Is there room on the disk, is the credential file whole? "
+            f"Repeat the command; {otherwise}"
+        ) from error
+
+
+def _find_cached(handle: str) -> Path | None:
+    """Folder of the newest version that lies whole in the cache of `kagglehub`.
+
+    Itself it looks there only after it has asked Kaggle which version is the newest.
+    """
+    from kagglehub.config import get_cache_folder
+
+    cache = Path(get_cache_folder()) / "datasets" / handle
+    whole = {int(mark.stem) for mark in cache.glob("*.complete") if mark.stem.isdigit()}
+    folders = [cache / "versions" / str(version) for version in sorted(whole, reverse=True)]
+    return next((folder for folder in folders if folder.is_dir()), None)

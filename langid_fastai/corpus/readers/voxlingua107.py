@@ -1,0 +1,70 @@
+"""Reader for VoxLingua107: speech cut from public videos in 107 languages.
+
+J. Valk and T. Alumäe, "VoxLingua107: a dataset for spoken language recognition", SLT 2021. CC BY
+4.0; the audio belongs to its uploaders. 2.5 million clips, 16 kHz, in ``<language>/`` or, for the
+development set, ``dev/<language>/``::
+
+    de/-7hqy7xahkM__U__S106---0752.680-0761.950.flac
+       └ video          └ segment label └ start and end, s
+
+The video is all that is known of who speaks: a segment label counts anew in each video. Clips of
+one video therefore form a group, and `speaker` stays empty.
+
+The set labels Hebrew and Javanese with the withdrawn codes ``iw`` and ``jw``; they become ``he``
+and ``jv`` here, and a note says so.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.corpus.readers.folders import split_folder
+from langid_fastai.errors import CorpusError
+
+__all__ = ["VOXLINGUA_NAME", "read_voxlingua107"]
+
+VOXLINGUA_NAME = re.compile(
+    r"^(?P<video>.+?)__U__S(?P<segment>\d+)---(?P<start>\d+\.\d+)-(?P<end>\d+\.\d+)\.\w+$"
+)
+MODERN_CODES = {"iw": "he", "jw": "jv"}
+
+
+def read_voxlingua107(root: Path, paths: list[str]) -> Corpus:
+    """Read language from the folder and video from the file name.
+
+    A ``dev`` folder becomes ``test``: it is the set on which published figures are measured.
+
+    Parameters
+    ----------
+    root : the corpus folder
+    paths : its audio files, relative to `root`; those with other names are left out and counted
+
+    Raises
+    ------
+    CorpusError : no file lies in a language folder
+    """
+    rows, n_others, renamed = [], 0, set()
+    for path in paths:
+        match = VOXLINGUA_NAME.match(PurePosixPath(path).name)
+        split, folders = split_folder(path)
+        if match is None or len(folders) < 2:
+            n_others += 1
+            continue
+        language = folders[-2]
+        if language in MODERN_CODES:
+            renamed.add(language)
+            language = MODERN_CODES[language]
+        side = "test" if PurePosixPath(path).parts[0].lower() == "dev" else split
+        rows.append({"path": path, "language": language, "group": match["video"], "split": side})
+    if not rows:
+        raise CorpusError(
+            f"{root}: {n_others} files of VoxLingua107 ({list_some(paths, 2)}) lie outside any "
+            "language folder; give the folder that holds a folder a language"
+        )
+    notes = ["the video is the group; who speaks is not known"]
+    notes += [f"language code {code} read as {MODERN_CODES[code]}" for code in sorted(renamed)]
+    if n_others:
+        notes.append(f"{n_others} files whose names are not of the VoxLingua107 form left out")
+    return Corpus(root, make_index(rows), "VoxLingua107 (language/video)", tuple(notes))

@@ -1,0 +1,308 @@
+"""How a site of recordings is built, as data, and what its pages say.
+
+A site has a start page with a link to each language; a language has lists, on one page or several;
+a list shows recordings, whole or as links to an article a recording::
+
+    /                                      start: links to languages
+    /spip.php?rubrique1                    list: its heading names the language
+    /spip.php?rubrique1&debut_articles=5   the next page of the list
+    /spip.php?article17                    article: one recording, or several
+
+The defaults of `Site` are those of audio-lingua.ac-versailles.fr, a site made with SPIP in the
+French state's design system. They follow what published programs of others read there; lists give
+each recording in a box of class ``mp3``, with icons that tell what a tag means. Another site is
+another `Site`, from a JSON file if need be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from langid_fastai.crawl.client import join
+from langid_fastai.errors import CorpusError, first_line
+from langid_fastai.utils.dependencies import needs
+
+with needs("crawl", "a crawl", CorpusError):
+    import soupsieve  # the selectors of BeautifulSoup
+    from bs4 import (
+        BeautifulSoup,
+        MarkupResemblesLocatorWarning,
+        Tag,
+        XMLParsedAsHTMLWarning,
+    )
+
+__all__ = [
+    "AUDIO_LINGUA",
+    "ListPage",
+    "Site",
+    "read_article",
+    "read_list",
+    "read_site",
+    "read_start",
+]
+
+# Names of the languages of audio-lingua in French, English and themselves → ISO 639.
+LANGUAGES = {
+    **{"allemand": "de", "german": "de", "deutsch": "de"},
+    **{"anglais": "en", "english": "en"},
+    **{"arabe": "ar", "arabic": "ar", "العربية": "ar"},
+    **{"catalan": "ca", "català": "ca"},
+    "créole": "cpf",
+    **{"chinois": "zh", "chinese": "zh", "中文": "zh"},
+    **{"corse": "co", "corsican": "co", "corsu": "co"},
+    **{"espagnol": "es", "spanish": "es", "español": "es", "castellano": "es"},
+    **{"français": "fr", "french": "fr"},
+    **{"hébreu": "he", "hebrew": "he", "עברית": "he"},
+    **{"italien": "it", "italian": "it", "italiano": "it"},
+    **{"occitan": "oc"},
+    **{"portugais": "pt", "portuguese": "pt", "português": "pt"},
+    **{"russe": "ru", "russian": "ru", "русский": "ru"},
+}
+GENDERS = {
+    **{"homme": "m", "man": "m", "male": "m", "masculin": "m", "garçon": "m", "boy": "m"},
+    **{"femme": "f", "woman": "f", "female": "f", "féminin": "f", "fille": "f", "girl": "f"},
+}
+SELECTORS = (
+    *("lists", "more", "recording", "article", "heading", "audio"),
+    *("title", "speaker", "level", "gender", "duration", "licence"),
+)
+LONGEST_TEXT = 200  # characters that are kept of a title or a name
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a site has what: CSS selectors (empty: nowhere), and words → labels.
+
+    Parameters
+    ----------
+    start : address of the start page
+    lists : links of the start page to the list of each language
+    more : links of a list to its further pages
+    recording : the box of one recording in a list or an article; without a box, the whole article
+    article : link of a box, or of a list without boxes, to the article
+    heading : what names the language of a list
+    audio : links to sound; an address in the text of the box is found too
+    suffixes : endings of the addresses that are taken for sound
+    title, speaker, level, gender, duration, licence : text within a box
+    languages : heading in lower case → label; other lists are passed over. Empty: each heading is
+        a label itself
+    genders : word in lower case → ``m`` or ``f``; another word stays as it is
+    terms : licence where a page states none
+    file_hosts : addresses of other hosts that files, but no pages, may be fetched from
+    """
+
+    start: str = "https://audio-lingua.ac-versailles.fr/"
+    lists: str = "a[href*='rubrique']"
+    more: str = "a[rel~='next'], a[aria-label*='page suivante'], a[href*='debut_']"
+    recording: str = "div.mp3"
+    article: str = "a[href*='spip.php?article']"
+    heading: str = "h1"
+    audio: str = "a[href], source[src], audio[src]"
+    suffixes: tuple[str, ...] = (".mp3",)
+    title: str = ".fr-alert__title, h1, h3"
+    speaker: str = ".fr-icon-account-circle-fill, .authors"
+    level: str = "a:has(.icon-tag2)"
+    gender: str = "a:has(.icon-tag3)"
+    duration: str = "a:has(.icon-tag5)"
+    licence: str = "a[rel~='license']"
+    languages: Mapping[str, str] = field(default_factory=lambda: LANGUAGES)
+    genders: Mapping[str, str] = field(default_factory=lambda: GENDERS)
+    terms: str = "free for teaching and personal use (langues.ac-versailles.fr/spip.php?article211)"
+    file_hosts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in SELECTORS:
+            try:
+                soupsieve.compile(getattr(self, name) or "*")
+            except soupsieve.SelectorSyntaxError as error:
+                raise CorpusError(
+                    f"{name} = {getattr(self, name)!r} must be a CSS selector: {first_line(error)}"
+                ) from error
+
+
+AUDIO_LINGUA = Site()
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """What one page of a list says.
+
+    Parameters
+    ----------
+    language : label of its heading, if that is a known language
+    heading : its first heading, in lower case
+    recordings : one dict a recording, with `url` and what is known of it
+    articles : addresses of articles that say more
+    more : addresses of further pages of the list
+    """
+
+    language: str
+    heading: str
+    recordings: list[dict[str, str]]
+    articles: list[str]
+    more: list[str]
+
+
+def read_site(path: Path) -> Site:
+    """Read a `Site` from a JSON file; what it does not name is as at audio-lingua.
+
+    Raises
+    ------
+    CorpusError : no such file, no JSON object, or a name or a value that a site cannot have
+    """
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path}: no readable JSON ({error})") from error
+    kinds = {f.name: type(getattr(AUDIO_LINGUA, f.name)) for f in fields(Site)}
+    if not isinstance(given, dict) or not given.keys() <= kinds.keys():
+        unknown = sorted(given.keys() - kinds.keys()) if isinstance(given, dict) else given
+        raise CorpusError(
+            f"{path}: {unknown} must be an object with some of: {', '.join(sorted(kinds))}"
+        )
+    chosen: dict[str, Any] = {}
+    for name, value in given.items():
+        wanted = list if kinds[name] is tuple else kinds[name]
+        texts = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, wanted) or not all(isinstance(text, str) for text in texts):
+            raise CorpusError(f"{path}: {name} = {value!r} must be a {wanted.__name__} of text")
+        chosen[name] = tuple(value) if isinstance(value, list) else value
+    return Site(**chosen)
+
+
+def read_start(html: str, url: str, site: Site) -> list[str]:
+    """Addresses of the lists that the start page leads to, in its order.
+
+    Examples
+    --------
+    >>> read_start("<a href='?rubrique2'>Anglais</a>", "https://example.org/spip.php", AUDIO_LINGUA)
+    ['https://example.org/spip.php?rubrique2']
+    """
+    soup = _parse(html)
+    return _links(soup, site.lists, _base(soup, url))
+
+
+def read_list(html: str, url: str, site: Site) -> ListPage:
+    """Read a page of a list: its boxes, or without boxes its links to articles.
+
+    A recording whose box gives its sound and its speaker is whole; else its article is named.
+
+    Examples
+    --------
+    >>> box = "<div class='mp3'><h3>Chat</h3><a href='/a.mp3'>MP3</a> <b class='authors'>Mia</b>"
+    >>> page = read_list("<h1>Anglais</h1>" + box, "https://example.org/?rubrique2", AUDIO_LINGUA)
+    >>> page.language, [(r["title"], r["speaker"], r["url"]) for r in page.recordings]
+    ('en', [('Chat', 'Mia', 'https://example.org/a.mp3')])
+    """
+    soup = _parse(html)
+    base = _base(soup, url)
+    boxes = _boxes(soup, site.recording)
+    recordings = []
+    articles = [] if boxes else _links(soup, site.article, base)
+    for box in boxes:
+        found = _read_box(box, base, site)
+        recordings += [recording | {"page": url} for recording in found]
+        if not found or not found[0]["speaker"]:
+            articles += _links(box, site.article, base)
+    headings = [_one_line(tag.get_text(" ")).lower() for tag in _select(soup, site.heading)]
+    return ListPage(
+        next((site.languages[h] for h in headings if h in site.languages), ""),
+        next(iter(headings), ""),
+        recordings,
+        list(dict.fromkeys(articles)),
+        _links(soup, site.more, base),
+    )
+
+
+def read_article(html: str, url: str, site: Site) -> list[dict[str, str]]:
+    """Read the recordings of an article: those of its boxes, or without boxes of the whole page."""
+    soup = _parse(html)
+    base = _base(soup, url)
+    boxes = _boxes(soup, site.recording) or [soup]
+    return [found | {"page": url} for box in boxes for found in _read_box(box, base, site)]
+
+
+def _parse(html: str) -> BeautifulSoup:
+    with warnings.catch_warnings():  # XHTML, and a page of one word, are read as well as need be
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
+        warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
+        return BeautifulSoup(html, "html.parser")
+
+
+def _base(soup: BeautifulSoup, url: str) -> str:
+    base = soup.select_one("base[href]")
+    return (join(url, str(base["href"])) if base else "") or url
+
+
+def _select(within: Tag, selector: str) -> list[Tag]:
+    return list(within.select(selector)) if selector else []
+
+
+def _boxes(soup: BeautifulSoup, selector: str) -> list[Tag]:
+    """Boxes that stand in no other box, so that each is read once however they are nested."""
+    chosen = {id(tag) for tag in _select(soup, selector)}
+    boxes: list[Tag] = []
+    stack: list[Tag] = [soup]
+    while stack:
+        tag = stack.pop()
+        if id(tag) in chosen:
+            boxes.append(tag)
+        else:
+            stack += [child for child in reversed(tag.contents) if isinstance(child, Tag)]
+    return boxes
+
+
+def _links(within: Tag, selector: str, base: str) -> list[str]:
+    links = [
+        join(base, str(tag.get("href") or tag.get("src"))) for tag in _select(within, selector)
+    ]
+    return list(dict.fromkeys(filter(None, links)))
+
+
+def _read_box(box: Tag, base: str, site: Site) -> list[dict[str, str]]:
+    """The recordings of one box: usually one; all have what the box says."""
+    in_text = re.findall(r"https?://\S+[^\s.,;:)]", box.get_text(" "))
+    urls = [
+        u
+        for u in [*_links(box, site.audio, base), *(join(base, w) for w in in_text)]
+        if _is_sound(u, site)
+    ]
+    gender = _text(box, site.gender)
+    known = {
+        "speaker": _text(box, site.speaker),
+        "gender": site.genders.get(gender.lower(), gender),
+        "title": _text(box, site.title),
+        "level": _text(box, site.level),
+        "stated_duration": _text(box, site.duration),
+        "licence": _text(box, site.licence) or site.terms,
+    }
+    return [{"url": url} | known for url in dict.fromkeys(urls)]
+
+
+def _is_sound(url: str, site: Site) -> bool:
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return False
+    return PurePosixPath(path).suffix.lower() in site.suffixes
+
+
+def _text(within: Tag, selector: str) -> str:
+    """Text of the first fitting tag that has some, on one line."""
+    texts = (_one_line(tag.get_text(" ")) for tag in _select(within, selector))
+    return next(filter(None, texts), "")
+
+
+def _one_line(text: str) -> str:
+    """Text without line breaks, control characters and broken Unicode, and of a sane length."""
+    line = " ".join(text.split())
+    kept = (c for c in line if unicodedata.category(c) not in ("Cc", "Cs"))
+    return "".join(kept)[:LONGEST_TEXT].strip()

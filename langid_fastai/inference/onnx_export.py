@@ -1,0 +1,215 @@
+"""A model folder → ``model.onnx``: one file, waveform in, calibrated log-probabilities out.
+
+::
+
+    waveform   float32, (batch, n_samples), mono, in [-1, 1], at the `sr` of the metadata
+    log_probs  float32, (batch, n_languages), natural, calibrated; columns as `vocab` names them
+
+Everything between is inside: STFT, mel scale, decibels, 8-bit rounding, normalisation, network,
+temperature; of a network that hears waveforms, the last two. Batch and length are free; but a
+recording is best cut, or repeated, into clips of `clip_seconds`, as in training, and their log-
+probabilities averaged, as `LanguageIdentifier` does. A silent clip gets scores that mean nothing:
+look for silence before.
+
+The file's metadata (`onnx_metadata`) tell the rest, so it can be used without this library, in any
+language that has onnxruntime.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from langid_fastai.audio.files import stream_audio
+from langid_fastai.errors import AudioError, ModelError, first_line
+from langid_fastai.inference.backends import ONNX_FILE, onnx_metadata, torch_score
+from langid_fastai.inference.scorers import make_scorer
+from langid_fastai.inference.windows import is_silent
+from langid_fastai.models.folder import file_hash, model_folder, read_info, tensors_hash, write_info
+from langid_fastai.models.networks import load_network
+from langid_fastai.preprocessing import MelConfig, clips_of
+from langid_fastai.utils.dependencies import require
+from langid_fastai.utils.files import replacing
+
+__all__ = ["OPSET", "OnnxExport", "export_onnx"]
+
+# STFT exists since 17; onnxruntime knows 20 since 1.17.
+OPSET = 20
+# What torch's exporter warns of where it traces a recurrent layer of its own, to no harm.
+EXPORTER_WARNINGS = (
+    r"The tensor attributes .*_flat_weights",
+    r"The \.grad attribute of a Tensor that is not a leaf",
+)
+# Largest difference of a probability between torch and onnxruntime.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What an export made, and how far it was seen to agree with torch.
+
+    Parameters
+    ----------
+    file : the ONNX file
+    opset : of the ONNX operators
+    n_clips : that both were compared on
+    n_same : of them, where both have the same language first
+    difference : largest difference of a probability
+    """
+
+    file: Path
+    opset: int
+    n_clips: int
+    n_same: int
+    difference: float
+
+
+def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> OnnxExport:
+    """Write ``model.onnx`` into a model folder, check it, and compare it with torch.
+
+    Parameters
+    ----------
+    folder : a model folder, or a run folder that holds one
+    recordings : speech to compare on; made-up sound is used besides
+
+    Returns
+    -------
+    export : its `file` is used by every later `LanguageIdentifier.load` of the folder
+
+    Raises
+    ------
+    ModelError : no model, the extra `onnx` is not installed, an arch that cannot be exported, or
+        probabilities that differ by more than 1e-3: then no file is left
+    AudioError : a recording that cannot be read
+
+    Examples
+    --------
+    ::
+
+        export_onnx("runs/demo").difference
+    """
+    _need_onnx()
+    folder = model_folder(Path(folder))
+    info = read_info(folder)
+    clips = [*_made_up(info.mel), *_clips(recordings, info.mel)]  # told before the long part
+    tensors = tensors_hash(folder)
+    network, info = load_network(folder)
+    if tensors_hash(folder) != tensors:
+        raise ModelError(
+            f"{folder}: its tensors changed while they were read; is the model being trained? "
+            "Export it afterwards"
+        )
+    scorer = make_scorer(network, info)
+    with replacing(folder / ONNX_FILE) as unfinished:
+        _write(scorer, info.mel, onnx_metadata(info, tensors), unfinished)
+        n_same, difference = _compare(torch_score(network, info), unfinished, clips)
+        if not difference <= TOLERANCE:
+            raise ModelError(
+                f"{folder}: probabilities by onnxruntime and torch differ by {difference:.1g}, and "
+                f"may by {TOLERANCE:g}; no file is written. Are the model's scores numbers at all?"
+            )
+        fingerprint = file_hash(unfinished)
+        write_info(folder, replace(info, onnx=None))  # no moment at which it is of another file
+    write_info(folder, replace(info, onnx=fingerprint))
+    return OnnxExport(folder / ONNX_FILE, OPSET, len(clips), n_same, difference)
+
+
+def _need_onnx() -> None:
+    libraries = ("onnx", "onnxruntime", "onnxscript")  # torch's exporter is written with the last
+    require("onnx", "an export", *libraries, error_type=ModelError)
+
+
+def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file: Path) -> None:
+    """Export, add the metadata, check by onnx."""
+    import onnx
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    example = torch.zeros(2, config.n_samples)
+    try:
+        with warnings.catch_warnings():
+            for message in EXPORTER_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            program = torch.onnx.export(
+                scorer,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["waveform"],
+                output_names=["log_probs"],
+                dynamic_shapes={"waveform": {0: "batch", 1: "n_samples"}},
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = first_line(error.__cause__ or error)
+        raise ModelError(
+            f"arch {metadata['arch']!r} cannot be exported ({reason}); "
+            "`langid predict` works without model.onnx"
+        ) from error
+    program = cast("torch.onnx.ONNXProgram", program)  # None is for older ways of calling it
+    # torch notes at each node the lines of code it came from, with the paths of this machine.
+    ClearMetadataAndDocStringPass()(program.model)
+    program.model.metadata_props.update(metadata)
+    program.save(file, external_data=False)
+    onnx.checker.check_model(file, full_check=True)
+
+
+def _compare(
+    score: Callable[[np.ndarray], np.ndarray], file: Path, clips: Sequence[np.ndarray]
+) -> tuple[int, float]:
+    """Score clips by the file, and by torch from the very images of training.
+
+    Each clip alone, then two at once, and a longer one, to try the free sizes.
+
+    Returns
+    -------
+    n_same : clips where both have the same language first
+    difference : largest difference of a probability
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def both(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            [theirs] = session.run(None, {"waveform": batch})
+        except Exception as error:  # onnxruntime's own classes derive from Exception alone
+            raise ModelError(
+                f"{file.parent}: onnxruntime does not take {batch.shape[0]} × {batch.shape[1]} "
+                f"samples ({first_line(error)}); no file is written. `langid predict` works without"
+            ) from error
+        return np.exp(score(batch)), np.exp(theirs)
+
+    longer = np.concatenate([clips[0], clips[1][: len(clips[1]) // 3]])
+    alone = [both(y[None]) for y in clips]
+    pairs = [*alone, both(np.stack(clips[:2])), both(longer[None])]
+    n_same = sum(bool(ours.argmax() == theirs.argmax()) for ours, theirs in alone)
+    return n_same, float(max(np.abs(ours - theirs).max() for ours, theirs in pairs))
+
+
+def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarray]:
+    """The first clip of each recording."""
+    clips = []
+    for recording in recordings:
+        clip = next(y for _, y in clips_of(stream_audio(recording, sr=config.sr), config))
+        if is_silent(clip):
+            raise AudioError(f"{recording}: silent; compare on speech")
+        clips.append(clip)
+    return clips
+
+
+def _made_up(config: MelConfig) -> list[np.ndarray]:
+    """Four sounds that differ as speech does: noise and a buzz, swelling and fading."""
+    rng = np.random.default_rng(0)
+    t = np.arange(config.n_samples) / config.sr
+    swell = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * t)  # syllables, 3 a second
+    buzz = np.mod(t * 120, 1.0) - 0.5  # 120 Hz, all its harmonics
+    noises = rng.standard_normal((3, config.n_samples)) / 10
+    sounds = [noises[0], swell * noises[1], swell * buzz / 2, buzz * swell**4 + noises[2] / 100]
+    return [y.astype(np.float32) for y in sounds]

@@ -1,0 +1,160 @@
+"""Log-probabilities of a model's languages → an answer, as the options of a call say.
+
+A model knows no language but its own, and names one for whatever it hears. `candidates`, `prior`
+and `unknown` tell it more:
+
+- *Posterior.* The log-probabilities of the candidates, the log of their prior added, made to sum to
+  one: Bayes' rule, for a model calibrated under a flat prior.
+- *Unknown.* The highest probability of a candidate lies below the model's threshold, before
+  `candidates` and `prior` are applied: neither makes the model surer than what it heard.
+
+Contents: `Choice`, the options of a call, checked; `answers_of`, for one recording.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from langid_fastai.errors import ModelError
+from langid_fastai.models.folder import UNKNOWN, ModelInfo
+
+__all__ = ["UNKNOWN", "Answer", "Choice", "answers_of"]
+
+LARGEST_PRIOR = 1e12  # only ratios count, and none between languages is larger
+
+
+class Answer(TypedDict):
+    """A language, and its calibrated probability."""
+
+    label: str
+    score: float
+
+
+class Choice:
+    """Among which languages a call chooses, and when it chooses none.
+
+    Parameters
+    ----------
+    info : the model
+    candidates, prior, unknown : as in a call of `LanguageIdentifier`
+
+    Attributes
+    ----------
+    labels : the candidates, in the order of the vocab
+    threshold : for "unknown"; None where it is not asked for
+
+    Raises
+    ------
+    ModelError : an option the model does not allow, as an unknown label
+    """
+
+    labels: list[str]
+    threshold: float | None
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        candidates: Iterable[str] | None = None,
+        prior: Mapping[str, float] | None = None,
+        unknown: bool = False,
+    ) -> None:
+        threshold = info.calibration.threshold
+        if unknown and threshold is None:
+            raise ModelError(
+                "unknown=True, but this model has no threshold for it: its validation recordings "
+                "were too few to choose one"
+            )
+        self.threshold = threshold if unknown else None
+        self._columns = _columns(info.vocab, candidates)
+        self.labels = [info.vocab[i] for i in self._columns]
+        self._log_prior = _log_prior(self.labels, prior, info.vocab)
+
+    def log_posterior(self, log_probs: np.ndarray) -> np.ndarray:
+        """Restrict to the candidates and weight by their prior.
+
+        Parameters
+        ----------
+        log_probs : (n_languages,), natural, calibrated
+
+        Returns
+        -------
+        log_posterior : (n_candidates,), of `labels`
+        """
+        weighted = log_probs[self._columns] + self._log_prior
+        return weighted - np.logaddexp.reduce(weighted)
+
+    def highest(self, log_probs: np.ndarray) -> float:
+        """Log-probability of the best candidate, as the model heard it."""
+        return float(log_probs[self._columns].max())
+
+
+def answers_of(log_probs: np.ndarray, choice: Choice, top_k: int) -> list[Answer]:
+    """Name the languages of one recording.
+
+    Parameters
+    ----------
+    log_probs : (n_languages,), natural, calibrated
+    top_k : most answers
+
+    Returns
+    -------
+    answers : best first; "unknown" before them where it applies
+    """
+    scores = np.exp(choice.log_posterior(log_probs))
+    order = np.argsort(-scores, kind="stable")
+    answers = [Answer(label=choice.labels[i], score=float(scores[i])) for i in order]
+    highest = math.exp(choice.highest(log_probs))
+    if choice.threshold is not None and highest < choice.threshold:
+        answers.insert(0, Answer(label=UNKNOWN, score=1 - highest))
+    return answers[:top_k]
+
+
+def _columns(vocab: Sequence[str], candidates: Iterable[str] | None) -> list[int]:
+    """Positions of the candidates in the vocab."""
+    if candidates is None:
+        return list(range(len(vocab)))
+    if not isinstance(candidates, Iterable):
+        raise ModelError(f"candidates={candidates!r} must be a list of languages")
+    if isinstance(candidates, str):
+        raise ModelError(f"candidates={candidates!r} must be a list, as {candidates.split(',')}")
+    wanted = list(candidates)
+    if not wanted:
+        raise ModelError("candidates=[] must name at least one language")
+    _validate_labels("candidates", wanted, vocab)
+    return [i for i, label in enumerate(vocab) if label in wanted]
+
+
+def _log_prior(
+    candidates: Sequence[str], prior: Mapping[str, float] | None, vocab: Sequence[str]
+) -> np.ndarray:
+    """Natural log of each candidate's prior; a language may have none at all."""
+    if prior is None:
+        return np.zeros(len(candidates))
+    _validate_labels("prior", prior, vocab)
+    if missing := [label for label in candidates if label not in prior]:
+        raise ModelError(
+            f"prior lacks {missing[0]!r}; give every language a number, 0 if it cannot be, or name "
+            "in candidates those it can be"
+        )
+    weights = [prior[label] for label in candidates]
+    if not all(isinstance(weight, (int, float)) for weight in weights):
+        raise ModelError(f"prior={dict(prior)} must be numbers")
+    if not all(0 <= weight <= LARGEST_PRIOR for weight in weights) or not any(weights):
+        raise ModelError(
+            f"prior={dict(prior)} must be numbers from 0 to {LARGEST_PRIOR:g}, not all 0"
+        )
+    with np.errstate(divide="ignore"):
+        return np.log(np.array(weights, dtype=np.float64))
+
+
+def _validate_labels(what: str, labels: Iterable[str], vocab: Sequence[str]) -> None:
+    for label in labels:
+        if label not in vocab:
+            near = difflib.get_close_matches(str(label), vocab, n=3)
+            known = f"did you mean {', '.join(near)}?" if near else f"it knows {', '.join(vocab)}"
+            raise ModelError(f"{what}: the model does not know {label!r}; {known}")

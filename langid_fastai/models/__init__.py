@@ -1,0 +1,1 @@
+"""Networks, their weights, and the folder that a trained model is saved to."""

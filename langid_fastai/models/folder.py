@@ -1,0 +1,368 @@
+"""The model folder: a trained network that another machine can trust and use.
+
+::
+
+    model/model.json           what it is: languages, arch, MelConfig, how it was trained, versions
+    model/model.safetensors    its tensors
+
+Neither file can carry code, and what ``model.json`` says is checked before it is used, so a folder
+from a stranger is safe to load. It is read without torch, which takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import reprlib
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langid_fastai.errors import ModelError
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.utils.files import replacing
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "FORMAT_VERSION",
+    "UNKNOWN",
+    "Calibration",
+    "ModelInfo",
+    "file_hash",
+    "model_folder",
+    "read_info",
+    "read_model",
+    "read_shapes",
+    "read_tensors",
+    "tensors_hash",
+    "validate_tensors",
+    "validate_vocab",
+    "write_info",
+    "write_model",
+]
+
+# The answer where a model is not sure enough of any language, so the name of none.
+UNKNOWN = "unknown"
+
+# Bounds on what a folder from a stranger can make us allocate, or print; those of images are
+# `MelConfig`'s. There are 8000 languages.
+MAX_LANGUAGES = 10_000
+MAX_NAME = 100  # characters of a label, or of an arch
+MAX_REASON = 300  # characters
+MAX_JSON = 1 << 24  # bytes; `heard` grows with the corpus, by 20 bytes a speaker
+
+# Calibration finds 0.05 to 20; far beyond, float32 knows no probabilities but 0 and 1.
+TEMPERATURES = (0.01, 100)
+
+Checked = TypeVar("Checked", "MelConfig", "Calibration", "ModelInfo")
+
+# 1: no calibration; read as a model that is not calibrated.
+# 2: no `kind` in `mel`; read as a model that is given mel images.
+FORMAT_VERSION = 3
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_short_text(text: str) -> bool:
+    """Neither blank, nor long, nor with characters that do not show."""
+    return bool(text.strip()) and len(text) <= MAX_NAME and text.isprintable()
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What makes the scores of a model honest, found on its validation recordings.
+
+    Parameters
+    ----------
+    temperature : log-probabilities are divided by it, and sum to one again
+    threshold : an answer whose highest probability is below it is "none of these languages"; None
+        where validation was too small to choose one
+    false_alarm_rate : share of known recordings that may be called unknown, which `threshold` was
+        chosen for
+    n_recordings : of validation, that both rest on
+    """
+
+    temperature: float = 1.0
+    threshold: float | None = None
+    false_alarm_rate: float | None = None
+    n_recordings: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = TEMPERATURES
+        if not _is_number(self.temperature) or not low <= self.temperature <= high:
+            raise ModelError(f"temperature={self.temperature!r} must be {low} to {high}")
+        for name in ("threshold", "false_alarm_rate"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 <= value <= 1):
+                raise ModelError(f"{name}={value!r} must be a probability, or None")
+        if not isinstance(self.n_recordings, int) or self.n_recordings < 0:
+            raise ModelError(f"n_recordings={self.n_recordings!r} must be a whole number from 0")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is, apart from its tensors.
+
+    Parameters
+    ----------
+    arch : of the network, see `build_network`
+    vocab : languages, in the order of the network's outputs
+    mel : how a waveform becomes its input
+    training : schedule, weights, seed, and under `heard` the hashes of the groups (speakers,
+        videos, …) it was trained and validated on
+    versions : of the libraries that made it
+    calibration : temperature of its scores, threshold for "none of these"
+    tensors : `tensors_hash` of the tensors it was written with; None in older folders
+    onnx : `file_hash` of the ``model.onnx`` that was exported last; None where there is none
+    format_version : of the folder
+
+    Raises
+    ------
+    ModelError : languages that `validate_vocab` refuses, or a field of another type
+    """
+
+    arch: str
+    vocab: tuple[str, ...]
+    mel: MelConfig
+    training: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    calibration: Calibration = Calibration()
+    tensors: str | None = None
+    onnx: str | None = None
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.arch, str) or not _is_short_text(self.arch):
+            raise ModelError(f"arch={self.arch!r} must be the name of a network, as 'resnet18'")
+        validate_vocab(self.vocab)
+        if not isinstance(self.training, dict) or not isinstance(self.versions, dict):
+            raise ModelError("training and versions must be objects, names with values")
+        if not _are_texts(self.training.get("heard", [])):
+            raise ModelError("training: heard must be a list of hashes")
+        if not _are_texts([*self.versions.values()]):
+            raise ModelError("versions must be texts")
+        for name in ("tensors", "onnx"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ModelError(f"{name} must be a hash, or None")
+
+
+def validate_vocab(labels: Sequence[str]) -> None:
+    """Raise unless a network can be trained on these languages, and its answers be understood.
+
+    Raises
+    ------
+    ModelError : too few or too many, one twice, blank, longer than 100 characters, "unknown", or
+        with characters that do not show (they could steer a terminal)
+
+    Examples
+    --------
+    >>> validate_vocab(["ca", "es"])
+    """
+    if not _are_texts(labels) or len(set(labels)) != len(labels):
+        raise ModelError("vocab must be a list of different labels")
+    if not 2 <= len(labels) <= MAX_LANGUAGES:
+        raise ModelError(f"vocab holds {len(labels)} labels, and must hold 2 to {MAX_LANGUAGES}")
+    for label in labels:
+        if not _is_short_text(label):
+            raise ModelError(
+                f"the language {reprlib.repr(label)} must be 1 to {MAX_NAME} characters, all of "
+                "which show; rename it"
+            )
+    if UNKNOWN in labels:
+        raise ModelError(
+            f"a language cannot be named {UNKNOWN!r}, which is the answer for none of a model's "
+            "languages; rename it, or hold its recordings out of training"
+        )
+
+
+def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -> None:
+    """Write a model folder; each file appears whole or not at all.
+
+    Parameters
+    ----------
+    state : `network.state_dict()`, float32
+    """
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replacing(folder / "model.safetensors") as temporary:
+        # `save_file` writes to a name of its own, which a kill would leave for ever.
+        temporary.write_bytes(save(tensors))
+        fingerprint = file_hash(temporary)
+    write_info(folder, replace(info, tensors=fingerprint, onnx=None))
+
+
+def write_info(folder: Path, info: ModelInfo) -> None:
+    """Write ``model.json`` alone, atomically."""
+    content = asdict(info) | {"mel": info.mel.to_dict()}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with replacing(folder / "model.json") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_model(folder: Path) -> tuple[ModelInfo, dict[str, torch.Tensor]]:
+    """Read a model folder, or the one inside a run folder.
+
+    Raises
+    ------
+    ModelError : no such folder, a damaged file, or a format newer than this library
+    """
+    info = read_info(folder)
+    return info, read_tensors(folder, info)
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """Read ``model.json`` alone; errors as of `read_model`."""
+    folder = model_folder(folder)
+    try:
+        with (folder / "model.json").open("rb") as stream:
+            text = stream.read(MAX_JSON + 1)
+    except OSError as error:
+        raise ModelError(
+            f"{folder}: no model folder (it needs model.json and model.safetensors)"
+        ) from error
+    if len(text) > MAX_JSON:
+        raise ModelError(f"{folder / 'model.json'}: damaged (more than {MAX_JSON} bytes)")
+    try:
+        content = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{folder / 'model.json'}: damaged ({error})") from error
+    return _info(content, folder)
+
+
+def read_tensors(folder: Path, info: ModelInfo) -> dict[str, torch.Tensor]:
+    """Read the tensors of a model folder, whose ``model.json`` is read already.
+
+    Raises
+    ------
+    ModelError : a damaged file, or one that ``model.json`` was not written with
+    """
+    tensors = _tensors(model_folder(folder) / "model.safetensors")
+    validate_tensors(folder, info)  # afterwards: what is replaced meanwhile is noticed
+    return tensors
+
+
+def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Read what tensors a model folder holds, without reading them or importing torch.
+
+    Returns
+    -------
+    shapes : name → type, as ``F32``, and shape
+
+    Raises
+    ------
+    ModelError : no such file, or a damaged one
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = model_folder(folder) / "model.safetensors"
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118  # no dict
+            return {n: (part.get_dtype(), tuple(part.get_shape())) for n, part in parts.items()}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: missing or damaged ({error})") from error
+
+
+def tensors_hash(folder: Path) -> str:
+    """Short fingerprint of the tensors, so that figures can tell which model they are of.
+
+    Raises
+    ------
+    ModelError : no such file
+    """
+    file = model_folder(folder) / "model.safetensors"
+    try:
+        return file_hash(file)
+    except OSError as error:
+        raise ModelError(f"{file}: missing or damaged ({error})") from error
+
+
+def file_hash(file: Path) -> str:
+    """Short fingerprint of a file's content.
+
+    Raises
+    ------
+    OSError : no such file
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def validate_tensors(folder: Path, info: ModelInfo) -> None:
+    """Raise unless the tensors are those that ``model.json`` was written with, where it tells.
+
+    Raises
+    ------
+    ModelError : no such file, or other tensors
+    """
+    if info.tensors not in (None, tensors_hash(folder)):
+        raise ModelError(
+            f"{model_folder(folder)}: model.json was written with other tensors than those of "
+            "model.safetensors. Is the model being trained? Then load it again; else copy both "
+            "files anew"
+        )
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder itself, or the one inside a run folder."""
+    is_run = not (folder / "model.json").exists() and (folder / "model" / "model.json").exists()
+    return folder / "model" if is_run else folder
+
+
+def _info(content: Any, folder: Path) -> ModelInfo:
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelError(f"{folder / 'model.json'}: not a model of this library")
+    if version > FORMAT_VERSION:
+        raise ModelError(
+            f"{folder}: format {reprlib.repr(version)} is newer than this library reads "
+            f"({FORMAT_VERSION}); update it: pip install -U langid_fastai"
+        )
+    parts = content | {"format_version": FORMAT_VERSION}
+    try:
+        if "mel" in parts:
+            parts["mel"] = _made(MelConfig, parts["mel"], "mel")
+        if isinstance(parts.get("vocab"), list):
+            parts["vocab"] = tuple(parts["vocab"])
+        parts["calibration"] = _made(Calibration, parts.get("calibration", {}), "calibration")
+        return _made(ModelInfo, parts, "the file")
+    except (TypeError, ValueError) as error:  # those of ours are ValueErrors, too
+        reason = str(error)[:MAX_REASON]
+        raise ModelError(f"{folder / 'model.json'}: damaged ({reason})") from error
+
+
+def _made(kind: type[Checked], content: Any, what: str) -> Checked:
+    """Make a dataclass of what JSON holds, if it has the right fields."""
+    if not isinstance(content, dict):
+        raise ModelError(f"{what} must be an object, names with values")
+    if strange := sorted(content.keys() - {part.name for part in fields(kind)}):
+        raise ModelError(f"{what} has a field {reprlib.repr(strange[0])}, which means nothing here")
+    defaults = (MISSING, MISSING)
+    needed = {p.name for p in fields(kind) if (p.default, p.default_factory) == defaults}
+    if lacking := sorted(needed - content.keys()):
+        raise ModelError(f"{what} lacks {', '.join(lacking)}")
+    return kind(**content)
+
+
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: missing or damaged ({error})") from error

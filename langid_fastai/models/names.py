@@ -1,0 +1,158 @@
+"""What the name of a network tells: which clips it takes, where its weights come from.
+
+Contents: `mel_config_for`, the `MelConfig` that a network wants; `image_differences`, by what given
+images are not for it; `PUBLISHED`, names for the published weights of a network, and
+`weights_words`, what those are; `default_schedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from langid_fastai.clips.waveforms import clip_kind
+from langid_fastai.errors import AudioError
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.utils.files import differences
+
+__all__ = [
+    "PUBLISHED",
+    "SPEECH_EMBEDDING",
+    "default_schedule",
+    "image_differences",
+    "mel_config_for",
+    "weights_words",
+]
+
+SPEECH_EMBEDDING = "speech_embedding"
+
+# Weights of these names are the published ones of a network; the second is the older name.
+PUBLISHED = ("pretrained", "imagenet")
+
+# The front end that the published weights were trained with, in the values of this library; see
+# `langid_fastai.models.speech_embedding`. All but the length of a clip is fixed.
+WANTED = MappingProxyType(
+    {
+        SPEECH_EMBEDDING: MelConfig(
+            sr=16_000,
+            clip_seconds=6.0,
+            n_fft=512,
+            win_length=400,
+            hop_length=160,
+            n_mels=32,
+            fmin=60.0,
+            fmax=3800.0,
+            top_db=80.0,
+        )
+    }
+)
+FREE = {"clip_seconds", "n_mfcc"}  # the second is of another kind of image
+NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
+
+
+def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelConfig:
+    """Return the `MelConfig` that a network wants.
+
+    Parameters
+    ----------
+    arch : of any network
+    changes : values to set instead of the network's, by the names of `MelConfig`
+
+    Raises
+    ------
+    AudioError : a value outside its range, or one that the network does not take
+
+    Examples
+    --------
+    >>> mel_config_for("speech_embedding").shape
+    (32, 601)
+    >>> mel_config_for("speech_embedding", {"clip_seconds": 10.0}).shape
+    (32, 1001)
+    >>> mel_config_for("resnet152") == MelConfig()
+    True
+    """
+    kind = clip_kind(arch, changes.get("kind"))
+    config = replace(WANTED.get(arch, MelConfig()), **{**changes, "kind": kind})
+    if differing := _differences(arch, config):
+        raise AudioError(
+            f"arch {arch!r} takes one kind of image, which its weights were trained on "
+            f"({differing}); leave out all options of the image but clip_seconds"
+        )
+    return config
+
+
+def image_differences(arch: str, folder: Path, height: int) -> str:
+    """Say in words by what images are not those that a network takes; empty if they are.
+
+    Parameters
+    ----------
+    arch : of any network
+    folder : of the images, with a ``mel.json`` if it was made by `export_images`
+    height : of the images
+
+    Examples
+    --------
+    >>> image_differences("speech_embedding", Path("no folder"), 128)
+    '128 rows there, 32 wanted'
+    >>> image_differences("resnet18", Path("no folder"), 128)
+    ''
+    """
+    if arch not in WANTED:
+        return ""
+    note = folder / "mel.json"
+    if note.exists():
+        return _differences(arch, MelConfig.read(note))
+    n_mels = WANTED[arch].n_mels
+    return "" if height == n_mels else f"{height} rows there, {n_mels} wanted"
+
+
+def weights_words(arch: str, weights: str) -> str:
+    """Say where the weights of a body come from.
+
+    Parameters
+    ----------
+    arch : of any network
+    weights : a name, or a path
+
+    Examples
+    --------
+    >>> weights_words("resnet152", "pretrained"), weights_words("resnet152", "none")
+    ('weights of ImageNet', 'without weights')
+    """
+    if weights == "none":
+        return "without weights"
+    if weights not in PUBLISHED:
+        return f"weights {weights}"
+    return f"weights of {'speech' if arch == SPEECH_EMBEDDING else 'ImageNet'}"
+
+
+def default_schedule(arch: str, weights: str) -> str:
+    """Name the schedule that suits a body with these weights.
+
+    Parameters
+    ----------
+    arch : of any network
+    weights : a name, or a path
+
+    Examples
+    --------
+    >>> default_schedule("resnet18", "none"), default_schedule("speech_embedding", "pretrained")
+    ('scratch', 'speech')
+    """
+    if weights == "none":
+        return "scratch"
+    return "speech" if arch == SPEECH_EMBEDDING else "seed"
+
+
+def _differences(arch: str, config: MelConfig) -> str:
+    """By what a configuration is not the one that a network wants."""
+    if arch not in WANTED:
+        return ""
+    wanted, there = (
+        {name: value for name, value in vars(mel).items() if name not in FREE}
+        for mel in (WANTED[arch], config)
+    )
+    return differences(there, wanted).replace(" asked", " wanted")

@@ -1,0 +1,160 @@
+"""A convolutional recurrent network for spectrograms, to be trained from scratch.
+
+::
+
+    spectrogram_crnn              4 blocks; 32, 64, 128 and 256 channels; LSTM of 128 units each way
+    spectrogram_crnn-w16-d3-u64   3 blocks, the first of 16 channels; 64 units each way
+
+The blocks are those of `langid_fastai.models.spectrogram_cnn`, but only the first two pool over
+time: with the usual images, one step of the recurrent layer is 93 ms. Mean and maximum over the
+bands that are left, a bidirectional LSTM (Hochreiter and Schmidhuber 1997) over time, then mean and
+maximum over time, dropout of one half and a dense layer for the languages. So images of any size
+will do.
+
+A network of this form for the same task: C. Bartz, T. Herold, H. Yang and C. Meinel, "Language
+identification using deep convolutional recurrent neural networks", ICONIP 2017, arXiv:1708.04811.
+A GRU would be a quarter smaller, but torch 2.14 cannot export one to ONNX whose number of steps
+follows from a pooling.
+
+Conventions: ``Sequential(body, head)``, as every network of this library; the input is ``(n, 3,
+height, width)``, the output ``(n, n_languages)``, unnormalised log-probabilities.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from langid_fastai.errors import ModelError
+from langid_fastai.models.raw_waveform import load_trained_body
+from langid_fastai.models.spectrogram_cnn import MAX_DEPTH, MAX_WIDTH, CnnLayers, convolution_block
+
+__all__ = ["ARCH", "build_spectrogram_crnn", "crnn_layers", "is_spectrogram_crnn"]
+
+ARCH = "spectrogram_crnn"
+NAME = re.compile(rf"{ARCH}(?:-w(?P<width>\d+))?(?:-d(?P<depth>\d+))?(?:-u(?P<units>\d+))?")
+MAX_UNITS = 512
+# Blocks that pool over time, too.
+N_POOLED = 2
+
+
+@dataclass(frozen=True)
+class CrnnLayers:
+    """What the name of a network says.
+
+    Parameters
+    ----------
+    convolutions : the blocks
+    units : of the recurrent layer, each way
+    """
+
+    convolutions: CnnLayers = field(default_factory=CnnLayers)
+    units: int = 128
+
+
+def is_spectrogram_crnn(arch: str) -> bool:
+    """Whether a name means a network of this module.
+
+    Parameters
+    ----------
+    arch : of any network
+    """
+    return arch == ARCH or arch.startswith(f"{ARCH}-")
+
+
+def crnn_layers(arch: str) -> CrnnLayers:
+    """What a name says of the layers.
+
+    Parameters
+    ----------
+    arch : ``spectrogram_crnn``, with ``-w<width>``, ``-d<depth>`` and ``-u<units>`` if wanted, in
+        this order
+
+    Raises
+    ------
+    ModelError : another form of name, or a width, depth or number of units out of bounds
+
+    Examples
+    --------
+    >>> layers = crnn_layers("spectrogram_crnn-w16-u64")
+    >>> layers.convolutions.channels, layers.units
+    ([16, 32, 64, 128], 64)
+    """
+    match = NAME.fullmatch(arch)
+    if match is None:
+        raise ModelError(
+            f"arch {arch!r} must be {ARCH}, with -w<width>, -d<depth> and -u<units> after it if "
+            f"wanted, in this order, as {ARCH}-w16-d3-u64"
+        )
+    usual = CrnnLayers()
+    width = int(match["width"] or usual.convolutions.width)
+    depth = int(match["depth"] or usual.convolutions.depth)
+    units = int(match["units"] or usual.units)
+    if not (1 <= width <= MAX_WIDTH and 1 <= depth <= MAX_DEPTH and 1 <= units <= MAX_UNITS):
+        raise ModelError(
+            f"arch {arch!r}: width must be 1 to {MAX_WIDTH}, depth 1 to {MAX_DEPTH}, units 1 to "
+            f"{MAX_UNITS}"
+        )
+    return CrnnLayers(CnnLayers(width, depth), units)
+
+
+def build_spectrogram_crnn(
+    arch: str, n_languages: int, *, weights: str | Path = "none"
+) -> nn.Sequential:
+    """Build body and head; the head is always new.
+
+    Parameters
+    ----------
+    arch : see `crnn_layers`
+    n_languages : outputs
+    weights : ``none``, or a model folder of the same arch
+
+    Returns
+    -------
+    network : ``Sequential(body, head)`` in float32 on the CPU
+
+    Raises
+    ------
+    ModelError : a name that is none, or weights that are not for it
+
+    Examples
+    --------
+    >>> network = build_spectrogram_crnn("spectrogram_crnn-w8-d3-u16", 3)
+    >>> network(torch.zeros(2, 3, 64, 101)).shape
+    torch.Size([2, 3])
+    """
+    layers = crnn_layers(arch)
+    channels = layers.convolutions.channels
+    ins = [3, *channels[:-1]]
+    blocks = [
+        convolution_block(n_in, n_out, has_norm=True, pool=(2, 2) if i < N_POOLED else (2, 1))
+        for i, (n_in, n_out) in enumerate(zip(ins, channels, strict=True))
+    ]
+    body = nn.Sequential(*blocks, _Recurrent(channels[-1], layers.units))
+    head = nn.Sequential(_OverTime(), nn.Dropout(0.5), nn.Linear(4 * layers.units, n_languages))
+    if str(weights) != "none":
+        load_trained_body(body, arch, Path(weights))
+    return nn.Sequential(body, head)
+
+
+class _Recurrent(nn.Module):
+    """Feature maps, (n, n_channels, height, width) → a sequence, (n, 2 n_units, width)."""
+
+    def __init__(self, n_channels: int, n_units: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(2 * n_channels, n_units, batch_first=True, bidirectional=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps = torch.cat([x.amax(dim=2), x.mean(dim=2)], dim=1)  # (n, 2 n_channels, width)
+        return self.lstm(steps.transpose(1, 2))[0].transpose(1, 2)
+
+
+class _OverTime(nn.Module):
+    """Maximum and mean over time, (n, n_features, width) → (n, 2 n_features)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.amax(dim=2), x.mean(dim=2)], dim=1)

@@ -1,0 +1,379 @@
+"""What a trained run can do, measured on its test, under harder conditions and on another corpus.
+
+::
+
+    assess_test(run, learn)              test, calibration, unknown, baseline
+    assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, short cuts
+    assess_other(run, learn, choice)     other: a second corpus, beside the home one
+
+Each writes its sections into ``metrics.json`` and makes the report and the model card anew.
+Sections of an earlier call stay while the model and the split are the same. Scores are calibrated
+by the model's temperature everywhere but in the section `calibration`, which shows both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from langid_fastai import evaluation
+from langid_fastai.clips.export import ExportResult, export_images, read_clips
+from langid_fastai.corpus.held_out import held_out_languages
+from langid_fastai.corpus.index import (
+    Corpus,
+    count,
+    index_hash,
+    list_some,
+    measure_audio,
+    summarize_corpus,
+)
+from langid_fastai.corpus.language_codes import match_languages
+from langid_fastai.corpus.readers.kaggle import holds_published_test
+from langid_fastai.corpus.readers.recognise import read_corpus
+from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash
+from langid_fastai.pipeline.run_folder import CorpusChoice, Run, default_folder
+from langid_fastai.report import write_report
+from langid_fastai.report.model_card import write_card
+from langid_fastai.utils.environment import library_versions
+from langid_fastai.utils.files import replacing, write_json
+
+if TYPE_CHECKING:
+    from fastai.learner import Learner
+
+__all__ = [
+    "assess_test",
+    "assess_robustness",
+    "assess_other",
+    "clips_to_test",
+    "keep_sections",
+    "read_metrics",
+    "score_clips",
+]
+
+# Sections that cost time of their own and stay until the model changes.
+LASTING = ("robustness", "other", "hub", "cross_validation")
+# Pictures scored at a time: some megabytes.
+CHUNK = 256
+
+
+def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
+    """Predict the test recordings, measure, and write the report.
+
+    Parameters
+    ----------
+    learn : trained, from `train` or `load_learner`
+    n_jobs : processes for the features of the classical reference
+
+    Returns
+    -------
+    metrics : what ``metrics.json`` holds
+
+    Raises
+    ------
+    RunError : the run was not trained yet
+    """
+    info, corpus, remembered = read_info(run.model), run.corpus(), run.read()
+    if "plan" not in remembered:
+        raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
+    known, held_out = clips_to_test(run, corpus, info)
+    raw = evaluation.predict_images(learn, [run.images / image for image in known["image"]])
+    scores = evaluation.apply_temperature(raw, info.calibration.temperature)
+    unheard = (held_out, score_clips(run.images, learn, held_out, info)) if len(held_out) else None
+    metrics = {
+        "run": remembered["plan"]
+        | {
+            "date": date.today().isoformat(),
+            "versions": library_versions(),
+            "index_hash": index_hash(corpus.index),
+            "model_hash": tensors_hash(run.model),
+        },
+        "corpus": summarize_corpus(corpus)
+        | {
+            "source": remembered["corpus"]["source"],
+            "leaks": remembered["corpus_found"]["leaks"],
+            "held_out": held_out_languages(corpus.index),
+        },
+        "images": remembered["images"],
+        "training": _training(run, remembered["plan"]["stages"]),
+        "test": evaluation.evaluate(known, scores, info.vocab),
+        "calibration": evaluation.measure_calibration(known, raw, info.vocab, info.calibration),
+        "unknown": evaluation.measure_unknown(
+            (known, scores), unheard, info.vocab, info.calibration
+        ),
+        "baseline": _baseline(run, corpus, info, (known, scores), n_jobs),
+    }
+    if holds_published_test(corpus.index):
+        metrics["published"] = evaluation.PUBLISHED
+    _write_predictions(run.folder / "predictions.csv", known, scores, info)
+    if unheard is not None:
+        _write_predictions(run.folder / "predictions_held_out.csv", *unheard, info)
+    return keep_sections(run, metrics)
+
+
+def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
+    """Test the test clips again, each made worse in a stated way: section `robustness`.
+
+    Returns
+    -------
+    metrics : what ``metrics.json`` now holds
+    """
+    from langid_fastai.evaluation.robustness import degraded_clips, measure_conditions
+
+    info, corpus = read_info(run.model), run.corpus()
+    known, _ = clips_to_test(run, corpus, info)
+    rows: list[dict[str, Any]] = []
+    log_probs: list[np.ndarray] = []
+    for chunk in degraded_clips(corpus.root, known, info.mel, chunk=CHUNK, n_jobs=n_jobs):
+        log_probs.append(evaluation.predict_images(learn, [png for *_, png in chunk]))
+        rows += [{"condition": condition, "row": row} for condition, row, _ in chunk]
+    table = pd.DataFrame(rows)
+    scores = evaluation.apply_temperature(np.concatenate(log_probs), info.calibration.temperature)
+    by_condition = {
+        str(condition): (known.iloc[table["row"].iloc[at]].reset_index(drop=True), scores[at])
+        for condition, at in table.groupby("condition", sort=False).indices.items()
+    }
+    return keep_sections(run, {"robustness": measure_conditions(by_condition, info.vocab)})
+
+
+def assess_other(
+    run: Run, learn: Learner, choice: CorpusChoice, *, n_jobs: int = -1
+) -> dict[str, Any]:
+    """Test on a second corpus, beside the first: section `other`.
+
+    Languages are matched by code; those the model does not know are left out. Where the corpus
+    brings a test side, that is scored, else all its clean recordings.
+
+    Parameters
+    ----------
+    choice : its `source`, `root` and `speaker` are used
+
+    Raises
+    ------
+    CorpusError : no language in common, or a recording that was trained on
+    """
+    info, home = read_info(run.model), run.corpus()
+    corpus = read_corpus(
+        choice.source,
+        root=Path(choice.root) if choice.root else None,
+        speaker=choice.speaker,
+        demo_folder=run.folder.parent / "demo-corpus",
+    )
+    matched = match_languages(info.vocab, sorted(corpus.index["language"].unique()))
+    other = measure_audio(_rows_to_test(corpus, matched, info.vocab))
+    _refuse_shared_audio(home, other)
+    name = default_folder(choice.source).name
+    short = hashlib.blake2b(f"{choice.source} {choice.root}".encode(), digest_size=4).hexdigest()
+    folder = run.folder / "other" / f"{name}~{short}"
+    exported = export_images(other, folder / "images", info.mel, n_jobs=n_jobs)
+    clips = read_clips(folder / "images", other.index, "test")
+    if clips.empty:
+        raise CorpusError(f"{choice.source}: none of its recordings could be read")
+    scores = score_clips(folder / "images", learn, clips, info)
+    _write_predictions(folder / "predictions.csv", clips, scores, info)
+
+    known, _ = clips_to_test(run, home, info)
+    known = known[known["language"].isin(set(matched.values()))].reset_index(drop=True)
+    at_home = evaluation.evaluate(known, score_clips(run.images, learn, known, info), info.vocab)
+    there = evaluation.evaluate(clips, scores, info.vocab)
+    section = {
+        "source": choice.source,
+        "layout": other.layout,
+        "hours": round(float(other.index["duration"].sum()) / 3600, 4),
+        **{name: there[name] for name in ("n_recordings", "n_clips", "n_groups", "n_speakers")},
+        "left_out": sorted(set(corpus.index["language"]) - set(matched)),
+        "languages": {
+            ours: {
+                "theirs": ", ".join(k for k, v in matched.items() if v == ours),
+                "n_recordings": there["languages"][ours]["n_recordings"],
+                "recall_home": at_home["languages"][ours]["recall"],
+                "recall_there": there["languages"][ours]["recall"],
+            }
+            for ours in sorted(set(matched.values()))
+        },
+        "home": at_home["recordings"],
+        "home_n_recordings": at_home["n_recordings"],
+        "home_n_groups": at_home["n_groups"],
+        "there": there["recordings"],
+        "confusion": there["confusion"],
+        "warnings": there["warnings"] + _same_names(home, other) + _failed(exported),
+    }
+    earlier = read_metrics(run).get("other", [])
+    others = [x for x in earlier if x["source"] != choice.source]
+    return keep_sections(run, {"other": [*others, section]})
+
+
+def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
+    """Put sections into ``metrics.json``, and make the report and the model card anew.
+
+    Returns
+    -------
+    metrics : all sections; lasting ones of an earlier model are dropped
+    """
+    earlier = read_metrics(run)
+    if "test" not in sections and not earlier:
+        raise RunError(f"{run.folder}: not tested yet; langid evaluate {run.folder}")
+    if "run" in sections and earlier:
+        same = all(
+            earlier["run"].get(name) == sections["run"][name]
+            for name in ("model_hash", "index_hash")
+        )
+        earlier = {name: earlier[name] for name in LASTING if name in earlier} if same else {}
+    metrics = earlier | sections
+    write_json(run.folder / "metrics.json", metrics)
+    write_report(run.folder, audio_root=run.corpus().root)
+    write_card(run.model, metrics, license=run.read().get("license", "unknown"))
+    return metrics
+
+
+def read_metrics(run: Run) -> dict[str, Any]:
+    """What was measured before, by this version of the library or one like it."""
+    file = run.folder / "metrics.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError as error:
+        raise RunError(f"{file}: damaged ({error}); delete it, and evaluate again") from error
+
+
+def clips_to_test(run: Run, corpus: Corpus, info: ModelInfo) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Test clips of the languages the model knows, and of those held out."""
+    clips = read_clips(run.images, corpus.index, "test")
+    is_held_out = clips["language"].isin(held_out_languages(corpus.index))
+    return clips[~is_held_out].reset_index(drop=True), clips[is_held_out].reset_index(drop=True)
+
+
+def score_clips(images: Path, learn: Learner, clips: pd.DataFrame, info: ModelInfo) -> np.ndarray:
+    """Calibrated log-probabilities of clips."""
+    raw = evaluation.predict_images(learn, [images / image for image in clips["image"]])
+    return evaluation.apply_temperature(raw, info.calibration.temperature)
+
+
+def _baseline(
+    run: Run,
+    corpus: Corpus,
+    info: ModelInfo,
+    ours: tuple[pd.DataFrame, np.ndarray],
+    n_jobs: int,
+) -> dict[str, Any]:
+    """The classical reference on the same split, and how far we are from it."""
+    from langid_fastai.evaluation.baseline import ROW_KINDS, ROW_SYSTEM, SYSTEM, score_baseline
+
+    clips, scores = ours
+    train = read_clips(run.images, corpus.index, "train")
+    train = train[train["variant"] == ""].reset_index(drop=True)  # the same, however we augment
+    theirs = score_baseline(
+        *(run.images, train, clips, info.vocab, info.mel.top_db),
+        kind=info.mel.kind,
+        n_jobs=n_jobs,
+    )
+    recordings, means = evaluation.average_clips(clips, scores)
+    _, their_means = evaluation.average_clips(clips, theirs)
+    truth = evaluation.encode(recordings, means, info.vocab)
+    clip_truth = evaluation.encode(clips, theirs, info.vocab)
+    gain = (means.argmax(axis=1) == truth).astype(int) - (their_means.argmax(axis=1) == truth)
+    interval = evaluation.bootstrap_interval(
+        lambda weights: np.average(gain, weights=weights), recordings["group"]
+    )
+    return {
+        "system": ROW_SYSTEM if info.mel.kind in ROW_KINDS else SYSTEM,
+        "n_train_clips": len(train),
+        "recordings": evaluation.measure_rates(truth, their_means, recordings["group"]),
+        "clips": evaluation.measure_rates(clip_truth, theirs, clips["group"]),
+        "difference": {
+            "accuracy": float(gain.mean()),
+            "accuracy_bootstrap": None if interval is None else interval.tolist(),
+        },
+    }
+
+
+def _rows_to_test(corpus: Corpus, matched: dict[str, str], vocab: tuple[str, ...]) -> Corpus:
+    """Clean recordings of shared languages, under our names for them, all on the test side."""
+    if not matched:
+        theirs = list_some(sorted(corpus.index["language"].unique()))
+        raise CorpusError(
+            f"{corpus.root}: none of its languages ({theirs}) is one the model knows "
+            f"({', '.join(vocab)}); languages are matched by code, as en, eng or en-GB"
+        )
+    index = corpus.index
+    rows = index[index["language"].isin(list(matched)) & (index["variant"] == "")]
+    if (rows["split"] == "test").any():
+        rows = rows[rows["split"] == "test"]
+    rows = rows.assign(language=rows["language"].map(matched), split="test")
+    return corpus.with_index(rows.reset_index(drop=True))
+
+
+def _refuse_shared_audio(home: Corpus, other: Corpus) -> None:
+    """No file of the other corpus may be one that was trained or validated on."""
+    heard = home.index[home.index["split"] != "test"]
+    absent = [path for path in heard["path"] if not (home.root / path).exists()]
+    if absent:
+        raise CorpusError(
+            f"{list_some(absent, 2)}: no longer in {home.root}, so it cannot be seen whether "
+            f"{other.root} holds what was trained on; put the corpus of the run back"
+        )
+    both = pd.concat(
+        [
+            pd.DataFrame({"path": _whole_paths(home.root, heard["path"]), "heard": True}),
+            pd.DataFrame({"path": _whole_paths(other.root, other.index["path"]), "heard": False}),
+        ]
+    ).drop_duplicates("path", keep=False, ignore_index=True)
+    n_same_path = len(heard) + len(other.index) - len(both)
+    digests = measure_audio(Corpus(Path("/"), both, "both")).index["digest"]
+    shared = (set(digests[both["heard"]]) & set(digests[~both["heard"]])) - {""}
+    if n_same_path or shared:
+        raise CorpusError(
+            f"{other.root}: {count(max(n_same_path // 2, len(shared)), 'recording')} of it "
+            "was trained or validated on; a figure on them says nothing. Give a corpus of other "
+            "recordings, or an index CSV without them"
+        )
+
+
+def _whole_paths(root: Path, paths: pd.Series) -> pd.Series:
+    return str(root.resolve()) + "/" + paths
+
+
+def _same_names(home: Corpus, other: Corpus) -> list[str]:
+    """Warn of groups named as one heard in training; they may be others of that name."""
+    heard = set(home.index.loc[home.index["split"] != "test", "group"])
+    named = other.index[other.index["group"] != other.index["path"]]
+    same = sorted(set(named["group"]) & heard)
+    if not same:
+        return []
+    warning = (
+        f"{count(len(same), 'group')} of this corpus ({list_some(same, 3)}) bear the name of one "
+        "that was trained on; if the voices are the same, these figures overstate"
+    )
+    return [warning]
+
+
+def _failed(exported: ExportResult) -> list[str]:
+    if exported.failed.empty:
+        return []
+    first = exported.failed.iloc[0]
+    n = count(len(exported.failed), "recording or clip")
+    return [f"{n} could not be used, for example {first['path']}: {first['reason']}"]
+
+
+def _write_predictions(
+    path: Path, clips: pd.DataFrame, scores: np.ndarray, info: ModelInfo
+) -> None:
+    recordings, means = evaluation.average_clips(clips, scores)
+    with replacing(path) as unfinished:
+        evaluation.predictions_table(recordings, means, info.vocab).to_csv(unfinished, index=False)
+
+
+def _training(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """What each stage was and reached, and the history epoch by epoch."""
+    history = pd.read_csv(run.folder / "history.csv")
+    ends = []
+    for stage in stages:
+        rows = history[history["stage"] == stage["name"]]
+        reached = rows[["train_loss", "valid_loss", "accuracy"]].iloc[-1].to_dict()
+        ends.append(stage | reached | {"seconds": float(rows["seconds"].sum())})
+    return {"stages": ends, "history": history.to_dict("records")}

@@ -1,0 +1,275 @@
+"""A model of the Hugging Face Hub on a run's own test, beside the run: section `hub`.
+
+::
+
+    langid evaluate runs/demo --against hf:facebook/mms-lid-126
+    langid evaluate runs/demo --against hf:path/to/a/folder
+
+Any audio-classification model of `transformers` will do (extra ``hub``). Nothing of it is run but
+what `transformers` itself brings, and weights are read as safetensors alone.
+
+Both hear the same: the test clips of the run, cut as the run cuts them, each read anew from its
+recording at the rate the model wants; what is shorter than a clip is repeated, as the run does. A
+recording's score is the mean of its clips' log-probabilities. Labels are matched by language code,
+see `match_languages`; where several of the model's fit one of the run's, their probabilities are
+added. Only languages that both know are tested, and the scores of both are brought to sum to one
+over these. The run is calibrated on its own validation, the other model is as it comes: so compare
+decisions (accuracy, F1) rather than log loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from langid_fastai import evaluation
+from langid_fastai.audio.files import excerpts, stream_audio
+from langid_fastai.corpus.index import list_some
+from langid_fastai.corpus.language_codes import match_languages
+from langid_fastai.errors import AudioError, ModelError, RunError, first_line
+from langid_fastai.models.folder import read_info
+from langid_fastai.pipeline.evaluate import clips_to_test, keep_sections, read_metrics, score_clips
+from langid_fastai.pipeline.run_folder import Run
+from langid_fastai.utils.dependencies import needs
+from langid_fastai.utils.progress import track
+
+if TYPE_CHECKING:
+    import torch
+    from fastai.learner import Learner
+
+__all__ = ["HubModel", "assess_against", "hub_name", "load_hub"]
+
+PREFIX = "hf:"
+BATCH = 8  # clips scored at once: on a CPU more are no faster
+WARNING = (
+    "what the other model was trained on is not known here; if it has heard these recordings, its "
+    "figures overstate"
+)
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """An audio-classification model of `transformers`.
+
+    Parameters
+    ----------
+    name : on the Hub, or its folder
+    revision : commit on the Hub; None for a folder
+    labels : its classes, in the order of its output
+    sr : Hz, that it wants
+    n_parameters : of its network, which computes in float32
+    model, extractor : its two halves, of `transformers`
+    """
+
+    name: str
+    revision: str | None
+    labels: tuple[str, ...]
+    sr: int
+    n_parameters: int
+    model: Any
+    extractor: Any
+
+    def log_probs(self, clips: list[np.ndarray]) -> np.ndarray:
+        """Score clips.
+
+        Parameters
+        ----------
+        clips : each (n_samples,), of one length, at `sr`
+
+        Returns
+        -------
+        log_probs : float64, (n_clips, n_labels)
+        """
+        import torch
+
+        inputs = self.extractor(clips, sampling_rate=self.sr, return_tensors="pt")
+        with torch.inference_mode():
+            logits = self.model(**inputs.to(self.model.device)).logits
+        return torch.log_softmax(logits.double(), dim=-1).cpu().numpy()
+
+
+def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
+    """Load a model by its name on the Hub, or from a folder.
+
+    Parameters
+    ----------
+    name : as ``facebook/mms-lid-126``, or a folder that `save_pretrained` made
+    device : as ``cpu`` or ``cuda``
+
+    Raises
+    ------
+    ModelError : `transformers` is missing, the model cannot be reached or read, its weights are no
+        safetensors, or it is no audio classifier
+    """
+    with needs("hub", f"{PREFIX}{name}", ModelError):
+        import transformers
+    from safetensors import SafetensorError
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        # First, since of all three it says best why a model cannot be reached.
+        transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
+        model, loading = transformers.AutoModelForAudioClassification.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+    # Its own kinds of error are many, and grow; what the user can do is the same.
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{PREFIX}{name} cannot be loaded ({first_line(error)}); give an audio-classification "
+            "model of the Hub whose weights are safetensors, or a folder of one; without a "
+            "network, one that was loaded before"
+        ) from error
+    if missing := sorted(loading["missing_keys"]):
+        raise ModelError(
+            f"{PREFIX}{name} has no weights for {list_some(missing, 2)}, so its answers would be "
+            "chance; give a model that was trained to classify"
+        )
+    labels = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
+    return HubModel(
+        name,
+        getattr(model.config, "_commit_hash", None),
+        tuple(labels),
+        int(extractor.sampling_rate),
+        sum(parameter.numel() for parameter in model.parameters()),
+        model.to(device).float().eval(),  # some are stored in half precision, and sound is not
+        extractor,
+    )
+
+
+def hub_name(against: str) -> str:
+    """The name of a model on the Hub, or its folder, without ``hf:``.
+
+    Raises
+    ------
+    RunError : `against` is of another form
+
+    Examples
+    --------
+    >>> hub_name("hf:facebook/mms-lid-126")
+    'facebook/mms-lid-126'
+    """
+    name = against.removeprefix(PREFIX)
+    if name == against or not name:
+        raise RunError(f"--against {against!r} must be {PREFIX}<model>, as {PREFIX}owner/name")
+    return name
+
+
+def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
+    """Score another model on the test recordings of a run: section `hub`.
+
+    Parameters
+    ----------
+    run : trained and tested
+    learn : its network
+    against : ``hf:`` and the name of a model on the Hub, or of a folder
+
+    Returns
+    -------
+    metrics : what ``metrics.json`` now holds
+
+    Raises
+    ------
+    ModelError : see `load_hub`; or fewer than two languages in common
+    RunError : `against` is of another form
+    """
+    name = hub_name(against)
+    info, corpus = read_info(run.model), run.corpus()
+    hub = load_hub(name, next(learn.model.parameters()).device)
+    matched = match_languages(info.vocab, list(dict.fromkeys(hub.labels)))
+    known, _ = clips_to_test(run, corpus, info)
+    shared = [label for label in info.vocab if label in matched.values()]
+    if len(shared) < 2:
+        raise ModelError(
+            f"{against}: of its labels ({list_some(hub.labels)}) {len(shared)} match those of the "
+            f"run ({list_some(info.vocab)}), and two are needed; labels are matched by language "
+            "code, as en, eng or en-GB"
+        )
+    clips = known[known["language"].isin(shared)].reset_index(drop=True)
+    ours = _among(score_clips(run.images, learn, clips, info), info.vocab, shared)
+    theirs = _score(hub, corpus.root, clips, info.mel.clip_seconds)
+    theirs = _among(theirs, [matched.get(label, "") for label in hub.labels], shared)
+    section = _measure(clips, ours, theirs, shared) | {
+        "model": name,
+        "revision": hub.revision,
+        "n_parameters": hub.n_parameters,
+        "cut": (
+            f"both heard the run's clips of {info.mel.clip_seconds:g} s, the other model at "
+            f"{hub.sr} Hz"
+        ),
+        "labels": {
+            label: [theirs for theirs, ours in matched.items() if ours == label] for label in shared
+        },
+        "left_out": [label for label in info.vocab if label not in shared],
+        "n_labels_unused": len(hub.labels) - len([x for x in hub.labels if x in matched]),
+        "warnings": [WARNING],
+    }
+    others = [block for block in read_metrics(run).get("hub", []) if block["model"] != name]
+    return keep_sections(run, {"hub": [*others, section]})
+
+
+def _measure(
+    clips: pd.DataFrame, ours: np.ndarray, theirs: np.ndarray, shared: list[str]
+) -> dict[str, Any]:
+    """Figures of both on the same recordings, and of the difference."""
+    run, there = (evaluation.evaluate(clips, scores, shared) for scores in (ours, theirs))
+    recordings, our_means = evaluation.average_clips(clips, ours)
+    _, their_means = evaluation.average_clips(clips, theirs)
+    truth = evaluation.encode(recordings, our_means, shared)
+    return {
+        **{name: run[name] for name in ("n_recordings", "n_clips", "n_groups", "n_speakers")},
+        "run": run["recordings"],
+        "there": there["recordings"],
+        "difference": evaluation.compare_paired(
+            our_means.argmax(axis=1) == truth,
+            their_means.argmax(axis=1) == truth,
+            recordings["group"],
+        ),
+        "languages": {
+            label: {
+                "n_recordings": run["languages"][label]["n_recordings"],
+                "recall_run": run["languages"][label]["recall"],
+                "recall_there": there["languages"][label]["recall"],
+            }
+            for label in shared
+        },
+    }
+
+
+def _score(hub: HubModel, root: Path, clips: pd.DataFrame, clip_seconds: float) -> np.ndarray:
+    """Log-probabilities of all its labels for each clip, in the order of the table."""
+    log_probs = np.empty((len(clips), len(hub.labels)))
+    sounds = _sounds(root, clips, hub.sr, clip_seconds)
+    sounds = track(sounds, total=len(clips), what=f"{PREFIX}{hub.name}", unit="clips")
+    while batch := list(islice(sounds, BATCH)):
+        log_probs[[row for row, _ in batch]] = hub.log_probs([y for _, y in batch])
+    return log_probs
+
+
+def _sounds(
+    root: Path, clips: pd.DataFrame, sr: int, clip_seconds: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Row and waveform of each clip, recording by recording, block by block."""
+    n = round(clip_seconds * sr)
+    for path, part in clips.groupby("path", sort=False):
+        part = part.sort_values("offset")
+        spans = [(start, start + n) for start in (part["offset"] * sr).round().astype(int)]
+        for row, (_, y) in zip(
+            part.index, excerpts(stream_audio(root / str(path), sr=sr), spans), strict=True
+        ):
+            if not len(y):
+                raise AudioError(f"{root / str(path)}: is shorter than it was; make the run anew")
+            yield row, np.resize(y, n)
+
+
+def _among(log_probs: np.ndarray, labels: list[str] | tuple[str, ...], shared: list[str]) -> Any:
+    """Scores of the shared labels: what has the same label is added, and all sum to one."""
+    columns = [[k for k, label in enumerate(labels) if label == wanted] for wanted in shared]
+    scores = np.stack([np.logaddexp.reduce(log_probs[:, c], axis=1) for c in columns], axis=1)
+    return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)

@@ -1,0 +1,248 @@
+"""From a corpus to the images of a run: read, measure, split, audit, export.
+
+::
+
+    run = Run(Path("runs/demo"))
+    corpus = read_and_split(run, CorpusChoice("demo"))       run.json, index.csv
+    make_images(run, corpus)                                 images/
+
+Each step finds what the one before left in the run folder, and does only what is missing. What
+follows is in `langid_fastai.pipeline.train`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from langid_fastai.augmentation.plan import VariantPlan
+from langid_fastai.clips.export import ExportResult, export_images, read_clips
+from langid_fastai.clips.remote import SharedPlace, claim, is_url, list_recordings, publish
+from langid_fastai.corpus.index import (
+    SPLITS,
+    Corpus,
+    index_hash,
+    list_some,
+    measure_audio,
+    read_index,
+    used_rows,
+    validate_index,
+    write_index,
+)
+from langid_fastai.corpus.readers.folders import read_index_csv
+from langid_fastai.corpus.readers.recognise import read_corpus
+from langid_fastai.corpus.split import (
+    audit_split,
+    confounded_rates,
+    contradicting_labels,
+    split_corpus,
+)
+from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.pipeline.run_folder import CorpusChoice, Run
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.utils.files import is_there
+from langid_fastai.utils.parallel import validate_jobs
+
+__all__ = ["find_corpus", "audit", "find_prepared", "read_and_split", "read_images", "make_images"]
+
+
+def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-corpus")) -> Corpus:
+    """Read, measure and split a corpus, in memory.
+
+    Parameters
+    ----------
+    demo_folder : where the corpus ``demo`` is made
+
+    Raises
+    ------
+    CorpusError : see `read_corpus`, `split_corpus`
+    """
+    if choice.root and is_url(choice.root):
+        corpus = _shared_corpus(Path(choice.source), choice.root)
+    else:
+        corpus = measure_audio(
+            read_corpus(
+                choice.source,
+                root=Path(choice.root) if choice.root else None,
+                speaker=choice.speaker,
+                demo_folder=demo_folder,
+            )
+        )
+    corpus = split_corpus(
+        corpus,
+        valid=choice.valid,
+        test=choice.test,
+        seed=choice.seed,
+        allow_leaks=choice.allow_leaks,
+        hold_out=choice.hold_out,
+    )
+    warnings = (confounded_rates(corpus.index), contradicting_labels(corpus.index))
+    return corpus.with_index(corpus.index, *(f"WARNING: {w}" for w in warnings if w))
+
+
+def _shared_corpus(table: Path, url: str) -> Corpus:
+    """An index CSV of recordings at an address; none is fetched, so the CSV tells the lengths."""
+    if table.suffix.lower() not in (".csv", ".tsv") or not is_there(table):
+        raise CorpusError(f"{table}: --recordings goes with an index CSV on this machine")
+    there = list_recordings(url)
+    corpus = read_index_csv(table, there=there)
+    validate_index(corpus.index, source=table)
+    index = corpus.index
+    if not {"duration", "sr"} <= set(index.columns):
+        raise CorpusError(
+            f"{table}: recordings at an address are not opened here, so the index must tell what "
+            "they are: add the columns 'duration', s, and 'sr', Hz (`langid corpus split` writes "
+            "them)"
+        )
+    index["sr"] = index["sr"].astype(float).where(index["path"].isin(there.keys()))
+    index["duration"] = index["duration"].astype(float)
+    # Where the service tells a hash, equal ones of equal size are copies.
+    known = index["path"].map(
+        lambda path: (
+            f"{there[path]['size']} {there[path].get('ETag', path)}" if path in there else path
+        )
+    )
+    digest = known.where(known.duplicated(keep=False), "")
+    return corpus.with_index(index.assign(digest=digest), f"recordings at {url}")
+
+
+def audit(choice: CorpusChoice) -> tuple[Corpus, pd.DataFrame]:
+    """Split a corpus as training would, or take that of a run folder, and look for leaks.
+
+    Returns
+    -------
+    corpus, leaks : see `audit_split`
+    """
+    if (Path(choice.source) / "run.json").exists():
+        corpus = Run(Path(choice.source)).corpus()
+    else:
+        corpus = find_corpus(choice)
+    return corpus, audit_split(corpus)
+
+
+def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
+    """Read, measure and split a corpus, and store its index in the run folder.
+
+    Raises
+    ------
+    CorpusError : the corpus cannot be learned from, or its split leaks and `allow_leaks` is off
+    RunError : the folder belongs to another run, or the corpus has changed since training began
+    """
+    run.check("corpus", asdict(choice))
+    corpus = find_corpus(choice, demo_folder=run.folder.parent / "demo-corpus")
+    leaks = audit_split(corpus)
+    if len(leaks) and not choice.allow_leaks:
+        first = leaks.iloc[0]
+        raise CorpusError(
+            f"{choice.source}: {len(leaks)} leaks between the sides of its split, as "
+            f"{first['kind']} {first['name']!r} in {first['sides']} ({first['example']}). See all "
+            "with `langid corpus audit`, mend the corpus, or go on with --allow-leaks: "
+            "the figures will overstate, and say so"
+        )
+    began = run.checkpoints.exists() and run.index.exists()
+    if began and index_hash(read_index(run.index)) != index_hash(corpus.index):
+        raise RunError(
+            f"{run.folder}: the corpus has changed since training began; a checkpoint would "
+            "have heard what is now tested. Choose another --out"
+        )
+    run.note("corpus", asdict(choice))
+    root = choice.root if choice.root and is_url(choice.root) else str(corpus.root.resolve())
+    found = {"root": root, "layout": corpus.layout, "notes": corpus.notes}
+    run.note("corpus_found", found | {"leaks": len(leaks)})
+    write_index(corpus.index, run.index)
+    return corpus
+
+
+def find_prepared(source: str, out: Path | None) -> Run | None:
+    """The run folder that is named as a corpus: prepared, perhaps elsewhere, and whole.
+
+    Raises
+    ------
+    RunError : it is to be trained in another place
+    """
+    run = Run(Path(source))
+    notes = (run.folder / "run.json", run.images / "images.csv")
+    if not all(is_there(note) for note in notes):
+        return None
+    if out is not None and out.resolve() != run.folder.resolve():
+        raise RunError(
+            f"{source} is a prepared run, which is trained where it lies; leave out --out"
+        )
+    return run
+
+
+def read_images(run: Run) -> ExportResult:
+    """What an export, perhaps on another machine, made of a prepared run.
+
+    Raises
+    ------
+    RunError : an image is missing here
+    """
+    clips = read_clips(run.images, run.corpus().index)
+    missing = [image for image in clips["image"] if not (run.images / image).exists()]
+    if missing:
+        raise RunError(f"{list_some(missing, 3)}: not in {run.images}; fetch the run anew")
+    failed = pd.read_csv(run.images / "failed.csv", keep_default_na=False)
+    return ExportResult(clips[["image", "path", "offset"]], failed, 0, clips["path"].nunique())
+
+
+def make_images(
+    run: Run,
+    corpus: Corpus,
+    config: MelConfig = MelConfig(),
+    *,
+    augment: VariantPlan | None = None,
+    n_jobs: int = -1,
+    dask: str | None = None,
+    share: str | None = None,
+) -> ExportResult:
+    """Make the images of a run, or those that are missing.
+
+    Parameters
+    ----------
+    augment, dask : see `export_images`
+    share : address that the images go to, and copies of the tables of the run; for a corpus whose
+        recordings lie at an address too
+
+    Raises
+    ------
+    CorpusError : a language has no readable recording left on a side
+    RunError : no process to work with, or the folder holds images of another `MelConfig` or plan
+    """
+    validate_jobs(n_jobs)
+    recordings = run.read().get("corpus", {}).get("root")
+    if (share is not None) != (recordings is not None and is_url(recordings)):
+        raise RunError("--recordings and --share are addresses that go together; give both or none")
+    place = None
+    if share is not None:
+        claim(run.folder, share)
+        publish(run.folder, share)
+        place = SharedPlace(corpus.root, run.images, recordings, f"{share}/images")
+    exported = export_images(
+        corpus, run.images, config, augment=augment, n_jobs=n_jobs, dask=dask, place=place
+    )
+    run.note(
+        "images",
+        {
+            "n": len(exported.clips),
+            "n_failed": len(exported.failed),
+            "recordings_made": exported.n_made,
+            "recordings_kept": exported.n_kept,
+            "augment": None if augment is None else augment.to_json(),
+        },
+    )
+    if share is not None:
+        publish(run.folder, share)
+    index = used_rows(corpus.index)
+    readable = index[index["path"].isin(exported.clips["path"])]
+    for side in SPLITS:
+        wanted = set(index.loc[index["split"] == side, "language"])
+        lost = wanted - set(readable.loc[readable["split"] == side, "language"])
+        if lost:
+            raise CorpusError(
+                f"no recording of {', '.join(sorted(lost))} could be read for {side}; the reasons "
+                f"stand in {run.images / 'failed.csv'}"
+            )
+    return exported

@@ -1,0 +1,263 @@
+"""One run, one folder: what was chosen, and where everything lies.
+
+::
+
+    runs/<name>/
+      run.json             what was chosen and found
+      index.csv            the split clip index
+      images/              spectrograms, mel.json, images.csv, failed.csv
+      checkpoints/         what a killed training goes on from
+      history.csv          one row an epoch
+      model/               model.json, model.safetensors
+      metrics.json         everything that was measured
+      predictions.csv      one row a test recording
+      report.html          the same to read, with curves.png and confusion.png
+      other/<corpus>/      images and predictions of a second corpus
+      folds/<k>/<fold>/    cross-validation: history and scores of each fold
+
+A step with other choices in the same folder is refused, so that a folder always tells one story.
+The steps themselves are in `langid_fastai.pipeline.train`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from langid_fastai.corpus.demo import HELD_OUT
+from langid_fastai.corpus.index import Corpus, list_some, read_index, validate_index
+from langid_fastai.errors import RunError
+from langid_fastai.models.names import PUBLISHED
+from langid_fastai.utils.files import alone_in, is_left, is_there, sweep, write_json
+
+__all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder"]
+
+
+@dataclass(frozen=True)
+class CorpusChoice:
+    """Which recordings, and how they are split.
+
+    Parameters
+    ----------
+    source : folder, index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
+    root, speaker : see `read_corpus`
+    valid, test : shares of the recordings, see `split_corpus`
+    seed : of the split
+    allow_leaks : accept a split whose figures overstate
+    hold_out : languages kept out of training, to test the answer "none of these"
+    """
+
+    source: str
+    root: str | None = None
+    speaker: str | None = None
+    valid: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+    allow_leaks: bool = False
+    hold_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainChoice:
+    """Which network, and how it is trained.
+
+    Parameters
+    ----------
+    arch, weights, precision : see `language_learner`
+    schedule : ``seed``, ``scratch``, ``speech``, or None: the `default_schedule`
+    epochs : epochs of each stage, instead of the schedule's
+    lr : rate of the stage that trains everything, instead of the schedule's
+    batch_size, workers, device : see `make_dataloaders`
+    seed : of new weights, the order of images, and dropout
+    cache_frozen : see `fit_stages`
+    mixup : of all stages, see `Stage`
+    """
+
+    arch: str = "resnet152"
+    weights: str = "pretrained"
+    schedule: str | None = None
+    epochs: tuple[int, ...] | None = None
+    lr: float | None = None
+    batch_size: int = 16
+    workers: int | None = None
+    device: str | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = 0
+    cache_frozen: bool = False
+    mixup: float = 0.0
+
+    @property
+    def start(self) -> Path | None:
+        """The model folder that the body comes from, if it comes from one."""
+        if self.weights in (*PUBLISHED, "none") or not Path(self.weights).is_dir():
+            return None
+        return Path(self.weights)
+
+
+# Choices that came after the first runs were made.
+DEFAULTS = {"hold_out": (), "cache_frozen": False, "mixup": 0.0}
+# Settings that have a new name, which means the same.
+RENAMED = {"weights": {"imagenet": "pretrained"}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where everything of a run lies.
+
+    Parameters
+    ----------
+    folder : of the run
+    shared_images : images that several runs have in common, instead of its own
+    """
+
+    folder: Path
+    shared_images: Path | None = None
+
+    @property
+    def index(self) -> Path:
+        """The split clip index."""
+        return self.folder / "index.csv"
+
+    @property
+    def images(self) -> Path:
+        """Spectrogram images, by side and language."""
+        return self.shared_images or self.folder / "images"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a killed training goes on from."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.folder / "model"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other commands out of the folder, and remove what kills left half-written in it.
+
+        Raises
+        ------
+        RunError : it is no run of ours, or another command works in it
+        """
+        if self._is_begun():
+            self.read()
+        with alone_in(self.folder, RunError):
+            for folder in (self.folder, self.checkpoints, self.model):  # `images` sweeps itself
+                sweep(folder)
+            yield
+
+    def check(self, section: str, choices: dict[str, Any]) -> None:
+        """Refuse a folder that is no run, or whose work so far was done with other choices.
+
+        Choices bind once work was done with them: those of the corpus with the index, those of
+        training with the first checkpoint. A slip before that can be mended by trying again.
+
+        Raises
+        ------
+        RunError : naming what differs
+        """
+        if not self._is_begun():
+            return
+        there = self.read().get(section)
+        work = {"corpus": self.index, "training": self.checkpoints / "last.pth"}[section]
+        if there is None or not work.exists():
+            return
+        # What an older version did not know was done as the default says.
+        there = _as_json(DEFAULTS | there)
+        differing = [
+            f"{name} was {there.get(name)!r}, now {value!r}"
+            for name, value in _as_json(choices).items()
+            if _newest(name, there.get(name)) != _newest(name, value)
+        ]
+        if differing:
+            raise RunError(
+                f"{self.folder} belongs to another run ({list_some(differing)}); choose another "
+                "--out, or repeat the command that began it"
+            )
+
+    def note(self, section: str, found: Any) -> None:
+        """Remember choices, or what a step found, in ``run.json``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        known = self.read() if self._is_begun() else {}
+        write_json(self.folder / "run.json", known | {section: found})
+
+    def _is_begun(self) -> bool:
+        """Whether anything lies in the folder but what a kill in its first moment leaves."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"{self.folder} is a file; --out must be a folder, or a new name")
+        return self.folder.exists() and any(not is_left(path) for path in self.folder.iterdir())
+
+    def read(self) -> dict[str, Any]:
+        """What ``run.json`` remembers."""
+        try:
+            return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(
+                f"{self.folder} is no run of ours (it has no run.json); choose another folder"
+            ) from error
+        except ValueError as error:
+            raise RunError(f"{self.folder / 'run.json'}: damaged ({error})") from error
+
+    def corpus(self) -> Corpus:
+        """The split corpus of a prepared run, whose paths stay below its root.
+
+        Raises
+        ------
+        RunError : not prepared
+        CorpusError : the index was changed by others, and not well
+        """
+        found = self.read().get("corpus_found")
+        if found is None or not self.index.exists():
+            raise RunError(f"{self.folder}: not prepared; begin with `langid prepare CORPUS`")
+        index = read_index(self.index)
+        validate_index(index, source=self.index, one_language=True)
+        return Corpus(Path(found["root"]), index, found["layout"], tuple(found["notes"]))
+
+
+def choose_corpus(
+    source: str,
+    root: Path | str | None = None,
+    speaker: str | None = None,
+    valid: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    allow_leaks: bool = False,
+    hold_out: tuple[str, ...] | None = None,
+) -> CorpusChoice:
+    """A choice with whole paths: the same corpus is the same, however it is named.
+
+    Parameters
+    ----------
+    root : a folder, or the address of one, as ``s3://bucket/recordings``
+    hold_out : by default none, but for ``demo``, which has a language to hold out
+    """
+    whole = str(Path(source).resolve()) if is_there(source) else source
+    whole_root = str(root.resolve()) if isinstance(root, Path) else root
+    if hold_out is None:
+        hold_out = HELD_OUT if source == "demo" and not is_there(source) else ()
+    return CorpusChoice(whole, whole_root, speaker, valid, test, seed, allow_leaks, hold_out)
+
+
+def default_folder(source: str) -> Path:
+    """Run folder of a corpus: ``runs/`` and its name; of an ``index.csv``, that of its folder."""
+    folder = source.removesuffix("/index.csv") if source != "index.csv" else "."
+    path = Path(folder)
+    if is_there(folder):
+        return Path("runs") / (path.stem if path.is_file() else path.resolve().name)
+    return Path("runs") / folder.rstrip("/").rpartition("/")[2][:100]
+
+
+def _newest(name: str, value: Any) -> Any:
+    """The newest name of a setting's value."""
+    return RENAMED[name].get(value, value) if name in RENAMED else value
+
+
+def _as_json(choices: dict[str, Any]) -> dict[str, Any]:
+    """As they come back from a file: tuples as lists."""
+    return json.loads(json.dumps(choices))

@@ -1,0 +1,351 @@
+"""From the images of a run to a trained model, in steps that can be stopped and gone on with.
+
+::
+
+    choice = TrainChoice("resnet18", weights="none")
+    network, plan = make_network(run, corpus, choice)        before images are made, to fail early
+    learn = make_learner(run, choice, network)
+    train(run, learn, choice, plan)                          checkpoints/, history.csv, model/
+    calibrate(run, learn)                                    model/model.json
+
+What comes before is in `langid_fastai.pipeline.prepare`, the tests that follow in
+`langid_fastai.pipeline.evaluate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from langid_fastai.augmentation.plan import read_plan
+from langid_fastai.clips.export import read_clips
+from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.index import Corpus
+from langid_fastai.corpus.split import audit_split
+from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.models.names import default_schedule
+from langid_fastai.pipeline.run_folder import Run, TrainChoice
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.utils.environment import describe_device, library_versions
+from langid_fastai.utils.files import differences, replacing
+
+if TYPE_CHECKING:  # torch and fastai take seconds to import
+    from fastai.learner import Learner
+    from torch import nn
+
+    from langid_fastai.callbacks.distributed import Launch
+    from langid_fastai.models.folder import Calibration
+    from langid_fastai.training import Stage
+
+__all__ = [
+    "make_network",
+    "make_learner",
+    "choose_stages",
+    "body_differences",
+    "suggest_lr",
+    "train",
+    "follow",
+    "calibrate",
+]
+
+
+DEFAULT_FALSE_ALARM_RATE = 0.05
+
+
+def make_network(
+    run: Run, corpus: Corpus, choice: TrainChoice, *, launch: Launch | None = None
+) -> tuple[nn.Sequential, dict[str, Any]]:
+    """Build the network, and say what training will do, before the long work begins.
+
+    Parameters
+    ----------
+    launch : see `train`
+
+    Returns
+    -------
+    network : body with its weights, and a new head
+    plan : as ``metrics.json`` keeps it under `run`
+
+    Raises
+    ------
+    CorpusError : the weights come from a run that has heard what is now tested
+    ModelError : see `build_network`, `pick_device`, `validate_vocab`
+    RunError : unknown schedule, or the folder was trained with other choices
+    """
+    from fastai.torch_core import set_seed
+
+    from langid_fastai.learner import pick_device, pick_precision
+    from langid_fastai.models.folder import validate_vocab
+    from langid_fastai.models.networks import build_network
+
+    name, stages = choose_stages(choice)
+    run.check("training", _binding(choice, name))
+    _refuse_heard(run, corpus, choice)
+    device = pick_device(choice.device)
+    set_seed(choice.seed)
+    trained = corpus.index.loc[corpus.index["split"] == "train", "language"].unique()
+    validate_vocab(sorted(trained))
+    network = build_network(choice.arch, len(trained), weights=choice.weights)
+    return network, {
+        "arch": choice.arch,
+        "weights": choice.weights,
+        "n_parameters": sum(p.numel() for p in network.parameters()),
+        "schedule": name,
+        "stages": [asdict(stage) for stage in stages],
+        "batch_size": choice.batch_size,
+        "n_processes": launch.n_processes if launch else 1,
+        "device": describe_device(device),
+        "precision": pick_precision(device) if choice.precision == "auto" else choice.precision,
+        "seed": choice.seed,
+        "cache_frozen": choice.cache_frozen,
+    }
+
+
+def make_learner(run: Run, choice: TrainChoice, network: nn.Sequential) -> Learner:
+    """Make the Learner of a prepared run, from the network of `make_network`.
+
+    Raises
+    ------
+    ModelError, RunError : see `language_learner`, `make_dataloaders`
+    """
+    from langid_fastai.learner import make_dataloaders, wrap_network
+
+    dls = make_dataloaders(
+        run.images,
+        clips=read_clips(run.images, run.corpus().index),
+        batch_size=choice.batch_size,
+        workers=choice.workers,
+        device=choice.device,
+        seed=choice.seed,
+    )
+    return wrap_network(
+        dls, network, choice.arch, weights=choice.weights, precision=choice.precision
+    )
+
+
+def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
+    """The schedule of a choice by name, and its stages with the changes asked for.
+
+    Raises
+    ------
+    RunError : unknown name, not one number of epochs a stage, a rate or mixup out of bounds, or
+        features to be cached of images that change
+    """
+    from langid_fastai.training import SCHEDULES, discriminative, refuse_uncacheable
+
+    name = choice.schedule or default_schedule(choice.arch, choice.weights)
+    if name not in SCHEDULES:
+        raise RunError(f"schedule {name!r} must be one of {', '.join(SCHEDULES)}")
+    stages = SCHEDULES[name]
+    if choice.lr is not None and not 0 < choice.lr < 10:
+        raise RunError(f"lr={choice.lr} must lie between 0 and 10, as 1e-4")
+    if choice.lr is not None:
+        stages = tuple(
+            replace(s, lr=discriminative(choice.lr) if isinstance(s.lr, tuple) else choice.lr)
+            if s.trains == "all"
+            else s
+            for s in stages
+        )
+    if choice.mixup:
+        stages = tuple(replace(s, mixup=choice.mixup) for s in stages)
+    if choice.epochs is not None:
+        if len(choice.epochs) != len(stages) or min(choice.epochs) < 0 or not any(choice.epochs):
+            raise RunError(
+                f"epochs={choice.epochs} must be {len(stages)} numbers from 0, not all 0, for "
+                f"{', '.join(s.name for s in stages)}"
+            )
+        pairs = zip(stages, choice.epochs, strict=True)
+        stages = tuple(replace(s, epochs=n) for s, n in pairs if n)
+    if choice.cache_frozen:
+        refuse_uncacheable(stages)
+    return name, stages
+
+
+def body_differences(run: Run, mel: MelConfig, choice: TrainChoice) -> str:
+    """By what the clips of a run differ from those its body was trained on, if that is known.
+
+    Parameters
+    ----------
+    mel : of the run, if it has no clips yet
+
+    Returns
+    -------
+    differing : in words; empty if they do not differ, or the weights are of no model of ours
+    """
+    from langid_fastai.models.folder import read_info
+
+    if choice.start is None:
+        return ""
+    note = run.images / "mel.json"
+    ours = MelConfig.read(note) if note.exists() else mel
+    return differences(asdict(read_info(choice.start).mel), asdict(ours))
+
+
+def suggest_lr(run: Run, learn: Learner, choice: TrainChoice) -> float:
+    """Find a rate for the stage that trains everything; the curve becomes ``lr_find.png``."""
+    from langid_fastai.training import find_lr
+
+    stage = next(s for s in choose_stages(choice)[1] if s.trains == "all")
+    return find_lr(learn, stage, picture=run.folder / "lr_find.png")
+
+
+def train(
+    run: Run,
+    learn: Learner,
+    choice: TrainChoice,
+    plan: dict[str, Any],
+    *,
+    command: str = "",
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    launch: Launch | None = None,
+) -> pd.DataFrame:
+    """Fit the stages, or what is left of them, and write the model folder.
+
+    Parameters
+    ----------
+    learn, choice, plan : from `make_learner` and `make_network`
+    command : what the user typed, for the report
+    on_epoch : called after each epoch with the history so far
+    launch : where several processes train as one, this one, rank 0; the others `follow`
+
+    Returns
+    -------
+    history : one row an epoch
+    """
+    from langid_fastai.models.folder import ModelInfo, write_model
+    from langid_fastai.training import BatchBar, fit_stages
+
+    name, stages = choose_stages(choice)
+    run.note("training", _binding(choice, name))
+
+    def note(history: pd.DataFrame) -> None:
+        run.note("plan", plan | {"command": command})  # of those who trained, not of who looks on
+        _write_history(run, history)
+        if on_epoch:
+            on_epoch(history)
+
+    together = launch.joined(learn.dls.device) if launch else nullcontext()
+    with together, learn.no_bar(), learn.no_logging(), learn.added_cbs(BatchBar()):
+        history = fit_stages(
+            learn,
+            stages,
+            checkpoints=run.checkpoints,
+            seed=choice.seed,
+            cache_frozen=choice.cache_frozen,
+            on_epoch=note,
+        )
+    _write_history(run, history)
+    if "plan" not in run.read():  # killed between the checkpoint and the note of a first epoch
+        run.note("plan", plan | {"command": command})
+    index, augment = run.corpus().index, read_plan(run.images)
+    info = ModelInfo(
+        arch=choice.arch,
+        vocab=tuple(learn.dls.vocab),
+        mel=MelConfig.read(run.images / "mel.json"),
+        training={
+            "schedule": name,
+            "weights": choice.weights,
+            "seed": choice.seed,
+            "augment": [] if augment is None else list(augment.names),
+            "heard": sorted(_group_hashes(index[index["split"] != "test"]) | _heard_before(choice)),
+        },
+        versions=library_versions(),
+    )
+    write_model(run.model, learn.model.state_dict(), info)
+    return history
+
+
+def follow(run: Run, choice: TrainChoice, launch: Launch) -> None:
+    """Train along with rank 0, which is in `train`: wait for it, do a share, and write nothing.
+
+    Parameters
+    ----------
+    run : as rank 0 has it; a copy will do, of ``run.json``, ``index.csv`` and ``images/``
+    choice : as rank 0 has it
+    launch : this process; its rank is not 0
+    """
+    from langid_fastai.learner import pick_device
+    from langid_fastai.models.networks import build_network
+    from langid_fastai.training import fit_stages
+
+    with launch.joined(pick_device(choice.device)):
+        index = run.corpus().index
+        n_languages = index.loc[index["split"] == "train", "language"].nunique()
+        learn = make_learner(run, choice, build_network(choice.arch, n_languages))
+        with learn.no_bar(), learn.no_logging():  # the weights come from rank 0
+            fit_stages(
+                learn, choose_stages(choice)[1], seed=choice.seed, cache_frozen=choice.cache_frozen
+            )
+
+
+def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float | None = None) -> Calibration:
+    """Find temperature and threshold on the validation recordings, and note them in the model.
+
+    Parameters
+    ----------
+    learn : trained
+    false_alarm_rate : share of known recordings that may be called unknown; by default the one
+        that the model was calibrated for before, at first 0.05
+
+    Returns
+    -------
+    calibration : as ``model.json`` now has it
+    """
+    from langid_fastai import evaluation
+    from langid_fastai.models.folder import read_info, write_info
+
+    info = read_info(run.model)
+    if false_alarm_rate is None:
+        false_alarm_rate = info.calibration.false_alarm_rate or DEFAULT_FALSE_ALARM_RATE
+    clips = read_clips(run.images, run.corpus().index, "valid")
+    log_probs = evaluation.predict_images(learn, [run.images / image for image in clips["image"]])
+    calibration = evaluation.calibrate(
+        clips, log_probs, info.vocab, false_alarm_rate=false_alarm_rate
+    )
+    write_info(run.model, replace(info, calibration=calibration))
+    return calibration
+
+
+def _write_history(run: Run, history: pd.DataFrame) -> None:
+    with replacing(run.folder / "history.csv") as unfinished:
+        history.to_csv(unfinished, index=False)
+
+
+def _binding(choice: TrainChoice, schedule: str) -> dict[str, Any]:
+    """What a resumed training must have in common; the machine may be another."""
+    free = {"device": None, "workers": None, "precision": None}
+    return asdict(choice) | free | {"schedule": schedule}
+
+
+def _group_hashes(index: pd.DataFrame) -> set[str]:
+    """Groups and voices by hash, which tells who was heard to those who know, and to no other."""
+    names = {*index["group"], *voices_of(index)} - {""}
+    return {hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names}
+
+
+def _heard_before(choice: TrainChoice) -> set[str]:
+    """What the model to start from has heard, itself or through the one it started from."""
+    from langid_fastai.models.folder import read_info
+
+    return set() if choice.start is None else set(read_info(choice.start).training.get("heard", []))
+
+
+def _refuse_heard(run: Run, corpus: Corpus, choice: TrainChoice) -> None:
+    """A model to start from must not have heard what is to be tested."""
+    tested = _group_hashes(corpus.index[corpus.index["split"] == "test"])
+    n_heard = len(tested & _heard_before(choice))
+    remembered = run.read()
+    if n_heard and not remembered["corpus"]["allow_leaks"]:
+        raise CorpusError(
+            f"the model in {choice.weights} was trained on {n_heard} of the {len(tested)} groups "
+            "(speakers, videos, …) tested here; use the same split (--seed), other recordings for "
+            "the test, or --allow-leaks: the figures will overstate, and say so"
+        )
+    found = remembered["corpus_found"]
+    if n_heard:
+        run.note("corpus_found", found | {"leaks": len(audit_split(corpus)) + n_heard})

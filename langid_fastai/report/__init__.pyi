@@ -1,0 +1,6 @@
+# The public names, and where they live: read by type checkers, and by __init__.py itself.
+
+from .figures import confusion_figure, curves_figure
+from .page import write_report
+
+__all__ = ["write_report", "curves_figure", "confusion_figure"]

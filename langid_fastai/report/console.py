@@ -1,0 +1,316 @@
+"""What a run found, will do and reached, as lines of text for a terminal or a log.
+
+Every number in these lines also stands in ``metrics.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.index import SPLITS, count
+from langid_fastai.models.names import weights_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from langid_fastai.clips.export import ExportResult
+    from langid_fastai.corpus.make.cut import CutResult
+
+__all__ = [
+    "corpus_lines",
+    "cut_lines",
+    "image_lines",
+    "leak_lines",
+    "plan_lines",
+    "body_lines",
+    "epoch_line",
+    "fold_line",
+    "result_lines",
+]
+
+
+MADE_FOR = {
+    "seed": "for pretrained weights",
+    "scratch": "for a body without weights",
+    "speech": "for a body trained on speech",
+}
+
+
+def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
+    """What was recognised, and how it is split; `summary` is from `summarize_corpus`."""
+    yield f"corpus     {source}: {summary['layout']}"
+    yield from (f"           {note}" for note in summary["notes"])
+    speakers = (
+        count(summary["n_speakers"], "speaker") if summary["n_speakers"] else "speakers unknown"
+    )
+    yield (
+        f"found      {count(len(summary['languages']), 'language')}, "
+        f"{count(summary['n_recordings'], 'recording')}, {summary['hours']:.2f} h, {speakers}"
+    )
+    width = max(map(len, summary["languages"])) + 2
+    yield "split      " + " " * width + "".join(f"{side:>24}" for side in SPLITS)
+    yield "           " + " " * width + f"{'recordings groups hours':>24}" * len(SPLITS)
+    for language, sides in summary["languages"].items():
+        counts = [sides.get(side, {"recordings": 0, "groups": 0, "hours": 0}) for side in SPLITS]
+        yield f"           {language:<{width}}" + "".join(
+            f"{c['recordings']:>11} {c['groups']:>6} {c['hours']:>5.2f}" for c in counts
+        )
+
+
+def cut_lines(result: CutResult) -> Iterator[str]:
+    """What became of long recordings; `result` is from `cut_corpus`."""
+    table, seconds = result.recordings, result.index["duration"].astype(float)
+    totals = table.drop(columns="path").sum()
+    yield (
+        f"cut        {len(table)} recordings, {totals['duration'] / 3600:.2f} h, into "
+        f"{len(seconds)} utterances, {totals['seconds_kept'] / 3600:.2f} h ({result.n_made} "
+        f"worked on now, {result.n_kept} there already)"
+    )
+    yield (
+        f"           of {seconds.min():.1f} to {seconds.max():.1f} s, half of them "
+        f"{seconds.median():.1f} s or less"
+    )
+    speakers = result.index["speaker"]
+    known = speakers[speakers != ""].nunique()
+    yield (
+        f"           in {result.index['language'].nunique()} languages or classes, "
+        + (f"of {known} known speakers" if known else "speakers unknown")
+    )
+    yield (
+        f"left out   {totals['seconds_silent'] / 60:.1f} min of pauses; "
+        f"{totals['n_dropped']:.0f} stretches too short, with no room beside them, "
+        f"{totals['seconds_dropped'] / 60:.1f} min"
+    )
+    if totals["n_forced"]:
+        yield (
+            f"FORCED     {totals['n_forced']:.0f} cuts forced, in {(table['n_forced'] > 0).sum()} "
+            "recordings: too long without a pause, cut where softest, perhaps in a word; with "
+            "much noise or music, try a lower --pause-db or a shorter --min-pause"
+        )
+    if totals["n_clipped"]:
+        yield f"CLIPPED    {totals['n_clipped']:.0f} samples beyond full scale, cut off for FLAC"
+
+
+def image_lines(exported: ExportResult, folder: object) -> Iterator[str]:
+    """What an export made, and the first of what it could not."""
+    yield (
+        f"{exported.noun:<10} {len(exported.clips)} in {folder}: {exported.n_made} recordings "
+        f"worked on now, {exported.n_kept} there already"
+    )
+    if exported.n_variants:
+        yield f"           {exported.n_variants} of them of augmented variants, to train on"
+    if len(exported.failed):
+        first = exported.failed.iloc[0]
+        yield (
+            f"           {len(exported.failed)} failed, for example "
+            f"{first['path']}: {first['reason']}; "
+            f"all stand in {folder}/failed.csv"
+        )
+
+
+def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
+    """What an audit found, and what it could not see; `leaks` is from `audit_split`."""
+    for leak in leaks.itertuples():
+        yield f"LEAK       {leak.kind} {leak.name}: {leak.n_files} files in {leak.sides}"
+        yield f"           {leak.example}"
+    if len(leaks):
+        yield f"{len(leaks)} leaks: figures measured on this split would overstate"
+    else:
+        yield "audit      no speaker, group, recording or identical audio stands on two sides"
+    n_unknown = int((voices_of(index) == "").sum())
+    if n_unknown:
+        yield (
+            f"           who speaks is unknown for {n_unknown} of {len(index)} recordings: a voice "
+            "that stands in several groups cannot be seen"
+        )
+
+
+def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """What training will do; `plan` is from `make_network`."""
+    weights = weights_words(plan["arch"], plan["weights"])
+    yield f"network    {plan['arch']} {weights}, {_parameters(plan['n_parameters'])} parameters"
+    why = MADE_FOR[plan["schedule"]]
+    stages = "; ".join(
+        f"{s['name']} × {s['epochs']} epochs at {_rate(s['lr'])} {s['policy'].replace('_', ' ')}"
+        for s in plan["stages"]
+    )
+    yield f"schedule   {plan['schedule']}, made {why}: {stages}"
+    if changed := [
+        f"{s['name']} {' and '.join(_changes(s))}"
+        for s in plan["stages"]
+        if s["masks"] or s["mixup"] or s.get("crop", 1) != 1
+    ]:
+        yield f"           training clips changed anew in each epoch: {'; '.join(changed)}"
+    each = f" in each of {n} processes" if (n := plan.get("n_processes", 1)) > 1 else ""
+    yield (
+        f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}{each}, "
+        f"seed {plan['seed']}"
+    )
+
+
+def _changes(stage: dict[str, Any]) -> Iterator[str]:
+    """What a stage does to its clips."""
+    if stage["masks"]:
+        yield "rolled and masked (SpecAugment)"
+    if stage["mixup"]:
+        yield f"mixed (mixup {stage['mixup']:g})"
+    if (crop := stage.get("crop", 1)) != 1:
+        yield f"cropped to {100 * crop:g} % of their length"
+
+
+def body_lines(differing: str) -> Iterator[str]:
+    """A warning, where there is need of one; `differing` is from `body_differences`."""
+    if differing:
+        yield (
+            f"WARNING    the body was trained on other clips ({differing}): what it knows may not "
+            "hold for these; stop here, and give the same options and a new --out"
+        )
+
+
+def epoch_line(history: pd.DataFrame) -> str:
+    """The last epoch of a history."""
+    row = history.iloc[-1]
+    return (
+        f"{row['stage']:<10} epoch {row['epoch'] + 1:>2}  train loss {row['train_loss']:.4f}  "
+        f"valid loss {row['valid_loss']:.4f}  valid accuracy {row['accuracy']:.4f}  "
+        f"{row['seconds']:.1f} s"
+    )
+
+
+def fold_line(fold: dict[str, Any]) -> str:
+    """One fold of a cross-validation."""
+    return (
+        f"fold {fold['fold']:<6}accuracy {fold['accuracy']:.4f} of {fold['n_recordings']} "
+        f"recordings, {fold['n_groups']} groups, {fold['seconds']:.1f} s"
+    )
+
+
+def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
+    """The test result with what it rests on; `metrics` is from `assess_test`."""
+    test = metrics["test"]
+    if metrics["corpus"]["leaks"]:
+        yield (
+            f"LEAKED SPLIT: {metrics['corpus']['leaks']} leaks between the sides; "
+            "the figures below overstate"
+        )
+    for level in ("recordings", "clips"):
+        rates = test[level]
+        by_group = _interval(rates["accuracy_bootstrap"])
+        resampled = f"; {by_group} over {test['n_groups']} groups" if by_group else ""
+        yield (
+            f"test       accuracy {rates['accuracy']:.4f} of {test[f'n_{level}']} {level}, "
+            f"95 % interval {_interval(rates['accuracy_wilson'])} over {level}{resampled}"
+        )
+    rates = test["recordings"]
+    yield (
+        f"           macro F1 {rates['macro_f1']:.4f}, EER {_figure(rates['eer'])}, "
+        f"Cavg {_figure(rates['cavg'])}, log-loss {rates['log_loss']:.4f}, "
+        f"calibration error {rates['ece']:.4f} at temperature "
+        f"{metrics['calibration']['temperature']:.4f}"
+    )
+    yield from (f"           {warning}" for warning in test["warnings"])
+    yield from _baseline_lines(metrics["baseline"])
+    yield from _unknown_lines(metrics["unknown"])
+    for row in metrics.get("robustness", {}).get("conditions", ()):
+        yield (
+            f"robustness {row['name']:<10} accuracy {row['accuracy']:.4f} of {row['n_clips']} clips"
+        )
+    for other in metrics.get("other", ()):
+        yield (
+            f"elsewhere  accuracy {other['there']['accuracy']:.4f} of {other['n_recordings']} "
+            f"recordings of {other['source']}, 95 % interval "
+            f"{_interval(other['there']['accuracy_wilson'])}, against "
+            f"{other['home']['accuracy']:.4f} of {other['home_n_recordings']} at home"
+        )
+        if other["left_out"]:
+            yield f"           left out, unknown to the model: {', '.join(other['left_out'])}"
+        yield from (f"           {warning}" for warning in other["warnings"])
+    for block in metrics.get("hub", ()):
+        yield from _hub_lines(block)
+    if "cross_validation" in metrics:
+        folds = metrics["cross_validation"]
+        pooled = folds["pooled"]["recordings"]
+        yield (
+            f"folds      accuracy {folds['mean']['accuracy']:.4f} ± {folds['std']['accuracy']:.4f} "
+            f"over {folds['n_folds']} folds; pooled {pooled['accuracy']:.4f} "
+            f"{_interval(pooled['accuracy_bootstrap'])}"
+        )
+    if "published" in metrics:
+        source = metrics["published"]["seed"]
+        stages = metrics["training"]["stages"]
+        ours = ", ".join(f"{stage['accuracy']:.4f}" for stage in stages)
+        yield f"           validation after each stage: {ours}"
+        yield (
+            f"           the source project: {', '.join(map(str, source['valid']))}; "
+            f"test {source['test']}"
+        )
+
+
+def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
+    """Another model on the same recordings; the run's own figure is of the shared languages too."""
+    paired = block["difference"]
+    for who, name in (("run", "this run"), ("there", block["model"])):
+        rates = block[who]
+        yield (
+            f"{'against' if who == 'run' else '':<11}{name}: accuracy {rates['accuracy']:.4f} of "
+            f"{block['n_recordings']} recordings, 95 % interval "
+            f"{_interval(rates['accuracy_wilson'])}, macro F1 {rates['macro_f1']:.4f}, "
+            f"Cavg {_figure(rates['cavg'])}"
+        )
+    yield (
+        f"           the run is {paired['accuracy']:+.4f} away "
+        f"{_interval(paired['accuracy_bootstrap'])}, right alone in {paired['n_only_ours']}, the "
+        f"other in {paired['n_only_theirs']}, p {paired['mcnemar_p']:.3f} (McNemar)"
+    )
+    yield f"           {block['cut']}; scores sum to one over {', '.join(block['languages'])}"
+    if block["left_out"]:
+        yield f"           left out, unknown to the other: {', '.join(block['left_out'])}"
+    yield from (f"           {warning}" for warning in block["warnings"])
+
+
+def _baseline_lines(baseline: dict[str, Any]) -> Iterator[str]:
+    """The classical reference, and whether the model is worth its cost."""
+    gain, interval = (baseline["difference"][x] for x in ("accuracy", "accuracy_bootstrap"))
+    yield (
+        f"reference  {baseline['system']}: {baseline['recordings']['accuracy']:.4f}; the network "
+        f"is {gain:+.4f} away {_interval(interval)}".rstrip()
+    )
+    if gain <= 0 or (interval and interval[0] <= 0):
+        yield "           a model that does not beat it is not ready"
+
+
+def _unknown_lines(unknown: dict[str, Any]) -> Iterator[str]:
+    if unknown["threshold"] is None:
+        yield f"unknown    {unknown['reason']}"
+        return
+    yield (
+        f"unknown    below a score of {unknown['threshold']:.4f}, chosen for "
+        f"{unknown['false_alarm_rate']} false alarms: {unknown['known']['rate']:.4f} of "
+        f"{unknown['known']['n_recordings']} known recordings"
+    )
+    if held_out := unknown["held_out"]:
+        yield (
+            f"           and {held_out['rate']:.4f} of {held_out['n_recordings']} of languages "
+            f"held out ({', '.join(held_out['languages'])}), AUROC {held_out['auroc']:.4f}"
+        )
+
+
+def _figure(x: float | None) -> str:
+    """A rate, or that it is undefined: one language has no error rate between languages."""
+    return "undefined" if x is None else f"{x:.4f}"
+
+
+def _interval(interval: list[float] | None) -> str:
+    return f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+
+
+def _parameters(n: int) -> str:
+    """58.2 million, or all digits of a small network."""
+    return f"{n / 1e6:.1f} million" if n >= 950_000 else f"{n:,}"
+
+
+def _rate(lr: float | list[float] | tuple[float, ...]) -> str:
+    rates = lr if isinstance(lr, (list, tuple)) else [lr]
+    return "/".join(f"{rate:.3g}" for rate in rates)

@@ -1,0 +1,204 @@
+"""What was measured in, a model card out: the ``README.md`` of a model folder.
+
+It is what a stranger reads who was given the folder and nothing else, and what Hugging Face shows
+when the folder is uploaded: front matter in YAML (languages, licence, results) and a page in
+Markdown.
+
+Conventions
+-----------
+- Every figure is read from ``metrics.json``, and the form of the images from ``model.json``. In the
+  front matter figures stand as they are, on the page rates have 4 digits.
+- Names of files, corpora and labels come from strangers. Whatever the template prints is made plain
+  text of one line, unless a filter here has made it `Markdown`.
+- Of the corpus the card says the name, not the folder it lay in; of the speakers only how many.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from langcodes import Language
+
+from langid_fastai.clips.export import SUFFIXES
+from langid_fastai.corpus.language_codes import is_language_code
+from langid_fastai.errors import ModelError
+from langid_fastai.models.folder import read_info
+from langid_fastai.utils.files import write_whole
+
+__all__ = ["validate_license", "write_card"]
+
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the Hub: mit, cc-by-4.0, openrail++
+
+# Of `metrics.json`, with the identifier that the Hub knows the metric by, and in words.
+RESULTS = (
+    ("accuracy", "accuracy", "accuracy"),
+    ("macro_f1", "f1", "macro F1"),
+    ("eer", "eer", "equal error rate"),
+    ("cavg", "cavg", "Cavg"),
+)
+MEASURES = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("macro_f1", "macro F1"),
+    ("eer", "equal error rate"),
+    ("cavg", "Cavg"),
+    ("min_cavg", "Cavg at the best threshold"),
+    ("log_loss", "log loss"),
+    ("ece", "expected calibration error"),
+)
+
+
+class Markdown(str):
+    """Text that is Markdown already, not to be made safe again."""
+
+
+def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Path:
+    """Write ``README.md``, a Hugging Face model card, into a model folder.
+
+    Parameters
+    ----------
+    folder : holds ``model.json``
+    metrics : what ``metrics.json`` holds
+    license : of the model, by its identifier on the Hub: ``mit``, ``cc-by-4.0``, ``unknown``, …
+
+    Returns
+    -------
+    card : path of ``README.md``
+
+    Raises
+    ------
+    ModelError : the licence is no identifier, or the folder holds no model
+    """
+    validate_license(license)
+    mel = read_info(folder).mel
+    page = _template().render(
+        metrics,
+        license=license,
+        labels=metrics["test"]["confusion"]["labels"],
+        mel=mel,
+        suffix=SUFFIXES[mel.kind],
+        measures=MEASURES,
+    )
+    front_matter = yaml.safe_dump(
+        _front_matter(metrics, license), sort_keys=False, allow_unicode=True, width=10_000
+    )
+    path = folder / "README.md"
+    write_whole(f"---\n{front_matter}---\n\n{page}".encode(), path)
+    return path
+
+
+def validate_license(license: str) -> None:
+    """Raise `ModelError` unless it is of the form of the Hub's identifiers."""
+    if not LICENSE.fullmatch(license):
+        raise ModelError(
+            f"license={license!r} must be an identifier in lower case, such as apache-2.0, "
+            "cc-by-4.0, other or unknown; see https://huggingface.co/docs/hub/repositories-licenses"
+        )
+
+
+def _front_matter(metrics: Mapping[str, Any], license: str) -> dict[str, Any]:
+    """What the Hub reads (hub-docs, modelcard.md)."""
+    run, test, corpus = metrics["run"], metrics["test"], metrics["corpus"]
+    codes = filter(is_language_code, test["confusion"]["labels"])
+    leaked = ", on a leaked split" if corpus["leaks"] else ""
+    home = _result(corpus["source"], test["recordings"], leaked)
+    home["dataset"]["split"] = "test"
+    by_clip = _metric("accuracy", test["clips"]["accuracy"], f"accuracy by clip{leaked}")
+    home["metrics"].append(by_clip)
+    others = [_result(other["source"], other["there"], "") for other in metrics.get("other", ())]
+    return {
+        "language": list(dict.fromkeys(str(Language.get(code).language) for code in codes)),
+        "license": license,
+        "library_name": "fastai",
+        "pipeline_tag": "audio-classification",
+        "tags": ["spoken-language-identification", "langid_fastai", "audio", "fastai"],
+        "metrics": [identifier for _, identifier, _ in RESULTS],
+        "model-index": [
+            {
+                "name": _one_line(f"{run['arch']} on {_corpus_name(corpus['source'])}"),
+                "results": [home, *others],
+            }
+        ],
+    }
+
+
+def _result(source: str, rates: Mapping[str, Any], remark: str) -> dict[str, Any]:
+    """Rates by recording on one corpus."""
+    name = _corpus_name(source)
+    identifier = re.sub(r"[^A-Za-z0-9._/-]+", "-", name).strip("-./") or "corpus"
+    return {
+        "task": {"type": "audio-classification", "name": "spoken language identification"},
+        "dataset": {"name": name, "type": identifier},
+        "metrics": [
+            _metric(identifier, rates[key], f"{words} by recording{remark}")
+            for key, identifier, words in RESULTS
+            if rates[key] is not None
+        ],
+    }
+
+
+def _metric(identifier: str, value: float, name: str) -> dict[str, Any]:
+    return {"type": identifier, "value": float(value), "name": name}
+
+
+def _corpus_name(source: str) -> str:
+    """``kaggle:owner/dataset`` without the prefix, or the last part of a path."""
+    prefix, _, handle = source.partition("kaggle:")
+    name = handle if handle and not prefix else re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+    return _one_line(name) or "corpus"
+
+
+def _template() -> jinja2.Template:
+    """The page: it makes safe whatever it prints, and stops at a name the metrics do not have."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=False,  # it is for HTML; `finalize` sees to Markdown and HTML
+        finalize=_make_safe,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "rate": lambda x: "–" if x is None else f"{x:.4f}",
+        "interval": lambda x: "–" if x is None else f"{x[0]:.4f} to {x[1]:.4f}",
+        "signed": lambda x: Markdown(f"{x:+.4f}".replace("-", "\N{MINUS SIGN}")),
+        "number": lambda x: f"{x:,}" if isinstance(x, int) else f"{x:g}",
+        "plural": lambda n, noun: f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s",
+        "corpus_name": _corpus_name,
+        "code_block": _code_block,
+    }
+    return environment.get_template("model_card.md.j2")
+
+
+def _make_safe(value: Any) -> Any:
+    """Text that Markdown shows as it is, in a line of its own, a list or a table alike."""
+    if not isinstance(value, str) or isinstance(value, Markdown):
+        return value
+    text = html.escape(_one_line(value), quote=False)
+    text = re.sub(r"([\\`*_{}\[\]#~!$])", r"\\\1", text).replace("|", "&#124;")
+    # What makes a list, a rule or a heading at the beginning of a line.
+    return re.sub(r"^([-+=:]|\d+[.)](?=\s|$))", lambda m: f"{m[0][:-1]}\\{m[0][-1]}", text)
+
+
+def _code_block(text: str) -> Markdown:
+    """A fenced block, whose fence is longer than any run of backticks in the text."""
+    line = _one_line(text)
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markdown(f"{fence}\n{line}\n{fence}")
+
+
+def _one_line(text: str) -> str:
+    """Text without line breaks, and with a mark where a character cannot be shown."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c
+        for c in " ".join(text.split())
+    )

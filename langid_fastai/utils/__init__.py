@@ -1,0 +1,1 @@
+"""Helpers without a domain: atomic files and locks, worker processes, progress, versions."""

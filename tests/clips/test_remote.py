@@ -1,0 +1,158 @@
+"""Recordings at an address, images to another; a run folder that any machine can fetch."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from command_line import MEL, QUICK
+
+from langid_fastai import cli
+from langid_fastai.clips.export import export_images
+from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.preprocessing import MelConfig
+
+SR = 8_000
+CONFIG = MelConfig(sr=SR, clip_seconds=1.0, n_fft=256, hop_length=128, n_mels=32)
+
+
+@pytest.fixture
+def store(tmp_path, corpus):
+    """A folder that stands for a store, with the recordings in it, and an index of them."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "recordings").symlink_to(corpus)
+    return f"file://{tmp_path / 'store'}"
+
+
+@pytest.fixture
+def table(tmp_path, corpus):
+    rows = [
+        {
+            "path": path.relative_to(corpus).as_posix(),
+            "language": path.parts[-3],
+            "speaker": path.parent.name,
+        }
+        for path in sorted(corpus.rglob("*.wav"))
+    ]
+    pd.DataFrame(rows).assign(duration=2.2, sr=SR).to_csv(tmp_path / "index.csv", index=False)
+    return tmp_path / "index.csv"
+
+
+def pictures(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*.png")}
+
+
+def prepare(langid, table, store, out, *more):
+    argv = ["prepare", table, "--recordings", f"{store}/recordings", "--share", f"{store}/run"]
+    return langid(*argv, "--out", out, *MEL, "--jobs", 1, *more, command=cli.main)
+
+
+def test_images_from_address_to_address(langid, corpus, table, store, tmp_path):
+    """The same as on one disk; what is there is kept, what is lost or changed is made again."""
+    code, said, error = prepare(langid, table, store, tmp_path / "run")
+    assert code == 0, error
+    assert not pictures(tmp_path / "run")  # they are there alone
+    share = tmp_path / "store" / "run"
+    index = pd.read_csv(share / "index.csv", keep_default_na=False)
+    rows = index[["path", "language", "speaker", "split"]].to_dict("records")
+    export_images(Corpus(corpus, make_index(rows), "made"), tmp_path / "here", CONFIG, n_jobs=1)
+    assert pictures(share / "images") == pictures(tmp_path / "here") != {}
+    for name in ("images.csv", "failed.csv", "mel.json"):
+        assert (share / "images" / name).read_bytes() == (
+            tmp_path / "run/images" / name
+        ).read_bytes()
+
+    lost, *_ = (share / "images").rglob("*.png")
+    before = lost.read_bytes()
+    lost.unlink()
+    stray = share / "images/train/de/stray@0.00.png"
+    stray.write_bytes(b"of no recording")
+    code, said, error = prepare(langid, table, store, tmp_path / "run")
+    assert code == 0, error
+    assert "1 recordings worked on now, 15 there already" in said
+    assert lost.read_bytes() == before
+    assert not stray.exists()
+
+
+def test_a_recording_that_is_not_there(langid, table, store, tmp_path):
+    index = pd.read_csv(table)
+    index.loc[len(index)] = ["de/de-a/nobody.wav", "de", "de-a", 2.2, SR]
+    index.to_csv(table, index=False)
+    code, _, error = prepare(langid, table, store, tmp_path / "run")
+    assert code == 1
+    failed = pd.read_csv(tmp_path / "store/run/images/failed.csv")
+    assert list(failed["path"]) == ["de/de-a/nobody.wav"]
+    assert failed["reason"].str.startswith("cannot be fetched").all()
+    assert "1 recordings or clips that failed" in error
+
+
+def test_another_run_is_not_written_over(langid, table, store, tmp_path):
+    assert prepare(langid, table, store, tmp_path / "run")[0] == 0
+    code, _, error = prepare(langid, table, store, tmp_path / "other")
+    assert code == 1
+    assert "is not empty, and" in error
+    assert "langid corpus sync" in error
+
+
+def test_an_index_must_tell_how_long_recordings_are(langid, table, store, tmp_path):
+    pd.read_csv(table).drop(columns="sr").to_csv(table, index=False)
+    code, _, error = prepare(langid, table, store, tmp_path / "run")
+    assert code == 1
+    assert "add the columns 'duration', s, and 'sr'" in error
+
+
+def test_both_addresses_or_none(langid, table, store, corpus, tmp_path):
+    argv = ["prepare", table, "--out", tmp_path / "run", *MEL, "--jobs", 1]
+    code, _, error = langid(*argv, "--recordings", f"{store}/recordings", command=cli.main)
+    assert code == 1
+    assert "give both or none" in error
+    code, _, error = langid(
+        *argv, "--out", tmp_path / "b", "--root", corpus, "--share", store, command=cli.main
+    )
+    assert code == 1
+    assert "give both or none" in error
+
+
+def test_an_address_that_nobody_serves(langid, table, tmp_path):
+    code, _, error = prepare(langid, table, "nonsense://host", tmp_path / "run")
+    assert code == 1
+    assert "nonsense://host/recordings: " in error
+    assert "check address" in error
+
+
+def test_through_s3_to_a_machine_that_trains(langid, s3, corpus, table, tmp_path):
+    """Recordings and images in a bucket; the run folder is fetched, and trained without audio."""
+    for path in sorted(corpus.rglob("*.wav")):
+        s3.put(f"recordings/{path.relative_to(corpus).as_posix()}", path.read_bytes())
+    code, _, error = prepare(langid, table, "s3://speech", tmp_path / "run")
+    assert code == 0, error
+    fetched = tmp_path / "fetched"
+    code, _, error = langid("corpus", "sync", "s3://speech/run", fetched, command=cli.main)
+    assert code == 0, error
+    assert len(pictures(fetched)) == len(pd.read_csv(tmp_path / "run/images/images.csv"))
+    code, said, error = langid(fetched, *QUICK, "--arch", "spectrogram_cnn", "--epochs", "0,1,0")
+    assert code == 0, error
+    assert "test       accuracy" in said
+    assert len(pd.read_csv(fetched / "predictions.csv")) == 4
+    assert (fetched / "report.html").exists()
+    code, _, error = langid(fetched, "--out", tmp_path / "elsewhere", *QUICK)
+    assert code == 1
+    assert "trained where it lies" in error
+    next((fetched / "images").rglob("*.png")).unlink()
+    code, _, error = langid(fetched, *QUICK, "--arch", "spectrogram_cnn", "--epochs", "0,1,0")
+    assert code == 1
+    assert "fetch the run anew" in error
+
+
+def test_copies_are_told_by_the_store(langid, s3, corpus, table, tmp_path):
+    """Two recordings of one hash would leak from side to side; nobody has read either."""
+    for path in sorted(corpus.rglob("*.wav")):
+        name = path.relative_to(corpus).as_posix()
+        twin = "de/de-a/0.wav" if name == "de/de-b/0.wav" else name
+        s3.put(f"recordings/{name}", (corpus / twin).read_bytes())
+    code, _, error = prepare(langid, table, "s3://speech", tmp_path / "run")
+    assert code == 0, error
+    index = pd.read_csv(tmp_path / "run/index.csv", keep_default_na=False).set_index("path")
+    one, other = index.loc["de/de-a/0.wav"], index.loc["de/de-b/0.wav"]
+    assert one["digest"] == other["digest"] != ""
+    assert one["split"] == other["split"]
+    assert (index["digest"] != "").sum() == 2

@@ -1,0 +1,140 @@
+"""The reader of index CSVs: which are read, and why others are not."""
+
+import planted
+import pytest
+from planted import SPEAKER, column, refusal
+
+from langid_fastai.corpus.readers.folders import read_index_csv
+from langid_fastai.corpus.readers.recognise import read_corpus
+from langid_fastai.errors import CorpusError
+
+plant = planted.plant
+
+
+def test_a_folder_is_read_by_its_index(plant):
+    """Else a voice that only the index knows would stand on two sides."""
+    root = plant("de/1.wav", "es/1.wav", "es/2.wav")
+    (root / "index.csv").write_text("path,language,speaker\nde/1.wav,de,a\nes/1.wav,es,a\n")
+    corpus = read_corpus(root)
+    assert corpus.layout == "a folder with its index.csv"
+    assert column(corpus, "speaker") == {"de/1.wav": "a", "es/1.wav": "a"}
+    assert corpus.notes == ("1 audio file left out: not in index.csv (es/2.wav)",)
+    with pytest.raises(CorpusError, match=r"is read by the index\.csv in it"):
+        read_corpus(root, speaker="(?P<speaker>.)[.]wav")
+
+
+@pytest.mark.parametrize("table", ["a,b\n1,2\n", ""])
+def test_a_table_of_somebody_else_is_no_index(plant, table):
+    root = plant("de/1.wav", "es/1.wav")
+    (root / "index.csv").write_text(table)
+    corpus = read_corpus(root)
+    assert corpus.layout == "a folder per language"
+    assert "index.csv" in corpus.notes[-1]
+
+
+def test_an_index_that_does_not_fit_is_not_passed_over(plant):
+    root = plant("de/1.wav", "es/1.wav")
+    (root / "index.csv").write_text("path,language\nno.wav,de\n")
+    with pytest.raises(CorpusError, match=r"index\.csv: none of its 1 files exists below"):
+        read_corpus(root)
+
+
+def write(file, *lines: str) -> object:
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_index_csv_beside_its_files(plant):
+    root = plant("a/1.wav", "b/2.wav", "not in the index.wav")
+    file = write(
+        root / "index.csv",
+        "path,language,speaker,split,gender,duration",
+        "b/2.wav,nan,,Dev,f,",
+        "a/1.wav,3,anna,training,,2.5",
+    )
+    corpus = read_corpus(file)
+    assert corpus.layout == "an index CSV"
+    assert corpus.root == root
+    assert column(corpus, "language") == {"a/1.wav": "3", "b/2.wav": "nan"}
+    assert column(corpus, "split") == {"a/1.wav": "train", "b/2.wav": "valid"}
+    assert column(corpus, "group") == {"a/1.wav": "anna", "b/2.wav": "b/2.wav"}
+    assert column(corpus, "gender") == {"a/1.wav": "", "b/2.wav": "f"}
+
+
+def test_index_csv_with_root(plant, tmp_path):
+    root = plant("1.wav", "2.wav")
+    file = write(tmp_path / "elsewhere.tsv", "path\tlanguage", "1.wav\tde", "2.wav\tes")
+    assert read_corpus(file, root=root).root == root
+    message = refusal(file)
+    assert f"none of its 2 files exists below {tmp_path}, as in {tmp_path / '1.wav'}" in message
+    assert "--root" in message
+
+
+def test_index_csv_needs_only_some_of_its_files(plant):
+    file = write(plant("1.wav") / "index.csv", "path,language", "1.wav,de", "gone.wav,es")
+    assert len(read_corpus(file).index) == 2  # failed.csv will name it
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["file,language", "1.wav,de"], "needs the columns 'path' and 'language'"),
+        (
+            ["path,language", "1.wav,de", "../corpus/1.wav,es"],
+            "must be a path below the corpus root",
+        ),
+        (["path,language", "1.wav,de", "{root}/1.wav,es"], "must be a path below the corpus root"),
+        (["path,language", "1.wav,de", "1.wav,es"], "stands in the index twice"),
+        (["path,language", "1.wav,de", "2.wav"], "'2.wav' has no language"),
+        (["path,language", "1.wav,de", ",es"], "'' has no path"),
+        (["path,language", "1.wav,de"], "one language ('de')"),
+        (["path,language,split", "1.wav,de,train", "2.wav,es,later"], "'valid', 'test'): 'later'"),
+        (["path,language", "x" * 5_000 + ",de"], "none of its 1 files exists"),
+        (["path,language", r"de\1.wav,de", r"es\2.wav,es"], "write / between folders"),
+        (["path,language,offset", "1.wav,de,0"], "column 'offset'"),
+        (
+            ["path,language,variant", "1.wav,de,", "2.wav,de,noise1"],
+            "'2.wav' is a variant, and nothing tells of what: add a column 'recording'",
+        ),
+        (
+            ["path,language,speaker", "1.wav,de,anna", "2.wav,es,anna "],
+            "'2.wav' has a speaker with a space at its edge: 'anna '",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_unusable_index_csv(plant, lines, message):
+    root = plant("1.wav", "2.wav")
+    file = write(root / "index.csv", *(line.format(root=root) for line in lines))
+    found = refusal(file)
+    assert str(file) in found
+    assert message in found
+
+
+def test_missing_files_named_with_slashes_are_no_slip_in_the_slashes(plant):
+    file = write(plant("1.wav") / "index.csv", "path,language", "de/1.wav,de", "es/2.wav,es")
+    assert "write /" not in refusal(file)
+
+
+def test_backslashes_part_folders_where_the_system_says_so(plant, monkeypatch):
+    root = plant("de/1.wav", "es/2.wav")
+    file = write(root / "index.csv", "path,language", r"de\1.wav,de", r"es\2.wav,es")
+    monkeypatch.setattr("langid_fastai.corpus.readers.folders.os.sep", "\\")
+    index = read_index_csv(file).index
+    assert list(index["path"]) == list(index["group"]) == ["de/1.wav", "es/2.wav"]
+
+
+def test_header_alone_is_no_index(plant):
+    file = write(plant("1.wav") / "index.csv", "path,language")
+    assert refusal(file) == f"{file}: no recording in it"
+
+
+def test_speaker_option_with_an_index_csv_is_not_passed_over(plant):
+    file = write(plant("1.wav", "2.wav") / "index.csv", "path,language", "1.wav,de", "2.wav,es")
+    assert "has a column 'speaker'" in refusal(file, speaker=SPEAKER)
+
+
+def test_audio_file_is_no_index(plant):
+    file = plant("1.wav") / "1.wav"
+    file.write_bytes(b"RIFF\xff\xff\xff\xffWAVE")
+    assert "not a readable index CSV" in refusal(file)

@@ -1,0 +1,450 @@
+"""The clip index: what it fills in, keeps as it is, refuses, and measures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+from langid_fastai.corpus.duplicates import HEAD_BYTES
+from langid_fastai.corpus.index import (
+    COLUMNS,
+    Corpus,
+    index_hash,
+    is_one_line,
+    make_index,
+    measure_audio,
+    read_index,
+    summarize_corpus,
+    used_rows,
+    validate_index,
+    write_index,
+)
+from langid_fastai.errors import CorpusError
+
+GOOD = [
+    {"path": "de/a.wav", "language": "de", "split": "train"},
+    {"path": "de/b.wav", "language": "de", "split": "test"},
+    {"path": "es/a.wav", "language": "es", "split": "valid"},
+    {"path": "es/b.wav", "language": "es", "split": ""},
+]
+
+PERSIAN = "می\u200cخواهم"  # with the joiner that its spelling wants
+
+
+def change(row: int, **columns: str) -> pd.DataFrame:
+    """The good index with one of its rows changed."""
+    return make_index([GOOD[i] | (columns if i == row else {}) for i in range(len(GOOD))])
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Five files: two byte-identical, one of their size with other samples, a longer, no audio."""
+    rng = np.random.default_rng(0)
+    y = rng.uniform(-0.5, 0.5, 8_000)
+    (tmp_path / "de").mkdir()
+    (tmp_path / "es").mkdir()
+    sf.write(tmp_path / "de/one.wav", y, 16_000)
+    sf.write(tmp_path / "es/same.wav", y, 16_000)
+    sf.write(tmp_path / "es/other.wav", -y, 16_000)
+    sf.write(tmp_path / "de/long.flac", np.tile(y, 3), 8_000)
+    (tmp_path / "es/torn.wav").write_bytes(b"RIFF, but not for long")
+    paths = ["de/long.flac", "de/one.wav", "es/other.wav", "es/same.wav", "es/torn.wav"]
+    rows = [{"path": path, "language": path[:2]} for path in paths]
+    return Corpus(tmp_path, make_index(rows), "by hand")
+
+
+def test_make_index_columns_and_order():
+    index = make_index([{"path": "b", "language": "x", "gender": "f"}, {"path": "a"}])
+    assert list(index.columns) == [*COLUMNS, "gender"]
+    assert list(index["path"]) == ["a", "b"]
+    assert list(index.index) == [0, 1]
+    assert (index.loc[0, ["language", "speaker", "split", "variant", "gender"]] == "").all()
+
+
+@pytest.mark.parametrize(
+    ("known", "group"),
+    [
+        ({}, "p.wav"),
+        ({"recording": "r"}, "r"),
+        ({"recording": "r", "speaker": "s"}, "s"),
+        ({"recording": "r", "speaker": "s", "group": "g"}, "g"),
+        ({"recording": "", "speaker": ""}, "p.wav"),
+        ({"recording": "r", "speaker": None}, "r"),
+    ],
+    ids=str,
+)
+def test_group_is_the_widest_that_is_known(known, group):
+    index = make_index([{"path": "p.wav", "language": "de"} | known])
+    assert index.loc[0, "group"] == group
+
+
+def test_speaker_is_never_invented():
+    index = make_index([{"path": "p", "recording": "r", "group": "g"}])
+    assert index.loc[0, "speaker"] == ""
+
+
+def test_each_row_by_its_own_knowledge():
+    index = make_index([{"path": "a", "speaker": "anna"}, {"path": "b"}])
+    assert list(index["group"]) == ["anna", "b"]
+
+
+def test_make_index_of_no_rows():
+    index = make_index([])
+    assert list(index.columns) == list(COLUMNS)
+    assert index.empty
+
+
+@pytest.mark.parametrize("label", ["na", "nan", "NA", "NaN", "null", "None", "3", "03", "1e3"])
+@pytest.mark.parametrize("suffix", [".csv", ".CSV"])
+def test_labels_stay_what_they_are(tmp_path, label, suffix):
+    index = make_index([GOOD[0] | {"language": label, "speaker": label}, GOOD[2]])
+    file = tmp_path / f"index{suffix}"
+    write_index(index, file)
+    again = read_index(file)
+    assert again.values.tolist() == index.values.tolist()
+    assert list(again.columns) == list(index.columns)
+
+
+def test_awkward_paths_round_trip(tmp_path):
+    paths = [
+        'de/"a", b.wav',
+        "de/ c.wav",
+        f"fa/{PERSIAN}.wav",
+        "zh/你好, 世界.wav",
+        "-7.wav",
+        "#.wav",
+    ]
+    index = make_index([{"path": path, "language": "x"} for path in paths])
+    write_index(index, tmp_path / "index.csv")
+    assert list(read_index(tmp_path / "index.csv")["path"]) == sorted(paths)
+
+
+def test_numbers_come_back(corpus, tmp_path):
+    index = measure_audio(corpus).index
+    write_index(index, tmp_path / "index.csv")
+    again = read_index(tmp_path / "index.csv")
+    for column in ("duration", "sr"):
+        np.testing.assert_array_equal(again[column], index[column], strict=True)
+    assert list(again["digest"]) == list(index["digest"])
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".TSV"])
+def test_tabs_by_the_suffix(tmp_path, suffix):
+    file = tmp_path / f"index{suffix}"
+    file.write_text("path\tlanguage\na,b.wav\tde\n", encoding="utf-8")
+    assert read_index(file).to_dict("list") == {"path": ["a,b.wav"], "language": ["de"]}
+
+
+def test_byte_order_mark(tmp_path):
+    file = tmp_path / "excel.csv"
+    file.write_bytes("path,language\na.wav,dé\n".encode("utf-8-sig"))
+    assert read_index(file).to_dict("list") == {"path": ["a.wav"], "language": ["dé"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable index CSV"),
+        (b"path,language\na.wav,\xff\xfe\n", "not a readable index CSV"),
+        (b"fLaC\x00\x00\x00\x22\x10\x00\xff", "not a readable index CSV"),
+        (b"path,language\na,de\nb,es,x\n", "not a readable index CSV"),
+        (b"file,label\na.wav,de\n", "columns 'path' and 'language'; it has 'file', 'label'"),
+        (b"path;language\na.wav;de\n", "it has 'path;language'"),
+        (b"path,language\na.wav,de,\nb.wav,es,\n", "more fields than its first line has names"),
+    ],
+    ids=["empty", "latin", "flac", "ragged", "names", "semicolon", "comma at the end"],
+)
+def test_unreadable_tables(tmp_path, content, message):
+    file = tmp_path / "index.csv"
+    file.write_bytes(content)
+    with pytest.raises(CorpusError, match=message) as caught:
+        read_index(file)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["offset", "image", "reason", "n_clips"])
+def test_columns_that_later_tables_have_of_their_own(tmp_path, name):
+    file = tmp_path / "index.csv"
+    file.write_text(f"path,{name},language\na.wav,0,de\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=f"column '{name}' .*rename it") as caught:
+        read_index(file)
+    assert str(file) in str(caught.value)
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(CorpusError, match=r"gone\.csv: not a readable index CSV"):
+        read_index(tmp_path / "gone.csv")
+
+
+def test_write_makes_its_folder_and_leaves_nothing_else(tmp_path):
+    file = tmp_path / "new" / "index.csv"
+    write_index(make_index(GOOD), file)
+    write_index(make_index(GOOD[:2]), file)
+    assert list(file.parent.iterdir()) == [file]
+    assert len(read_index(file)) == 2
+
+
+def test_failed_write_keeps_the_old_table(tmp_path, monkeypatch):
+    file = tmp_path / "index.csv"
+    write_index(make_index(GOOD), file)
+
+    def fill_the_disk(self, path, **_options):
+        path.write_bytes(b"path,lang")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fill_the_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_index(make_index(GOOD[:2]), file)
+    assert len(read_index(file)) == 4
+
+
+def test_good_index_is_valid():
+    validate_index(make_index(GOOD))
+
+
+@pytest.mark.parametrize("label", ["na", "3", "de-AT", "jazz", "zh_Hant", "日本語", "a" * 100])
+def test_any_label_that_can_name_a_folder(label):
+    validate_index(change(0, language=label))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a..b/c.wav", "...wav", "de/Zoë (2).wav", f"fa/{PERSIAN}.wav", "-a.wav"],
+)
+def test_any_path_below_the_root(path):
+    validate_index(change(0, path=path))
+
+
+def test_empty_index():
+    with pytest.raises(CorpusError, match=r"^corpus\.csv: no recording in it"):
+        validate_index(make_index([]), source="corpus.csv")
+
+
+def test_duplicate_paths():
+    with pytest.raises(CorpusError, match=r"'de/a\.wav' stands in the index twice"):
+        validate_index(change(1, path="de/a.wav"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "C:\\audio\\a.wav",
+        "\\\\server\\share\\a.wav",
+        "../a.wav",
+        "de/../../a.wav",
+        "de\\..\\..\\a.wav",
+        "de/a\n.wav",
+        "de/\x00.wav",
+        "de/\x1b[31m.wav",
+        "de/a\u2028.wav",
+        "de/\udcff.wav",
+    ],
+    ids=ascii,
+)
+def test_paths_outside_or_unfit_for_a_table(path):
+    with pytest.raises(CorpusError, match="must be a path below the corpus root") as caught:
+        validate_index(change(0, path=path))
+    assert repr(path) in str(caught.value)
+
+
+def test_no_path():
+    with pytest.raises(CorpusError, match="'' has no path"):
+        validate_index(change(2, path=""))
+
+
+@pytest.mark.parametrize("label", ["", " ", "\t"])
+def test_no_language(label):
+    with pytest.raises(CorpusError, match=r"'es/b\.wav' has no language"):
+        validate_index(change(3, language=label))
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["de/at", "de\\at", ".de", "..", "d\te", "a" * 101, "语" * 34, " de", "de ", "d\x7f"],
+)
+def test_labels_that_cannot_name_a_folder(label):
+    with pytest.raises(CorpusError, match=r"'de/a\.wav' has a language that cannot name") as caught:
+        validate_index(change(0, language=label))
+    assert repr(label) in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["speaker", "group", "recording"])
+@pytest.mark.parametrize("name", ["anna ", " anna", "anna\t", " "])
+def test_names_of_what_belongs_together_with_spaces_around(column, name):
+    message = f"'de/a\\.wav' has a {column} with a space at its edge"
+    with pytest.raises(CorpusError, match=message) as caught:
+        validate_index(change(0, **{column: name}))
+    assert str(caught.value).endswith(repr(name))
+
+
+def test_path_with_spaces_around_is_its_own_group():
+    validate_index(change(0, path=" a.wav "))
+
+
+def test_variant_of_nothing_known():
+    index = change(1, variant="noise1")
+    with pytest.raises(CorpusError, match=r"'de/b\.wav' is a variant.*nothing tells") as caught:
+        validate_index(index)
+    message = str(caught.value)
+    assert "add a column 'recording' (what the variant was made from), 'speaker' or 'gro" in message
+
+
+@pytest.mark.parametrize("column", ["speaker", "group", "recording"])
+def test_variant_of_something_known(column):
+    validate_index(change(1, variant="noise1", **{column: "anna"}))
+
+
+@pytest.mark.parametrize("split", ["dev2", "Train", " ", "0"])
+def test_unknown_split(split):
+    with pytest.raises(CorpusError, match=r"'de/b\.wav' has a split not in \('train'") as caught:
+        validate_index(change(1, split=split))
+    assert str(caught.value).endswith(repr(split))
+
+
+def test_how_many_more():
+    index = make_index([row | {"language": ".x"} for row in GOOD])
+    with pytest.raises(CorpusError, match=r"'de/a\.wav' \(and 3 more\) has a language"):
+        validate_index(index)
+
+
+def test_one_language():
+    with pytest.raises(CorpusError, match=r"one language \('de'\).*at least two.*folder"):
+        validate_index(make_index(GOOD[:2]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("DE", "de"), ("portugu\u00eas", "portugue\u0302s"), ("Straße", "STRASSE")],
+)
+def test_one_language_under_two_names(one, other):
+    index = make_index([GOOD[0] | {"language": one}, GOOD[2] | {"language": other}, GOOD[3]])
+    with pytest.raises(
+        CorpusError, match="differ only in upper and lower case or in how"
+    ) as caught:
+        validate_index(index)
+    assert repr(one) in str(caught.value)
+    assert repr(other) in str(caught.value)
+
+
+def test_joiners_are_letters_of_a_name_and_line_breaks_are_not():
+    assert all(map(is_one_line, ["", "a b", "नमस्\u200dते", PERSIAN, "a\u00a0b", "\u3000"]))
+    assert not any(map(is_one_line, ["\n", "a\r", "\x85", "\u2028", "\u2029", "\udc80", "\x00"]))
+
+
+def test_variants_are_for_training_only():
+    rows = [
+        {"path": f"{split}{variant}", "language": "de", "split": split, "variant": variant}
+        for split in ("train", "valid", "test", "")
+        for variant in ("", "noise1")
+    ]
+    used = used_rows(make_index(rows))
+    assert sorted(used["path"]) == ["", "test", "train", "trainnoise1", "valid"]
+
+
+def test_summary_counts_used_rows_and_says_what_is_left_out():
+    rows = [
+        {"path": f"{i}{variant}", "language": "de", "split": split, "variant": variant}
+        | {"speaker": f"s{i}"}
+        for i, split in enumerate(["train", "train", "test"])
+        for variant in ("", "noise1")
+    ]
+    index = make_index(rows).assign(duration=1800.0)
+    summary = summarize_corpus(Corpus(None, index, "by hand", ("one note",)))
+    assert summary["n_recordings"] == 3
+    assert summary["n_variants"] == 2
+    assert summary["n_speakers"] == 3
+    assert summary["hours"] == 1.5
+    assert summary["languages"] == {
+        "de": {
+            "train": {"recordings": 2, "groups": 2, "hours": 1.0},
+            "test": {"recordings": 1, "groups": 1, "hours": 0.5},
+        }
+    }
+    assert summary["notes"][0] == "one note"
+    assert summary["notes"][1].startswith("2 augmented variants of training")
+    assert summary["notes"][2].startswith("1 augmented variants of validation")
+
+
+def test_durations_and_rates(corpus):
+    index = measure_audio(corpus).index.set_index("path")
+    expected = {
+        "de/long.flac": (3.0, 8_000),
+        "de/one.wav": (0.5, 16_000),
+        "es/other.wav": (0.5, 16_000),
+        "es/same.wav": (0.5, 16_000),
+        "es/torn.wav": (np.nan, np.nan),
+    }
+    np.testing.assert_array_equal(
+        index.loc[list(expected), ["duration", "sr"]].to_numpy(),
+        np.array(list(expected.values())),
+        strict=True,
+    )
+
+
+def test_digest_tells_identical_files(corpus):
+    digest = measure_audio(corpus).index.set_index("path")["digest"]
+    assert digest["de/one.wav"] == digest["es/same.wav"] != ""
+    assert digest["es/other.wav"] == ""  # of equal size, other from the first sample on
+    assert digest["de/long.flac"] == digest["es/torn.wav"] == ""  # alone with their size
+
+
+def test_digest_looks_beyond_the_beginning(corpus):
+    """Files of one size that begin alike, longer than what is compared first."""
+    y = np.random.default_rng(1).uniform(-0.5, 0.5, 10 * 16_000)
+    late = y.copy()
+    late[-1] = 0.25
+    for name, samples in (("de/one", y), ("es/same", y), ("es/other", late)):
+        sf.write(corpus.root / f"{name}.wav", samples, 16_000)
+    assert (corpus.root / "de/one.wav").stat().st_size > HEAD_BYTES
+    digest = measure_audio(corpus).index.set_index("path")["digest"]
+    assert digest["de/one.wav"] == digest["es/same.wav"] != ""
+    assert digest["es/other.wav"] != digest["de/one.wav"]
+
+
+def test_no_two_of_one_size(corpus):
+    index = corpus.index.iloc[[0, 1]].reset_index(drop=True)
+    assert list(measure_audio(corpus.with_index(index)).index["digest"]) == ["", ""]
+
+
+def test_what_is_no_file_measures_as_nan(corpus):
+    root = corpus.root
+    for name in ("de/folder1.wav", "es/folder2.wav"):  # of one size, too
+        (root / name).mkdir()
+    (root / "es/broken.wav").symlink_to(root / "nowhere")
+    (root / "de/none1.wav").touch()
+    (root / "de/samples.raw").write_bytes(bytes(1_000))
+    (root / "es/none2.wav").touch()
+    names = ["folder1", "none1", "gone"]
+    paths = [f"de/{n}.wav" for n in names] + [f"es/{n}.wav" for n in ("folder2", "none2", "broken")]
+    paths.append("de/samples.raw")
+    rows = [{"path": path, "language": path[:2]} for path in paths]
+    index = measure_audio(corpus.with_index(make_index(rows))).index
+    assert index[["duration", "sr"]].isna().all(axis=None)
+    assert (index["digest"] == "").all()  # empty files are no copies of each other
+    assert index["duration"].dtype == index["sr"].dtype == float
+
+
+def test_measuring_keeps_the_rest(corpus):
+    measured = measure_audio(corpus)
+    pd.testing.assert_frame_equal(measured.index[list(COLUMNS)], corpus.index)
+    assert (measured.root, measured.layout) == (corpus.root, corpus.layout)
+    assert list(corpus.index.columns) == list(COLUMNS)  # the one given is not changed
+
+
+def test_hash_ignores_row_order_and_further_columns(tmp_path):
+    index = make_index(GOOD)
+    expected = index_hash(index)
+    assert index_hash(index.sample(frac=1, random_state=1)) == expected
+    assert index_hash(index.assign(gender="f", duration=1.5)) == expected
+    write_index(index.assign(duration=1.5), tmp_path / "index.csv")
+    assert index_hash(read_index(tmp_path / "index.csv")) == expected
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_hash_sees_what_a_run_learns_from(column):
+    assert index_hash(change(0, **{column: "train2"})) != index_hash(make_index(GOOD))
+
+
+def test_hash_sees_a_row_vanish():
+    assert index_hash(make_index(GOOD[1:])) != index_hash(make_index(GOOD))

@@ -1,0 +1,196 @@
+"""What a user with the base requirements, or with one extra, does: small, in one process.
+
+``python closure_jobs.py NAME [ARGUMENT ...]`` imports every module, touches every public name, and
+then runs the function NAME. `tests/system/test_closures.py` starts it where nothing but the closure
+can be imported.
+"""
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from contextlib import redirect_stderr
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+from tones import make_tones
+
+import langid_fastai as lf
+from langid_fastai import cli
+from langid_fastai.errors import LangidError
+
+MEL = "--sr 8000 --clip-seconds 1 --n-fft 256 --hop-length 128 --n-mels 32".split()
+SMALL = "--arch spectrogram_cnn-w4-d2 --weights none --epochs 1,1,1 --batch-size 8".split()
+QUICK = [*MEL, *SMALL, "--jobs", "1", "--precision", "fp32"]
+
+
+def touch(extra):
+    """Import every module, and touch every public name: each works, or names another extra."""
+    modules = [module.name for module in pkgutil.walk_packages(lf.__path__, "langid_fastai.")]
+    assert len(modules) > 80
+    for load, names in ((importlib.import_module, modules), (lf.__getattr__, lf.__all__)):
+        for name in names:
+            refusal = ""
+            try:
+                load(name)
+            except LangidError as error:
+                refusal = str(error)
+            named = re.search(
+                r"which is not installed: pip install 'langid_fastai\[(\w+)\]'", refusal
+            )
+            assert not refusal or (named and named[1] != extra), f"{name}: {refusal}"
+
+
+def langid(*argv):
+    """Run a command of `langid` in this process; its exit code."""
+    sys.argv = ["langid", *map(str, argv)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code or 0
+
+
+def do(*argv):
+    """Run a command that must succeed."""
+    code = langid(*argv)
+    assert code == 0, (argv, code)
+
+
+def base(corpus="", call=""):
+    """What the README shows without naming an extra; by default with recordings made here."""
+    corpus = corpus or make_tones(Path("tones"), {"de": 300, "es": 1200})
+    call = call or min(Path(corpus).rglob("*.wav"))
+    do("train", corpus, "--out", "run", *QUICK)
+    do("evaluate", "run", "--jobs", 1)
+    do("predict", "run", call, "--timeline")
+    do("prepare", corpus, "--out", "prepared", *MEL, "--jobs", 1)
+    do("corpus", "audit", corpus)
+    do("corpus", "split", corpus, "--out", "split.csv")
+    do("corpus", "cut", corpus, "--out", "utterances", "--shortest", 1, "--jobs", 1)
+    notebook(call)
+    refuse(corpus, call)
+
+
+def notebook(call):
+    """The way through Python, from images to an answer."""
+    dls = lf.make_dataloaders("prepared/images", batch_size=8)
+    learn = lf.language_learner(dls, "resnet18", weights="none")
+    lf.fit_stages(learn, [replace(stage, epochs=1) for stage in lf.SEED_SCHEDULE])
+    lf.save_learner(learn, "model")
+    [answers] = [lf.LanguageIdentifier.load("model")(call)]
+    assert {answer["label"] for answer in answers} == {"de", "es"}
+
+
+def refuse(corpus, call):
+    """Every extra is named by the first command that needs it."""
+    m4a = Path("call.m4a")
+    m4a.write_bytes(b"\0\0\0\x20ftypM4A ")
+    for extra, argv in {
+        "app": ["app", "run"],
+        "augment": ["prepare", corpus, "--augment", "gain", "--out", "x"],
+        "crawl": ["corpus", "crawl", "web"],
+        "dask": ["prepare", corpus, "--dask", "tcp://127.0.0.1:1", "--out", "y", *MEL],
+        "demo": ["train", "demo", "--out", "z/run"],
+        "formats": ["predict", "run", m4a],
+        "hub": ["evaluate", "run", "--against", "hf:owner/name"],
+        "kaggle": ["train", "kaggle:owner/name"],
+        "onnx": ["export", "run"],
+        "s3": ["corpus", "sync", corpus, "s3://bucket/x"],
+        "timm": ["train", corpus, "--arch", "mobilenetv3_small_050", "--out", "t"],
+    }.items():
+        told = StringIO()
+        with redirect_stderr(told):
+            code = langid(*argv)
+        assert code == 1, (argv, told.getvalue())
+        assert f"pip install 'langid_fastai[{extra}]'" in told.getvalue(), (argv, told.getvalue())
+
+
+def augment(corpus, noises):
+    """All ways to change a waveform."""
+    names = "time_mask,high_pass,white_noise,pitch,polarity,gain,background_noise,speed,room,mp3"
+    do("corpus", "augment", corpus, "--out", "more", "--with", names, "--noises", noises)
+    assert len(list(Path("more").rglob("*.flac"))) >= 10
+
+
+def crawl(url):
+    """A small site, and its index."""
+    do("corpus", "crawl", "web", "--start", url, "--delay", 0, "--languages", "de,en,es")
+    assert len(list(Path("web").rglob("*.mp3"))) == 12
+
+
+def dask(corpus):
+    """Images by a cluster on this machine."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as local:
+        do("prepare", corpus, "--dask", local.scheduler_address, "--out", "run", *MEL)
+    assert len(list(Path("run/images").rglob("*.png"))) == 32
+
+
+def demo():
+    """Two voices of the demo corpus."""
+    from langid_fastai.corpus.demo import make_demo
+
+    sizes = {"train_voices": 1, "test_voices": 1, "train_clips": 1, "test_clips": 1}
+    assert (
+        len(list(make_demo("demo", languages=("de",), held_out=(), **sizes).rglob("*.flac"))) == 2
+    )
+
+
+def distributed(corpus):
+    """Two processes that train as one."""
+    script = "from langid_fastai.cli import train_main; train_main()"
+    Path("train.py").write_text(script)
+    command = "-m torch.distributed.run --standalone --nproc-per-node=2 train.py".split()
+    argv = [corpus, "--out", "run", *QUICK[:-4], "--jobs", "1", "--batch-size", "2"]
+    subprocess.run([sys.executable, *command, *map(str, argv)], check=True)
+    assert '"n_processes": 2' in Path("run/metrics.json").read_text()
+
+
+def formats(model, call):
+    """A recording that libsndfile does not read."""
+    do("predict", model, call)
+    assert 2.9 < len(lf.load_audio(call, sr=8000)) / 8000 < 3.2
+
+
+def hub(run, model):
+    """A model of the Hub's form beside a run."""
+    do("evaluate", run, "--against", f"hf:{model}", "--jobs", 1)
+
+
+def kaggle(handle):
+    """A download from what answers as Kaggle does."""
+    from langid_fastai.corpus.readers.kaggle import download_kaggle
+
+    assert list(Path(download_kaggle(handle)).rglob("*.flac"))
+
+
+def onnx(model, call):
+    """An export, and an answer by it."""
+    do("export", model)
+    do("predict", model, call)
+    identifier = lf.LanguageIdentifier.load(model)
+    assert identifier.engine.name == "onnx"
+
+
+def s3(corpus):
+    """A corpus to a bucket and back."""
+    do("corpus", "sync", corpus, "s3://speech/web")
+    do("corpus", "sync", "s3://speech/web", "back")
+    assert len(list(Path("back").rglob("*.wav"))) == 16
+
+
+def timm(corpus):
+    """A network of timm, trained."""
+    argv = ["--arch", "mobilenetv3_small_050", "--weights", "none", *MEL, *QUICK[-4:]]
+    do("train", corpus, "--out", "run", "--epochs", "0,1,0", "--batch-size", 8, *argv)
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    touch("" if name in ("base", "app") else name)
+    if name in globals():
+        globals()[name](*arguments)
+    print("done", name)

@@ -1,0 +1,20 @@
+"""A trained model with its ``model.onnx``, for the tests of that file."""
+
+import shutil
+
+import pytest
+
+from langid_fastai.pipeline.run_folder import Run
+
+SR = 8000
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A copy to be spoiled."""
+    return shutil.copytree(exported[0], tmp_path / "model")
+
+
+def recordings_of(trained):
+    run = Run(trained[0])
+    return [run.corpus().root / p for p in run.corpus().index.query("split == 'test'")["path"]]

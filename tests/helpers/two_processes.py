@@ -1,0 +1,80 @@
+"""What `test_distributed` has two processes do, and one of the doubled batch.
+
+Run by torchrun: ``two_processes.py PICTURES OUT``, batches of 4 a process.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from fastai.torch_core import set_seed
+from tiny import tiny_network
+
+from langid_fastai.callbacks.distributed import rank, take_launch
+from langid_fastai.learner import make_dataloaders, wrap_network
+from langid_fastai.training import Stage, fit_stages
+
+STAGES = (
+    Stage("head", "head", epochs=1, lr=1e-2),
+    Stage("all", "all", epochs=2, lr=(1e-4, 1e-3, 1e-3), policy="one_cycle"),
+    Stage("refreeze", "head", epochs=2, lr=1e-4),
+)
+VARIED = (Stage("all", "all", epochs=2, lr=1e-3, masks=1, mixup=0.4),)
+
+
+class StoppedError(Exception):
+    """Stands for a kill of all processes."""
+
+
+def make_learn(pictures, batch_size, dropout=0.0):
+    set_seed(rank())  # other weights in each process: those of rank 0 are to count
+    network = tiny_network()
+    network[1][2].p = dropout  # each process draws its own
+    dls = make_dataloaders(pictures, batch_size=batch_size, device="cpu")
+    learn = wrap_network(dls, network, "tiny", weights="none", precision="fp32")
+    learn.remove_cb(learn.progress)
+    learn.logger = lambda *_: None
+    return learn
+
+
+def train(pictures, batch_size, out, *, stop_after=None):
+    """Train in all ways that differ; what came out, by name."""
+    plain, cached = make_learn(pictures, batch_size), make_learn(pictures, batch_size)
+    histories = {
+        "plain": fit_stages(plain, STAGES),
+        "cached": fit_stages(cached, STAGES, cache_frozen=True),
+    }
+    weights = {"plain": plain, "cached": cached}
+    if stop_after is not None:
+        checkpoints = out / "checkpoints" if rank() == 0 else None
+
+        def stop(history):
+            if len(history) == stop_after:
+                raise StoppedError("stopped")
+
+        try:
+            fit_stages(
+                make_learn(pictures, batch_size), STAGES, checkpoints=checkpoints, on_epoch=stop
+            )
+        except StoppedError:
+            weights["resumed"] = make_learn(pictures, batch_size)
+            histories["resumed"] = fit_stages(weights["resumed"], STAGES, checkpoints=checkpoints)
+    varied = make_learn(pictures, batch_size, dropout=0.25)
+    drawn = []
+    varied.model[1][2].register_forward_hook(
+        lambda layer, _, y: drawn.append((y[0] == 0).tolist()) if layer.training else None
+    )
+    histories["varied"] = fit_stages(varied, VARIED)
+    states = {name: learn.model.state_dict() for name, learn in weights.items()}
+    plainly = {name: h.drop(columns="seconds").to_dict("list") for name, h in histories.items()}
+    return states, plainly, drawn
+
+
+if __name__ == "__main__":
+    launch = take_launch()
+    folder = Path(sys.argv[2])
+    with launch.joined(torch.device("cpu")):
+        states, histories, drawn = train(Path(sys.argv[1]), 4, folder, stop_after=4)
+    torch.save(states, folder / f"{launch.rank}.pth")
+    (folder / f"{launch.rank}.json").write_text(json.dumps([histories, drawn]))

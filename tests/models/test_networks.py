@@ -1,0 +1,434 @@
+"""Networks: names, layer groups, and weights that are had or refused, never silently random."""
+
+import http.server
+import re
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+import torchvision.models
+from fastai.vision.learner import add_head, create_body, model_meta
+from safetensors.torch import save_file
+
+from langid_fastai.errors import ModelError
+from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash, write_info, write_model
+from langid_fastai.models.networks import (
+    BUILDER_OPTIONS,
+    _Weightless,
+    build_network,
+    layer_groups,
+    load_network,
+)
+from langid_fastai.models.weights import fetch_state, read_state
+from langid_fastai.preprocessing import MelConfig
+
+SMALL = "squeezenet1_1"
+IMAGE = torch.zeros(2, 3, 64, 96)
+
+
+@pytest.fixture
+def body_state():
+    torch.manual_seed(1)
+    return torchvision.models.resnet18(weights=None).state_dict()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A local HTTP server over a folder, and an empty cache for torch's downloads."""
+    served = tmp_path / "served"
+    served.mkdir()
+    handler = partial(QuietHandler, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+        yield served, f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+# One small member of each torchvision family, and its classifier, which the body leaves out.
+FAMILIES = {
+    "alexnet": "classifier",
+    "convnext_tiny": "classifier",
+    "densenet121": "classifier",
+    "efficientnet_b0": "classifier",
+    "efficientnet_v2_s": "classifier",
+    "googlenet": "fc",
+    "inception_v3": "fc",
+    "mnasnet0_5": "classifier",
+    "mobilenet_v2": "classifier",
+    "mobilenet_v3_small": "classifier",
+    "regnet_y_400mf": "fc",
+    "resnet18": "fc",
+    "resnext50_32x4d": "fc",
+    "shufflenet_v2_x0_5": "fc",
+    "squeezenet1_1": "classifier",
+    "swin_t": "head",
+    "vgg11": "classifier",
+    "vgg11_bn": "classifier",
+}
+
+
+@pytest.mark.parametrize(("arch", "classifier"), FAMILIES.items())
+def test_torchvision_families_build_with_their_whole_body(arch, classifier):
+    network = build_network(arch, 3).eval()
+    image = torch.zeros(2, 3, 96, 128)
+    with torch.no_grad():
+        assert network(image).shape == (2, 3)
+    builder = torchvision.models.get_model_builder(arch)
+    full = builder(weights=None, **BUILDER_OPTIONS.get(arch, {}))
+    expected = [
+        p.shape for name, p in full.named_parameters() if not name.startswith(f"{classifier}.")
+    ]
+    assert [p.shape for p in network[0].parameters()] == expected
+
+
+@pytest.mark.parametrize("arch", ["vit_b_16", "maxvit_t"])
+def test_arch_without_a_feature_map_is_refused(arch):
+    with pytest.raises(ModelError, match=f"'{arch}' has no convolutional body"):
+        build_network(arch, 3)
+
+
+def test_refusal_recommends_names_that_build():
+    with pytest.raises(ModelError) as caught:
+        build_network("vit_b_16", 3)
+    known = set(torchvision.models.list_models(module=torchvision.models)) - {"vit_b_16"}
+    recommended = sorted(known & set(re.findall(r"\w+", str(caught.value))))
+    assert len(recommended) > 2
+    for arch in recommended:
+        build_network(arch, 3)
+
+
+def test_resnet152_is_the_published_one():
+    n_body = sum(p.numel() for p in build_network("resnet152", 3)[0].parameters())
+    full = torchvision.models.resnet152(weights=None)
+    n_classifier = sum(p.numel() for p in full.fc.parameters())
+    assert n_body == sum(p.numel() for p in full.parameters()) - n_classifier == 58_143_808
+
+
+def test_timm_names_build():
+    pytest.importorskip("timm")
+    assert build_network("resnet10t", 3).eval()(IMAGE).shape == (2, 3)
+
+
+def test_a_timm_name_that_timm_does_not_build_is_refused():
+    pytest.importorskip("timm")
+    with pytest.raises(ModelError, match=r"'resnet18d\.evil': timm does not build it.*evil"):
+        build_network("resnet18d.evil", 3)
+
+
+@pytest.mark.parametrize("arch", [*FAMILIES, "resnet10t", "swin_s3_tiny_224"])
+def test_shapes_are_found_without_the_weights(arch):
+    if arch not in FAMILIES:
+        pytest.importorskip("timm")
+    with _Weightless():
+        weightless = build_network(arch, 3)
+    real = build_network(arch, 3).state_dict()
+    assert {n: (t.dtype, t.shape) for n, t in weightless.state_dict().items()} == {
+        n: (t.dtype, t.shape) for n, t in real.items()
+    }
+    n_real = sum(p.numel() for p in weightless.parameters() if not p.is_meta)
+    assert n_real < 1e5
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet152"])
+def test_layer_groups_are_those_of_fastai(arch):
+    network = build_network(arch, 3)
+    theirs = model_meta[torchvision.models.get_model_builder(arch)]["split"](network)
+    ours = layer_groups(network)
+    assert [{id(p) for p in group} for group in ours] == [{id(p) for p in g} for g in theirs]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "convnext_tiny"])
+def test_layer_groups_hold_every_parameter_once(arch):
+    network = build_network(arch, 3)
+    groups = layer_groups(network)
+    assert len(groups) == 3
+    assert all(groups)
+    ids = [id(p) for group in groups for p in group]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {id(p) for p in network.parameters()}
+
+
+def test_unknown_arch_names_the_nearest():
+    with pytest.raises(ModelError, match=r"'resnet125'.*did you mean.*resnet152"):
+        build_network("resnet125", 3)
+
+
+def test_unknown_arch_without_timm_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(ModelError, match=r"langid_fastai\[timm\]"):
+        build_network("efficientnet_b99", 3)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_state_dict_file_fills_the_body(tmp_path, body_state, suffix):
+    file = tmp_path / f"weights{suffix}"
+    torch.save(body_state, file) if suffix == ".pth" else save_file(body_state, file)
+    network = build_network("resnet18", 3, weights=file)
+    torch.testing.assert_close(network[0][0].weight.data, body_state["conv1.weight"])
+    last = network[0][7][1].bn2.weight.data
+    torch.testing.assert_close(last, body_state["layer4.1.bn2.weight"])
+
+
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "densenet121", "mnasnet0_5", "shufflenet_v2_x0_5", "googlenet", "swin_t"]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_every_tensor_of_the_body_is_that_of_the_file(tmp_path, arch, suffix):
+    state = trained_state(arch)
+    file = tmp_path / f"weights{suffix}"
+    torch.save(state, file) if suffix == ".pth" else save_file(state, file)
+    assert_body_is(build_network(arch, 3, weights=file)[0], state)
+
+
+def test_old_keys_of_densenet_are_renamed(tmp_path):
+    """The published files: dots inside the names of the dense layers, no batch counters."""
+    state = trained_state("densenet121")
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): value
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "w.pth")
+    body = build_network("densenet121", 3, weights=tmp_path / "w.pth")[0]
+    assert_body_is(body, state)
+
+
+def test_old_keys_of_densenet_are_renamed_in_imagenet_weights(monkeypatch):
+    state = trained_state("densenet121")
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): v for name, v in state.items()}
+    monkeypatch.setattr("langid_fastai.models.networks.fetch_state", lambda url: old)
+    assert_body_is(build_network("densenet121", 3, weights="imagenet")[0], state)
+
+
+def trained_state(arch):
+    """The state of a published model, each floating tensor filled with numbers of its own."""
+    builder = torchvision.models.get_model_builder(arch)
+    state = dict(builder(weights=None, **BUILDER_OPTIONS.get(arch, {})).state_dict())
+    generator = torch.Generator().manual_seed(3)
+    for tensor in state.values():
+        if tensor.is_floating_point():
+            tensor.uniform_(generator=generator)
+    return state
+
+
+def assert_body_is(body, state):
+    """Tensor by tensor, for no body reorders its model; the file's last ones are its classifier."""
+    mine, theirs = without_counters(body.state_dict()), without_counters(state)
+    assert len(mine) > 0.9 * len(theirs)
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=False))
+
+
+def without_counters(state):
+    return [value for name, value in state.items() if not name.endswith("num_batches_tracked")]
+
+
+def test_state_dict_without_classifier_is_enough(tmp_path, body_state):
+    del body_state["fc.weight"], body_state["fc.bias"]
+    torch.save(body_state, tmp_path / "w.pth")
+    build_network("resnet18", 3, weights=tmp_path / "w.pth")
+
+
+def test_state_dict_of_another_arch_is_refused(tmp_path, body_state):
+    torch.save(body_state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w\.pth does not fit arch 'resnet50'.*another arch"):
+        build_network("resnet50", 3, weights=tmp_path / "w.pth")
+
+
+def test_missing_weight_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"absent\.pth.*no such file"):
+        build_network("resnet18", 3, weights=tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damaged_weight_file_is_refused(tmp_path, content, suffix):
+    file = tmp_path / f"w{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match="w"):
+        read_state(file)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_a_weight_file_cannot_run_code(tmp_path, capsys):
+    torch.save({"conv1.weight": Evil()}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="not a plain state dict"):
+        read_state(tmp_path / "w.pth")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_a_whole_saved_object_is_no_state_dict(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="not a plain state dict"):
+        read_state(tmp_path / "w.pth")
+
+
+def test_download_reads_and_caches(server, tmp_path):
+    served, address = server
+    torch.save({"weight": torch.ones(2)}, served / "tiny.pth")
+    url = f"{address}/tiny.pth"
+    state = fetch_state(url)
+    torch.testing.assert_close(state["weight"], torch.ones(2))
+    (served / "tiny.pth").unlink()
+    torch.testing.assert_close(fetch_state(url)["weight"], torch.ones(2))
+    assert (tmp_path / "cache" / "checkpoints" / "tiny.pth").exists()
+
+
+def test_download_of_wrong_content_is_refused(server):
+    served, address = server
+    torch.save({"weight": torch.ones(2)}, served / "tiny-deadbeef.pth")
+    with pytest.raises(ModelError, match=r"tiny-deadbeef\.pth.*invalid hash"):
+        fetch_state(f"{address}/tiny-deadbeef.pth")
+
+
+def test_download_that_fails_names_url_cache_and_ways_out(server, tmp_path):
+    url = f"{server[1]}/absent-0a1b2c3d.pth"
+    with pytest.raises(ModelError) as caught:
+        fetch_state(url)
+    text = str(caught.value)
+    assert url in text
+    assert str(tmp_path / "cache" / "checkpoints") in text
+    assert "--weights FILE" in text
+    assert "--weights none" in text
+    assert "404" in text
+
+
+def test_imagenet_asks_the_published_address(server, monkeypatch):
+    """The real name and path on torchvision's server, with the host answering nothing."""
+    asked = []
+
+    def refuse(url, **options):
+        asked.append(url)
+        assert options["weights_only"]
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    with pytest.raises(ModelError, match="no route to host"):
+        build_network("resnet152", 3, weights="imagenet")
+    assert asked == [torchvision.models.ResNet152_Weights.DEFAULT.url]
+
+
+def test_timm_weights_that_cannot_be_had_are_an_error(monkeypatch):
+    timm = pytest.importorskip("timm")
+
+    def refuse(*args, **kwargs):
+        raise OSError("hub out of reach")
+
+    monkeypatch.setattr("fastai.vision.learner.timm.create_model", refuse)
+    assert timm.is_model("resnet10t")
+    with pytest.raises(ModelError, match=r"resnet10t.*huggingface\.co.*out of reach.*cache folder"):
+        build_network("resnet10t", 3, weights="imagenet")
+
+
+def test_body_of_a_model_folder_is_taken_over(tmp_path):
+    torch.manual_seed(2)
+    old = build_network(SMALL, 5)
+    info = ModelInfo(SMALL, tuple("abcde"), MelConfig())
+    write_model(tmp_path, old.state_dict(), info)
+    new = build_network(SMALL, 2, weights=tmp_path)
+    for mine, theirs in zip(new[0].parameters(), old[0].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert new.eval()(IMAGE).shape == (2, 2)
+
+
+def test_model_folder_of_another_arch_names_it(tmp_path):
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    with pytest.raises(ModelError, match=f"--arch {SMALL}"):
+        build_network("resnet18", 2, weights=tmp_path)
+
+
+def test_model_folder_round_trip(tmp_path):
+    network = build_network(SMALL, 2).eval()
+    info = ModelInfo(SMALL, ("de", "es"), MelConfig(sr=16_000), {"seed": 3}, {"torch": "2"})
+    write_model(tmp_path, network.state_dict(), info)
+    loaded, loaded_info = load_network(tmp_path)
+    assert loaded_info == replace(info, tensors=tensors_hash(tmp_path))
+    assert not loaded.training
+    torch.testing.assert_close(loaded(IMAGE), network(IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.json").unlink(), "no model folder"),
+        (lambda f: (f / "model.json").write_text("{"), "damaged"),
+        (lambda f: (f / "model.json").write_text("[]"), "not a model of this library"),
+        (lambda f: (f / "model.json").write_text('{"format_version": 99}'), "newer than"),
+        (lambda f: (f / "model.json").write_text('{"format_version": 1}'), "damaged"),
+        (lambda f: (f / "model.safetensors").unlink(), "missing or damaged"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 99), "missing or damaged"),
+        (lambda f: save_file({"x": torch.ones(1)}, f / "model.safetensors"), "do not fit"),
+    ],
+)
+def test_damaged_model_folder_is_refused(tmp_path, damage, message):
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    damage(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_network(tmp_path)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "squeezenet1_1", "densenet121", "vgg11_bn"])
+def test_networks_are_those_of_fastai(arch):
+    """Built without it, so that loading a model need not import it: same names, same numbers."""
+    builder = torchvision.models.get_model_builder(arch)
+    torch.manual_seed(0)
+    body = create_body(builder(weights=None), cut=model_meta[builder]["cut"])
+    n_features = body.eval()(IMAGE).shape[1]
+    theirs = add_head(body, n_features, 5)
+    torch.manual_seed(0)
+    ours = build_network(arch, 5)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mine, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(mine, other)
+    assert torch.equal(ours.eval()(IMAGE), theirs.eval()(IMAGE))
+    rates = [[m.p for m in net[1] if isinstance(m, torch.nn.Dropout)] for net in (ours, theirs)]
+    assert rates[0] == rates[1]
+
+
+def test_loading_imports_no_fastai(tmp_path):
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    code = (
+        "import sys\nfrom langid_fastai.models.networks import load_network\n"
+        f"load_network({str(tmp_path)!r})\nprint('fastai' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("arch", ["vit_giant_patch14_dinov2", "regnet_y_128gf"])
+def test_a_small_folder_cannot_name_a_giant(tmp_path, monkeypatch, arch):
+    """Shapes are compared before the weights of billions of parameters get memory."""
+    if arch.startswith("vit"):
+        pytest.importorskip("timm")
+    info = ModelInfo(SMALL, ("a", "b"), MelConfig())
+    write_model(tmp_path, build_network(SMALL, 2).state_dict(), info)
+    write_info(tmp_path, replace(read_info(tmp_path), arch=arch))
+    built = []
+
+    def noted(arch, n_languages):
+        built.append(build_network(arch, n_languages))
+        return built[-1]
+
+    monkeypatch.setattr("langid_fastai.models.networks.build_network", noted)
+    with pytest.raises(ModelError, match=f"do not fit arch '{arch}'"):
+        load_network(tmp_path)
+    [network] = built
+    assert sum(p.numel() for p in network.parameters()) > 6e8
+    assert sum(p.numel() for p in network.parameters() if not p.is_meta) < 3e6

@@ -1,0 +1,461 @@
+"""The main job through the command line: whole, killed and gone on with, and refused."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from command_line import MEL, QUICK, SR, command_of
+from tones import make_tones
+
+from langid_fastai import cli
+from langid_fastai.corpus.readers.kaggle import TEST_SPEAKERS
+
+
+def numbers_in(text):
+    """Every number in a text that is not part of a name or path."""
+    return re.findall(r"(?<![\w./-])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w/]|\.\w)", text)
+
+
+def flat(content):
+    if isinstance(content, dict):
+        content = [*content.keys(), *content.values()]
+    if isinstance(content, (list, tuple)):
+        for item in content:
+            yield from flat(item)
+    else:
+        yield content
+
+
+def test_a_run_leaves_what_the_map_says(trained):
+    out, _ = trained
+    for name in shlex.split(
+        "run.json index.csv images/mel.json images/images.csv images/failed.csv history.csv "
+        "checkpoints/last.pth metrics.json predictions.csv report.html curves.png confusion.png "
+        "model/model.json model/model.safetensors"
+    ):
+        assert (out / name).stat().st_size, name
+    assert not list(out.rglob("*.tmp"))
+    history = pd.read_csv(out / "history.csv")
+    assert history["stage"].tolist() == ["head", "all", "all", "all", "refreeze"]
+    predictions = pd.read_csv(out / "predictions.csv")
+    index = pd.read_csv(out / "index.csv")
+    assert set(predictions["path"]) == set(index.loc[index["split"] == "test", "path"])
+
+
+def test_a_run_says_what_it_found_and_does(trained):
+    out, text = trained
+    for part in (
+        "a folder per language",
+        "2 languages, 16 recordings",
+        "files of one sub-folder stay on one side",
+        "resnet18 without weights",
+        "schedule   scratch, made for a body without weights",
+        "fp32, batches of 8",
+        f"report     {out / 'report.html'}",
+    ):
+        assert part in text
+
+
+def test_every_number_printed_stands_in_metrics_json(trained):
+    out, text = trained
+    metrics = json.loads((out / "metrics.json").read_text())
+    known = {value for value in flat(metrics) if isinstance(value, (int, float))}
+    quoted = " ".join(
+        [
+            *metrics["corpus"]["notes"],
+            *metrics["test"]["warnings"],
+            metrics["baseline"]["system"],
+            metrics["unknown"]["reason"],
+        ]
+    )
+    words = set(numbers_in(quoted + " " + metrics["run"]["device"]))
+    n_checked = 0
+    for line in text.splitlines():
+        if line.startswith(("report ", "figures ", "model ")):
+            continue
+        for number in numbers_in(line):
+            if number in words or number == "95":  # of a text quoted, or the intervals' level
+                continue
+            digits = len(number.partition(".")[2])
+            near = (
+                any(
+                    f"{scale * value:.{digits}f}" == number or f"{value:.3g}" == number
+                    for value in known
+                    for scale in (1, 1e-6)  # parameters are printed in millions
+                )
+                or float(number) - 1 in known
+            )  # epochs are counted from 0 there
+            assert near, f"{number} in {line!r}"
+            n_checked += 1
+    assert n_checked > 40
+
+
+def test_no_group_stands_on_two_sides(trained):
+    index = pd.read_csv(trained[0] / "index.csv")
+    assert index.groupby("group")["split"].nunique().max() == 1
+    assert set(index["split"]) == {"train", "valid", "test"}
+
+
+def test_the_same_command_again_only_tests(trained, corpus, langid):
+    out, _ = trained
+    before = json.loads((out / "metrics.json").read_text())["test"]
+    image = next((out / "images").rglob("*.png"))
+    stamp = image.stat().st_mtime_ns
+    code, text, _ = langid(corpus, "--out", out, "--epochs", "1,3,1", *QUICK)
+    assert code == 0
+    assert "0 recordings worked on now, 16 there already" in text
+    assert "epoch" not in text.partition("device")[2]
+    assert image.stat().st_mtime_ns == stamp
+    assert json.loads((out / "metrics.json").read_text())["test"] == before
+
+
+def test_evaluate_gives_the_same_figures_from_the_model_folder(trained, langid, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(trained[0], out)
+    before = json.loads((out / "metrics.json").read_text())
+    for name in ("metrics.json", "predictions.csv", "report.html"):
+        (out / name).unlink()
+    code, _, _ = langid("evaluate", out, command=cli.main)
+    assert code == 0
+    after = json.loads((out / "metrics.json").read_text())
+    assert after["test"] == before["test"]
+    assert after["run"] == before["run"]
+
+
+@pytest.mark.slow
+def test_killed_in_stage_two_it_goes_on(trained, corpus, tmp_path):
+    """SIGKILL after the first epoch of stage 2; started again, it ends as the unbroken run."""
+    out = tmp_path / "killed"
+    command = command_of(corpus, "--out", out, "--epochs", "1,3,1")
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while n_epochs(out) < 2:
+        assert running.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert n_epochs(out) < 5
+    assert not (out / "metrics.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "all        epoch  1" not in done.stdout
+    wanted = pd.read_csv(trained[0] / "history.csv").drop(columns="seconds")
+    got = pd.read_csv(out / "history.csv").drop(columns="seconds")
+    pd.testing.assert_frame_equal(got, wanted, rtol=1e-3)
+    theirs = pd.read_csv(trained[0] / "predictions.csv")
+    ours = pd.read_csv(out / "predictions.csv")
+    pd.testing.assert_frame_equal(ours, theirs, atol=1e-3)
+
+
+def n_epochs(out):
+    try:
+        return len((out / "history.csv").read_text().splitlines()) - 1
+    except FileNotFoundError:
+        return 0
+
+
+def test_find_lr_suggests_and_stops(corpus, langid, tmp_path):
+    out = tmp_path / "lr"
+    code, text, _ = langid(corpus, "--out", out, "--find-lr", *QUICK)
+    assert code == 0
+    assert re.search(r"suggested  --lr \d\.\de[-+]\d\d", text)
+    assert not (out / "images" / "models").exists()
+    assert (out / "lr_find.png").exists()
+    assert not (out / "model").exists()
+
+
+def test_prepare_makes_index_and_images_only(corpus, langid, tmp_path):
+    out = tmp_path / "prepared"
+    code, _, _ = langid("prepare", corpus, "--out", out, "--jobs", "1", *MEL, command=cli.main)
+    assert code == 0
+    assert len(list((out / "images").rglob("*.png"))) == 32
+    assert {p.name for p in out.iterdir()} == {".lock", "run.json", "index.csv", "images"}
+
+
+def test_bad_files_are_reported_and_the_rest_is_trained(corpus, langid, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(corpus, mixed)
+    bad = mixed / "de" / "de-a"
+    (bad / "empty.wav").write_bytes(b"")
+    (bad / "text.wav").write_text("not audio")
+    sf.write(bad / "silent.wav", np.zeros(2 * SR), SR)
+    sf.write(bad / "short.wav", np.ones(SR // 10) * 0.1, SR)
+    sf.write(bad / "nan.wav", np.full(2 * SR, np.nan, np.float32), SR, subtype="FLOAT")
+    out = tmp_path / "out"
+    code, text, err = langid(mixed, "--out", out, "--epochs", "1,0,0", *QUICK)
+    assert code == 1
+    assert "failed" in err
+    assert "test       accuracy" in text
+    failed = pd.read_csv(out / "images" / "failed.csv")
+    reasons = dict(zip(failed["path"].str.rsplit("/").str[-1], failed["reason"], strict=True))
+    assert "empty" in reasons["empty.wav"]
+    assert "libsndfile" in reasons["text.wav"]
+    assert "silent" in reasons["silent.wav"]
+    assert "too short" in reasons["short.wav"]
+    assert "NaN" in reasons["nan.wav"]
+
+
+def test_a_language_without_a_readable_recording_stops_the_run(corpus, langid, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(corpus, mixed)
+    for file in (mixed / "es").rglob("*.wav"):
+        file.write_text(f"not audio {file}")
+    code, _, err = langid(mixed, "--out", tmp_path / "out", *QUICK)
+    assert code == 1
+    assert "'es' has 0, not counting files that cannot be read" in err
+    for i, file in enumerate((mixed / "es").rglob("*.wav")):  # a header that promises sound
+        sf.write(file, np.zeros(2 * SR + i), SR)
+    code, _, err = langid(mixed, "--out", tmp_path / "silent", *QUICK)
+    assert code == 1
+    assert "no recording of es could be read for train" in err
+    assert "failed.csv" in err
+
+
+def test_a_language_with_one_speaker_is_refused_unless_told(corpus, langid, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(corpus, few)
+    for speaker in "abc":
+        for file in (few / "es" / f"es-{speaker}").iterdir():
+            file.rename(few / "es" / "es-d" / f"{speaker}-{file.name}")
+        (few / "es" / f"es-{speaker}").rmdir()
+    argv = [few, "--speaker", "(?P<speaker>..-.)/", "--epochs", "1,0,0", *QUICK]
+    code, _, err = langid(*argv, "--out", tmp_path / "out")
+    assert code == 1
+    assert "needs 3 groups" in err
+    assert "'es' has 1" in err
+    assert "--allow-leaks" in err
+    code, text, _ = langid(*argv, "--out", tmp_path / "leaky", "--allow-leaks")
+    assert code == 0
+    assert "LEAKS: es split by recordings" in text
+    assert "LEAKED SPLIT" in text
+    metrics = json.loads((tmp_path / "leaky" / "metrics.json").read_text())
+    assert metrics["corpus"]["leaks"] > 0
+
+
+def test_a_split_that_leaks_is_refused_and_the_audit_shows_it(corpus, langid, tmp_path):
+    """The corpus brings a test split in which one file is a copy of a training file."""
+    leaky = tmp_path / "leaky"
+    for i, speaker in enumerate("abcd"):
+        for language in ("de", "es"):
+            side = "test" if i == 3 else "train"
+            source = corpus / language / f"{language}-{speaker}"
+            shutil.copytree(source, leaky / side / language / f"{language}-{speaker}")
+    copied = leaky / "train" / "de" / "de-a" / "0.wav"
+    shutil.copy(copied, leaky / "test" / "de" / "de-d" / "again.wav")
+    code, _, err = langid(leaky, "--out", tmp_path / "out", *QUICK)
+    assert code == 1
+    assert "1 leaks between the sides" in err
+    assert "again.wav" in err
+    code, text, _ = langid("corpus", "audit", leaky, command=cli.main)
+    assert code == 1
+    assert "LEAK       identical audio" in text
+    code, text, _ = langid("corpus", "audit", corpus, command=cli.main)
+    assert code == 0
+    assert "stands on two sides" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--seed", "1"], "seed was 0, now 1"),
+        (["--n-mels", "16"], "another MelConfig (n_mels=32 there, 16 asked)"),
+        (["--epochs", "1,4,1"], "epochs was [1, 3, 1], now [1, 4, 1]"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(trained, corpus, langid, change, message):
+    code, _, err = langid(corpus, "--out", trained[0], "--epochs", "1,3,1", *QUICK, *change)
+    assert code == 1
+    assert message in err
+    assert "choose another --out" in err
+
+
+def test_a_slip_before_any_work_does_not_bind_the_folder(corpus, langid, tmp_path):
+    argv = [corpus, "--out", tmp_path / "out", "--epochs", "1,0,0", *QUICK]
+    assert langid(*argv, "--speaker", "no group")[0] == 1
+    assert langid(*argv, "--arch", "resnet19")[0] == 1
+    assert langid(*argv, "--batch-size", "4")[0] == 0
+    code, _, err = langid(*argv, "--batch-size", "8")
+    assert code == 1
+    assert "batch_size was 4, now 8" in err
+
+
+def test_the_corpus_is_the_same_however_it_is_named(corpus, langid, tmp_path, monkeypatch):
+    argv = ["--out", tmp_path / "out", "--jobs", "1", *MEL]
+    assert langid("prepare", corpus, *argv, command=cli.main)[0] == 0
+    monkeypatch.chdir(corpus.parent)
+    assert langid("prepare", f"{corpus.name}/", *argv, command=cli.main)[0] == 0
+
+
+def test_a_file_in_place_of_the_run_folder_is_refused(corpus, langid, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    code, _, err = langid(corpus, "--out", tmp_path / "out", *QUICK)
+    assert code == 1
+    assert "is a file" in err
+
+
+def test_an_interrupt_says_how_to_go_on(corpus, langid, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("langid_fastai.pipeline.prepare.export_images", interrupt)
+    code, _, err = langid(corpus, "--out", tmp_path / "out", *QUICK)
+    assert code == 130
+    assert "the same command goes on from here" in err
+
+
+def test_a_folder_that_is_no_run_is_refused(corpus, langid, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    code, _, err = langid(corpus, "--out", tmp_path, *QUICK)
+    assert code == 1
+    assert "is no run of ours" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_corpus_that_changed_since_training_is_refused(trained, corpus, langid, tmp_path):
+    grown, out = tmp_path / "tones", tmp_path / "out"
+    shutil.copytree(corpus, grown)
+    argv = [grown, "--out", out, "--epochs", "1,0,0", *QUICK]
+    assert langid(*argv)[0] == 0
+    shutil.copytree(grown / "de" / "de-a", grown / "de" / "de-e")
+    code, _, err = langid(*argv)
+    assert code == 1
+    assert "the corpus has changed since training began" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["absent"], 1, "absent: no such file or folder"),
+        (["CORPUS", "--arch", "resnet19"], 1, "did you mean"),
+        (["CORPUS", "--weights", "absent.pth"], 1, "no such file"),
+        (["CORPUS", "--epochs", "1,2"], 1, "must be 3 numbers"),
+        (["CORPUS", "--epochs", "a,b,c"], 2, "must be whole numbers"),
+        (["CORPUS", "--schedule", "other"], 2, "is not one of 'seed'"),
+        (["CORPUS", "--clip-seconds", "5000"], 1, "did you pass milliseconds?"),
+        (["CORPUS", "--fmax", "9000"], 1, "fmax"),
+        (["CORPUS", "--valid", "0.9", "--test", "0.3"], 1, "sum below 1"),
+        (["CORPUS", "--precision", "fp16", "--device", "cpu"], 1, "does not go with device"),
+        (["CORPUS", "--epochs", "0,0,0"], 1, "not all 0"),
+        (["CORPUS", "--lr", "nan"], 1, "lr=nan"),
+        (["CORPUS", "--jobs", "0"], 1, "jobs=0"),
+        (["CORPUS", "--device", "gpu"], 1, "device 'gpu' cannot be used here"),
+        (["x" * 300], 1, "no such file or folder"),
+        (["kaggle:nonsense"], 1, "must be kaggle:<owner>/<dataset>"),
+        ([], 2, "Missing argument"),
+    ],
+)
+def test_slips_get_one_clear_line(corpus, langid, tmp_path, argv, code, message):
+    argv = [str(corpus) if a == "CORPUS" else a for a in argv]
+    got, _, err = langid(*QUICK, *argv, "--out", tmp_path / "out")
+    assert (got, message in err) == (code, True), err
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.startswith("error: ")
+        assert len(err.splitlines()) == 1
+
+
+def test_weights_that_cannot_be_had_stop_the_run(corpus, langid, tmp_path, monkeypatch):
+    import torch
+
+    def refuse(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+    code, _, err = langid(corpus, "--out", tmp_path / "out", *QUICK, "--weights", "imagenet")
+    assert code == 1
+    assert "download.pytorch.org" in err
+    assert "--weights none" in err
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_transfer_from_another_run(trained, corpus, langid, tmp_path):
+    """A model folder as weights chooses the schedule for pretrained bodies, and says so."""
+    model = trained[0] / "model"
+    argv = [corpus, "--out", tmp_path / "out", *QUICK, "--weights", model, "--epochs", "1,0,0"]
+    code, text, _ = langid(*argv)
+    assert code == 0
+    assert f"resnet18 weights {model}" in text
+    assert "schedule   seed, made for pretrained weights" in text
+    assert "WARNING" not in text
+
+
+def test_a_body_that_knows_other_clips_is_told_of(trained, corpus, langid, tmp_path):
+    """Before the images are made, which is long; a run folder is as good as its model folder."""
+    argv = [corpus, "--out", tmp_path / "out", *QUICK, "--weights", trained[0]]
+    code, text, _ = langid(*argv, "--epochs", "1,0,0", "--n-mels", "40")
+    assert code == 0
+    warning, made = "trained on other clips (n_mels=32 there, 40 asked)", "worked on now"
+    assert 0 < text.index(warning) < text.index(made)
+
+
+def test_transfer_to_a_test_that_was_heard_is_refused_unless_told(
+    trained, corpus, langid, tmp_path
+):
+    """Another split of the same corpus tests speakers that the old model was trained on."""
+    argv = [corpus, *QUICK, "--weights", trained[0] / "model", "--seed", 3, "--epochs", "1,0,0"]
+    code, _, err = langid(*argv, "--out", tmp_path / "out")
+    assert code == 1
+    assert "was trained on" in err
+    assert "--allow-leaks" in err
+    code, text, _ = langid(*argv, "--out", tmp_path / "leaky", "--allow-leaks")
+    assert code == 0
+    assert "LEAKED SPLIT" in text
+
+
+def test_split_writes_an_index_that_trains(corpus, langid, tmp_path):
+    file = tmp_path / "index.csv"
+    code, text, _ = langid("corpus", "split", corpus, "--out", file, command=cli.main)
+    assert code == 0
+    assert f"--root {corpus}" in text
+    argv = [file, "--root", corpus, "--out", tmp_path / "out", *QUICK, "--epochs", "1,0,0"]
+    code, text, _ = langid(*argv)
+    assert code == 0
+    assert "an index CSV" in text
+    ours = pd.read_csv(tmp_path / "out" / "index.csv").set_index("path")["split"]
+    assert ours.equals(pd.read_csv(file).set_index("path")["split"])
+
+
+def test_published_figures_stand_beside_ours_on_the_kaggle_set(corpus, langid, tmp_path):
+    """When the test side is the published one: its six speakers."""
+    folder = tmp_path / "kaggle"
+    for n, file in enumerate(sorted(corpus.rglob("*.wav"))):
+        y, sr = sf.read(file)
+        language, gender = file.parts[-3], "fm"[n % 2]
+        side = "test" if file.parts[-2].endswith("d") else "train"
+        speakers = [f"{ord(file.parts[-2][-1]) + 1000 * (language == 'es'):032x}"]
+        if side == "test":
+            speakers = sorted(TEST_SPEAKERS)[3 * (language == "es") :][:3]
+        (folder / side / side).mkdir(parents=True, exist_ok=True)
+        for m, speaker in enumerate(speakers):
+            name = f"{language}_{gender}_{speaker}.fragment{n + 1}.flac"
+            sf.write(folder / side / side / name, np.roll(y, m), sr)
+    argv = [folder, "--out", tmp_path / "out", *QUICK, "--epochs", "1,1,1"]
+    code, text, err = langid(*argv)
+    assert code == 0, err
+    assert "the Kaggle names" in text
+    assert "0.945, 0.976, 0.986; test 0.9463" in text
+    assert "0.9463" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_published_figures_do_not_stand_beside_other_corpora(trained):
+    assert "published" not in json.loads((trained[0] / "metrics.json").read_text())
+
+
+def test_a_language_named_unknown_is_refused_before_the_work(tmp_path, langid):
+    """It is the answer for none of a model's languages, and its folder could not be loaded."""
+    corpus, out = make_tones(tmp_path / "tones", {"de": 300, "unknown": 1200}), tmp_path / "out"
+    code, _, error = langid(corpus, "--out", out, *QUICK)
+    assert code == 1
+    assert "cannot be named 'unknown'" in error
+    assert "rename it" in error
+    assert not list(out.rglob("*.png"))

@@ -1,0 +1,122 @@
+"""A disk that is full, or may not be written to: one clear line, and later the same result."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import MEL
+from killing import PLAIN, TIMED, Ended, content_of, left_over, results, run_whole
+from test_killed import CACHED, close_to, voice_options
+
+MENDED = "mend that, and the same command goes on from here"
+FULL = f"No space left on device; {MENDED}"
+READ_ONLY = f"Read-only file system; {MENDED}"
+ROOMY = 64_000  # kB
+# What comes after the last checkpoint; the model is written anew each time.
+MADE_LAST = "model metrics.json predictions.csv report.html curves.png confusion.png"
+RESULTS = [f"run/{name}" for name in MADE_LAST.split()]
+MODEL = 1790  # kB
+PROGRESS = ("images", "epoch", "features", "recordings", "lists", "articles", "variants", "cutting")
+
+RUNS = {
+    "prepare": (["prepare"], [*MEL, "--jobs", 1]),
+    "cut": (["corpus", "cut"], shlex.split("--shortest 0.5 --longest 1.1 --jobs 1")),
+    "mix": (["corpus", "mix"], voice_options()),
+    "augment": (["corpus", "augment"], ["--with", "polarity", "--jobs", 1]),
+    "train": (["train"], [*MEL, *PLAIN]),
+    "cached": (["train"], [*MEL, *CACHED]),
+}
+
+
+def filling(*rooms):
+    """Read-only, then with so many kB at a time, read-only again, and at last with room."""
+    return [{"room": None}, *({"room": room} for room in rooms), {"room": None}, {"room": ROOMY}]
+
+
+STEPS = {
+    "prepare": filling(4, 12, 24, 40),
+    "cut": filling(4, 40, 200),
+    "mix": filling(4, 16, 90),
+    "augment": filling(4, 80, 300),
+    "train": [
+        *({"room": room} for room in (9000, ROOMY)),
+        *({"room": room, "remove": RESULTS} for room in (600, MODEL + 110)),
+        {"room": None},
+        {"room": ROOMY},
+    ],
+    # Features are written to as memory, where a full disk would end the process.
+    "cached": [{"room": ROOMY}, {"room": 12, "remove": ["run/checkpoints"]}, {"room": ROOMY}],
+}
+
+
+@pytest.fixture(scope="module")
+def disks(corpus, tmp_path_factory):
+    """Each command on a disk of its own, once a step: how it ended, and what then lies there."""
+    folder = tmp_path_factory.mktemp("disks")
+    asked = {}
+    for name, (command, options) in RUNS.items():
+        place = folder / name / "disk"
+        argv = [*command, corpus, "--out", place / "run", *options]
+        asked[str(place)] = [[str(a) for a in argv], STEPS[name]]
+    script = Path(__file__).parents[1] / "helpers" / "small_disk.py"
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, script, json.dumps(asked)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (
+        "a disk of its own needs `unshare -rm` (util-linux) and a system that lets users make name "
+        f"spaces: {done.stderr}"
+    )
+    ends = json.loads(done.stdout)
+    return {
+        name: ([Ended(*end) for end in of_one], folder / name / "kept" / "run")
+        for name, of_one in zip(RUNS, ends, strict=True)
+    }
+
+
+def refused_at(ends, reason):
+    """Names of the files at which a command was refused, each time with one line."""
+    names = []
+    for end in ends:
+        lines = end.words.splitlines()
+        errors = [line for line in lines if line.strip() and not line.startswith(PROGRESS)]
+        assert (end.code, len(errors)) == (1, 1), end
+        assert errors[0].startswith("error: "), end
+        assert errors[0].endswith(reason), end
+        names.append(Path(errors[0].split(": ")[1]).name)
+    return names
+
+
+@pytest.mark.parametrize("name", ["prepare", "cut", "mix", "augment"])
+def test_a_disk_that_fills_and_one_to_be_read_only(name, disks, corpus, tmp_path):
+    (first, *full, last, end), kept = disks[name]
+    assert len(set(refused_at(full, FULL))) > 1
+    refused_at([first, last], READ_ONLY)
+    assert end.code == 0, end
+    assert not left_over(kept)
+    command, options = RUNS[name]
+    argv = [*command, corpus, "--out", tmp_path / "run", *options]
+    whole = run_whole(argv, tmp_path / "run", tmp_path / "words.txt", TIMED)
+    assert content_of(kept, TIMED) == whole.content
+
+
+def test_training_on_a_disk_that_fills(disks, whole_training):
+    ends, kept = disks["train"]
+    names = refused_at([ends[0], *ends[2:4]], FULL)
+    assert {"last.pth", "model.safetensors"} < set(names), names
+    refused_at(ends[4:5], READ_ONLY)
+    assert [end.code for end in ends] == [1, 0, 1, 1, 1, 0]
+    assert not left_over(kept)
+    assert content_of(kept).keys() == whole_training.content.keys()
+    close_to(results(kept), whole_training.results)
+
+
+def test_features_on_a_disk_that_fills(disks):
+    ends, kept = disks["cached"]
+    assert refused_at(ends[1:2], FULL) == ["train"]
+    assert [end.code for end in ends] == [0, 1, 0]
+    assert not left_over(kept)

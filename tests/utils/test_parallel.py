@@ -1,0 +1,90 @@
+"""Processes that crash, hang or swell, and the work of the others."""
+
+import ctypes
+import os
+import time
+
+import numpy as np
+import pytest
+
+from langid_fastai.utils import parallel
+from langid_fastai.utils.parallel import Died, alive, in_processes
+
+
+def work(task):
+    """What a task is told to do."""
+    if task == "crash":
+        ctypes.string_at(0)
+    if task == "hang":
+        time.sleep(60)
+    if task == "swell":
+        np.ones(2**29)  # 4 GiB
+    if task == "slow":
+        for _ in alive(range(6)):
+            time.sleep(0.5)
+    if task == "exit":
+        os._exit(0)
+    return f"{task} done"
+
+
+def test_what_dies_is_given_up_and_the_rest_is_done(monkeypatch):
+    monkeypatch.setattr(parallel, "LIMIT", 2.0)
+    monkeypatch.setattr(parallel, "MEMORY", 2**31)
+    tasks = [1, 2, "crash", 3, "hang", "slow", "swell", 4, 5, "exit", *range(6, 30)]
+    results = dict(in_processes(work, tasks, n_jobs=2))
+    died = {task: results.pop(task).reason for task in ("crash", "hang", "swell", "exit")}
+    assert died == {
+        "crash": "the process that read it crashed",
+        "hang": "not done after 2 s",
+        "swell": "needs more than 2 GiB of memory",
+        "exit": "the process that read it crashed",
+    }
+    assert results == {task: f"{task} done" for task in ["slow", *range(1, 30)]}
+
+
+def test_tasks_are_read_as_they_are_needed():
+    read = []
+
+    def tasks():
+        for i in range(1000):
+            read.append(i)
+            yield i
+
+    done = in_processes(_pass, tasks(), n_jobs=2)
+    assert next(done)[1] is None
+    assert len(read) < 1000
+    assert len(list(done)) == 999
+
+
+def test_limits_end_with_the_task():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    [(_, (_, inside))] = in_processes(_limit, ["data"], n_jobs=2)
+    assert inside == parallel.MEMORY
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def _pass(task):
+    time.sleep(0.002)
+
+
+def _limit(task):
+    import resource
+
+    return task, resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+
+def test_an_error_is_raised_here():
+    with pytest.raises(ZeroDivisionError):
+        list(in_processes((1).__truediv__, [1, 0], n_jobs=2))
+
+
+def test_one_job_is_done_in_this_process():
+    assert list(in_processes(lambda task: (task, os.getpid()), "ab", n_jobs=1)) == [
+        ("a", ("a", os.getpid())),
+        ("b", ("b", os.getpid())),
+    ]
+
+
+def test_died_is_plain():
+    assert Died("of old age") == Died("of old age")

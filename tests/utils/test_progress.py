@@ -1,0 +1,103 @@
+"""Progress: lines with rate and time left in a log, a bar on a terminal, silence when short."""
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from langid_fastai.utils import progress
+from langid_fastai.utils.progress import Steps, track
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until told: ``clock.now += 3.0``."""
+    clock = SimpleNamespace(now=1_000.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Make stderr a terminal, from within the test, since pytest sets its own before each."""
+
+    def make():
+        screen = io.StringIO()
+        screen.isatty = lambda: True
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setattr(sys, "stderr", screen)
+        return screen
+
+    return make
+
+
+def work(clock, n, seconds):
+    """Items that take some seconds each."""
+    for i in range(n):
+        clock.now += seconds
+        yield i
+
+
+def test_lines_tell_rate_and_time_left(clock, capsys):
+    assert list(track(work(clock, 100, 0.5), total=100, what="images")) == list(range(100))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "images: 20 of 100, 2.0 files/s, 40 s left",
+        "images: 40 of 100, 2.0 files/s, 30 s left",
+        "images: 60 of 100, 2.0 files/s, 20 s left",
+        "images: 80 of 100, 2.0 files/s, 10 s left",
+    ]
+
+
+def test_slow_items_give_a_line_each(clock, capsys):
+    list(track(work(clock, 3, 25.0), total=3, what="train", unit="epochs"))
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 1 of 3, 0.04 epochs/s, 50 s left",
+        "train: 2 of 3, 0.04 epochs/s, 25 s left",
+    ]
+
+
+def test_short_work_is_silent(clock, capsys):
+    assert list(track(work(clock, 99, 0.1), total=99, what="images")) == list(range(99))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_nothing_to_do(clock, capsys):
+    assert list(track([], total=0, what="images")) == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_items_come_one_by_one(clock):
+    """An item is handed on before the next one is asked for."""
+    asked = []
+    items = track((asked.append(i) or i for i in range(3)), total=3, what="images")
+    assert next(items) == 0
+    assert asked == [0]
+
+
+def test_error_of_the_work_passes_through(terminal):
+    screen = terminal()
+
+    def broken():
+        yield 1
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        list(track(broken(), total=2, what="images"))
+    assert "\x1b[?25h" in screen.getvalue()  # the cursor is shown again
+
+
+def test_bar_on_a_terminal(terminal):
+    screen = terminal()
+    with Steps("images", 3, "files") as steps:
+        for _ in range(3):
+            steps.advance()
+        steps.bar.refresh()
+    shown = screen.getvalue()
+    assert "images" in shown
+    assert "3/3" in shown
+    assert "files/s" in shown
+    assert "left" not in shown  # no lines between
