@@ -42,9 +42,11 @@ esac
 exec "{installed}" "$@"
 """
 QUICK = """
-import dataclasses
+from dataclasses import replace
 from langid_fastai import training
-training.SEED_SCHEDULE = tuple(dataclasses.replace(s, epochs=1) for s in training.SEED_SCHEDULE)
+for name in ("SEED_SCHEDULE", "SPEECH_SCHEDULE"):
+    stages = getattr(training, name)
+    setattr(training, name, tuple(replace(stage, epochs=1) for stage in stages))
 """
 
 
