@@ -25,7 +25,7 @@ def main(
     ] = "kaggle:toponowicz/spoken-language-identification",
     out: Path = Path("runs/kaggle-replication"),
     arch: str = "resnet152",
-    weights: str = "imagenet",
+    weights: str = "pretrained",
     lr: Annotated[float, typer.Option(help="Stage 2; the source names 1e-4 and 1e-3.")] = 1e-4,
     epochs: tuple[int, int, int] = (7, 12, 8),
     batch_size: int = 16,

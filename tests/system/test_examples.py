@@ -55,7 +55,7 @@ def test_python_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
     """As it stands there, but for a network that needs no download, and one epoch a stage."""
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
     asking, code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    wanted = '"resnet152", weights="imagenet"'
+    wanted = '"resnet152", weights="pretrained"'
     assert wanted in code
     (tmp_path / "recordings").symlink_to(demo)
     monkeypatch.chdir(tmp_path)
