@@ -120,7 +120,8 @@ SCRATCH_SCHEDULE: tuple[Stage, ...] = (
     Stage("refreeze", "head", epochs=2, lr=1e-4, masks=1),
 )
 
-# For a body that was trained on speech.
+# For a body that was trained on speech: the recipe, at ten times the rate of the middle stage, and
+# there never on the same stretch of a clip twice. What was tried, with values: docs/speech.md.
 SPEECH_SCHEDULE: tuple[Stage, ...] = (
     Stage("head", "head", epochs=7, lr=1e-2),
     Stage("all", "all", epochs=12, lr=discriminative(1e-3), masks=1, crop=0.5),
