@@ -18,7 +18,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 .PHONY: demo test check bench soak fuzz versions dist release clean
 
 demo: $(VENV)/demo.done
-	$(BIN)/langid-train demo --arch resnet18 --weights none $(DEMO_OPTIONS)
+	$(BIN)/langid-train demo --arch speech_embedding --cache-frozen $(DEMO_OPTIONS)
 
 test: check
 	$(BIN)/pytest -n $(JOBS)
