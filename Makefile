@@ -1,5 +1,6 @@
 # make demo     a new machine to a tested classifier: environment, install, demo corpus, training, report
 # make test     environment, install, all checks and tests
+# make site     environment, install, the documentation, in site/
 # make bench    environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
 # make soak     kills export, training, crawl and what makes corpora, 30 times each (half an hour)
 # make fuzz     exports 20 000 damaged recordings; FUZZ_SEED=1 for others (half an hour)
@@ -15,7 +16,7 @@ FUZZ_SEED ?= 0
 DEMO_OPTIONS ?= # as --epochs 1,1,1, for a quick look
 PYTHONS ?= python3.11 python3.12 python3.13
 
-.PHONY: demo test check bench soak fuzz versions dist release clean
+.PHONY: demo test check site bench soak fuzz versions dist release clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/langid-train demo --arch speech_embedding --cache-frozen $(DEMO_OPTIONS)
@@ -23,12 +24,15 @@ demo: $(VENV)/demo.done
 test: check
 	$(BIN)/pytest -n $(JOBS)
 
-# Style and types, as part of the tests.
-check: $(VENV)/test.done
+# Style, types and documentation, as part of the tests.
+check: site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+site: $(VENV)/test.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/test.done
 	$(BIN)/python benchmarks/run_all.py
@@ -61,7 +65,7 @@ release: test dist
 	@echo "ready; upload with: $(VENV)-release/bin/twine upload dist/*"
 
 clean:
-	rm -rf $(VENV) $(VENV)-release dist runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-release dist runs site build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,17 +1,18 @@
-"""Run the command and Python blocks of Markdown pages, in order, as a reader would.
+"""Run the bash and Python blocks of the Markdown pages, in order, as a reader would.
 
 ::
 
-    python tools/run_blocks.py README.md docs/*.md
+    python tools/run_blocks.py                   all pages: README.md and so on, and docs/
+    python tools/run_blocks.py docs/training.md  some pages
 
-The blocks run in an empty folder that holds small recordings under the names that the pages use:
-``recordings/``, ``other-corpus/``, ``calls/``, ``call.mp3`` and ``meeting.mp3``. Two things differ
-from what a reader does. `langid train` gets ``--epochs 1,1,1`` unless the block says otherwise, and
-`fit_stages` trains one epoch a stage. And the weights of torchvision networks, which are downloaded
-at first use, are random ones in the download cache.
+The blocks of a page run in an empty folder with small recordings under the names that the pages
+use: ``recordings/``, ``other-corpus/``, ``calls/``, ``call.mp3`` and ``meeting.mp3``. One thing
+differs from what a reader does: training is shortened. `langid train` gets ``--epochs 1,1,1``
+unless the block says otherwise, and `fit_stages` trains one epoch per stage.
 
-A block that is not to be run is preceded by a line ``<!-- not run: REASON -->``. Blocks of other
-languages than ``bash`` and ``python`` are passed over. The exit code is 1 if any block fails.
+A block that is not to be run is preceded by a line ``<!-- not run: REASON -->``. Blocks in other
+languages than ``bash`` and ``python`` are ignored, and so are included sections, which run on their
+own page. The exit code is 1 if any block fails.
 """
 
 import argparse
@@ -25,9 +26,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from tones import make_tones
+
+ROOT = Path(__file__).parents[1]
 
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>bash|python)\n(?P<code>.*?)^```$",
@@ -59,6 +62,11 @@ class Block(NamedTuple):
     code: str
 
 
+def all_pages() -> list[Path]:
+    """List the pages of this repository: those at its root, and those of the site."""
+    return [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+
+
 def read_blocks(page: Path) -> list[Block]:
     """Find the blocks of a page."""
     text = page.read_text(encoding="utf-8")
@@ -66,7 +74,10 @@ def read_blocks(page: Path) -> list[Block]:
     for match in BLOCK.finditer(text):
         line = text.count("\n", 0, match.start("code")) + 1
         reason = match["reason"] or ""
-        found.append(Block(f"{page.name}:{line}", reason, match["language"], match["code"]))
+        place = page.resolve()
+        if place.is_relative_to(ROOT):
+            place = place.relative_to(ROOT)
+        found.append(Block(f"{place}:{line}", reason, match["language"], match["code"]))
     return found
 
 
@@ -79,18 +90,6 @@ def make_recordings(folder: Path) -> None:
     first, second = sorted(calls.rglob("*.mp3"))
     shutil.copy(first, folder / "call.mp3")
     shutil.copy(second, folder / "meeting.mp3")
-
-
-def make_weights(cache: Path) -> None:
-    """Put random weights where a download of torchvision's would be found."""
-    import torch
-    import torchvision.models
-
-    cache.mkdir(parents=True)
-    for name in ("resnet152",):
-        builder = torchvision.models.get_model_builder(name)
-        url = torchvision.models.get_model_weights(builder).DEFAULT.url
-        torch.save(builder().state_dict(), cache / url.rpartition("/")[2])
 
 
 def make_commands(folder: Path) -> None:
@@ -115,21 +114,19 @@ def run(block: Block, folder: Path, env: dict[str, str]) -> subprocess.Completed
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("pages", nargs="+", type=Path)
-    pages = parser.parse_args().pages
+    parser.add_argument("pages", nargs="*", type=Path, help="by default all")
+    pages = parser.parse_args().pages or all_pages()
     n_failed = 0
     with tempfile.TemporaryDirectory(prefix="blocks-") as scratch:
         make_commands(Path(scratch, "bin"))
-        make_weights(Path(scratch, "torch", "hub", "checkpoints"))
-        env = os.environ | {
-            "PATH": f"{scratch}/bin:{os.environ['PATH']}",
-            "TORCH_HOME": f"{scratch}/torch",
-        }
-        for page in pages:
-            folder = Path(scratch, page.stem)
+        env = os.environ | {"PATH": f"{scratch}/bin:{os.environ['PATH']}"}
+        for number, page in enumerate(pages):
+            blocks = read_blocks(page)
+            folder = Path(scratch, f"{number}-{page.stem}")
             folder.mkdir()
-            make_recordings(folder)
-            for block in read_blocks(page):
+            if not all(block.reason for block in blocks):
+                make_recordings(folder)
+            for block in blocks:
                 if block.reason:
                     print(f"{block.place}  not run: {block.reason}", flush=True)
                     continue

@@ -216,7 +216,7 @@ def _launch(page: gradio.Blocks, host: str, port: int, limits: Limits) -> str:
         share=False,
         show_error=False,  # what is not meant for the page stays in the log
         max_file_size=limits.max_bytes,
-        footer_links=[],  # they lead to other hosts; docs/app.md tells the call
+        footer_links=[],  # they lead to other hosts; docs/deployment.md describes the REST call
         run_history=False,
         enable_monitoring=False,
         mcp_server=False,

@@ -21,7 +21,8 @@ import langid_fastai
 PACKAGE = "langid_fastai"
 SITE = Path(__file__).with_name("closure_site")
 JOBS = Path(__file__).with_name("closure_jobs.py")
-EXTRAS = sorted({*metadata(PACKAGE).get_all("Provides-Extra")} - {"test"})
+# All but those for development: `make check` builds the site with "docs".
+EXTRAS = sorted({*metadata(PACKAGE).get_all("Provides-Extra")} - {"docs", "test"})
 
 
 def closure_of(extra=""):
