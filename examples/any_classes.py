@@ -21,7 +21,8 @@ import typer
 from langid_fastai import LanguageIdentifier, MelConfig
 from langid_fastai.corpus.demo import SAMPLE_RATE, VOICES, read_sentences, speak
 from langid_fastai.pipeline import evaluate, prepare, train
-from langid_fastai.pipeline.run_folder import Run, TrainChoice, choose_corpus
+from langid_fastai.pipeline.run_folder import Run
+from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.report import console
 
 # Beats of a bar that the drum takes (1 is the first), beats of the bar, and the chord's semitones.
@@ -59,15 +60,15 @@ def main(
     run = Run(out / what.value)
     speaker = None if what == What.music else r"(?P<speaker>[^/]+)/[^/]+$"
     corpus = prepare.read_and_split(
-        run, choose_corpus(str(recordings), speaker=speaker, valid=0.2, test=0.3, seed=seed)
+        run, CorpusSettings(str(recordings), speaker=speaker, valid=0.2, test=0.3, seed=seed)
     )
     prepare.make_images(run, corpus, MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
 
     # 3 Train and test.
-    choice = TrainChoice(arch, weights="none", epochs=epochs, seed=seed)
-    network, plan = train.make_network(run, corpus, choice)
-    learn = train.make_learner(run, choice, network)
-    train.train(run, learn, choice, plan, on_epoch=lambda h: print(console.epoch_line(h)))
+    settings = TrainSettings(arch, weights="none", epochs=epochs, seed=seed)
+    network, plan = train.make_network(run, corpus, settings)
+    learn = train.make_learner(run, settings, network)
+    train.train(run, learn, settings, plan, on_epoch=lambda h: print(console.epoch_line(h)))
     train.calibrate(run, learn)
     print(*console.result_lines(evaluate.assess_test(run, learn)), sep="\n")
 

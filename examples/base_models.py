@@ -17,7 +17,7 @@ import typer
 
 import langid_fastai as lf
 from langid_fastai.corpus.demo import make_demo
-from langid_fastai.pipeline.run_folder import TrainChoice, choose_corpus
+from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.report import console
 
 SPEAKER = r"(?P<speaker>[^/]+)/[^/]+$"  # the folder that a file lies in
@@ -47,9 +47,9 @@ def main(
     # 3 All networks on one split and the same images.
     compared, _ = lf.compare(
         out / "compared",
-        choose_corpus(str(out / "utterances" / "index.csv"), test=0.3),
+        CorpusSettings(str(out / "utterances" / "index.csv"), test=0.3),
         arch.split(","),
-        TrainChoice(weights=weights, epochs=epochs),
+        TrainSettings(weights=weights, epochs=epochs),
         lf.MelConfig(sr=16_000, n_fft=1024, hop_length=256, n_mels=64),
         tell=print,
     )

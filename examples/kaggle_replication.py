@@ -14,7 +14,8 @@ import typer
 
 from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.pipeline import evaluate, prepare, train
-from langid_fastai.pipeline.run_folder import Run, TrainChoice, choose_corpus
+from langid_fastai.pipeline.run_folder import Run
+from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report import console
 
@@ -32,17 +33,17 @@ def main(
 ) -> None:
     """Run the recipe and print our figures under the published ones."""
     run = Run(out)
-    found = prepare.read_and_split(run, choose_corpus(corpus))
+    found = prepare.read_and_split(run, CorpusSettings(corpus))
     print(*console.corpus_lines(corpus, summarize_corpus(found)), sep="\n")
-    choice = TrainChoice(
+    settings = TrainSettings(
         arch, weights, schedule="seed", epochs=epochs, lr=lr, batch_size=batch_size
     )
-    network, plan = train.make_network(run, found, choice)
+    network, plan = train.make_network(run, found, settings)
     print(*console.plan_lines(plan), sep="\n")
     prepare.make_images(run, found, MelConfig())
-    learn = train.make_learner(run, choice, network)
+    learn = train.make_learner(run, settings, network)
     train.train(
-        run, learn, choice, plan, on_epoch=lambda history: print(console.epoch_line(history))
+        run, learn, settings, plan, on_epoch=lambda history: print(console.epoch_line(history))
     )
     train.calibrate(run, learn)
     metrics = evaluate.assess_test(run, learn)

@@ -26,7 +26,8 @@ import langid_fastai as lf
 from langid_fastai.corpus.demo import SAMPLE_RATE, VOICES, speak
 from langid_fastai.evaluation import compare_paired
 from langid_fastai.pipeline import evaluate, prepare, train
-from langid_fastai.pipeline.run_folder import Run, TrainChoice, choose_corpus
+from langid_fastai.pipeline.run_folder import Run
+from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.report import console
 
 MANY = ("de", "en-us", "fr", "it", "pl", "sv")
@@ -59,21 +60,21 @@ def main(
     make_numbers(out / "new-pair", "test", PAIR, voices[-test_voices:], clips, seed)
 
     # 2 The body, from nothing.
-    choice = TrainChoice(arch, weights="none", epochs=many_epochs, seed=seed)
-    many = train_and_test(out / "many", out / "many-languages", choice)
+    settings = TrainSettings(arch, weights="none", epochs=many_epochs, seed=seed)
+    many = train_and_test(out / "many", out / "many-languages", settings)
     print(*console.result_lines(many), sep="\n")
 
     # 3 The pair, from the body and from nothing: the same split, and about as many epochs.
     body, epochs = str((out / "many" / "model").resolve()), (1, sum(pair_epochs) - 1, 2)
     starts = {
-        "low-rates": TrainChoice(arch, body, "seed", pair_epochs, seed=seed),
-        "body": TrainChoice(arch, body, "scratch", epochs, seed=seed),
-        "nothing": TrainChoice(arch, "none", "scratch", epochs, seed=seed),
+        "low-rates": TrainSettings(arch, body, "seed", pair_epochs, seed=seed),
+        "body": TrainSettings(arch, body, "scratch", epochs, seed=seed),
+        "nothing": TrainSettings(arch, "none", "scratch", epochs, seed=seed),
     }
     found = {}
-    for start, choice in starts.items():
+    for start, settings in starts.items():
         folder = out / f"from-{start}"
-        metrics = train_and_test(folder, out / "new-pair", choice)
+        metrics = train_and_test(folder, out / "new-pair", settings)
         test = metrics["test"]
         rates = test["recordings"]
         found[start] = pd.read_csv(folder / "predictions.csv").set_index("path")
@@ -104,17 +105,17 @@ def say_gain(words: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
     )
 
 
-def train_and_test(folder: Path, corpus: Path, choice: TrainChoice) -> dict[str, Any]:
+def train_and_test(folder: Path, corpus: Path, settings: TrainSettings) -> dict[str, Any]:
     """What `langid-train` does, with small images."""
     run = Run(folder)
     found = prepare.read_and_split(
-        run, choose_corpus(str(corpus), speaker=SPEAKER, valid=0.2, test=0.2, seed=choice.seed)
+        run, CorpusSettings(str(corpus), speaker=SPEAKER, valid=0.2, test=0.2, seed=settings.seed)
     )
-    network, plan = train.make_network(run, found, choice)
+    network, plan = train.make_network(run, found, settings)
     print(*console.plan_lines(plan), sep="\n")
     prepare.make_images(run, found, lf.MelConfig(sr=16_000, clip_seconds=5.0, n_mels=64))
-    learn = train.make_learner(run, choice, network)
-    train.train(run, learn, choice, plan, on_epoch=lambda h: print(console.epoch_line(h)))
+    learn = train.make_learner(run, settings, network)
+    train.train(run, learn, settings, plan, on_epoch=lambda h: print(console.epoch_line(h)))
     train.calibrate(run, learn)
     return evaluate.assess_test(run, learn)
 

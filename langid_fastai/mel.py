@@ -16,6 +16,8 @@ from functools import lru_cache
 import numpy as np
 import scipy.sparse
 
+from langid_fastai.audio import DEFAULT_SR
+
 __all__ = ["mel_filters"]
 
 # A mel is 66.7 Hz below 1 kHz; from there to 6.4 kHz it is 27 equal steps of the logarithm.
@@ -26,7 +28,7 @@ LOG_PER_MEL = np.log(6.4) / 27
 
 @lru_cache(maxsize=8)
 def mel_filters(
-    sr: int = 22_050,
+    sr: int = DEFAULT_SR,
     n_fft: int = 2048,
     n_mels: int = 128,
     fmin: float = 0.0,

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from langid_fastai.audio.files import HIGHEST_SR, LOWEST_SR
+from langid_fastai.audio import DEFAULT_SR, HIGHEST_SR, LOWEST_SR
 from langid_fastai.errors import AudioError
 from langid_fastai.utils.files import write_json
+from langid_fastai.utils.options import option
 
 __all__ = ["Kind", "MelConfig"]
 
@@ -36,6 +37,8 @@ TOP_DB = (10, 200)
 N_CHROMA = 12
 # Frames that a delta spans, as librosa has it.
 DELTA_WIDTH = 9
+# Heading of these options in the help of a command.
+PANEL = "Spectrogram"
 # What came after the first files were written, which lack it.
 LATER = {"kind", "n_mfcc", "win_length"}
 
@@ -73,17 +76,38 @@ class MelConfig:
     (60, 431)
     """
 
-    sr: int = 22_050
-    clip_seconds: float = 10.0
-    n_fft: int = 2048
-    hop_length: int = 512
-    n_mels: int = 128
-    fmin: float = 0.0
-    fmax: float | None = None
-    top_db: float = 80.0
-    kind: Kind = "mel"
-    n_mfcc: int = 20
-    win_length: int | None = None
+    sr: int = option(
+        DEFAULT_SR, panel=PANEL, help="Sampling rate that all audio is converted to, in Hz."
+    )
+    clip_seconds: float = option(
+        10.0,
+        panel=PANEL,
+        shown="10.0; 6.0 for speech_embedding",
+        help="Length of the audio clip in one image, in seconds.",
+    )
+    n_fft: int = option(2048, panel=PANEL, help="Samples per FFT frame.")
+    hop_length: int = option(512, panel=PANEL, help="Samples between successive frames.")
+    n_mels: int = option(128, panel=PANEL, help="Number of mel bands: the height of the image.")
+    fmin: float = option(0.0, panel=PANEL, help="Lowest frequency in the image, in Hz.")
+    fmax: float | None = option(
+        None, panel=PANEL, shown="half of --sr", help="Highest frequency in the image, in Hz."
+    )
+    top_db: float = option(
+        80.0, panel=PANEL, help="Dynamic range kept below the loudest point, in dB."
+    )
+    kind: Kind = option(
+        "mel",
+        panel=PANEL,
+        shown="what --arch expects",
+        help="Input representation: mel, mfcc, chroma or stft image, or the raw waveform.",
+    )
+    n_mfcc: int = option(20, panel=PANEL, help="Number of cepstral coefficients, with --kind mfcc.")
+    win_length: int | None = option(
+        None,
+        panel=PANEL,
+        shown="--n-fft",
+        help="Samples under the window in each frame, at most --n-fft.",
+    )
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

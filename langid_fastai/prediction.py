@@ -30,7 +30,8 @@ from typing import BinaryIO, TypeVar, overload
 import numpy as np
 import soxr
 
-from langid_fastai.audio.files import HIGHEST_SR, LOWEST_SR, stream_audio
+from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
+from langid_fastai.audio.files import stream_audio
 from langid_fastai.audio.raw_pcm import resampled
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.inference.backends import Engine, load_engine

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from langid_fastai.audio import DEFAULT_SR, HIGHEST_SR, LOWEST_SR
 from langid_fastai.audio.ffmpeg import CONVERT, is_container, open_container
 from langid_fastai.audio.raw_pcm import resampled
 from langid_fastai.errors import AudioError
@@ -33,8 +34,6 @@ from langid_fastai.utils.files import write_whole
 __all__ = ["load_audio", "stream_audio", "excerpts", "native_format", "write_sound"]
 
 BLOCK_SECONDS = 10.0
-# Outside lies a damaged header or a slip; inside, all that is met: 4 kHz telephones to 768 kHz.
-LOWEST_SR, HIGHEST_SR = 1_000, 768_000
 # Samples of these, by libsndfile's names, do not fit into 16 bits.
 FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"})
 # A few bytes can promise years of silence; nobody speaks that long.
@@ -43,7 +42,7 @@ LONGEST_HOURS = 100
 NOT_RECOGNISED, NO_MP3 = 1, 7
 
 
-def load_audio(path: str | Path, *, sr: int = 22_050) -> np.ndarray:
+def load_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> np.ndarray:
     """Read a whole recording as mono at `sr`.
 
     Parameters
@@ -71,7 +70,7 @@ def load_audio(path: str | Path, *, sr: int = 22_050) -> np.ndarray:
     return np.concatenate(list(stream_audio(path, sr=sr)))
 
 
-def stream_audio(path: str | Path, *, sr: int = 22_050) -> Iterator[np.ndarray]:
+def stream_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> Iterator[np.ndarray]:
     """Read a recording as consecutive blocks of mono at `sr`; joined, they are `load_audio`.
 
     Parameters

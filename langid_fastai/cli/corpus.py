@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,23 +11,14 @@ import typer
 from langid_fastai.cli.collect import crawl, sync
 from langid_fastai.cli.cutting import cut
 from langid_fastai.cli.mixing import mix
-from langid_fastai.cli.options import (
-    CorpusArgument,
-    HoldOutOption,
-    LeaksOption,
-    RootOption,
-    SeedOption,
-    SpeakerOption,
-    TestOption,
-    ValidOption,
-    parse_languages,
-)
+from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
 from langid_fastai.cli.variants import augment
+from langid_fastai.pipeline.settings import CorpusSettings
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at, split and make corpora.", no_args_is_help=True)
+app = typer.Typer(help="Inspect, split and make corpora.", no_args_is_help=True)
 app.command()(crawl)
 app.command()(sync)
 app.command()(cut)
@@ -35,56 +27,37 @@ app.command()(augment)
 
 
 @app.command()
-def audit(
-    corpus: CorpusArgument,
-    root: RootOption = None,
-    speaker: SpeakerOption = None,
-    valid: ValidOption = 0.15,
-    test: TestOption = 0.15,
-    seed: SeedOption = 0,
-    hold_out: HoldOutOption = None,
-) -> None:
-    """Show the split, and what stands on two sides of it; also for a run folder.
+@with_settings(omit=("allow_leaks",))
+def audit(corpus: CorpusSettings) -> None:
+    """Show the split of a corpus or a run folder, and any leaks between its parts.
 
-    Exit code 1 when something leaks.
+    Exit code 1 if there are leaks: a speaker or recording that is in more than one part.
     """
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.pipeline import prepare
-    from langid_fastai.pipeline.run_folder import choose_corpus
     from langid_fastai.report import console
 
-    unheard = parse_languages(hold_out)
-    choice = choose_corpus(corpus, root, speaker, valid, test, seed, True, unheard)
-    found, leaks = prepare.audit(choice)
-    say(console.corpus_lines(corpus, summarize_corpus(found)))
+    found, leaks = prepare.audit(replace(corpus, allow_leaks=True))
+    say(console.corpus_lines(corpus.source, summarize_corpus(found)))
     say(console.leak_lines(leaks, found.index))
     if len(leaks):
         raise typer.Exit(code=1)
 
 
 @app.command()
+@with_settings()
 def split(
-    corpus: CorpusArgument,
     file: Annotated[Path, typer.Option("--out", help="Index CSV to write.")],
-    root: RootOption = None,
-    speaker: SpeakerOption = None,
-    valid: ValidOption = 0.15,
-    test: TestOption = 0.15,
-    seed: SeedOption = 0,
-    allow_leaks: LeaksOption = False,
-    hold_out: HoldOutOption = None,
+    corpus: CorpusSettings,
 ) -> None:
-    """Split a corpus without leaks and write its index, to look at or change by hand."""
+    """Split a corpus without leaks and write its index, to inspect or edit by hand."""
     from langid_fastai.corpus.index import summarize_corpus, write_index
     from langid_fastai.pipeline import prepare
-    from langid_fastai.pipeline.run_folder import choose_corpus
     from langid_fastai.report import console
 
-    unheard = parse_languages(hold_out)
-    choice = choose_corpus(corpus, root, speaker, valid, test, seed, allow_leaks, unheard)
-    found = prepare.find_corpus(choice)
+    found = prepare.find_corpus(corpus)
     write_index(found.index, file)
-    say(console.corpus_lines(corpus, summarize_corpus(found)))
+    say(console.corpus_lines(corpus.source, summarize_corpus(found)))
     print(f"index      {file}; train on it with: langid-train {file} --root {found.root}")
 
 
@@ -95,7 +68,7 @@ def demo(
     test_voices: Annotated[int, typer.Option(help="Other voices, for the test.")] = 6,
     train_clips: Annotated[int, typer.Option(help="Clips of each in each language.")] = 6,
     test_clips: Annotated[int, typer.Option(help="The same, for the test voices.")] = 6,
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for sentences and voices.")] = 0,
 ) -> None:
     """Make the spoken demo corpus (eSpeak NG; extra `demo`)."""
     from langid_fastai.corpus.demo import make_demo

@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai.cli.options import CorpusArgument, JobsOption, RootOption, SpeakerOption
+from langid_fastai.cli.options import ALL_CORES, OF_THE_SPLIT, JobsOption
+from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
+from langid_fastai.pipeline.settings import CorpusSettings
 
 __all__ = ["cut"]
 
 
+@with_settings(omit=OF_THE_SPLIT)
 def cut(
-    corpus: CorpusArgument,
     folder: Annotated[Path, typer.Option("--out", help="Folder for utterances and index.csv.")],
     shortest: Annotated[float, typer.Option(help="Seconds of the shortest utterance.")] = 3.0,
     longest: Annotated[float, typer.Option(help="Seconds of the longest.")] = 15.0,
@@ -23,9 +25,9 @@ def cut(
         float, typer.Option(help="How far below the level of speech a pause lies, dB.")
     ] = 20.0,
     min_pause: Annotated[float, typer.Option(help="Seconds of the shortest pause.")] = 0.25,
-    root: RootOption = None,
-    speaker: SpeakerOption = None,
-    jobs: JobsOption = -1,
+    *,
+    corpus: CorpusSettings,
+    jobs: JobsOption = ALL_CORES,
 ) -> None:
     """Cut long recordings into utterances at their pauses.
 
@@ -37,7 +39,7 @@ def cut(
     from langid_fastai.report import console
 
     rules = CutRules(shortest, longest, pause_db, min_pause)
-    found = read_corpus(corpus, root=root, speaker=speaker, one_language=True)
+    found = read_corpus(corpus.source, root=corpus.root, speaker=corpus.speaker, one_language=True)
     result = cut_corpus(found, folder, rules, n_jobs=jobs)
     say(console.cut_lines(result))
     index = folder / "index.csv"

@@ -8,15 +8,10 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai.cli.options import (
-    CorpusArgument,
-    JobsOption,
-    RootOption,
-    SpeakerOption,
-    TestOption,
-    ValidOption,
-)
+from langid_fastai.cli.options import ALL_CORES, JobsOption
+from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
+from langid_fastai.pipeline.settings import CorpusSettings
 
 __all__ = ["mix"]
 
@@ -28,8 +23,11 @@ class AudioFormat(StrEnum):
     wav = "wav"
 
 
+@with_settings(
+    omit=("allow_leaks", "hold_out"),
+    after={"root": "seed", "speaker": "root"},
+)
 def mix(
-    corpus: CorpusArgument,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the mixtures.")],
     speakers: Annotated[int, typer.Option(help="Most voices in one.")] = 5,
     n: Annotated[int, typer.Option("--n", help="Mixtures, on all sides together.")] = 1000,
@@ -42,12 +40,12 @@ def mix(
         str, typer.Option(metavar="LOW,HIGH", help="Share of the time with two voices or more.")
     ] = "0.5,1",
     audio_format: Annotated[AudioFormat, typer.Option("--format")] = AudioFormat.flac,
-    valid: ValidOption = 0.15,
-    test: TestOption = 0.15,
-    seed: Annotated[int, typer.Option(help="Of the split and the mixtures.")] = 0,
-    root: RootOption = None,
-    speaker: SpeakerOption = None,
-    jobs: JobsOption = -1,
+    *,
+    corpus: CorpusSettings,
+    seed: Annotated[
+        int, typer.Option(help="Random seed for the split and the mixtures.")
+    ] = CorpusSettings.seed,
+    jobs: JobsOption = ALL_CORES,
 ) -> None:
     """Mix the voices of a corpus: how many people speak?
 
@@ -67,13 +65,20 @@ def mix(
         sr=sr,
         levels=parse_range(levels, "--levels"),
         overlap=parse_range(overlap, "--overlap"),
-        valid=valid,
-        test=test,
+        valid=corpus.valid,
+        test=corpus.test,
         seed=seed,
         format=audio_format.value,
     )
-    source = read_voices(corpus, root=root, speaker=speaker, valid=valid, test=test, seed=seed)
-    say(console.corpus_lines(corpus, summarize_corpus(source)))
+    source = read_voices(
+        corpus.source,
+        root=corpus.root,
+        speaker=corpus.speaker,
+        valid=corpus.valid,
+        test=corpus.test,
+        seed=seed,
+    )
+    say(console.corpus_lines(corpus.source, summarize_corpus(source)))
     mixtures = mix_corpus(source, folder, config, n_jobs=jobs)
     say(console.corpus_lines(str(folder), summarize_corpus(mixtures)))
     print(

@@ -8,68 +8,49 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai.cli.options import (
-    CorpusArgument,
-    HoldOutOption,
-    JobsOption,
-    LeaksOption,
-    RootOption,
-    SeedOption,
-    SpeakerOption,
-    TestOption,
-    ValidOption,
-    parse_languages,
-)
+from langid_fastai.cli.options import ALL_CORES, JobsOption
+from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
+from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings
 
 __all__ = ["augment"]
 
 
+@with_settings(after={"seed": "test"}, panels=False)
 def augment(
-    corpus: CorpusArgument,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for all files and index.csv.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the files and index.csv.")],
     names: Annotated[
         str,
         typer.Option(
             "--with",
             metavar="NAME,NAME",
-            help="time_mask high_pass white_noise pitch polarity gain background_noise speed room "
-            "mp3; with a range if wanted, as white_noise:10..20.",
+            help="Variants to make: time_mask high_pass white_noise pitch polarity gain "
+            "background_noise speed room mp3, each with an optional range, such as "
+            "white_noise:10..20.",
         ),
     ],
-    copies: Annotated[int, typer.Option(help="Variants by each name.")] = 1,
-    noises: Annotated[
-        Path | None, typer.Option(help="Folder of noises, for background_noise.")
-    ] = None,
-    root: RootOption = None,
-    speaker: SpeakerOption = None,
-    valid: ValidOption = 0.15,
-    test: TestOption = 0.15,
-    seed: SeedOption = 0,
-    allow_leaks: LeaksOption = False,
-    hold_out: HoldOutOption = None,
-    jobs: JobsOption = -1,
+    variants: AugmentSettings,
+    corpus: CorpusSettings,
+    jobs: JobsOption = ALL_CORES,
 ) -> None:
-    """Split a corpus, and write augmented variants of its training side beside the recordings.
+    """Split a corpus and write augmented variants of its training recordings.
 
-    Needs the extra `augment`. Stopped and started again, it goes on where it was.
+    Needs the extra `augment`. If it is interrupted, the same command resumes it.
     """
     from langid_fastai.augmentation.plan import make_plan
     from langid_fastai.augmentation.variants import write_variants
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.pipeline import prepare
-    from langid_fastai.pipeline.run_folder import choose_corpus
     from langid_fastai.report import console
 
-    plan = make_plan(names, copies=copies, seed=seed, noises=noises)
-    unheard = parse_languages(hold_out)
-    choice = choose_corpus(corpus, root, speaker, valid, test, seed, allow_leaks, unheard)
-    found = prepare.find_corpus(choice)
-    say(console.corpus_lines(corpus, summarize_corpus(found)))
+    plan = make_plan(names, copies=variants.copies, seed=corpus.seed, noises=variants.noises)
+    found = prepare.find_corpus(corpus)
+    say(console.corpus_lines(corpus.source, summarize_corpus(found)))
     result = write_variants(found, folder, plan, n_jobs=jobs)
     index = folder / "index.csv"
     print(f"variants   {result.n_made} made now, {result.n_kept} there already")
-    held_out = f" --hold-out {','.join(choice.hold_out)}" if choice.hold_out else ""
+    unheard = corpus.resolved().hold_out
+    held_out = f" --hold-out {','.join(unheard)}" if unheard else ""
     print(f"index      {index}; train on it with: langid-train {index}{held_out}")
     if len(result.failed):
         print(

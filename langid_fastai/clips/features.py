@@ -39,6 +39,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
+from langid_fastai.audio import DEFAULT_SR
 from langid_fastai.errors import AudioError
 from langid_fastai.mel_config import DELTA_WIDTH, N_CHROMA
 from langid_fastai.preprocessing import (
@@ -160,7 +161,7 @@ def delta(x: np.ndarray, *, order: int = 1) -> np.ndarray:
     return np.pad(inner, ((0, 0), (DELTA_WIDTH // 2, DELTA_WIDTH // 2)), mode="edge")
 
 
-def chroma(S: np.ndarray, *, sr: int = 22_050, n_fft: int = 2048) -> np.ndarray:
+def chroma(S: np.ndarray, *, sr: int = DEFAULT_SR, n_fft: int = 2048) -> np.ndarray:
     """Power of the pitch classes C to B, each frame relative to its strongest class.
 
     Parameters

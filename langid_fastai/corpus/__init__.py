@@ -4,3 +4,6 @@ Splits, folds and groups of recordings that must stay together; duplicates and l
 demo corpus; copies to and from S3. Reading a corpus is in `readers`, making one from another in
 `make`.
 """
+
+# Shares of the recordings for validation and test, where a corpus brings no split of its own.
+VALID, TEST = 0.15, 0.15

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, csr_array
 
+from langid_fastai.corpus import TEST, VALID
 from langid_fastai.corpus.groups import MIN_SECONDS, is_usable, join_groups
 from langid_fastai.corpus.held_out import put_back, set_aside
 from langid_fastai.corpus.index import SPLITS, Corpus, count, list_some, used_rows
@@ -38,8 +39,8 @@ MAX_PLACEMENTS = 40_000
 def split_corpus(
     corpus: Corpus,
     *,
-    valid: float = 0.15,
-    test: float = 0.15,
+    valid: float = VALID,
+    test: float = TEST,
     seed: int = 0,
     allow_leaks: bool = False,
     hold_out: Sequence[str] = (),

@@ -38,7 +38,8 @@ from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
 from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING, mel_config_for
 from langid_fastai.pipeline import evaluate, prepare, train
-from langid_fastai.pipeline.run_folder import CorpusChoice, Run, TrainChoice
+from langid_fastai.pipeline.run_folder import Run
+from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report import console
 from langid_fastai.report.model_card import validate_license
@@ -55,9 +56,9 @@ RATES = ("accuracy", "balanced_accuracy", "macro_f1", "eer", "cavg", "log_loss")
 
 def compare(
     folder: Path,
-    source: CorpusChoice,
+    source: CorpusSettings,
     archs: Sequence[str],
-    choice: TrainChoice,
+    choice: TrainSettings,
     mel: MelConfig = MelConfig(),
     *,
     augment: VariantPlan | None = None,
@@ -98,6 +99,7 @@ def compare(
     ModelError : an unknown network; said before any work is done
     """
     _validate(archs, choice.weights)
+    source = source.resolved()
     choices = {arch: replace(choice, arch=arch) for arch in archs}
     for arch in archs:
         train.choose_stages(choices[arch])
@@ -117,8 +119,8 @@ def compare(
 
 def _measure(
     folder: Path,
-    source: CorpusChoice,
-    choices: dict[str, TrainChoice],
+    source: CorpusSettings,
+    choices: dict[str, TrainSettings],
     mel: MelConfig,
     augment: VariantPlan | None,
     false_alarm_rate: float | None,
@@ -212,7 +214,7 @@ def _validate(archs: Sequence[str], weights: str) -> None:
         )
 
 
-def _claim(folder: Path, source: CorpusChoice) -> None:
+def _claim(folder: Path, source: CorpusSettings) -> None:
     """Note the corpus, or see that it is the same: once clips are there, they are of one split."""
     if any((folder / name).exists() for name in SHARED.values()):
         holds = "networks compared on other recordings or another split"
@@ -248,7 +250,7 @@ def _link_images(run: Run, shared: Path) -> None:
 
 def _train_and_test(
     run: Run,
-    choice: TrainChoice,
+    choice: TrainSettings,
     false_alarm_rate: float | None,
     command: str,
     n_jobs: int,

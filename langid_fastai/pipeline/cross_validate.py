@@ -34,7 +34,8 @@ from langid_fastai.errors import RunError
 from langid_fastai.evaluation.breakdowns import plain
 from langid_fastai.models.folder import read_info
 from langid_fastai.pipeline.evaluate import keep_sections
-from langid_fastai.pipeline.run_folder import CorpusChoice, Run, TrainChoice
+from langid_fastai.pipeline.run_folder import DEFAULTS, Run
+from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.pipeline.train import calibrate, make_learner, make_network, train
 from langid_fastai.utils.files import replacing, sweep
 
@@ -76,19 +77,19 @@ def cross_validate(
     images = run.folder / "folds" / "images"
     everything = corpus.with_index(corpus.index.assign(split="train"))
     export_images(everything, images, mel, augment=read_plan(run.images), n_jobs=n_jobs)
-    choice = _train_choice(run, device)
-    if choice.start is not None:
+    settings = _train_settings(run, device)
+    if settings.start is not None:
         raise RunError(
-            f"{run.folder} started from the model in {choice.weights}, which may have heard what a "
-            "fold tests; cross-validate a run with other --weights"
+            f"{run.folder} started from the model in {settings.weights}, which may have heard what "
+            "a fold tests; cross-validate a run with other --weights"
         )
     folds, tables, scores = [], [], []
     for fold in range(1, n_folds + 1):
         split = fold_split(corpus, fold, n_folds)
         fold_run = Run(run.folder / "folds" / str(n_folds) / str(fold), shared_images=images)
-        _keep_if_same(fold_run, _identity(split, choice, images))
+        _keep_if_same(fold_run, _identity(split, settings, images))
         if not (fold_run.folder / "scores.csv").exists():
-            _train_fold(run, fold_run, split, choice)
+            _train_fold(run, fold_run, split, settings)
         for done in (fold_run.checkpoints, fold_run.model):
             shutil.rmtree(done, ignore_errors=True)
         clips, log_probs, vocab = _read_scores(fold_run, split)
@@ -107,7 +108,7 @@ def cross_validate(
     section = {
         "n_folds": n_folds,
         "protocol": protocol,
-        "seed": choice.seed,
+        "seed": settings.seed,
         "folds": folds,
         "mean": {name: plain(x) for name, x in figures.mean().items()},
         "std": {name: plain(x) for name, x in figures.std(ddof=1).items()},
@@ -125,45 +126,46 @@ def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
     remembered = run.read()
     if "plan" not in remembered:
         raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
-    known = {field.name for field in fields(CorpusChoice)}
-    choice = CorpusChoice(**{k: v for k, v in remembered["corpus"].items() if k in known})
+    known = {field.name for field in fields(CorpusSettings)}
+    noted = {k: v for k, v in (DEFAULTS | remembered["corpus"]).items() if k in known}
+    settings = CorpusSettings(**noted).resolved()
     corpus = read_corpus(
-        choice.source,
-        root=Path(choice.root) if choice.root else None,
-        speaker=choice.speaker,
+        settings.source,
+        root=Path(settings.root) if settings.root else None,
+        speaker=settings.speaker,
         demo_folder=run.folder.parent / "demo-corpus",
     )
-    known_languages, _ = set_aside(measure_audio(corpus), choice.hold_out)
+    known_languages, _ = set_aside(measure_audio(corpus), settings.hold_out or ())
     trained = run.corpus().index
-    trained = trained[~trained["language"].isin(choice.hold_out)]
+    trained = trained[~trained["language"].isin(settings.hold_out or ())]
     if set(trained["path"]) != set(known_languages.index["path"]):
         raise RunError(
-            f"{choice.source}: its recordings are no longer those that {run.folder} was trained "
+            f"{settings.source}: its recordings are no longer those that {run.folder} was trained "
             "on; put them back, or train on the corpus as it is now"
         )
-    return make_folds(known_languages, n_folds, seed=choice.seed)
+    return make_folds(known_languages, n_folds, seed=settings.seed)
 
 
-def _train_choice(run: Run, device: str | None) -> TrainChoice:
+def _train_settings(run: Run, device: str | None) -> TrainSettings:
     """The training settings of a run; the machine may be another."""
     remembered = run.read()["training"]
-    names = [field.name for field in fields(TrainChoice)]
+    names = [field.name for field in fields(TrainSettings)]
     settings = {name: remembered[name] for name in names if name in remembered}
     if settings.get("epochs") is not None:
         settings["epochs"] = tuple(settings["epochs"])
-    return TrainChoice(**settings | {"device": device, "workers": None, "precision": "auto"})
+    return TrainSettings(**settings | {"device": device, "workers": None, "precision": "auto"})
 
 
-def _train_fold(run: Run, fold_run: Run, split: Corpus, choice: TrainChoice) -> None:
+def _train_fold(run: Run, fold_run: Run, split: Corpus, settings: TrainSettings) -> None:
     """Train, calibrate and score one fold; of the model, only the scores are kept."""
     allow_leaks = run.read()["corpus"]["allow_leaks"]
     fold_run.note("corpus", {"source": str(split.root), "allow_leaks": allow_leaks})
     found = {"root": str(split.root.resolve()), "layout": split.layout, "notes": split.notes}
     fold_run.note("corpus_found", found | {"leaks": 0})
     write_index(split.index.drop(columns="fold"), fold_run.index)
-    network, plan = make_network(fold_run, split, choice)
-    learn = make_learner(fold_run, choice, network)
-    train(fold_run, learn, choice, plan)
+    network, plan = make_network(fold_run, split, settings)
+    learn = make_learner(fold_run, settings, network)
+    train(fold_run, learn, settings, plan)
     temperature = calibrate(fold_run, learn).temperature
     clips = read_clips(fold_run.images, split.index, "test")
     raw = evaluation.predict_images(learn, [fold_run.images / image for image in clips["image"]])
@@ -174,14 +176,14 @@ def _train_fold(run: Run, fold_run: Run, split: Corpus, choice: TrainChoice) -> 
         scores.to_csv(unfinished, index=False)
 
 
-def _identity(split: Corpus, choice: TrainChoice, images: Path) -> dict[str, Any]:
+def _identity(split: Corpus, settings: TrainSettings, images: Path) -> dict[str, Any]:
     """What a fold is made of: its split, its settings, and the images as they were exported."""
     machine = {"device": None, "workers": None, "precision": None}
     journal = hashlib.blake2b((images / "images.csv").read_bytes(), digest_size=8).hexdigest()
     content = {
         "index_hash": index_hash(split.index),
         "images": journal,
-        "choice": asdict(choice) | machine,
+        "choice": asdict(settings) | machine,
     }
     return json.loads(json.dumps(content))
 

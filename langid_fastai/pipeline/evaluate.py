@@ -4,7 +4,7 @@
 
     assess_test(run, learn)              test, calibration, unknown, baseline
     assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, short cuts
-    assess_other(run, learn, choice)     other: a second corpus, beside the home one
+    assess_other(run, learn, settings)     other: a second corpus, beside the home one
 
 Each writes its sections into ``metrics.json`` and makes the report and the model card anew.
 Sections of an earlier call stay while the model and the split are the same. Scores are calibrated
@@ -38,7 +38,8 @@ from langid_fastai.corpus.readers.kaggle import holds_published_test
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash
-from langid_fastai.pipeline.run_folder import CorpusChoice, Run, default_folder
+from langid_fastai.pipeline.run_folder import Run, default_folder
+from langid_fastai.pipeline.settings import CorpusSettings
 from langid_fastai.report import write_report
 from langid_fastai.report.model_card import write_card
 from langid_fastai.utils.environment import library_versions
@@ -143,7 +144,7 @@ def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str
 
 
 def assess_other(
-    run: Run, learn: Learner, choice: CorpusChoice, *, n_jobs: int = -1
+    run: Run, learn: Learner, settings: CorpusSettings, *, n_jobs: int = -1
 ) -> dict[str, Any]:
     """Test on a second corpus, beside the first: section `other`.
 
@@ -152,29 +153,32 @@ def assess_other(
 
     Parameters
     ----------
-    choice : its `source`, `root` and `speaker` are used
+    settings : its `source`, `root` and `speaker` are used
 
     Raises
     ------
     CorpusError : no language in common, or a recording that was trained on
     """
+    settings = settings.resolved()
     info, home = read_info(run.model), run.corpus()
     corpus = read_corpus(
-        choice.source,
-        root=Path(choice.root) if choice.root else None,
-        speaker=choice.speaker,
+        settings.source,
+        root=Path(settings.root) if settings.root else None,
+        speaker=settings.speaker,
         demo_folder=run.folder.parent / "demo-corpus",
     )
     matched = match_languages(info.vocab, sorted(corpus.index["language"].unique()))
     other = measure_audio(_rows_to_test(corpus, matched, info.vocab))
     _refuse_shared_audio(home, other)
-    name = default_folder(choice.source).name
-    short = hashlib.blake2b(f"{choice.source} {choice.root}".encode(), digest_size=4).hexdigest()
+    name = default_folder(settings.source).name
+    short = hashlib.blake2b(
+        f"{settings.source} {settings.root}".encode(), digest_size=4
+    ).hexdigest()
     folder = run.folder / "other" / f"{name}~{short}"
     exported = export_images(other, folder / "images", info.mel, n_jobs=n_jobs)
     clips = read_clips(folder / "images", other.index, "test")
     if clips.empty:
-        raise CorpusError(f"{choice.source}: none of its recordings could be read")
+        raise CorpusError(f"{settings.source}: none of its recordings could be read")
     scores = score_clips(folder / "images", learn, clips, info)
     _write_predictions(folder / "predictions.csv", clips, scores, info)
 
@@ -183,7 +187,7 @@ def assess_other(
     at_home = evaluation.evaluate(known, score_clips(run.images, learn, known, info), info.vocab)
     there = evaluation.evaluate(clips, scores, info.vocab)
     section = {
-        "source": choice.source,
+        "source": settings.source,
         "layout": other.layout,
         "hours": round(float(other.index["duration"].sum()) / 3600, 4),
         **{name: there[name] for name in ("n_recordings", "n_clips", "n_groups", "n_speakers")},
@@ -205,7 +209,7 @@ def assess_other(
         "warnings": there["warnings"] + _same_names(home, other) + _failed(exported),
     }
     earlier = read_metrics(run).get("other", [])
-    others = [x for x in earlier if x["source"] != choice.source]
+    others = [x for x in earlier if x["source"] != settings.source]
     return keep_sections(run, {"other": [*others, section]})
 
 

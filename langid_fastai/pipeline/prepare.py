@@ -3,7 +3,7 @@
 ::
 
     run = Run(Path("runs/demo"))
-    corpus = read_and_split(run, CorpusChoice("demo"))       run.json, index.csv
+    corpus = read_and_split(run, CorpusSettings("demo"))       run.json, index.csv
     make_images(run, corpus)                                 images/
 
 Each step finds what the one before left in the run folder, and does only what is missing. What
@@ -40,7 +40,8 @@ from langid_fastai.corpus.split import (
     split_corpus,
 )
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.pipeline.run_folder import CorpusChoice, Run
+from langid_fastai.pipeline.run_folder import Run
+from langid_fastai.pipeline.settings import CorpusSettings
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.files import is_there
 from langid_fastai.utils.parallel import validate_jobs
@@ -48,7 +49,9 @@ from langid_fastai.utils.parallel import validate_jobs
 __all__ = ["find_corpus", "audit", "find_prepared", "read_and_split", "read_images", "make_images"]
 
 
-def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-corpus")) -> Corpus:
+def find_corpus(
+    settings: CorpusSettings, *, demo_folder: Path = Path("runs/demo-corpus")
+) -> Corpus:
     """Read, measure and split a corpus, in memory.
 
     Parameters
@@ -59,24 +62,25 @@ def find_corpus(choice: CorpusChoice, *, demo_folder: Path = Path("runs/demo-cor
     ------
     CorpusError : see `read_corpus`, `split_corpus`
     """
-    if choice.root and is_url(choice.root):
-        corpus = _shared_corpus(Path(choice.source), choice.root)
+    settings = settings.resolved()
+    if settings.root and is_url(str(settings.root)):
+        corpus = _shared_corpus(Path(settings.source), str(settings.root))
     else:
         corpus = measure_audio(
             read_corpus(
-                choice.source,
-                root=Path(choice.root) if choice.root else None,
-                speaker=choice.speaker,
+                settings.source,
+                root=Path(settings.root) if settings.root else None,
+                speaker=settings.speaker,
                 demo_folder=demo_folder,
             )
         )
     corpus = split_corpus(
         corpus,
-        valid=choice.valid,
-        test=choice.test,
-        seed=choice.seed,
-        allow_leaks=choice.allow_leaks,
-        hold_out=choice.hold_out,
+        valid=settings.valid,
+        test=settings.test,
+        seed=settings.seed,
+        allow_leaks=settings.allow_leaks,
+        hold_out=settings.hold_out or (),
     )
     warnings = (confounded_rates(corpus.index), contradicting_labels(corpus.index))
     return corpus.with_index(corpus.index, *(f"WARNING: {w}" for w in warnings if w))
@@ -108,21 +112,21 @@ def _shared_corpus(table: Path, url: str) -> Corpus:
     return corpus.with_index(index.assign(digest=digest), f"recordings at {url}")
 
 
-def audit(choice: CorpusChoice) -> tuple[Corpus, pd.DataFrame]:
+def audit(settings: CorpusSettings) -> tuple[Corpus, pd.DataFrame]:
     """Split a corpus as training would, or take that of a run folder, and look for leaks.
 
     Returns
     -------
     corpus, leaks : see `audit_split`
     """
-    if (Path(choice.source) / "run.json").exists():
-        corpus = Run(Path(choice.source)).corpus()
+    if (Path(settings.source) / "run.json").exists():
+        corpus = Run(Path(settings.source)).corpus()
     else:
-        corpus = find_corpus(choice)
+        corpus = find_corpus(settings)
     return corpus, audit_split(corpus)
 
 
-def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
+def read_and_split(run: Run, settings: CorpusSettings) -> Corpus:
     """Read, measure and split a corpus, and store its index in the run folder.
 
     Raises
@@ -130,13 +134,14 @@ def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
     CorpusError : the corpus cannot be learned from, or its split leaks and `allow_leaks` is off
     RunError : the folder belongs to another run, or the corpus has changed since training began
     """
-    run.check("corpus", asdict(choice))
-    corpus = find_corpus(choice, demo_folder=run.folder.parent / "demo-corpus")
+    settings = settings.resolved()
+    run.check("corpus", asdict(settings))
+    corpus = find_corpus(settings, demo_folder=run.folder.parent / "demo-corpus")
     leaks = audit_split(corpus)
-    if len(leaks) and not choice.allow_leaks:
+    if len(leaks) and not settings.allow_leaks:
         first = leaks.iloc[0]
         raise CorpusError(
-            f"{choice.source}: {len(leaks)} leaks between the sides of its split, as "
+            f"{settings.source}: {len(leaks)} leaks between the sides of its split, as "
             f"{first['kind']} {first['name']!r} in {first['sides']} ({first['example']}). See all "
             "with `langid corpus audit`, mend the corpus, or go on with --allow-leaks: "
             "the figures will overstate, and say so"
@@ -147,8 +152,12 @@ def read_and_split(run: Run, choice: CorpusChoice) -> Corpus:
             f"{run.folder}: the corpus has changed since training began; a checkpoint would "
             "have heard what is now tested. Choose another --out"
         )
-    run.note("corpus", asdict(choice))
-    root = choice.root if choice.root and is_url(choice.root) else str(corpus.root.resolve())
+    run.note("corpus", asdict(settings))
+    root = (
+        settings.root
+        if settings.root and is_url(str(settings.root))
+        else str(corpus.root.resolve())
+    )
     found = {"root": root, "layout": corpus.layout, "notes": corpus.notes}
     run.note("corpus_found", found | {"leaks": len(leaks)})
     write_index(corpus.index, run.index)

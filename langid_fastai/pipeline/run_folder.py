@@ -26,79 +26,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from langid_fastai.corpus.demo import HELD_OUT
 from langid_fastai.corpus.index import Corpus, list_some, read_index, validate_index
 from langid_fastai.errors import RunError
-from langid_fastai.models.names import PUBLISHED
 from langid_fastai.utils.files import alone_in, is_left, is_there, sweep, write_json
 
-__all__ = ["CorpusChoice", "TrainChoice", "Run", "choose_corpus", "default_folder"]
+__all__ = ["DEFAULTS", "Run", "default_folder"]
 
 
-@dataclass(frozen=True)
-class CorpusChoice:
-    """Which recordings, and how they are split.
-
-    Parameters
-    ----------
-    source : folder, index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
-    root, speaker : see `read_corpus`
-    valid, test : shares of the recordings, see `split_corpus`
-    seed : of the split
-    allow_leaks : accept a split whose figures overstate
-    hold_out : languages kept out of training, to test the answer "none of these"
-    """
-
-    source: str
-    root: str | None = None
-    speaker: str | None = None
-    valid: float = 0.15
-    test: float = 0.15
-    seed: int = 0
-    allow_leaks: bool = False
-    hold_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrainChoice:
-    """Which network, and how it is trained.
-
-    Parameters
-    ----------
-    arch, weights, precision : see `language_learner`
-    schedule : ``seed``, ``scratch``, ``speech``, or None: the `default_schedule`
-    epochs : epochs of each stage, instead of the schedule's
-    lr : rate of the stage that trains everything, instead of the schedule's
-    batch_size, workers, device : see `make_dataloaders`
-    seed : of new weights, the order of images, and dropout
-    cache_frozen : see `fit_stages`
-    mixup : of all stages, see `Stage`
-    """
-
-    arch: str = "resnet152"
-    weights: str = "pretrained"
-    schedule: str | None = None
-    epochs: tuple[int, ...] | None = None
-    lr: float | None = None
-    batch_size: int = 16
-    workers: int | None = None
-    device: str | None = None
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    seed: int = 0
-    cache_frozen: bool = False
-    mixup: float = 0.0
-
-    @property
-    def start(self) -> Path | None:
-        """The model folder that the body comes from, if it comes from one."""
-        if self.weights in (*PUBLISHED, "none") or not Path(self.weights).is_dir():
-            return None
-        return Path(self.weights)
-
-
-# Choices that came after the first runs were made.
+# Settings that came after the first runs were made.
 DEFAULTS = {"hold_out": (), "cache_frozen": False, "mixup": 0.0}
 # Settings that have a new name, which means the same.
 RENAMED = {"weights": {"imagenet": "pretrained"}}
@@ -218,30 +155,6 @@ class Run:
         index = read_index(self.index)
         validate_index(index, source=self.index, one_language=True)
         return Corpus(Path(found["root"]), index, found["layout"], tuple(found["notes"]))
-
-
-def choose_corpus(
-    source: str,
-    root: Path | str | None = None,
-    speaker: str | None = None,
-    valid: float = 0.15,
-    test: float = 0.15,
-    seed: int = 0,
-    allow_leaks: bool = False,
-    hold_out: tuple[str, ...] | None = None,
-) -> CorpusChoice:
-    """A choice with whole paths: the same corpus is the same, however it is named.
-
-    Parameters
-    ----------
-    root : a folder, or the address of one, as ``s3://bucket/recordings``
-    hold_out : by default none, but for ``demo``, which has a language to hold out
-    """
-    whole = str(Path(source).resolve()) if is_there(source) else source
-    whole_root = str(root.resolve()) if isinstance(root, Path) else root
-    if hold_out is None:
-        hold_out = HELD_OUT if source == "demo" and not is_there(source) else ()
-    return CorpusChoice(whole, whole_root, speaker, valid, test, seed, allow_leaks, hold_out)
 
 
 def default_folder(source: str) -> Path:

@@ -2,10 +2,10 @@
 
 ::
 
-    choice = TrainChoice("resnet18", weights="none")
-    network, plan = make_network(run, corpus, choice)        before images are made, to fail early
-    learn = make_learner(run, choice, network)
-    train(run, learn, choice, plan)                          checkpoints/, history.csv, model/
+    settings = TrainSettings("resnet18", weights="none")
+    network, plan = make_network(run, corpus, settings)        before images are made, to fail early
+    learn = make_learner(run, settings, network)
+    train(run, learn, settings, plan)                          checkpoints/, history.csv, model/
     calibrate(run, learn)                                    model/model.json
 
 What comes before is in `langid_fastai.pipeline.prepare`, the tests that follow in
@@ -29,7 +29,8 @@ from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.models.names import default_schedule
-from langid_fastai.pipeline.run_folder import Run, TrainChoice
+from langid_fastai.pipeline.run_folder import Run
+from langid_fastai.pipeline.settings import TrainSettings
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.environment import describe_device, library_versions
 from langid_fastai.utils.files import differences, replacing
@@ -58,7 +59,7 @@ DEFAULT_FALSE_ALARM_RATE = 0.05
 
 
 def make_network(
-    run: Run, corpus: Corpus, choice: TrainChoice, *, launch: Launch | None = None
+    run: Run, corpus: Corpus, settings: TrainSettings, *, launch: Launch | None = None
 ) -> tuple[nn.Sequential, dict[str, Any]]:
     """Build the network, and say what training will do, before the long work begins.
 
@@ -83,30 +84,30 @@ def make_network(
     from langid_fastai.models.folder import validate_vocab
     from langid_fastai.models.networks import build_network
 
-    name, stages = choose_stages(choice)
-    run.check("training", _binding(choice, name))
-    _refuse_heard(run, corpus, choice)
-    device = pick_device(choice.device)
-    set_seed(choice.seed)
+    name, stages = choose_stages(settings)
+    run.check("training", _binding(settings, name))
+    _refuse_heard(run, corpus, settings)
+    device = pick_device(settings.device)
+    set_seed(settings.seed)
     trained = corpus.index.loc[corpus.index["split"] == "train", "language"].unique()
     validate_vocab(sorted(trained))
-    network = build_network(choice.arch, len(trained), weights=choice.weights)
+    network = build_network(settings.arch, len(trained), weights=settings.weights)
     return network, {
-        "arch": choice.arch,
-        "weights": choice.weights,
+        "arch": settings.arch,
+        "weights": settings.weights,
         "n_parameters": sum(p.numel() for p in network.parameters()),
         "schedule": name,
         "stages": [asdict(stage) for stage in stages],
-        "batch_size": choice.batch_size,
+        "batch_size": settings.batch_size,
         "n_processes": launch.n_processes if launch else 1,
         "device": describe_device(device),
-        "precision": pick_precision(device) if choice.precision == "auto" else choice.precision,
-        "seed": choice.seed,
-        "cache_frozen": choice.cache_frozen,
+        "precision": pick_precision(device) if settings.precision == "auto" else settings.precision,
+        "seed": settings.seed,
+        "cache_frozen": settings.cache_frozen,
     }
 
 
-def make_learner(run: Run, choice: TrainChoice, network: nn.Sequential) -> Learner:
+def make_learner(run: Run, settings: TrainSettings, network: nn.Sequential) -> Learner:
     """Make the Learner of a prepared run, from the network of `make_network`.
 
     Raises
@@ -118,18 +119,18 @@ def make_learner(run: Run, choice: TrainChoice, network: nn.Sequential) -> Learn
     dls = make_dataloaders(
         run.images,
         clips=read_clips(run.images, run.corpus().index),
-        batch_size=choice.batch_size,
-        workers=choice.workers,
-        device=choice.device,
-        seed=choice.seed,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        device=settings.device,
+        seed=settings.seed,
     )
     return wrap_network(
-        dls, network, choice.arch, weights=choice.weights, precision=choice.precision
+        dls, network, settings.arch, weights=settings.weights, precision=settings.precision
     )
 
 
-def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
-    """The schedule of a choice by name, and its stages with the changes asked for.
+def choose_stages(settings: TrainSettings) -> tuple[str, tuple[Stage, ...]]:
+    """The schedule by name, and its stages with the changes asked for.
 
     Raises
     ------
@@ -138,35 +139,39 @@ def choose_stages(choice: TrainChoice) -> tuple[str, tuple[Stage, ...]]:
     """
     from langid_fastai.training import SCHEDULES, discriminative, refuse_uncacheable
 
-    name = choice.schedule or default_schedule(choice.arch, choice.weights)
+    name = settings.schedule or default_schedule(settings.arch, settings.weights)
     if name not in SCHEDULES:
         raise RunError(f"schedule {name!r} must be one of {', '.join(SCHEDULES)}")
     stages = SCHEDULES[name]
-    if choice.lr is not None and not 0 < choice.lr < 10:
-        raise RunError(f"lr={choice.lr} must lie between 0 and 10, as 1e-4")
-    if choice.lr is not None:
+    if settings.lr is not None and not 0 < settings.lr < 10:
+        raise RunError(f"lr={settings.lr} must lie between 0 and 10, as 1e-4")
+    if settings.lr is not None:
         stages = tuple(
-            replace(s, lr=discriminative(choice.lr) if isinstance(s.lr, tuple) else choice.lr)
+            replace(s, lr=discriminative(settings.lr) if isinstance(s.lr, tuple) else settings.lr)
             if s.trains == "all"
             else s
             for s in stages
         )
-    if choice.mixup:
-        stages = tuple(replace(s, mixup=choice.mixup) for s in stages)
-    if choice.epochs is not None:
-        if len(choice.epochs) != len(stages) or min(choice.epochs) < 0 or not any(choice.epochs):
+    if settings.mixup:
+        stages = tuple(replace(s, mixup=settings.mixup) for s in stages)
+    if settings.epochs is not None:
+        if (
+            len(settings.epochs) != len(stages)
+            or min(settings.epochs) < 0
+            or not any(settings.epochs)
+        ):
             raise RunError(
-                f"epochs={choice.epochs} must be {len(stages)} numbers from 0, not all 0, for "
+                f"epochs={settings.epochs} must be {len(stages)} numbers from 0, not all 0, for "
                 f"{', '.join(s.name for s in stages)}"
             )
-        pairs = zip(stages, choice.epochs, strict=True)
+        pairs = zip(stages, settings.epochs, strict=True)
         stages = tuple(replace(s, epochs=n) for s, n in pairs if n)
-    if choice.cache_frozen:
+    if settings.cache_frozen:
         refuse_uncacheable(stages)
     return name, stages
 
 
-def body_differences(run: Run, mel: MelConfig, choice: TrainChoice) -> str:
+def body_differences(run: Run, mel: MelConfig, settings: TrainSettings) -> str:
     """By what the clips of a run differ from those its body was trained on, if that is known.
 
     Parameters
@@ -179,25 +184,25 @@ def body_differences(run: Run, mel: MelConfig, choice: TrainChoice) -> str:
     """
     from langid_fastai.models.folder import read_info
 
-    if choice.start is None:
+    if settings.start is None:
         return ""
     note = run.images / "mel.json"
     ours = MelConfig.read(note) if note.exists() else mel
-    return differences(asdict(read_info(choice.start).mel), asdict(ours))
+    return differences(asdict(read_info(settings.start).mel), asdict(ours))
 
 
-def suggest_lr(run: Run, learn: Learner, choice: TrainChoice) -> float:
+def suggest_lr(run: Run, learn: Learner, settings: TrainSettings) -> float:
     """Find a rate for the stage that trains everything; the curve becomes ``lr_find.png``."""
     from langid_fastai.training import find_lr
 
-    stage = next(s for s in choose_stages(choice)[1] if s.trains == "all")
+    stage = next(s for s in choose_stages(settings)[1] if s.trains == "all")
     return find_lr(learn, stage, picture=run.folder / "lr_find.png")
 
 
 def train(
     run: Run,
     learn: Learner,
-    choice: TrainChoice,
+    settings: TrainSettings,
     plan: dict[str, Any],
     *,
     command: str = "",
@@ -208,7 +213,7 @@ def train(
 
     Parameters
     ----------
-    learn, choice, plan : from `make_learner` and `make_network`
+    learn, settings, plan : from `make_learner` and `make_network`
     command : what the user typed, for the report
     on_epoch : called after each epoch with the history so far
     launch : where several processes train as one, this one, rank 0; the others `follow`
@@ -220,8 +225,8 @@ def train(
     from langid_fastai.models.folder import ModelInfo, write_model
     from langid_fastai.training import BatchBar, fit_stages
 
-    name, stages = choose_stages(choice)
-    run.note("training", _binding(choice, name))
+    name, stages = choose_stages(settings)
+    run.note("training", _binding(settings, name))
 
     def note(history: pd.DataFrame) -> None:
         run.note("plan", plan | {"command": command})  # of those who trained, not of who looks on
@@ -235,8 +240,8 @@ def train(
             learn,
             stages,
             checkpoints=run.checkpoints,
-            seed=choice.seed,
-            cache_frozen=choice.cache_frozen,
+            seed=settings.seed,
+            cache_frozen=settings.cache_frozen,
             on_epoch=note,
         )
     _write_history(run, history)
@@ -244,15 +249,17 @@ def train(
         run.note("plan", plan | {"command": command})
     index, augment = run.corpus().index, read_plan(run.images)
     info = ModelInfo(
-        arch=choice.arch,
+        arch=settings.arch,
         vocab=tuple(learn.dls.vocab),
         mel=MelConfig.read(run.images / "mel.json"),
         training={
             "schedule": name,
-            "weights": choice.weights,
-            "seed": choice.seed,
+            "weights": settings.weights,
+            "seed": settings.seed,
             "augment": [] if augment is None else list(augment.names),
-            "heard": sorted(_group_hashes(index[index["split"] != "test"]) | _heard_before(choice)),
+            "heard": sorted(
+                _group_hashes(index[index["split"] != "test"]) | _heard_before(settings)
+            ),
         },
         versions=library_versions(),
     )
@@ -260,26 +267,29 @@ def train(
     return history
 
 
-def follow(run: Run, choice: TrainChoice, launch: Launch) -> None:
+def follow(run: Run, settings: TrainSettings, launch: Launch) -> None:
     """Train along with rank 0, which is in `train`: wait for it, do a share, and write nothing.
 
     Parameters
     ----------
     run : as rank 0 has it; a copy will do, of ``run.json``, ``index.csv`` and ``images/``
-    choice : as rank 0 has it
+    settings : as rank 0 has it
     launch : this process; its rank is not 0
     """
     from langid_fastai.learner import pick_device
     from langid_fastai.models.networks import build_network
     from langid_fastai.training import fit_stages
 
-    with launch.joined(pick_device(choice.device)):
+    with launch.joined(pick_device(settings.device)):
         index = run.corpus().index
         n_languages = index.loc[index["split"] == "train", "language"].nunique()
-        learn = make_learner(run, choice, build_network(choice.arch, n_languages))
+        learn = make_learner(run, settings, build_network(settings.arch, n_languages))
         with learn.no_bar(), learn.no_logging():  # the weights come from rank 0
             fit_stages(
-                learn, choose_stages(choice)[1], seed=choice.seed, cache_frozen=choice.cache_frozen
+                learn,
+                choose_stages(settings)[1],
+                seed=settings.seed,
+                cache_frozen=settings.cache_frozen,
             )
 
 
@@ -316,10 +326,10 @@ def _write_history(run: Run, history: pd.DataFrame) -> None:
         history.to_csv(unfinished, index=False)
 
 
-def _binding(choice: TrainChoice, schedule: str) -> dict[str, Any]:
+def _binding(settings: TrainSettings, schedule: str) -> dict[str, Any]:
     """What a resumed training must have in common; the machine may be another."""
     free = {"device": None, "workers": None, "precision": None}
-    return asdict(choice) | free | {"schedule": schedule}
+    return asdict(settings) | free | {"schedule": schedule}
 
 
 def _group_hashes(index: pd.DataFrame) -> set[str]:
@@ -328,21 +338,25 @@ def _group_hashes(index: pd.DataFrame) -> set[str]:
     return {hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names}
 
 
-def _heard_before(choice: TrainChoice) -> set[str]:
+def _heard_before(settings: TrainSettings) -> set[str]:
     """What the model to start from has heard, itself or through the one it started from."""
     from langid_fastai.models.folder import read_info
 
-    return set() if choice.start is None else set(read_info(choice.start).training.get("heard", []))
+    return (
+        set()
+        if settings.start is None
+        else set(read_info(settings.start).training.get("heard", []))
+    )
 
 
-def _refuse_heard(run: Run, corpus: Corpus, choice: TrainChoice) -> None:
+def _refuse_heard(run: Run, corpus: Corpus, settings: TrainSettings) -> None:
     """A model to start from must not have heard what is to be tested."""
     tested = _group_hashes(corpus.index[corpus.index["split"] == "test"])
-    n_heard = len(tested & _heard_before(choice))
+    n_heard = len(tested & _heard_before(settings))
     remembered = run.read()
     if n_heard and not remembered["corpus"]["allow_leaks"]:
         raise CorpusError(
-            f"the model in {choice.weights} was trained on {n_heard} of the {len(tested)} groups "
+            f"the model in {settings.weights} was trained on {n_heard} of the {len(tested)} groups "
             "(speakers, videos, …) tested here; use the same split (--seed), other recordings for "
             "the test, or --allow-leaks: the figures will overstate, and say so"
         )

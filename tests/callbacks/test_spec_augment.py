@@ -20,7 +20,7 @@ from langid_fastai.callbacks.spec_augment import (
 )
 from langid_fastai.errors import RunError
 from langid_fastai.learner import language_learner, make_dataloaders
-from langid_fastai.pipeline.run_folder import TrainChoice
+from langid_fastai.pipeline.settings import TrainSettings
 from langid_fastai.pipeline.train import choose_stages
 from langid_fastai.training import Stage, fit_stages
 
@@ -216,9 +216,9 @@ def test_features_of_mixed_images_cannot_be_cached(make_learn):
 @pytest.mark.parametrize("choice", [{"mixup": 0.4}, {"weights": "none"}])
 def test_the_choice_of_a_cache_is_refused_before_the_corpus_is_read(choice):
     with pytest.raises(RunError, match="leave the cache out"):
-        choose_stages(TrainChoice(cache_frozen=True, **choice))
-    choose_stages(TrainChoice(cache_frozen=True))
-    choose_stages(TrainChoice(weights="none", epochs=(0, 3, 0), cache_frozen=True))
+        choose_stages(TrainSettings(cache_frozen=True, **choice))
+    choose_stages(TrainSettings(cache_frozen=True))
+    choose_stages(TrainSettings(weights="none", epochs=(0, 3, 0), cache_frozen=True))
 
 
 def test_an_interrupt_leaves_the_loss_as_it_was(make_learn):
@@ -237,9 +237,9 @@ def test_an_interrupt_leaves_the_loss_as_it_was(make_learn):
 
 
 def test_the_choice_of_a_run_mixes_in_every_stage():
-    _, stages = choose_stages(TrainChoice(weights="none", mixup=0.4))
+    _, stages = choose_stages(TrainSettings(weights="none", mixup=0.4))
     assert {stage.mixup for stage in stages} == {0.4}
-    _, plain = choose_stages(TrainChoice(weights="none"))
+    _, plain = choose_stages(TrainSettings(weights="none"))
     assert {asdict(stage)["mixup"] for stage in plain} == {0.0}
 
 

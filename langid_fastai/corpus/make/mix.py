@@ -38,6 +38,7 @@ from typing import Any
 
 import pandas as pd
 
+from langid_fastai.corpus import TEST, VALID
 from langid_fastai.corpus.groups import SEPARATOR, is_usable, join_groups
 from langid_fastai.corpus.index import (
     SPLITS,
@@ -67,10 +68,10 @@ COLUMNS = (
 def read_voices(
     source: str | Path,
     *,
-    root: Path | None = None,
+    root: str | Path | None = None,
     speaker: str | None = None,
-    valid: float = 0.15,
-    test: float = 0.15,
+    valid: float = VALID,
+    test: float = TEST,
     seed: int = 0,
 ) -> Corpus:
     """Read, measure and split a corpus for mixing: by speaker and gender, whatever the language.

@@ -33,7 +33,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from langid_fastai.audio.files import HIGHEST_SR, LOWEST_SR, load_audio, write_sound
+from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
+from langid_fastai.audio.files import load_audio, write_sound
+from langid_fastai.corpus import TEST, VALID
 from langid_fastai.corpus.groups import SEPARATOR
 from langid_fastai.errors import AudioError, CorpusError
 
@@ -80,8 +82,8 @@ class MixConfig:
     sr: int = 8_000
     levels: tuple[float, float] = (-5.0, 5.0)
     overlap: tuple[float, float] = (0.5, 1.0)
-    valid: float = 0.15
-    test: float = 0.15
+    valid: float = VALID
+    test: float = TEST
     seed: int = 0
     format: Literal["flac", "wav"] = "flac"
 

@@ -38,7 +38,7 @@ MAJORITY = 0.5
 def read_corpus(
     source: str | Path,
     *,
-    root: Path | None = None,
+    root: str | Path | None = None,
     speaker: str | None = None,
     demo_folder: Path = Path("runs/demo-corpus"),
     one_language: bool = False,
@@ -84,7 +84,7 @@ def read_corpus(
             "column 'speaker'"
         )
     if path.is_file():
-        corpus = read_index_csv(path, root=root)
+        corpus = read_index_csv(path, root=None if root is None else Path(root))
     else:
         corpus = _read_own_index(path, speaker) or _read_folder(path, speaker)
     validate_index(corpus.index, source=name, one_language=one_language)
