@@ -1,20 +1,20 @@
-"""Recordings that libsndfile does not read (m4a, aac, mp4, webm, …) → their samples, by FFmpeg.
+"""Decode recordings that libsndfile cannot read (m4a, aac, mp4, webm, …) with FFmpeg.
 
-PyAV (extra `formats`) brings FFmpeg's libraries along; no program is called. A file may come from a
-stranger, so FFmpeg is kept small: it gets an open file and neither a name nor a protocol, so it
-opens nothing else, be it named in a playlist, a script or a session description; and it may use the
-few formats and audio codecs named here, so pictures are never decoded.
+PyAV (extra `formats`) bundles FFmpeg's libraries; no program is called. Files may be untrusted, so
+FFmpeg is restricted: it gets an open file without a name, and no protocol, so it cannot open other
+files named in a playlist, a script or a session description; and it may only use the formats and
+audio codecs listed here, so images are never decoded.
 
-Of a file with several audio streams, the first counts. The silence that encoders add is dropped as
-the file says; where it says nothing (raw aac), up to a tenth of a second stays. Times at which a
-recorder left sound out are not filled.
+If a file has several audio streams, the first is read. Encoder delay and padding are removed as
+declared in the file; where they are not declared (raw aac), up to a tenth of a second remains. Gaps
+in the timestamps are not filled with silence.
 
-A file that was cut off gives the part that is there where its format allows (webm, mkv, aac, amr,
-and mp4 or m4a whose index stands in front); an mp4 or m4a whose index stood at its end is an error.
-So is damage that the decoder meets before the end.
+A truncated file is read as far as it goes if its format allows (webm, mkv, aac, amr, and mp4 or m4a
+with the index at the start); an mp4 or m4a with the index at the end raises an error, and so does
+damage before the end of a file.
 
-Contents: `is_container` by a file's first bytes; `open_container` for its samples;
-`measure_container` for its duration.
+Contents: `is_container` checks a file's first bytes; `open_container` reads its samples;
+`measure_container` returns its duration.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTAINER_SUFFIXES", "is_container", "measure_container", "open_container"]
 
-# What usually holds what is read here; the content decides, not the suffix.
+# Usual suffixes of the files read here; the content decides, not the suffix.
 CONTAINER_SUFFIXES = frozenset(
     {".3gp", ".aac", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"}
 )
@@ -49,27 +49,27 @@ CODECS = (  # names of its decoders: `ffmpeg -decoders`
     "mp2float,mp3,mp3float,opus,pcm_alaw,pcm_f32be,pcm_f32le,pcm_mulaw,pcm_s16be,pcm_s16le,"
     "pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,pcm_u8,vorbis,wmalossless,wmapro,wmav1,wmav2,wmavoice"
 )
-# Frames one after another, whose number nothing tells.
+# A sequence of frames without a header that gives their number.
 WITHOUT_LENGTH = ("aac", "amr")
-# Whole-number samples of more than 16 bits, by FFmpeg's names.
+# FFmpeg's names of integer sample formats with more than 16 bits.
 FINE = frozenset({"s32", "s32p", "s64", "s64p"})
-# "no protocol" in a list of those allowed; an empty list would allow all.
+# The list of allowed protocols; an empty list would allow all.
 NO_PROTOCOL = "none"
 
-# How files begin: matroska and webm (RFC 8794, 11.2.1), amr (RFC 4867, 5.1), wma (the first half of
-# the GUID of ASF's header object).
+# First bytes of files: matroska and webm (RFC 8794, 11.2.1), amr (RFC 4867, 5.1), wma (the first
+# half of the GUID of ASF's header object).
 BEGINNINGS = (b"\x1aE\xdf\xa3", b"#!AMR", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")
-# Of mp4 and m4a, after the four bytes that tell the size of the first box (ISO 14496-12, 4.3).
+# In mp4 and m4a, this follows the four bytes with the size of the first box (ISO 14496-12, 4.3).
 FTYP = b"ftyp"
 
-CONVERT = "if it plays elsewhere, convert it, as in: ffmpeg -i FILE FILE.flac"
+CONVERT = "if it plays elsewhere, convert it, e.g. with: ffmpeg -i FILE FILE.flac"
 
 
 def is_container(path: str | Path) -> bool:
-    """Whether a file begins as one that is for FFmpeg, not for libsndfile.
+    """Return whether the first bytes of a file are those of a format that needs FFmpeg.
 
-    Not every file for FFmpeg does; libsndfile does not recognise the others. But by some suffixes
-    (mp3, au, snd) it takes any content for its own.
+    Not all formats that need FFmpeg are detected; libsndfile does not recognise the others. This
+    check is needed because libsndfile accepts any content with some suffixes (mp3, au, snd).
 
     Examples
     --------
@@ -81,13 +81,14 @@ def is_container(path: str | Path) -> bool:
     """
     path = Path(path)
     try:
-        if not path.is_file():  # missing; or a pipe, which can be read once only
+        if not path.is_file():  # missing, or a pipe, which can only be read once
             return False
         with path.open("rb") as stream:
             head = stream.read(8)
     except OSError:
         return False
-    # ADTS frames of aac: twelve ones, then the layer, which is 0 (ISO 13818-7, 6.2) and in mp3 not.
+    # ADTS frames of aac begin with twelve ones; then comes the layer, 0 in aac (ISO 13818-7, 6.2)
+    # but not in mp3.
     is_adts = len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0
     return is_adts or head[4:] == FTYP or head.startswith(BEGINNINGS)
 
@@ -96,12 +97,12 @@ def is_container(path: str | Path) -> bool:
 def open_container(
     path: str | Path, *, block_seconds: float = 10.0
 ) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]]:
-    """Open a recording by FFmpeg.
+    """Open a recording with FFmpeg.
 
     Parameters
     ----------
     path : of a file
-    block_seconds : least length of a block, s, but for the last
+    block_seconds : minimum length of a block, s; the last may be shorter
 
     Yields
     ------
@@ -110,30 +111,31 @@ def open_container(
 
     Raises
     ------
-    AudioError : PyAV is not installed; the file cannot be read, holds no sound, or is damaged
+    AudioError : PyAV is not installed; the file cannot be read, has no audio, or is damaged
     """
     with _opened(path) as (container, stream):
         frames = _frames(container, stream, path)
         first = next(frames, None)
         if first is None:
             raise AudioError(f"{path}: no samples in it")
-        sr = first.sample_rate  # the header may tell half of it: aac with spectral band replication
+        # Not from the header, which has half the rate for aac with spectral band replication.
+        sr = first.sample_rate
         frames = chain([first], frames)
-        # Lossy codecs decode to floats, whatever they were made from.
+        # Lossy codecs decode to floats whatever the resolution of their source.
         is_fine = first.format.name in FINE or stream.codec_context.name.startswith("pcm_f")
         blocks = _gathered((_mono(f, sr, path) for f in frames), int(block_seconds * sr))
         yield sr, is_fine, blocks
 
 
 def measure_container(path: str | Path) -> tuple[float, int]:
-    """Duration in s, and sampling rate in Hz, without decoding.
+    """Return duration in s and sampling rate in Hz, without decoding.
 
     Raises
     ------
-    AudioError : as of `open_container`
+    AudioError : as in `open_container`
     """
     with _opened(path) as (container, stream):
-        import av  # `_opened` says what is missing
+        import av  # if it is missing, `_opened` raises
 
         if container.duration is not None and container.format.name not in WITHOUT_LENGTH:
             return container.duration / av.time_base, stream.sample_rate
@@ -146,7 +148,7 @@ def measure_container(path: str | Path) -> tuple[float, int]:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[InputContainer, AudioStream]]:
-    """The container and its first audio stream."""
+    """Yield the container and its first audio stream."""
     with needs(
         "formats",
         f"{path}: libsndfile does not know this format; FFmpeg, which may read it,",
@@ -159,7 +161,7 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, AudioStream]]:
         "codec_whitelist": CODECS,
         "protocol_whitelist": NO_PROTOCOL,
     }
-    # Metadata are not looked at, and may be in any encoding; PyAV 19 takes that for granted.
+    # Metadata is not used, and may be in any encoding; PyAV 19 always replaces invalid characters.
     is_old = int(av.__version__.partition(".")[0]) < 19
     lenient: dict[str, Any] = {"metadata_errors": "replace"} if is_old else {}
     try:
@@ -176,10 +178,10 @@ def _opened(path: str | Path) -> Iterator[tuple[InputContainer, AudioStream]]:
 
 
 class _NamelessFile:
-    """What FFmpeg sees of a file: its bytes.
+    """A file object for FFmpeg, without a name.
 
-    Without a name, the suffix counts for nothing. A seek to nowhere, as a damaged file may ask for,
-    is answered by FFmpeg's word for it; of an exception PyAV would print the traceback.
+    Without a name, FFmpeg ignores the suffix. An invalid seek, as a damaged file may request,
+    returns FFmpeg's error code; if it raised an exception, PyAV would print the traceback.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -188,7 +190,7 @@ class _NamelessFile:
         self._seek = stream.seek
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, and tell where to; negative where that cannot be."""
+        """Seek, and return the new position, or a negative error code if it is invalid."""
         try:
             return self._seek(offset, whence)
         except OSError as error:
@@ -198,24 +200,24 @@ class _NamelessFile:
 def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
     if not container.streams.audio:
         others = ", ".join(sorted({stream.type for stream in container.streams}))
-        raise AudioError(f"{path}: no sound in it, only {others or 'a header'}")
+        raise AudioError(f"{path}: no audio in it, only {others or 'a header'}")
     stream = container.streams.audio[0]
     codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
     if codec not in CODECS.split(","):
-        raise AudioError(f"{path}: its sound is coded as {codec!r}, which is not read; {CONVERT}")
+        raise AudioError(f"{path}: its audio codec {codec!r} is not supported; {CONVERT}")
     return stream
 
 
 def _frames(
     container: InputContainer, stream: AudioStream, path: str | Path
 ) -> Iterator[AudioFrame]:
-    """Decode; a damaged end is where a file was cut off, damage before it is an error."""
+    """Decode packets. Ignore damage at the end, where a file was truncated; raise for any other."""
     import av
 
     damage: av.FFmpegError | None = None
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt:  # the file ends within it
+            if packet.is_corrupt:  # truncated by the end of the file
                 continue
             if damage is not None and packet.size:
                 raise damage
@@ -240,12 +242,12 @@ def _mono(frame: AudioFrame, sr: int, path: str | Path) -> np.ndarray:
     mean = y.mean(axis=0, dtype=np.float32)
     if np.issubdtype(y.dtype, np.floating):
         return mean
-    half = 2.0 ** (8 * y.itemsize - 1)  # of the range, which 8 bits alone have above zero
+    half = 2.0 ** (8 * y.itemsize - 1)  # half of the range; only 8-bit samples are unsigned
     return mean / half - 1 if y.dtype == np.uint8 else mean / half
 
 
 def _gathered(pieces: Iterable[np.ndarray], n: int) -> Iterator[np.ndarray]:
-    """Join pieces until they are `n` samples long, or more."""
+    """Join pieces into blocks of at least `n` samples."""
     waiting: list[np.ndarray] = []
     n_waiting = 0
     for piece in pieces:
@@ -261,20 +263,21 @@ def _gathered(pieces: Iterable[np.ndarray], n: int) -> Iterator[np.ndarray]:
 def _unreadable(path: str | Path, error: Exception) -> AudioError:
     if is_container(path):
         return _damaged(path, error)
-    # FFmpeg's word for a format that is not among those allowed.
+    # FFmpeg's error code for a format that is not in the list of those allowed.
     is_other = getattr(error, "errno", None) == errno.EINVAL
-    said = "a format that is not read" if is_other else _said(error)
+    reason = "unsupported format" if is_other else _error_text(error)
     return AudioError(
-        f"{path}: libsndfile cannot read it (Format not recognised), nor can FFmpeg ({said}); "
+        f"{path}: libsndfile cannot read it (Format not recognised), nor can FFmpeg ({reason}); "
         f"{CONVERT}"
     )
 
 
 def _damaged(path: str | Path, error: Exception) -> AudioError:
     return AudioError(
-        f"{path}: FFmpeg cannot read it ({_said(error)}); was it damaged, or cut off? {CONVERT}"
+        f"{path}: FFmpeg cannot read it ({_error_text(error)}); is it damaged or truncated? "
+        f"{CONVERT}"
     )
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or first_line(error))

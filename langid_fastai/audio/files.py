@@ -1,18 +1,17 @@
-"""Any audio file → mono float32 at one sampling rate.
+"""Read audio files in any format as mono float32 at one sampling rate.
 
 Conventions: `y` is ``(n_samples,)`` float32, nominally in [-1, 1]; `sr` is in Hz, times are in
-seconds. Channels become mono by averaging; the sampling rate is converted by soxr at its high
-quality, as `librosa.load` does. Files are read block by block, so hours of audio need the memory of
-seconds.
+seconds. Channels are averaged to mono; audio is resampled by soxr at its quality "HQ", as in
+`librosa.load`. Files are read block by block, so memory use does not grow with their length.
 
-libsndfile reads wav, flac, ogg, opus, mp3, aiff and more; what it does not recognise (m4a, aac,
-mp4, webm, …) goes to `langid_fastai.audio.ffmpeg`, where the extra `formats` is installed. The
-content decides, not the suffix. A file that was cut off gives the part that is there where its
-format allows (wav, ogg, mp3, webm, aac), else an error (flac, most m4a and mp4).
+libsndfile reads wav, flac, ogg, opus, mp3, aiff and more; other formats (m4a, aac, mp4, webm, …)
+are read by `langid_fastai.audio.ffmpeg`, which needs the extra `formats`. The format is detected
+from the content, not the suffix. A truncated file is read as far as it goes if its format allows
+(wav, ogg, mp3, webm, aac); otherwise it raises an error (flac, most m4a and mp4).
 
-Contents: `load_audio` for a whole recording, `stream_audio` for the blocks of a long one,
-`excerpts` for pieces of it; `native_format` for the rate and fineness that a file has;
-`write_sound`, the other way.
+Contents: `load_audio` reads a whole recording, `stream_audio` yields its blocks, `excerpts` takes
+pieces of these; `native_format` returns the sampling rate and bit depth of a file; `write_sound`
+writes one.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from langid_fastai.utils.files import write_whole
 __all__ = ["load_audio", "stream_audio", "excerpts", "native_format", "write_sound"]
 
 BLOCK_SECONDS = 10.0
-# Samples of these, by libsndfile's names, do not fit into 16 bits.
+# libsndfile's names of the sample formats that need more than 16 bits.
 FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"})
-# A few bytes can promise years of silence; nobody speaks that long.
+# A damaged or malicious file of a few bytes can decode to years of silence.
 LONGEST_HOURS = 100
-# libsndfile's code for content that it does not know, and for mp3 by suffix without mp3 in it.
+# libsndfile's error codes for an unknown format, and for a suffix mp3 without mp3 content.
 NOT_RECOGNISED, NO_MP3 = 1, 7
 
 
@@ -48,7 +47,7 @@ def load_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> np.ndarray:
     Parameters
     ----------
     path : wav, flac, ogg, opus, mp3, aiff, …; with the extra `formats` also m4a, aac, mp4, webm, …
-    sr : Hz, of the result
+    sr : Hz, target sampling rate
 
     Returns
     -------
@@ -56,7 +55,7 @@ def load_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> np.ndarray:
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file, or samples that are not numbers
+    AudioError : missing, empty or unreadable file, or NaN or infinite samples
 
     Examples
     --------
@@ -71,12 +70,12 @@ def load_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> np.ndarray:
 
 
 def stream_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> Iterator[np.ndarray]:
-    """Read a recording as consecutive blocks of mono at `sr`; joined, they are `load_audio`.
+    """Read a recording as consecutive mono blocks at `sr`, which joined equal `load_audio`.
 
     Parameters
     ----------
     path : as for `load_audio`
-    sr : Hz, of the result
+    sr : Hz, target sampling rate
 
     Yields
     ------
@@ -84,7 +83,7 @@ def stream_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> Iterator[np.ndarr
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file, or samples that are not numbers
+    AudioError : missing, empty or unreadable file, or NaN or infinite samples
     """
     if not isinstance(sr, int) or not LOWEST_SR <= sr <= HIGHEST_SR:
         raise AudioError(
@@ -96,7 +95,7 @@ def stream_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> Iterator[np.ndarr
 
 
 def native_format(path: str | Path) -> tuple[int, int]:
-    """Tell at which rate and how finely a recording is stored, whatever library reads it.
+    """Return the sampling rate and bit depth of a recording, whatever library reads it.
 
     Parameters
     ----------
@@ -104,8 +103,8 @@ def native_format(path: str | Path) -> tuple[int, int]:
 
     Returns
     -------
-    sr, bits : Hz, of the samples that decoding gives; 24 where 16 bits cannot hold them as they are
-        stored, else 16, as for all lossy codecs
+    sr, bits : sampling rate of the decoded audio, Hz; 24 if the stored samples need more than 16
+        bits, else 16, as for all lossy codecs
 
     Raises
     ------
@@ -126,16 +125,16 @@ def native_format(path: str | Path) -> tuple[int, int]:
 def excerpts(
     blocks: Iterable[np.ndarray], spans: Iterable[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    """Take pieces out of a recording as its blocks come by.
+    """Take excerpts from a stream of blocks.
 
     Parameters
     ----------
-    blocks : consecutive pieces of one recording, each (n_samples,)
-    spans : start and end of each piece, samples; sorted by their starts, they may overlap
+    blocks : consecutive blocks of one recording, each (n_samples,)
+    spans : start and end of each excerpt, samples; sorted by start, may overlap
 
     Yields
     ------
-    span, y : (end - start,), or what there is of it where the recording ends before
+    span, y : (end - start,), shorter if the recording ends first
 
     Examples
     --------
@@ -143,7 +142,7 @@ def excerpts(
     >>> [y.tolist() for _, y in excerpts(blocks, [(1, 4), (2, 3), (6, 9)])]
     [[1, 2, 3], [2], [6]]
     """
-    held, offset = np.empty(0, dtype=np.float32), 0  # sound from sample `offset` on
+    held, offset = np.empty(0, dtype=np.float32), 0  # samples from `offset` on
     stream = iter(blocks)
     for start, end in spans:
         while offset + len(held) < end and (block := next(stream, None)) is not None:
@@ -156,18 +155,18 @@ def excerpts(
 def write_sound(
     path: Path, y: np.ndarray, sr: int, *, format: str = "FLAC", subtype: str = "PCM_16"
 ) -> None:
-    """Write a waveform as a file that is there whole or not at all.
+    """Write a waveform to an audio file, atomically.
 
     Parameters
     ----------
-    path : of the file; its folder is there
+    path : of the file; its folder must exist
     y : (n_samples,), in [-1, 1]
     sr : Hz
-    format, subtype : by libsndfile's names
+    format, subtype : libsndfile's names
 
     Raises
     ------
-    OSError : the disk is full, or may not be written to
+    OSError : the disk is full, or cannot be written to
 
     Examples
     --------
@@ -177,7 +176,7 @@ def write_sound(
     >>> native_format(file)
     (8000, 16)
     """
-    # In memory first: on a full disk, libsndfile leaves a short file broken and says nothing.
+    # In memory first: on a full disk, libsndfile leaves a truncated file and raises no error.
     stream = io.BytesIO()
     sf.write(stream, y, sr, format=format, subtype=subtype)
     write_whole(stream.getvalue(), path)
@@ -185,9 +184,9 @@ def write_sound(
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]]:
-    """Sampling rate, whether samples need more than 16 bits, and mono blocks."""
+    """Yield the sampling rate, whether samples need more than 16 bits, and mono blocks."""
     if Path(path).suffix.lower() == ".raw":
-        raise AudioError(f"{path}: raw samples without a header tell no sampling rate; {CONVERT}")
+        raise AudioError(f"{path}: raw samples have no header with a sampling rate; {CONVERT}")
     try:
         with _by_content(path) as (sr, is_fine, blocks):
             if not LOWEST_SR <= sr <= HIGHEST_SR:
@@ -200,13 +199,13 @@ def _opened(path: str | Path) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]
 def _by_content(
     path: str | Path,
 ) -> AbstractContextManager[tuple[int, bool, Iterator[np.ndarray]]]:
-    """The same, by the library that knows what the file holds."""
+    """Open a file with the library that supports its format."""
     if is_container(path):
         return open_container(path, block_seconds=BLOCK_SECONDS)
     try:
         file = _ForwardFile(path)
     except sf.LibsndfileError as error:
-        # A pipe has been read by now, so what libsndfile says of it stands.
+        # A pipe cannot be read again, so libsndfile's error is reported.
         is_unknown = error.code in (NOT_RECOGNISED, NO_MP3) and Path(path).is_file()
         if is_unknown and Path(path).stat().st_size:
             return open_container(path, block_seconds=BLOCK_SECONDS)
@@ -223,11 +222,11 @@ def _by_libsndfile(file: sf.SoundFile) -> Iterator[tuple[int, bool, Iterator[np.
 
 
 class _ForwardFile(sf.SoundFile):
-    """A file that is read from its start to its end, without a seek.
+    """A file that is read from start to end, without seeking.
 
-    soundfile seeks to where it is after each block. That disturbs mp3 (the decoder loses what a
-    frame borrows from the one before) and fails for a flac whose length is not in its header, as
-    recorders and ``ffmpeg … -`` write it.
+    After each block, soundfile seeks to the current position. This breaks mp3 (the decoder loses
+    the bit reservoir of the previous frame) and fails for a flac without a length in its header, as
+    written by recorders and by ``ffmpeg … -``.
     """
 
     def seekable(self) -> bool:
@@ -245,21 +244,21 @@ def _mono_blocks(file: sf.SoundFile) -> Iterator[np.ndarray]:
 
 
 def _checked(blocks: Iterable[np.ndarray], sr_in: int, path: str | Path) -> Iterator[np.ndarray]:
-    """Refuse what is no number, and a recording without samples or without end."""
+    """Raise for NaN or infinite samples, and for a recording that is empty or too long."""
     n_read = 0
     for y in blocks:
         n_read += len(y)
         if n_read > LONGEST_HOURS * 3600 * sr_in:
-            raise AudioError(f"{path}: longer than {LONGEST_HOURS} h; cut it in pieces")
+            raise AudioError(f"{path}: longer than {LONGEST_HOURS} h; cut it into pieces")
         if not np.isfinite(y).all():
-            raise AudioError(f"{path}: holds NaN or infinite samples")
+            raise AudioError(f"{path}: contains NaN or infinite samples")
         yield y
     if n_read == 0:
         raise AudioError(f"{path}: no samples in it")
 
 
 def _reason(path: Path, error: sf.LibsndfileError) -> str:
-    """Why a file cannot be read: what the system says, else what libsndfile says."""
+    """Return why a file cannot be read: the system's reason, else libsndfile's."""
     try:
         with path.open("rb") as stream:
             is_empty = not stream.read(1)
@@ -269,5 +268,5 @@ def _reason(path: Path, error: sf.LibsndfileError) -> str:
         return f"cannot be opened ({problem.strerror})"
     if is_empty:
         return "the file is empty"
-    said = error.error_string.strip().rstrip(".")
-    return f"libsndfile cannot read it ({said}); {CONVERT}"
+    reason = error.error_string.strip().rstrip(".")
+    return f"libsndfile cannot read it ({reason}); {CONVERT}"

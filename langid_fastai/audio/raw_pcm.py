@@ -1,11 +1,11 @@
-"""Sound without a header, as recorders and converters write it into a pipe → blocks of float32.
+"""Read raw PCM audio without a header, as piped from recorders and converters.
 
-Raw sound is read as 16-bit signed little-endian samples of one channel, which is what these give::
+Raw audio is read as 16-bit signed little-endian mono samples, as written by::
 
     ffmpeg -i SOURCE -f s16le -ac 1 -ar 22050 -
     arecord -t raw -f S16_LE -c 1 -r 22050
 
-Contents: `stream_pcm` reads it; `resampled` brings blocks to another rate.
+Contents: `stream_pcm` reads raw PCM as float32 blocks; `resampled` resamples blocks.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import soxr
 __all__ = ["resampled", "stream_pcm"]
 
 SAMPLE_BYTES = 2
-# Full scale of a 16-bit sample, which becomes 1.0.
+# Full scale of a 16-bit sample, scaled to 1.0.
 FULL_SCALE = 32_768
-# Read at once: what is heard waits no longer than this.
+# Length of a block, and so the latency.
 BLOCK_SECONDS = 0.25
 
 
@@ -30,14 +30,14 @@ def stream_pcm(stream: BinaryIO, *, sr: int) -> Iterator[np.ndarray]:
 
     Parameters
     ----------
-    stream : opened in binary mode, as ``sys.stdin.buffer`` or the output of a process; it may give
-        fewer bytes than it is asked for
-    sr : Hz, of the samples
+    stream : opened in binary mode, e.g. ``sys.stdin.buffer`` or the output of a process; it may
+        return fewer bytes than requested
+    sr : Hz
 
     Yields
     ------
     y : float32, (n_samples,), in [-1, 1), at most a quarter of a second; an odd byte at the end is
-        left out
+        dropped
 
     Examples
     --------
@@ -56,16 +56,16 @@ def stream_pcm(stream: BinaryIO, *, sr: int) -> Iterator[np.ndarray]:
 
 
 def resampled(blocks: Iterable[np.ndarray], sr_in: int, sr: int) -> Iterator[np.ndarray]:
-    """Bring consecutive blocks to another rate, by soxr at its high quality.
+    """Resample consecutive blocks by soxr, at its quality "HQ".
 
     Parameters
     ----------
     blocks : float32, each (n_samples,)
-    sr_in, sr : Hz, of the blocks and of the result
+    sr_in, sr : Hz, input and output rate
 
     Yields
     ------
-    y : float32, (n_samples,); joined, they do not depend on the lengths of the blocks
+    y : float32, (n_samples,); joined, the result does not depend on the lengths of the blocks
     """
     if sr_in == sr:
         yield from blocks

@@ -1,10 +1,11 @@
-"""Which augmented variants of each training recording there are to be, and the note of it.
+"""Plan the augmented variants of each training recording, and store the plan.
 
-A folder of variants, or of images of them, keeps its plan as ``augment.json``, so that it is never
-filled by two.
+A folder of variants, or of images of them, stores its plan in ``augment.json``, so that variants of
+different plans are never mixed.
 
-Contents: `VariantPlan`, and `make_plan` or `choose_plan` from words; `note_plan`, `read_plan` and
-`refuse_other_plan` for the note; `refuse_useless`, for variants that are of no use.
+Contents: `VariantPlan`; `make_plan` and `choose_plan` make one from options; `note_plan`,
+`read_plan` and `refuse_other_plan` handle the file; `refuse_useless` rejects variants without
+effect.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ PLAN = "augment.json"
 
 @dataclass(frozen=True)
 class VariantPlan:
-    """Which variants of each training recording there are to be.
+    """The augmented variants to make of each training recording.
 
     Parameters
     ----------
-    augmentations : each gives its own variants; no two of one name
-    copies : variants by each, called ``pitch1``, ``pitch2``, …
-    seed : of what is drawn, with the recording and the variant
+    augmentations : each gives its own variants; names must be unique
+    copies : number of variants per augmentation, named ``pitch1``, ``pitch2``, …
+    seed : random seed, combined with the recording and the variant
     noises : folder of recordings without speech, for ``background_noise``
 
     Raises
     ------
-    RunError : no augmentation, or one name twice; `copies` below 1; noises without need, or the
-        reverse
+    RunError : no augmentation, or one name twice; `copies` below 1; `noises` without
+        ``background_noise``, or the reverse
 
     Examples
     --------
@@ -75,20 +76,20 @@ class VariantPlan:
     def __post_init__(self) -> None:
         names = [augmentation.name for augmentation in self.augmentations]
         if not names or len(set(names)) < len(names):
-            raise RunError(f"augmentations {names} must be one or more, and none of them twice")
+            raise RunError(f"augmentations {names} must be one or more, without duplicates")
         if isinstance(self.copies, bool) or not isinstance(self.copies, int) or self.copies < 1:
-            raise RunError(f"copies={self.copies!r} must be a whole number from 1")
+            raise RunError(f"copies={self.copies!r} must be a whole number, at least 1")
         if "background_noise" in names and self.noises is None:
             raise RunError("background_noise needs a folder of noises: --noises FOLDER")
         if "background_noise" not in names and self.noises is not None:
             raise RunError(
-                f"noises {self.noises!r} are for background_noise alone; augmentations are "
+                f"noises {self.noises!r} are for background_noise only; augmentations are "
                 f"{', '.join(names)}"
             )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the variants of a recording are called."""
+        """Names of the variants of a recording."""
         return tuple(name for name, _ in self._numbered())
 
     def variants(self, y: np.ndarray, sr: int, key: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -98,7 +99,7 @@ class VariantPlan:
         ----------
         y : (n_samples,), in [-1, 1]
         sr : Hz
-        key : what tells this waveform from all others, as its path
+        key : unique name of the waveform, e.g. its path
 
         Yields
         ------
@@ -110,12 +111,12 @@ class VariantPlan:
             yield name, augment_waveform(y, sr, augmentation, seed=seed, noises=self.noises)
 
     def to_json(self) -> dict[str, Any]:
-        """What tells one plan from another, to be kept beside what was made by it."""
+        """Return the plan as a JSON object, to be stored with its variants."""
         return asdict(self) | {"augmentations": [str(one) for one in self.augmentations]}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> VariantPlan:
-        """Read what `to_json` gave."""
+        """Read the result of `to_json`."""
         text = ",".join(content["augmentations"])
         return cls(**content | {"augmentations": parse_augmentations(text)})
 
@@ -128,12 +129,12 @@ class VariantPlan:
 def make_plan(
     names: str, *, copies: int = 1, seed: int = 0, noises: Path | None = None
 ) -> VariantPlan:
-    """The plan that a user asks for, in words.
+    """Make a plan from a user's options.
 
     Parameters
     ----------
     names : see `parse_augmentations`
-    copies, seed, noises : see `VariantPlan`; the folder becomes a whole path
+    copies, seed, noises : see `VariantPlan`; the folder becomes an absolute path
 
     Raises
     ------
@@ -141,7 +142,7 @@ def make_plan(
     """
     folder = str(noises.resolve()) if noises is not None else None
     plan = VariantPlan(parse_augmentations(names), copies, seed, folder)
-    require_extra()  # a slip shows before the work
+    require_extra()  # raise before long work
     if folder is not None:
         find_noises(folder)
     return plan
@@ -150,31 +151,31 @@ def make_plan(
 def choose_plan(
     names: str | None, *, copies: int = 1, seed: int = 0, noises: Path | None = None
 ) -> VariantPlan | None:
-    """The same as `make_plan`, where there may be no plan: then `names` is None.
+    """Make a plan like `make_plan`, or return None if `names` is None.
 
     Raises
     ------
-    RunError : see `VariantPlan`; or there is no plan, but copies or noises for one
+    RunError : see `VariantPlan`; or there are copies or noises, but no names
     """
     if names is not None:
         return make_plan(names, copies=copies, seed=seed, noises=noises)
     if copies != 1 or noises is not None:
-        raise RunError("--copies and --noises tell of augmented variants; name them with --augment")
+        raise RunError("--copies and --noises are for augmented variants; name them with --augment")
     return None
 
 
 def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
-    """Refuse what cannot be had, or changes nothing that a network is given.
+    """Raise for augmentations that are impossible, or have no effect on the network's input.
 
     Parameters
     ----------
     plan : of the variants; None for no variants
     kind : of `MelConfig`; no kind shows the level, and only waveforms have a sign
-    sr : Hz of the clips
+    sr : sampling rate of the clips, Hz
 
     Raises
     ------
-    RunError : naming what would only make copies
+    RunError : an augmentation would only make copies
     AudioError : see `validate_rate`
     """
     unseen = {"level"} if kind == "waveform" else {"level", "sign"}
@@ -182,25 +183,25 @@ def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
         validate_rate(augmentation, sr)
         if AUGMENTATIONS[augmentation.name].changes in unseen:
             raise RunError(
-                f"{augmentation.name} changes no clip of kind {kind!r}, which does not show the "
-                f"{AUGMENTATIONS[augmentation.name].changes} of the sound: its variants would be "
-                "copies. Leave it out"
+                f"{augmentation.name} has no effect on clips of kind {kind!r}, which do not show "
+                f"the {AUGMENTATIONS[augmentation.name].changes} of the audio: its variants would "
+                "be copies. Leave it out"
             )
 
 
 def read_plan(folder: Path) -> VariantPlan | None:
-    """Read by which plan a folder was made; None if by none.
+    """Read the plan of a folder; None if it has none.
 
     Raises
     ------
-    RunError : the note of it is damaged
+    RunError : its file is damaged
     """
     content = _read_note(folder)
     return None if content is None else VariantPlan.from_json(content)
 
 
 def note_plan(folder: Path, plan: VariantPlan | None) -> None:
-    """Keep a plan beside what is made by it, atomically; of none, there is no note."""
+    """Write the plan of a folder, atomically; without a plan, remove its file."""
     if plan is None:
         (folder / PLAN).unlink(missing_ok=True)
         return
@@ -208,17 +209,17 @@ def note_plan(folder: Path, plan: VariantPlan | None) -> None:
 
 
 def refuse_other_plan(folder: Path, plan: VariantPlan | None) -> None:
-    """See that a folder was made by this plan and no other.
+    """Check that a folder was made with this plan.
 
     Raises
     ------
-    RunError : saying what differs
+    RunError : the plans differ
     """
-    there, asked = _read_note(folder), None if plan is None else plan.to_json()
-    if there != asked:
+    there, requested = _read_note(folder), None if plan is None else plan.to_json()
+    if there != requested:
         raise RunError(
-            f"{folder} was made with other augmentations ({_words(there)}; now {_words(asked)}); "
-            "choose another --out, or the same"
+            f"{folder} was made with other augmentations ({_words(there)}; now "
+            f"{_words(requested)}); choose another --out, or the same augmentations"
         )
 
 
@@ -228,7 +229,7 @@ def _read_note(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise RunError(f"{folder / PLAN}: damaged ({error}); make the folder anew") from error
+        raise RunError(f"{folder / PLAN}: damaged ({error}); regenerate the folder") from error
 
 
 def _words(note: dict[str, Any] | None) -> str:

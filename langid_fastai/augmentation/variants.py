@@ -1,25 +1,25 @@
-"""Augmented variants of the training recordings, as files beside them.
+"""Write augmented variants of the training recordings, as files next to them.
 
 ::
 
     augmented/augment.json                     the plan of all variants
     augmented/index.csv                        all recordings, and the variants
-    augmented/failed.csv                       path, reason: of what no variant could be made
+    augmented/failed.csv                       path, reason: recordings without variants
     augmented/de/anna/1.flac                   a recording: the same file as in the corpus
     augmented/de/anna/1.white_noise1.flac      a variant of it
 
-A variant bears the language, speaker, group and side of its recording, and in the column
-`recording` what it was made from, so that a later split keeps both together. Only recordings of the
-training side have variants; and only training would use others (`used_rows`).
+A variant has the language, speaker, group and split of its recording, and the recording itself in
+the column `recording`, so that a later split keeps both together. Only training recordings have
+variants, since only training uses them (`used_rows`).
 
-Variants are mono FLAC of 16 bits at the recording's own rate; what would go beyond full scale is
-made quieter as a whole. A recording is changed whole, in memory: a time mask covers a share of all
-of it, so cut long recordings first (`langid corpus cut`).
+Variants are mono 16-bit FLAC at the recording's sampling rate; those that exceed full scale are
+attenuated as a whole. A recording is processed as a whole, in memory: a time mask covers a fraction
+of its whole duration, so cut long recordings first (`langid corpus cut`).
 
-The work can be killed at any time and started again: each file appears whole or not at all, and
-what is there of an unchanged recording stays.
+The work can be killed at any time and resumed: each file is written atomically, and existing files
+of unchanged recordings are kept.
 
-Images are augmented without such a folder, clip by clip, by `export_images` with a plan.
+To augment images without such a folder, clip by clip, use `export_images` with a plan.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from langid_fastai.augmentation.waveform import require_extra
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.utils.files import FULL, replacing, sweep, taken
-from langid_fastai.utils.parallel import Died, alive, in_processes, validate_jobs
+from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 
 __all__ = ["VariantResult", "write_variants"]
 
-# What `measure_audio` finds anew, of the variants too.
+# Columns that `measure_audio` recomputes, also for the variants.
 MEASURED = ["duration", "sr", "digest"]
 
 
 @dataclass(frozen=True)
 class VariantResult:
-    """What `write_variants` made.
+    """The result of `write_variants`.
 
     Parameters
     ----------
-    corpus : recordings and variants, its root the new folder
-    failed : one row a recording whose variants could not be made: `path`, `reason`
-    n_made, n_kept : variants made now, and those that were there already
+    corpus : recordings and variants, with the new folder as root
+    failed : one row per recording whose variants could not be made: `path`, `reason`
+    n_made, n_kept : variants made now, and made before
     """
 
     corpus: Corpus
@@ -68,25 +68,25 @@ class VariantResult:
 def write_variants(
     corpus: Corpus, folder: str | Path, plan: VariantPlan, *, n_jobs: int = -1
 ) -> VariantResult:
-    """Write augmented variants of the training recordings, beside the recordings themselves.
+    """Write augmented variants of the training recordings, next to the recordings themselves.
 
     Parameters
     ----------
     corpus : split
-    folder : made if need be; the recordings appear in it as hard links, or as copies where the disk
-        has none
-    plan : which variants
-    n_jobs : processes; -1 for all cores
+    folder : created if needed; the recordings are hard-linked into it, or copied where the disk
+        does not support links
+    plan : of the variants
+    n_jobs : number of processes; -1 for all cores
 
     Returns
     -------
-    result : its corpus also lies in `folder` as ``index.csv``
+    result : its corpus is also written to `folder` as ``index.csv``
 
     Raises
     ------
-    CorpusError : a recording has no side yet
-    RunError : `folder` lies in the corpus, or holds something else, or variants of another plan;
-        no process to work with; the extra `augment` is not installed
+    CorpusError : a recording has no split yet
+    RunError : `folder` is inside the corpus, or contains something else, or variants of another
+        plan; `n_jobs` is 0; the extra `augment` is not installed
 
     Examples
     --------
@@ -103,7 +103,7 @@ def write_variants(
         )
     if folder.resolve().is_relative_to(corpus.root.resolve()):
         raise RunError(
-            f"{folder} lies in the corpus {corpus.root}, which would then hold the variants too; "
+            f"{folder} is inside the corpus {corpus.root}, which would then contain the variants; "
             "choose another --out"
         )
     validate_jobs(n_jobs)
@@ -117,7 +117,7 @@ def write_variants(
 
 
 def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> VariantResult:
-    """Make what is missing, in a folder that is ours alone."""
+    """Make the missing variants, in a locked folder."""
     index = corpus.index
     base = _with_recordings(index.drop(columns=[name for name in MEASURED if name in index]))
     sources = base[(base["split"] == "train") & (base["variant"] == "")]
@@ -129,7 +129,7 @@ def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> Vari
     results = in_processes(work, tasks, n_jobs=n_jobs)
     n_made, reasons = 0, {}
     for (path, _), made in track(results, total=len(base), what="variants"):
-        n, reason = (0, made.reason) if isinstance(made, Died) else made
+        n, reason = (0, made.reason) if isinstance(made, TaskFailure) else made
         n_made += n
         if reason:
             reasons[path] = reason
@@ -147,18 +147,18 @@ def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> Vari
 
 
 def _with_recordings(index: pd.DataFrame) -> pd.DataFrame:
-    """Say of each row what it is a version of: itself, where the corpus does not tell."""
-    told = index["recording"] if "recording" in index else pd.Series("", index=index.index)
-    return index.assign(recording=told.where(told != "", index["path"]))
+    """Add the column `recording`, what each row is a version of; by default the row itself."""
+    known = index["recording"] if "recording" in index else pd.Series("", index=index.index)
+    return index.assign(recording=known.where(known != "", index["path"]))
 
 
 def _variant_files(
     index: pd.DataFrame, paths: pd.Series, plan: VariantPlan
 ) -> dict[str, dict[str, str]]:
-    """Where each variant of each recording lies, by path and name.
+    """Return the path of each variant, by path of the recording and name of the variant.
 
-    Where two files of a folder differ in suffix alone, or a corpus has variants of such names, the
-    whole file name of the recording stands in that of the variant.
+    If two files of a folder differ only in their suffixes, or the corpus already has a file of that
+    name, the variant's name contains the full file name of the recording.
     """
     taken = set(index["path"])
     short = paths.map(lambda path: PurePosixPath(path).with_suffix("").as_posix())
@@ -173,7 +173,7 @@ def _variant_files(
 
 
 def _variant_rows(sources: pd.DataFrame, files: dict[str, dict[str, str]]) -> pd.DataFrame:
-    """The rows of the variants: as those of their recordings, but for path and variant."""
+    """Return the rows of the variants: those of their recordings with another path and variant."""
     parts = [
         row | {"path": target, "variant": name}
         for row in sources.to_dict("records")
@@ -185,12 +185,12 @@ def _variant_rows(sources: pd.DataFrame, files: dict[str, dict[str, str]]) -> pd
 def _write_recording(
     root: Path, folder: Path, plan: VariantPlan, task: tuple[str, dict[str, str]]
 ) -> tuple[int, str]:
-    """Put a recording and its variants in place: how many were made, and what failed."""
+    """Link a recording and write its variants; return how many were made, and what failed."""
     path, targets = task
     source, link = root / path, folder / path
     try:
         if not _is_same(source, link):
-            for target in targets.values():  # of the file as it was
+            for target in targets.values():  # made from the old file
                 (folder / target).unlink(missing_ok=True)
             _link(source, link)
         if all((folder / target).exists() for target in targets.values()):
@@ -200,14 +200,14 @@ def _write_recording(
         for name, changed in alive(plan.variants(y, sr, path)):
             _write_flac(changed, sr, folder / targets[name])
     except (AudioError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in FULL:  # not of this recording alone
+        if isinstance(error, OSError) and error.errno in FULL:  # affects all recordings
             raise
         return 0, str(error).removeprefix(f"{source}: ")
     return len(targets), ""
 
 
 def _is_same(source: Path, link: Path) -> bool:
-    """Whether a file is there, of the size and time of change of its source."""
+    """Return whether a file exists with the size and modification time of its source."""
     if not link.exists():
         return False
     one, other = source.stat(), link.stat()
@@ -215,12 +215,12 @@ def _is_same(source: Path, link: Path) -> bool:
 
 
 def _link(source: Path, link: Path) -> None:
-    """Let a file appear in another place: linked, else copied."""
+    """Hard-link a file, or copy it if that is not possible."""
     link.parent.mkdir(parents=True, exist_ok=True)
     with replacing(link) as unfinished:
         try:
             os.link(source.resolve(), unfinished)
-        except OSError:  # another disk, or one without links
+        except OSError:  # another disk, or one that does not support links
             shutil.copy2(source, unfinished)
 
 

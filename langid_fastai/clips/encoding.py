@@ -1,7 +1,6 @@
-"""The file of one clip: an image of it as PNG, or its sound as WAV, as `MelConfig.kind` says.
+"""The file of one clip: an image as PNG, or audio as WAV, depending on `MelConfig.kind`.
 
-Contents: `encode_clip`; `read_picture`, for what looks at clips with other eyes than a network;
-`SUFFIXES`.
+Contents: `encode_clip`; `read_picture`, the image of a clip for reports and baselines; `SUFFIXES`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from langid_fastai.preprocessing import Kind, MelConfig, encode_png, mel_image
 
 __all__ = ["SUFFIXES", "encode_clip", "read_picture"]
 
-# How the file of a clip ends, by kind.
+# File suffix of a clip, by kind.
 SUFFIXES: dict[Kind, str] = {
     **{"mel": ".png", "mfcc": ".png", "chroma": ".png", "stft": ".png"},
     "waveform": ".wav",
@@ -25,7 +24,7 @@ SUFFIXES: dict[Kind, str] = {
 
 
 def encode_clip(y: np.ndarray, config: MelConfig) -> bytes:
-    """Make of a clip what a network is given, as the bytes of its file.
+    """Encode a clip as the bytes of its file, the input of a network.
 
     Parameters
     ----------
@@ -33,7 +32,7 @@ def encode_clip(y: np.ndarray, config: MelConfig) -> bytes:
 
     Raises
     ------
-    AudioError : `y` is silent, or no sound at all
+    AudioError : `y` is not valid audio, or is silent
     """
     if config.kind == "waveform":
         return encode_waveform(y, config.sr)
@@ -41,7 +40,7 @@ def encode_clip(y: np.ndarray, config: MelConfig) -> bytes:
 
 
 def read_picture(file: Path) -> np.ndarray:
-    """Read the image of a clip; of a clip of sound, make that of its mel spectrogram.
+    """Read the image of a clip; for an audio clip, compute its mel spectrogram.
 
     Parameters
     ----------
@@ -49,14 +48,14 @@ def read_picture(file: Path) -> np.ndarray:
 
     Returns
     -------
-    image : uint8, (height, n_frames), where height is n_mels but for other `kind` of images
+    image : uint8, (height, n_frames); height is n_mels, unless the image is of another `kind`
 
     Raises
     ------
     AudioError, OSError : the file is missing or damaged
     """
     if file.suffix == SUFFIXES["waveform"]:
-        folder = file.parents[2]  # above side and language
+        folder = file.parents[2]  # above split and language
         return mel_image(read_waveform(file), MelConfig.read(folder / "mel.json"))
     with Image.open(file) as image:
         return np.asarray(image.convert("L"))

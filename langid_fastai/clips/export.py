@@ -1,18 +1,18 @@
-"""A split corpus → a folder of spectrogram images, one a clip; or of clips of sound.
+"""Export a split corpus to a folder of spectrogram images, or of audio clips, one file per clip.
 
 ::
 
-    images/mel.json                               the MelConfig of all of them
-    images/images.csv                             which image is which clip of which recording
-    images/failed.csv                             path, offset, reason: what became no image
+    images/mel.json                               the MelConfig of all images
+    images/images.csv                             recording and offset of each image
+    images/failed.csv                             path, offset, reason: clips without an image
     images/augment.json                           the plan of augmented variants, if there are any
     images/train/de/<recording>@<offset>.png      .wav if its kind is ``waveform``
     images/train/de/<recording>@<offset>~pitch1.png
 
-An export can be killed at any time and started again. Each image appears whole or not at all, each
-finished recording is noted at once in ``images.csv``, and the next export makes only what is
-missing, failed, or has a changed source file (by size and time of change). Images whose recording
-has left the index, or changed sides, are removed.
+An export can be killed at any time and resumed. Each image is written atomically, each finished
+recording is recorded at once in ``images.csv``, and the next export only makes images that are
+missing, failed, or have a changed source file (by size and modification time). Images are removed
+if their recording is no longer in the index, or is in another split.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 from langid_fastai.utils.files import UNFINISHED, differences, taken, write_whole
-from langid_fastai.utils.parallel import Died, alive, in_processes, on_cluster
+from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, on_cluster
 from langid_fastai.utils.progress import track
 
 __all__ = [
@@ -62,23 +62,23 @@ __all__ = [
 
 NOTE = "mel.json"
 
-# What stands in the name of an image after its offset, where an export has augmented the clip.
+# Suffix of the name of an image, after its offset, if the clip was augmented.
 MADE_VARIANT = re.compile(r"@[\d.]+~(\w+)\.\w+$")
-# A name that leads out of the folder; a run folder may come from a stranger.
+# A name that leads out of the folder; a run folder may be untrusted.
 OUTSIDE = re.compile(r"^(?:/|\\|[A-Za-z]:)|(?:^|[/\\])\.\.(?:[/\\]|$)")
 
 
 class Recording(NamedTuple):
-    """A recording of which images are to be made; its path is relative to the corpus root."""
+    """A recording to make images of; its path is relative to the corpus root."""
 
     path: str
-    stem: str  # what the names of its images begin with, see `image_stems`
+    stem: str  # first part of the names of its images, see `image_stems`
     augment: VariantPlan | None
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where recordings and images lie: here, on disks of this machine.
+    """The location of recordings and images: here, local folders.
 
     Parameters
     ----------
@@ -90,18 +90,18 @@ class Place:
     folder: Path
 
     def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
-        """Size and time of change of each recording; other numbers once it has changed."""
+        """Return size and modification time of each recording, to detect changes."""
         return {path: _stamp(self.root / path) for path in paths}
 
-    def pictures(self) -> set[str]:
-        """Images that are there, and halves of files that a killed export left."""
-        return {path.relative_to(self.folder).as_posix() for path in _pictures(self.folder)}
+    def list_images(self) -> set[str]:
+        """Return existing images, and partial files of a killed export."""
+        return {path.relative_to(self.folder).as_posix() for path in _image_files(self.folder)}
 
-    def remove(self, pictures: set[str]) -> None:
+    def remove(self, images: set[str]) -> None:
         """Remove images."""
-        for picture in pictures:
-            # Helpers of an export that was just killed may still rename or remove theirs.
-            (self.folder / picture).unlink(missing_ok=True)
+        for image in images:
+            # Workers of an export that was just killed may still rename or remove their files.
+            (self.folder / image).unlink(missing_ok=True)
 
     def make_folders(self, names: set[str]) -> None:
         """Make folders for images."""
@@ -109,21 +109,21 @@ class Place:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def work(self, config: MelConfig) -> Callable[[Recording], list[dict[str, object]]]:
-        """What any process does with one recording: rows of ``images.csv``."""
+        """Return the function that exports a recording and returns rows of ``images.csv``."""
         root, folder = self.root.absolute(), self.folder.absolute()
         return partial(export_recording, root=root, folder=folder, config=config)
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made.
+    """The result of an export.
 
     Parameters
     ----------
-    clips : one row an image: `image` (relative to the folder), `path`, `offset` (s)
-    failed : one row a failure: `path`, `offset`, `reason`
-    n_made, n_kept : recordings worked on now, and those that were there already
-    noun : what is in the files, for messages: images, or clips (of sound)
+    clips : one row per image: `image` (relative to the folder), `path`, `offset` (s)
+    failed : one row per failure: `path`, `offset`, `reason`
+    n_made, n_kept : recordings exported now, and exported before
+    noun : name of the files in messages: "images" or "clips" (of audio)
     """
 
     clips: pd.DataFrame
@@ -134,7 +134,7 @@ class ExportResult:
 
     @property
     def n_variants(self) -> int:
-        """How many images are of augmented variants."""
+        """Number of images of augmented variants."""
         return int(_made_variants(self.clips).ne("").sum())
 
 
@@ -153,24 +153,25 @@ def export_images(
     Parameters
     ----------
     corpus : split; augmented variants are used for training only
-    folder : made if need be; must be empty or hold images of the same `config` and `augment`
-    augment : augmented variants to make of each clip of the training side, besides the clip itself;
-        recordings that are variants already get none
-    n_jobs : processes; -1 for all cores
-    dask : address of a Dask cluster that does the work instead; its machines see the recordings and
-        `folder` under the same names. See `on_cluster`
-    place : where recordings and images lie, if not below the corpus root and in `folder`, which
-        then holds the tables alone; see `langid_fastai.clips.remote`
+    folder : created if needed; must be empty or contain images of the same `config` and `augment`
+    augment : augmented variants to make of each training clip, in addition to the clip itself; not
+        made of recordings that are variants already
+    n_jobs : number of processes; -1 for all cores
+    dask : address of a Dask cluster that does the work instead; recordings and `folder` must have
+        the same paths on its machines. See `on_cluster`
+    place : location of recordings and images, if not the corpus root and `folder`, which then only
+        contains the tables; see `langid_fastai.clips.remote`
 
     Returns
     -------
-    result : its tables also lie in `folder` as ``images.csv`` and ``failed.csv``
+    result : its tables are also written to `folder` as ``images.csv`` and ``failed.csv``
 
     Raises
     ------
-    CorpusError : a recording has no side yet
-    RunError : `folder` is of another making, or in use; or variants by this plan would be copies
-    AudioError : an augmentation cannot be had at `config.sr`
+    CorpusError : a recording has no split yet
+    RunError : `folder` has other content or settings, or is in use; or variants of this plan would
+        be copies
+    AudioError : an augmentation is not possible at `config.sr`
     """
     folder, index = Path(folder), used_rows(corpus.index)
     unsplit = index.loc[~index["split"].isin(SPLITS), "path"]
@@ -194,10 +195,10 @@ def _export(
     n_jobs: int,
     dask: str | None,
 ) -> ExportResult:
-    """Make what is missing in a folder that is ours alone."""
+    """Make the missing images, in a locked folder."""
     stems = dict(zip(index["path"], image_stems(index), strict=True))
     stamps = place.stamps(list(index["path"]))
-    there = place.pictures()
+    there = place.list_images()
     journal = _kept(folder, there, stems, stamps)
     place.remove(there - set(journal["image"]))
     kept = set(journal["path"])
@@ -212,13 +213,13 @@ def _export(
     noun = "clips" if config.kind == "waveform" else "images"
     with (folder / "images.csv").open("a", encoding="utf-8", newline="") as stream:
         for recording, made in track(results, total=len(todo), what=noun):
-            rows = [failure(recording, made.reason)] if isinstance(made, Died) else made
+            rows = [failure(recording, made.reason)] if isinstance(made, TaskFailure) else made
             size, mtime_ns = stamps[recording.path]
             noted = {"n_rows": len(rows), "size": size, "mtime_ns": mtime_ns}
             stream.write(csv_lines([row | noted for row in rows]))
             stream.flush()
     journal = read_journal(folder).sort_values(["path", "offset"], ignore_index=True)
-    place.remove(place.pictures() - set(journal["image"]))  # of those at which a process died
+    place.remove(place.list_images() - set(journal["image"]))  # of crashed tasks
     write_table(journal, folder / "images.csv")
     failed = journal.loc[journal["reason"] != "", ["path", "offset", "reason"]]
     write_table(failed, folder / "failed.csv")
@@ -228,29 +229,30 @@ def _export(
 
 
 def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None) -> pd.DataFrame:
-    """Read which images belong to one side, with what the index knows of their recordings.
+    """Read the table of images of one split, with the index columns of their recordings.
 
     Parameters
     ----------
     folder : made by `export_images`
     index : the clip index
-    split : the side; None for all that are used
+    split : name of the split; None for all
 
     Returns
     -------
-    clips : one row an image: `image` (relative to `folder`), `offset`, and the index columns; where
-        an export has augmented a clip, `variant` names it, and it is there for training alone
+    clips : one row per image: `image` (relative to `folder`), `offset`, and the index columns;
+        `variant` also names augmentations by the export, which are only included for training
 
     Raises
     ------
-    RunError : an image is said to lie outside the folder
+    RunError : the path of an image leads out of the folder
     """
     journal = read_journal(Path(folder))
     clips = journal.loc[journal["image"] != "", ["image", "path", "offset"]]
     outside = clips.loc[clips["image"].str.contains(OUTSIDE), "image"]
     if len(outside):
-        raise RunError(f"{folder}: {outside.iloc[0]!r} is no image in it; make the images anew")
-    rows = used_rows(index)  # first: images that folds share hold variants of every side
+        raise RunError(f"{folder}: {outside.iloc[0]!r} is outside it; regenerate the images")
+    # First, since images shared by several folds include variants of recordings in all splits.
+    rows = used_rows(index)
     rows = rows if split is None else rows[rows["split"] == split]
     clips = clips.merge(rows, on="path", validate="many_to_one")
     made = _made_variants(clips)
@@ -259,29 +261,29 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
 
 
 def _made_variants(clips: pd.DataFrame) -> pd.Series:
-    """By what an export has augmented each clip; empty for the clip itself."""
+    """Return the augmentation of each clip by the export; empty for the clip itself."""
     return clips["image"].str.extract(MADE_VARIANT, expand=False).fillna("")
 
 
 def export_recording(
     recording: Recording, *, root: Path, folder: Path, config: MelConfig
 ) -> list[dict[str, object]]:
-    """Write the images of one recording; a row for each, or for why there is none."""
+    """Write the images of one recording; return a row for each image or failure."""
     _keep_memory()
     path, stem, _ = recording
     rows: list[dict[str, object]] = []
     try:
         for offset, y in clips_of(alive(stream_audio(root / path, sr=config.sr)), config):
-            row = {"path": path, "offset": round(offset, 6), "reason": ""}  # so few survive a CSV
+            row = {"path": path, "offset": round(offset, 6), "reason": ""}  # decimals kept in CSV
             for variant, changed in _versions(y, offset, recording, config):
                 image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"
                 try:
                     write_whole(encode_clip(changed, config), folder / image)
                     rows.append(row | {"image": image})
-                except AudioError as error:  # one silent stretch does not spoil the recording
+                except AudioError as error:  # a silent clip; continue with the next
                     reason = f"{variant[1:]}: {error}".removeprefix(": ")
                     rows.append(row | {"image": "", "reason": reason})
-                    if not variant:  # then there is nothing to augment
+                    if not variant:  # nothing to augment
                         break
     except AudioError as error:
         for row in rows:
@@ -292,14 +294,14 @@ def export_recording(
 
 
 def failure(recording: Recording, reason: str) -> dict[str, object]:
-    """The row of a recording that gave nothing."""
+    """Return the row of a recording without images."""
     return {"path": recording.path, "offset": 0.0, "image": "", "reason": reason}
 
 
 def _versions(
     y: np.ndarray, offset: float, recording: Recording, config: MelConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """A clip itself, and its augmented variants, each with what stands in its image's name."""
+    """Yield a clip and its augmented variants, each with the suffix of its image's name."""
     yield "", y
     key, plan = f"{recording.path}@{offset:.6f}", recording.augment
     for name, changed in plan.variants(y, config.sr, key) if plan else ():
@@ -308,24 +310,25 @@ def _versions(
 
 @lru_cache(maxsize=1)
 def _keep_memory() -> None:
-    """Have this process keep the memory of one clip for the next, which saves a sixth of the time.
+    """Make this process reuse the memory of one clip for the next, which saves a sixth of the time.
 
-    glibc gives the memory of a large array back, and the system clears each page before it lends it
-    again. Once an array has been freed, glibc keeps what is no larger (mallopt(3), on
-    M_MMAP_THRESHOLD: up to 32 MiB). The one here is never written to, so it takes no memory itself.
+    By default, glibc returns the memory of a large array to the system, which clears each page
+    before it is used again. Once an array has been freed, glibc keeps memory blocks up to its size
+    (mallopt(3), M_MMAP_THRESHOLD: up to 32 MiB). The array here is never written to, so it needs no
+    memory itself.
     """
     np.empty(30 * 2**20, dtype=np.uint8)
 
 
 def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours: bool) -> None:
-    """Note by what the folder is made, or see that it is the same."""
+    """Record the settings of the folder, or check that they match."""
     if not is_ours:
         note_plan(folder, augment)
         config.write(folder / NOTE)
         return
     if differing := differences(asdict(MelConfig.read(folder / NOTE)), asdict(config)):
         raise RunError(
-            f"{folder} holds images of another MelConfig ({differing}); "
+            f"{folder} contains images of another MelConfig ({differing}); "
             "choose another --out, or the same values"
         )
     refuse_other_plan(folder, augment)
@@ -334,9 +337,9 @@ def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours
 def _kept(
     folder: Path, there: set[str], stems: dict[str, str], stamps: dict[str, tuple[int, int]]
 ) -> pd.DataFrame:
-    """Journal rows of recordings that need no work: noted whole, unchanged, images in place."""
+    """Return journal rows of recordings that are complete and unchanged, with all images."""
     journal = read_journal(folder)
-    # What could not be read at all is tried again: a locked file or disk tells no time of change.
+    # Unreadable recordings are tried again: the modification time of a locked file does not change.
     readable = journal["path"].isin(journal.loc[journal["image"] != "", "path"])
     n_noted = journal["path"].map(journal["path"].value_counts())
     stamp = pd.Series(list(zip(journal["size"], journal["mtime_ns"], strict=True)), dtype=object)
@@ -352,8 +355,8 @@ def _kept(
     return journal[~journal["path"].isin(bad_paths)]
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    """Images below the folder, and halves of files that a killed export left."""
+def _image_files(folder: Path) -> Iterator[Path]:
+    """Yield images below the folder, and partial files of a killed export."""
     yield from folder.glob(f"*{UNFINISHED}")
     for split, suffix in product(SPLITS, set(SUFFIXES.values())):
         yield from (folder / split).glob(f"*/*{suffix}")
@@ -361,7 +364,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def _stamp(file: Path) -> tuple[int, int]:
-    """Size in bytes and time of change in ns; a file that has gone matches no other."""
+    """Return size in bytes and modification time in ns; a missing file matches no other."""
     try:
         status = file.stat()
     except OSError:

@@ -1,29 +1,29 @@
-"""Other images than that of the mel spectrogram: MFCC, chroma, and the plain STFT.
+"""Images of MFCC, chroma and STFT, as alternatives to the mel spectrogram.
 
-`MelConfig` names what an image shows by its `kind`; everything else is the same: clips, export,
+`MelConfig.kind` selects the feature shown in an image; everything else is the same: clips, export,
 training, prediction, model folder and ``model.onnx``.
 
 =========  =========================================================================================
-mel        decibels of the mel bands, as `langid_fastai.preprocessing` makes them: the default
-stft       decibels of the frequencies of the transform from `fmin` to `fmax`, linear in Hz
-mfcc       `n_mfcc` mel-frequency cepstral coefficients (the DCT-II of the mel decibels, Davis and
-           Mermelstein 1980), below them their deltas, below these the deltas of second order; each
-           of these with the lowest coefficient on top
-chroma     the power of the 12 pitch classes, each frame relative to its strongest, B on top
+mel        mel spectrogram in dB, as in `langid_fastai.preprocessing`: the default
+stft       spectrogram in dB from `fmin` to `fmax`, linear in Hz
+mfcc       `n_mfcc` mel-frequency cepstral coefficients (the DCT-II of the mel spectrogram in dB,
+           Davis and Mermelstein 1980), below them their deltas and second-order deltas; in each
+           block, the lowest coefficient is on top
+chroma     power of the 12 pitch classes, in each frame relative to the strongest, B on top
 =========  =========================================================================================
 
 Conventions: an image is uint8, ``(height, width)``, `MelConfig.shape`; no kind shows the level of
-the recording. MFCC have no natural range. Here coefficient k of the mel decibels, whose middle is
-taken for zero, reaches full black and white at a ripple of ``top_db / 2 / (1 + k / 2)`` dB over the
-bands, its deltas at an eighth and a twelfth of that a frame: what 99 % of the values of real speech
-stay within (VoxLingua107's development set, four languages, frames of 10 to 23 ms). What goes
-beyond is cut off.
+the recording. MFCC have no natural range. Here, with zero in the middle of the dynamic range,
+coefficient k reaches black or white at a ripple of ``top_db / 2 / (1 + k / 2)`` dB over the bands,
+and its deltas at an eighth and a twelfth of that per frame: 99 % of the values of real speech are
+within this range (VoxLingua107's development set, four languages, frames of 10 to 23 ms). Values
+beyond it are clipped.
 
-The values are those of `librosa.feature.mfcc`, `librosa.feature.delta` (width 9) and
-`librosa.feature.chroma_stft` (tuning 0), to 1e-3 before the rounding to grey.
+The values equal those of `librosa.feature.mfcc`, `librosa.feature.delta` (width 9) and
+`librosa.feature.chroma_stft` (tuning 0) to 1e-3, before they are quantised to 8 bits.
 
-Contents: `feature_image`, of whatever kind; `mfcc`, `delta`, `chroma`; and for others that compute
-them, `cepstral_ranges`, `cepstral_basis`, `delta_kernel`, `chroma_filters`.
+Contents: `feature_image`, for any kind; `mfcc`, `delta`, `chroma`; and for other implementations,
+`cepstral_ranges`, `cepstral_basis`, `delta_kernel`, `chroma_filters`.
 
 References: S. Davis and P. Mermelstein, "Comparison of parametric representations for monosyllabic
 word recognition in continuously spoken sentences", IEEE Trans. ASSP 28(4), 1980; S. Furui,
@@ -64,14 +64,14 @@ __all__ = [
     "chroma_filters",
 ]
 
-# Of the deltas of first and second order, as shares of the range of the coefficients, a frame.
+# Range of the first- and second-order deltas per frame, as fractions of that of the coefficients.
 DELTA_SHARES = (1 / 8, 1 / 12)
-# A frame without power has no strongest class to be relative to.
+# A frame with less power is not normalised.
 LOWEST_POWER = float(np.finfo(np.float32).tiny)
 
 
 def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
-    """Turn a mono waveform into the 8-bit image that `config.kind` names.
+    """Turn a mono waveform into the 8-bit image selected by `config.kind`.
 
     Parameters
     ----------
@@ -79,12 +79,11 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
 
     Returns
     -------
-    image : uint8, (height, 1 + n_samples // config.hop_length), where height is that of
-        `config.shape`
+    image : uint8, (height, 1 + n_samples // config.hop_length), with the height of `config.shape`
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, silent or holds NaN; or `config` is of no kind of image
+    AudioError : `y` is not mono, is empty, silent or contains NaN; or `config.kind` is not an image
 
     Examples
     --------
@@ -95,7 +94,7 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     if config.kind == "mel":
         return mel_image(y, config)
     if config.kind == "waveform":
-        raise AudioError("kind='waveform' is no image; see langid_fastai.clips.waveforms")
+        raise AudioError("kind='waveform' is not an image; see langid_fastai.clips.waveforms")
     S = stft_power(
         validate_sound(y),
         n_fft=config.n_fft,
@@ -114,11 +113,11 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
 
 
 def mfcc(M_db: np.ndarray, *, n_mfcc: int = 20) -> np.ndarray:
-    """Mel-frequency cepstral coefficients: an orthonormal DCT-II over the bands.
+    """Compute mel-frequency cepstral coefficients: an orthonormal DCT-II over the bands.
 
     Parameters
     ----------
-    M_db : (n_mels, n_frames), dB, band 0 the lowest, from `power_to_db`
+    M_db : (n_mels, n_frames), dB, band 0 is the lowest, from `power_to_db`
 
     Returns
     -------
@@ -133,7 +132,7 @@ def mfcc(M_db: np.ndarray, *, n_mfcc: int = 20) -> np.ndarray:
 
 
 def delta(x: np.ndarray, *, order: int = 1) -> np.ndarray:
-    """Slope over time of the line (or curvature of the parabola) that fits 9 frames best.
+    """Compute the slope over time of a line (or curvature of a parabola) fitted to 9 frames.
 
     Parameters
     ----------
@@ -142,7 +141,7 @@ def delta(x: np.ndarray, *, order: int = 1) -> np.ndarray:
 
     Returns
     -------
-    d : like `x`, a frame (a frame squared); the first and last four are as their neighbours
+    d : like `x`, per frame (per frame squared); the first and last four repeat their neighbours
 
     Raises
     ------
@@ -157,12 +156,12 @@ def delta(x: np.ndarray, *, order: int = 1) -> np.ndarray:
         raise AudioError(f"{x.shape[1]} frames must be at least {DELTA_WIDTH} for a delta")
     windows = np.lib.stride_tricks.sliding_window_view(x, DELTA_WIDTH, axis=1)
     inner = windows @ delta_kernel(order)
-    # The derivative of that order of such a polynomial is constant over its frames.
+    # The derivative of this order of the fitted polynomial is constant over its frames.
     return np.pad(inner, ((0, 0), (DELTA_WIDTH // 2, DELTA_WIDTH // 2)), mode="edge")
 
 
 def chroma(S: np.ndarray, *, sr: int = DEFAULT_SR, n_fft: int = 2048) -> np.ndarray:
-    """Power of the pitch classes C to B, each frame relative to its strongest class.
+    """Compute the power of the pitch classes C to B, each frame relative to its strongest class.
 
     Parameters
     ----------
@@ -172,7 +171,7 @@ def chroma(S: np.ndarray, *, sr: int = DEFAULT_SR, n_fft: int = 2048) -> np.ndar
 
     Returns
     -------
-    classes : float32, (12, n_frames), in [0, 1], row 0 is C; a frame without power is all 0
+    classes : float32, (12, n_frames), in [0, 1], row 0 is C; all 0 in a frame without power
 
     Examples
     --------
@@ -186,7 +185,7 @@ def chroma(S: np.ndarray, *, sr: int = DEFAULT_SR, n_fft: int = 2048) -> np.ndar
 
 
 def cepstral_ranges(config: MelConfig) -> np.ndarray:
-    """What becomes full black and white in each row of an image of kind ``mfcc``.
+    """Return the values that become black and white in each row of an image of kind ``mfcc``.
 
     Parameters
     ----------
@@ -198,17 +197,17 @@ def cepstral_ranges(config: MelConfig) -> np.ndarray:
     """
     k = np.arange(config.n_mfcc)
     ripple = config.top_db / 2 / (1 + k / 2)  # dB
-    # A ripple of 1 dB over all bands is a coefficient of so much, the mean being no ripple.
+    # Coefficient of a ripple of 1 dB over all bands; coefficient 0 is the mean.
     ripple *= np.where(k == 0, 1, np.sqrt(0.5)) * np.sqrt(config.n_mels)
     return np.concatenate([share * ripple for share in (1, *DELTA_SHARES)])[:, None].astype("f4")
 
 
 def cepstral_basis(n_mels: int, n_mfcc: int) -> np.ndarray:
-    """The DCT of `mfcc` as a matrix.
+    """Return the DCT of `mfcc` as a matrix.
 
     Parameters
     ----------
-    n_mels, n_mfcc : bands and coefficients
+    n_mels, n_mfcc : number of bands and of coefficients
 
     Returns
     -------
@@ -218,11 +217,11 @@ def cepstral_basis(n_mels: int, n_mfcc: int) -> np.ndarray:
 
 
 def delta_kernel(order: int) -> np.ndarray:
-    """Weights of 9 frames in a `delta`: a Savitzky-Golay filter of that degree and derivative.
+    """Return the weights of 9 frames in `delta`, a Savitzky-Golay filter.
 
     Parameters
     ----------
-    order : 1 or 2
+    order : degree of the polynomial, and of its derivative; 1 or 2
 
     Returns
     -------
@@ -240,7 +239,9 @@ def delta_kernel(order: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def chroma_filters(sr: int, n_fft: int) -> np.ndarray:
-    """Weights of each frequency in each pitch class, for A4 = 440 Hz (`librosa.filters.chroma`).
+    """Return the weight of each frequency in each pitch class (`librosa.filters.chroma`).
+
+    A4 is 440 Hz.
 
     Parameters
     ----------
@@ -249,8 +250,8 @@ def chroma_filters(sr: int, n_fft: int) -> np.ndarray:
 
     Returns
     -------
-    filters : float32, (12, 1 + n_fft // 2). Shared between calls: not to be written to.
+    filters : float32, (12, 1 + n_fft // 2). Shared between calls: do not write to it.
     """
-    from librosa.filters import chroma as make_filters  # slow to import, so only where it is used
+    from librosa.filters import chroma as make_filters  # slow to import
 
     return make_filters(sr=sr, n_fft=n_fft, n_chroma=N_CHROMA, tuning=0.0)

@@ -1,4 +1,4 @@
-"""Where the images of a recording lie, whatever it is called."""
+"""Name the images of a recording, whatever its own name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pandas as pd
 
 __all__ = ["image_stems"]
 
-# Longest file stem in bytes; with offset, suffix and temporary mark it stays under the 255 that
-# file systems allow.
+# Longest file stem in bytes; with offset and suffixes, a name stays below the limit of file systems
+# (255).
 MAX_STEM = 160
 
 
 def image_stems(index: pd.DataFrame) -> list[str]:
-    """Where the images of each recording lie: ``<split>/<language>/<recording>``.
+    """Return the path of the images of each recording: ``<split>/<language>/<recording>``.
 
-    The recording is the file name without suffix. Where two of one folder would share it (also on
-    disks that do not tell upper from lower case, or é from e with an accent), or it is too long or
-    unprintable, a short hash of the whole path is added.
+    The recording is the file name without suffix. A short hash of the whole path is added if two
+    recordings of a folder have the same name (also on file systems that ignore case or Unicode
+    normalisation), or if it is too long or unprintable.
     """
     names = index["path"].map(lambda path: PurePosixPath(path).stem)
     clash = (
@@ -43,5 +43,5 @@ def _is_awkward(name: str) -> bool:
 def _hashed(name: str, path: str) -> str:
     printable = "".join(c if c.isprintable() else "_" for c in name)
     short = printable.encode()[: MAX_STEM - 17].decode(errors="ignore")
-    # 64 bits: with 32, a hundred thousand files of one name would likely share a hash.
+    # 64 bits: with 32, two of a hundred thousand files of one name would likely share a hash.
     return f"{short}~{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}"

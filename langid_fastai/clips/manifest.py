@@ -1,4 +1,4 @@
-"""``images.csv``: which image is which clip of which recording, noted line by line as they come.
+"""``images.csv``, the journal of an export: the recording and offset of each image.
 
 Contents: `JOURNAL`, its columns and their types; `read_journal`, `csv_lines`, `write_table`.
 """
@@ -29,10 +29,10 @@ JOURNAL = {
 
 
 def read_journal(folder: Path) -> pd.DataFrame:
-    """Rows of ``images.csv``; a line torn by a kill is dropped with its recording."""
+    """Read ``images.csv``; an incomplete last line is ignored."""
     file = folder / "images.csv"
     content = file.read_bytes() if file.exists() else b""
-    # Cut before decoding: the tear may go through a character.
+    # Cut before decoding: the last line may end inside a character.
     whole = content[: content.rfind(b"\n") + 1] or ",".join(JOURNAL).encode()
     try:
         return pd.read_csv(
@@ -40,19 +40,19 @@ def read_journal(folder: Path) -> pd.DataFrame:
         )
     except ValueError as error:
         raise RunError(
-            f"{file} is damaged ({first_line(error)}); delete it, and all images are made anew"
+            f"{file} is damaged ({first_line(error)}); delete it to regenerate all images"
         ) from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
+    """Write a table as CSV, atomically."""
     with replacing(path) as unfinished:
         table.to_csv(unfinished, index=False, encoding="utf-8")
 
 
 def csv_lines(rows: list[dict[str, object]]) -> str:
-    """Rows of the journal as its lines."""
+    """Format rows of the journal as CSV lines."""
     stream = io.StringIO()
-    # As pandas writes them, in a hundredth of the time: the one process that notes serves all.
+    # Same output as pandas in a hundredth of the time; one process writes the rows of all workers.
     csv.DictWriter(stream, list(JOURNAL), lineterminator=os.linesep).writerows(rows)
     return stream.getvalue()

@@ -1,16 +1,16 @@
-"""Images made from recordings that lie at an address, to another: ``s3://``, ``gs://``, ``file://``.
+"""Export images of recordings from one address to another: ``s3://``, ``gs://``, ``file://``.
 
-For machines that share no disk. Whoever works on a recording, a process here or a worker of a
-cluster, fetches it, makes its images, and sends them; nothing else is kept. The run folder, with
-its tables and its journal, stays with who gives the orders, so a killed export goes on from there;
-copies of the tables lie beside the images, and the whole becomes a run folder on any machine by
-``langid corpus sync``.
+For machines that do not share a disk. A local process or a worker of a cluster downloads a
+recording, makes its images and uploads them; nothing else is stored. The run folder, with its
+tables and journal, stays on the machine that starts the export, so a killed export is resumed from
+there; the tables are also copied to the address, so that ``langid corpus sync`` makes a run folder
+on any machine.
 
-Conventions: an address is one of fsspec's, without a slash at the end; what serves it, as s3fs for
-``s3://``, must be installed, and finds its credentials by itself, on each machine. On an object
-store an image is there whole or not at all; on ``file://`` a kill may leave a half, which is noted
-nowhere and made anew. Two export to one address only by a slip: the second is refused, unless both
-begin within the same moment.
+Conventions: an address is one of fsspec's, without a trailing slash; its implementation, e.g. s3fs
+for ``s3://``, must be installed, and finds its credentials itself, on each machine. On an object
+store, images are written atomically; on ``file://``, a killed export may leave a partial image,
+which is not recorded and is regenerated. A second run at the same address is refused, unless both
+begin at the same moment.
 
 Contents: `is_url`, `list_recordings`, `SharedPlace`, `claim`, `publish`.
 """
@@ -32,7 +32,7 @@ from langid_fastai.preprocessing import MelConfig
 
 __all__ = ["SharedPlace", "claim", "is_url", "list_recordings", "publish"]
 
-# Of a run folder; those of the images last, so that what they name is there when they are.
+# Files of a run folder; the table of images is last, so that all files it needs exist before it.
 TABLES = (
     *("run.json", "index.csv", "images/mel.json", "images/augment.json", "images/failed.csv"),
     "images/images.csv",
@@ -40,7 +40,7 @@ TABLES = (
 
 
 def is_url(address: str) -> bool:
-    """Whether this is an address rather than a path.
+    """Return whether this is an address rather than a path.
 
     Examples
     --------
@@ -51,13 +51,13 @@ def is_url(address: str) -> bool:
 
 
 def list_recordings(url: str) -> dict[str, dict[str, Any]]:
-    """What lies below an address, by relative path: what its service tells of each file.
+    """List the files below an address, by relative path, with the metadata of its service.
 
     Raises
     ------
     CorpusError : no such address, or it cannot be read
     """
-    with _told(url, CorpusError):
+    with _translate_errors(url, CorpusError):
         fs, base = _open(url)
         found = fs.find(base, detail=True)
     return {name[len(base) :].lstrip("/"): info for name, info in found.items()}
@@ -69,8 +69,8 @@ class SharedPlace(Place):
 
     Parameters
     ----------
-    root : named in the index alone
-    folder : local, of the tables
+    root : only used in the index
+    folder : local folder of the tables
     recordings : address of the recordings
     images : address of the images
     """
@@ -79,32 +79,32 @@ class SharedPlace(Place):
     images: str
 
     def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
-        """Size of each recording, and a number that is another once it has changed."""
+        """Return size of each recording, and a number that changes with it."""
         there = list_recordings(self.recordings)
         return {path: _stamp(there[path]) if path in there else (-1, -1) for path in paths}
 
-    def pictures(self) -> set[str]:
-        """Images that are there."""
+    def list_images(self) -> set[str]:
+        """Return existing images."""
         tables = {PurePosixPath(name).name for name in TABLES}
         return {name for name in _listed(self.images) if name not in tables}
 
-    def remove(self, pictures: set[str]) -> None:
+    def remove(self, images: set[str]) -> None:
         """Remove images."""
-        if pictures:
-            with _told(self.images, RunError):
+        if images:
+            with _translate_errors(self.images, RunError):
                 fs, base = _open(self.images)
-                fs.rm([f"{base}/{picture}" for picture in sorted(pictures)])
+                fs.rm([f"{base}/{image}" for image in sorted(images)])
 
     def make_folders(self, names: set[str]) -> None:
-        """Nothing: an object store has none, and who sends a file makes its own."""
+        """Do nothing: an object store has no folders, and `_send` creates others as needed."""
 
     def work(self, config: MelConfig) -> Callable[[Recording], list[dict[str, object]]]:
-        """What any process does with one recording: rows of ``images.csv``."""
+        """Return the function that exports a recording and returns rows of ``images.csv``."""
         return partial(_export_away, recordings=self.recordings, images=self.images, config=config)
 
 
 def claim(folder: Path, url: str) -> None:
-    """See that an address is free, or that what lies there is of this run folder.
+    """Check that an address is empty, or that this run folder was exported to it before.
 
     Parameters
     ----------
@@ -113,12 +113,13 @@ def claim(folder: Path, url: str) -> None:
 
     Raises
     ------
-    RunError : a run lies there that this folder knows nothing of; or the address cannot be reached
+    RunError : another run was exported to the address; or it cannot be reached
     """
     if not (folder / "images" / "images.csv").exists() and _listed(url):
         raise RunError(
-            f"{url} is not empty, and {folder} knows nothing of it; go on where it was begun, or "
-            f"fetch it with `langid corpus sync {url} {folder}`, or choose another address"
+            f"{url} is not empty, and does not belong to {folder}; resume in the folder where it "
+            f"was started, or fetch it with `langid corpus sync {url} {folder}`, or choose another "
+            "address"
         )
 
 
@@ -128,9 +129,9 @@ def publish(folder: Path, url: str) -> None:
     Parameters
     ----------
     folder : of the run
-    url : where `SharedPlace.images` is the folder ``images``
+    url : parent of `SharedPlace.images`
     """
-    with _told(url, RunError):
+    with _translate_errors(url, RunError):
         fs, base = _open(url)
         for name in TABLES:
             if (folder / name).exists():
@@ -140,7 +141,7 @@ def publish(folder: Path, url: str) -> None:
 def _export_away(
     recording: Recording, *, recordings: str, images: str, config: MelConfig
 ) -> list[dict[str, object]]:
-    """Fetch a recording, make its images, send them."""
+    """Download a recording, make its images, and upload them."""
     with TemporaryDirectory(prefix="langid-") as scratch:
         root, folder = Path(scratch, "recordings"), Path(scratch, "images")
         fetched = root / recording.path
@@ -152,7 +153,7 @@ def _export_away(
         except OSError as error:
             return [failure(recording, f"cannot be fetched: {first_line(error)}")]
         rows = export_recording(recording, root=root, folder=folder, config=config)
-        with _told(images, RunError):
+        with _translate_errors(images, RunError):
             fs, base = _open(images)
             for row in rows:
                 if row["image"]:
@@ -168,7 +169,7 @@ def _open(url: str) -> tuple[Any, str]:
 
 
 def _listed(url: str) -> set[str]:
-    with _told(url, RunError):
+    with _translate_errors(url, RunError):
         fs, base = _open(url)
         return {name[len(base) :].lstrip("/") for name in fs.find(base)}
 
@@ -186,16 +187,16 @@ def _stamp(info: dict[str, Any]) -> tuple[int, int]:
 
 
 @contextmanager
-def _told(url: str, kind: type[CorpusError] | type[RunError]) -> Iterator[None]:
-    """Turn what fsspec raises into what a user can mend."""
+def _translate_errors(url: str, error_type: type[CorpusError] | type[RunError]) -> Iterator[None]:
+    """Turn errors of fsspec into one that says how to fix them."""
     try:
         yield
     except ImportError as error:
-        raise kind(
-            f"{url}: {first_line(error)}; for s3:// that is pip install 'langid_fastai[s3]'"
+        raise error_type(
+            f"{url}: {first_line(error)}; for s3:// run pip install 'langid_fastai[s3]'"
         ) from error
     except (OSError, ValueError) as error:
-        raise kind(
+        raise error_type(
             f"{url}: {type(error).__name__}: {first_line(error)}; check address, credentials and "
-            "network; the same command goes on from here"
+            "network, then repeat the command to resume"
         ) from error

@@ -1,16 +1,16 @@
-"""Clips as sound: what the networks of `langid_fastai.models.raw_waveform` learn from.
+"""Audio clips, the input of the networks in `langid_fastai.models.raw_waveform`.
 
-Where a folder of images holds a PNG of each clip, one of kind ``waveform`` holds a WAV of it, at
-the sampling rate of its `MelConfig` and of the same length; all else is the same: index, sides,
-names, resuming, training, evaluation, report and prediction. The name of the network decides::
+A folder of kind ``waveform`` contains a WAV of each clip instead of a PNG, at the sampling rate of
+its `MelConfig` and with the same duration; everything else is the same: index, splits, names,
+resuming, training, evaluation, report and prediction. The name of the network determines the kind::
 
     langid-train mixtures/index.csv --arch m5 --weights none --sr 8000 --clip-seconds 5
 
-Conventions: the loudest sample of a WAV is full scale, 16 bits; so no clip is cut off or lost in
-rounding. Nothing of it is heard by a network, whose first layer takes the level out.
+Conventions: the loudest sample of a WAV is at full scale, 16 bits; so no clip is clipped, or lost
+to rounding. This does not affect a network, since its first layer normalises the level.
 
-Contents: `takes_waveforms` and `clip_kind`, from the name of a network to what it takes;
-`encode_waveform` and `read_waveform`, its file.
+Contents: `takes_waveforms` and `clip_kind` give the input of a network by its name;
+`encode_waveform` and `read_waveform` handle the file of a clip.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ FULL_SCALE = 32_767  # of 16 bits
 
 
 def takes_waveforms(arch: str) -> bool:
-    """Whether a network of that name is given sound instead of images.
+    """Return whether a network takes waveforms instead of images.
 
     Parameters
     ----------
-    arch : of any network
+    arch : name of any network
 
     Examples
     --------
@@ -56,12 +56,12 @@ def takes_waveforms(arch: str) -> bool:
 
 
 def clip_kind(arch: str, wanted: Kind | None = None) -> Kind:
-    """What clips must be for a network of that name.
+    """Return the kind of clips that a network takes.
 
     Parameters
     ----------
-    arch : of any network
-    wanted : what the user has said, if anything
+    arch : name of any network
+    wanted : the kind requested by the user, if any
 
     Returns
     -------
@@ -69,7 +69,7 @@ def clip_kind(arch: str, wanted: Kind | None = None) -> Kind:
 
     Raises
     ------
-    AudioError : the network does not take what is wanted
+    AudioError : the network does not take the requested kind
 
     Examples
     --------
@@ -88,12 +88,12 @@ def encode_waveform(y: np.ndarray, sr: int) -> bytes:
 
     Parameters
     ----------
-    y : (n_samples,), of any level
+    y : (n_samples,), at any level
     sr : Hz
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, silent or holds NaN
+    AudioError : `y` is not mono, is empty, silent or contains NaN
 
     Examples
     --------
@@ -109,11 +109,11 @@ def encode_waveform(y: np.ndarray, sr: int) -> bytes:
 
 
 def read_waveform(source: str | Path | bytes) -> np.ndarray:
-    """Read a clip.
+    """Read an audio clip.
 
     Parameters
     ----------
-    source : a file made from `encode_waveform`, or its bytes
+    source : a file with the bytes of `encode_waveform`, or the bytes
 
     Returns
     -------
@@ -128,7 +128,7 @@ def read_waveform(source: str | Path | bytes) -> np.ndarray:
     except sf.LibsndfileError as error:
         name = "clip" if isinstance(source, bytes) else source
         raise AudioError(
-            f"{name}: cannot be read ({error.error_string}); make the clips again with "
+            f"{name}: cannot be read ({error.error_string}); regenerate the clips with "
             "`langid prepare`"
         ) from error
     return y

@@ -1,4 +1,4 @@
-"""A spoken demo corpus, made on the spot: written sentences in, clips with Kaggle names out.
+"""Synthesise a demo corpus from written sentences, with file names as in the Kaggle set.
 
 eSpeak NG, a formant synthesiser, reads sentences written for this project (demo_sentences.json)::
 
@@ -7,13 +7,12 @@ eSpeak NG, a formant synthesiser, reads sentences written for this project (demo
     <folder>/README.txt                                              languages, voices, seed
 
 Conventions: a *voice* is an eSpeak NG variant (``f3``, ``Andy``) and counts as one speaker, who
-reads every language under the same ID. Test voices and test sentences are never heard in training,
-nor is a language held out, which stands on the test side only.
-Waveforms are int16 at 22 050 Hz. A robot is no person: accuracy here shows that the pipeline works,
-not that a model would know the languages of human beings.
+reads every language under the same ID. Test voices, test sentences and held-out languages are in
+the test split only, never in training. Waveforms are int16 at 22 050 Hz. Speech is synthetic:
+accuracy here shows that the pipeline works, not that a model would recognise human speech.
 
-Licence: eSpeak NG is GPL-3.0. It comes as a shared library from PyPI (``espeakng-loader``, extra
-``demo``) and is called at run time; neither it nor its speech is shipped with this package.
+Licence: eSpeak NG is GPL-3.0. It is installed as a shared library from PyPI (``espeakng-loader``,
+extra ``demo``) and called at run time; this package contains neither it nor its speech.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ else:
 
 __all__ = ["HELD_OUT", "SAMPLE_RATE", "VOICES", "make_demo", "read_sentences", "speak"]
 
-# Read by the test voices alone, to see whether a model notices a language it does not know.
+# Read by the test voices only, to test whether a model rejects unknown languages.
 HELD_OUT = ("fr",)
 
-# Variants that do not set out to whisper, clang or clip, and are no near-twins: their mel cepstra
-# lie further apart than those of one voice on two texts. A variant that names no gender is a man,
-# as eSpeak's own voice is.
+# Variants that are not designed to whisper, sound metallic or clip, and differ from each other:
+# their mel cepstra are further apart than those of one voice on two texts. A variant without a
+# gender counts as male, as eSpeak's own voice is.
 VOICES = {
     "f": ["Alicia", "Andrea", "Annie", "anika", "belinda", "f1", "f2", "f3", "f4", "f5",
           "grandma", "linda", "steph"],
@@ -56,7 +55,7 @@ VOICES = {
           "marcelo", "max", "michel", "mike2", "norbert", "pablo", "pedro", "quincy", "robert",
           "sandro", "victor"],
 }  # fmt: skip
-SAMPLE_RATE = 22_050  # Hz, of eSpeak NG and of the Kaggle set alike
+SAMPLE_RATE = 22_050  # Hz, as in the Kaggle set
 CLIP_SAMPLES = 10 * SAMPLE_RATE
 VOLUME = 45  # percent; at eSpeak's own 100 a quarter of the voices clip, at 60 still one
 MIN_PEAK = 0.05  # of full scale; every voice here is louder
@@ -78,20 +77,20 @@ def make_demo(
     test_clips: int = 6,
     seed: int = 0,
 ) -> Path:
-    """Make the demo corpus, or finish one begun with the same settings.
+    """Make the demo corpus, or complete one with the same settings.
 
-    The same settings give the same bytes. The default is 648 training and 144 test clips, of which
-    36 are of a language held out: two hours of speech, made in about fifteen seconds.
+    The same settings give the same bytes. The default is 648 training and 144 test clips, 36 of
+    them in a held-out language: two hours of speech, made in about fifteen seconds.
 
     Parameters
     ----------
-    folder : new, empty, or left by an earlier call; clips already there are kept
+    folder : new, empty, or left by an earlier call; existing clips are kept
     languages : any of those in demo_sentences.json, for training and test
-    held_out : further ones, for the test alone
-    train_voices, test_voices : speakers, together at most 45; women and men by turns while there
-        are women
-    train_clips, test_clips : ten-second clips of each voice in each language
-    seed : chooses the test voices, each speaker's rate and pitch, and each clip's sentences
+    held_out : further languages, for the test split only
+    train_voices, test_voices : number of speakers, together at most 45; female and male
+        alternately, as long as there are female voices
+    train_clips, test_clips : number of ten-second clips per voice and language
+    seed : random seed for the test voices, each speaker's rate and pitch, and each clip's sentences
 
     Returns
     -------
@@ -99,8 +98,8 @@ def make_demo(
 
     Raises
     ------
-    CorpusError : `espeakng_loader` is missing, `folder` holds something else, a language is
-        unknown, or a number is below 1 or beyond the voices there are
+    CorpusError : `espeakng_loader` is missing, `folder` contains something else, a language is
+        unknown, or a number is below 1 or above the number of voices
     """
     folder = Path(folder)
     sentences = read_sentences()
@@ -112,7 +111,7 @@ def make_demo(
     if min(n_clips.values()) < 1:
         raise CorpusError(f"train_clips={train_clips}, test_clips={test_clips} must be at least 1")
     cast = _cast(train_voices, test_voices, seed)
-    _find_espeak()  # complains before anything is written
+    _find_espeak()  # raises before anything is written
     _claim(folder, languages, held_out, cast, n_clips, seed)
 
     for split, voices in cast.items():
@@ -132,26 +131,26 @@ def make_demo(
 def speak(
     text: str, language: str, voice: str, *, rate: int = 175, pitch: int = 50, seed: int = 0
 ) -> np.ndarray:
-    """Have eSpeak NG read a text of your own, for a corpus of your own.
+    """Synthesise any text with eSpeak NG, e.g. to make your own corpus.
 
     Numbers in digits are read in any language. The same call gives the same samples.
 
     Parameters
     ----------
-    text : in the writing of the language
-    language : any of eSpeak's, with its accents, as ``it`` or ``en-gb-scotland``
+    text : in the script of the language
+    language : one of eSpeak's, possibly with an accent, e.g. ``it`` or ``en-gb-scotland``
     voice : one of `VOICES`
-    rate : words a minute
+    rate : words per minute
     pitch : 0 to 100
-    seed : of the breath noise
+    seed : random seed for the breath noise
 
     Returns
     -------
-    y : int16, (n_samples,), at `SAMPLE_RATE`; cut off after ten seconds
+    y : int16, (n_samples,), at `SAMPLE_RATE`; truncated to ten seconds
 
     Raises
     ------
-    CorpusError : `espeakng_loader` is missing, or eSpeak knows no such language or voice
+    CorpusError : `espeakng_loader` is missing, or eSpeak does not have the language or voice
 
     Examples
     --------
@@ -165,9 +164,9 @@ def speak(
 
 def read_sentences() -> dict[str, dict[str, Any]]:
     """Read demo_sentences.json: by language, the sentences for ``train`` and ``test``, and
-    ``patterns``, from whose parts training voices make further sentences.
+    ``patterns``, whose parts are combined into further training sentences.
 
-    A language to be held out has test sentences only.
+    Held-out languages have test sentences only.
     """
     file = Path(__file__).with_name("demo_sentences.json")
     return json.loads(file.read_text(encoding="utf-8"))
@@ -176,16 +175,15 @@ def read_sentences() -> dict[str, dict[str, Any]]:
 def _read_aloud(
     sentences: dict[str, Any], split: str, language: str, voice: str, fragment: int, seed: int
 ) -> np.ndarray:
-    """Ten seconds, int16 (CLIP_SAMPLES,), of a voice reading in an order of this clip's own."""
+    """Synthesise ten seconds, int16 (CLIP_SAMPLES,), of sentences in random order."""
     speaker = random.Random(f"{seed}/{voice}")
     clip = random.Random(f"{seed}/{language}/{voice}/{fragment}")
     pool = list(sentences[split])
-    if split == "train":  # else few sentences were heard so often that words are learned by heart
+    if split == "train":  # otherwise a network memorises the words of a few repeated sentences
         pool += [_made_up(sentences["patterns"], clip) for _ in pool]
     text = " ".join(_shuffled(pool, clip))
-    # Words a minute, eSpeak's own being 175, and pitch of 0 to 100, 50 being the voice as designed:
-    # each speaker has a habit, and nobody reads twice alike. Training voices read livelier, for
-    # what they are: too few to stand for all.
+    # Words per minute (eSpeak's default is 175), and pitch from 0 to 100 (default 50): each speaker
+    # has a mean, and each clip varies around it. Training voices vary more, since they are few.
     spread = {"train": 40, "test": 10}[split]
     rate = round(150 + 35 * speaker.random() + spread * (clip.random() - 0.5))
     pitch = round(40 + 20 * speaker.random() + spread * (clip.random() - 0.5))
@@ -200,7 +198,7 @@ def _read_aloud(
 
 
 def _made_up(patterns: dict[str, list[str]], rng: random.Random) -> str:
-    """A sentence of who does what, where and when, in the word order of the language."""
+    """Return a random sentence (subject, action, place, time) in the language's word order."""
     parts = [patterns[part][int(rng.random() * len(patterns[part]))] for part in patterns["order"]]
     text = " ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
@@ -222,31 +220,33 @@ def _speak(text: str, language: str, voice: str, rate: int, pitch: int, seed: in
         sr = espeak.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _DONT_EXIT)
         if sr != SAMPLE_RATE:
             raise CorpusError(
-                f"{data}: eSpeak NG answers {sr}, not {SAMPLE_RATE} Hz; reinstall espeakng-loader, "
-                "in a shorter path if this one is over 150 characters"
+                f"{data}: eSpeak NG returns {sr}, not {SAMPLE_RATE} Hz; reinstall espeakng-loader, "
+                "in a shorter path if this one is longer than 150 characters"
             )
         espeak.espeak_SetSynthCallback(collect)
         if espeak.espeak_SetVoiceByName(f"{language}+{voice}".encode()):
-            raise CorpusError(f"language={language!r} is none that eSpeak NG speaks, as it, en-us")
+            raise CorpusError(
+                f"language={language!r} is not a language of eSpeak NG, e.g. it or en-us"
+            )
         for parameter, value in [(_RATE, rate), (_PITCH, pitch), (_VOLUME, VOLUME)]:
             espeak.espeak_SetParameter(parameter, value, 0)
-        espeak.espeak_ng_SetRandSeed(ctypes.c_long(seed))  # of the breath noise
+        espeak.espeak_ng_SetRandSeed(ctypes.c_long(seed))  # for the breath noise
         utf8 = text.encode() + b"\0"
         espeak.espeak_Synth(utf8, ctypes.c_size_t(len(utf8)), 0, 0, 0, _UTF8, None, None)
         espeak.espeak_Terminate()
     finally:
-        # eSpeak keeps its place in the pitch flutter from text to text, `espeak_Terminate` or not.
-        # Loading it anew takes a millisecond and frees a clip from those spoken before it.
+        # The state of eSpeak's pitch flutter survives `espeak_Terminate`. Reloading the library
+        # takes a millisecond and makes a clip independent of previous ones.
         unload(espeak._handle)
     return np.frombuffer(pcm, dtype=np.int16)[:CLIP_SAMPLES]
 
 
 def _find_espeak() -> tuple[str, Path]:
-    """The shared library and the folder of its data, which must hold all our voices."""
+    """Return the shared library and its data folder, which must contain all our voices."""
     with needs("demo", "the demo corpus", CorpusError):
         import espeakng_loader
     data = Path(espeakng_loader.get_data_path())
-    # eSpeak takes an unknown variant for none at all: two speakers would share one voice.
+    # eSpeak ignores an unknown variant: two speakers would have the same voice.
     known = sorted(path.name for path in (data / "voices" / "!v").glob("*"))
     for voice in VOICES["f"] + VOICES["m"]:
         _check_known("voice", voice, known)
@@ -254,19 +254,19 @@ def _find_espeak() -> tuple[str, Path]:
 
 
 def _write_flac(path: Path, y: np.ndarray) -> None:
-    """Write a FLAC file that is either whole or not there."""
+    """Write a FLAC file, atomically."""
     write_sound(path, y, SAMPLE_RATE)
 
 
 def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]]:
-    """Draw the voices of each split, women and men by turns."""
+    """Draw the voices of each split, alternately female and male."""
     rng = random.Random(f"{seed}/cast")
     pairs = zip_longest(_shuffled(VOICES["f"], rng), _shuffled(VOICES["m"], rng))
     voices = [voice for pair in pairs for voice in pair if voice]
     if min(train_voices, test_voices) < 1 or train_voices + test_voices > len(voices):
         raise CorpusError(
             f"train_voices={train_voices} and test_voices={test_voices} must each be at least 1 "
-            f"and together at most {len(voices)}, the number of voices there are"
+            f"and together at most {len(voices)}, the number of voices"
         )
     return {"train": voices[test_voices:][:train_voices], "test": voices[:test_voices]}
 
@@ -279,7 +279,7 @@ def _claim(
     n_clips: dict[str, int],
     seed: int,
 ) -> None:
-    """Write README.txt; refuse a folder with another corpus, or one of other settings."""
+    """Write README.txt; raise if the folder has other content, or a corpus of other settings."""
     numbers = " and ".join(f"{n} of each {split} voice" for split, n in n_clips.items())
     readme = f"""\
 Demo corpus of langid_fastai: sentences read by the speech synthesiser eSpeak NG.
@@ -298,8 +298,8 @@ A file name's long number is the md5 of the voice's name. Each voice speaks ever
         return
     if folder.exists() and not all(is_left(path) for path in folder.iterdir()):
         raise CorpusError(
-            f"{folder} must be new, empty, or a demo corpus of the same settings (its README.txt "
-            "tells them), lest a training voice turn up in the test; choose another folder"
+            f"{folder} must be new, empty, or a demo corpus with the same settings (see its "
+            "README.txt), so that no training voice is in the test split; choose another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(readme.encode(), path)
@@ -311,5 +311,5 @@ def _check_known(what: str, name: str, known: Collection[str]) -> None:
 
 
 def _shuffled(items: list[str], rng: random.Random) -> list[str]:
-    # Python promises that `random()` stays the same from version to version, not `shuffle()`.
+    # Python guarantees the same `random()` in all versions, but not the same `shuffle()`.
     return sorted(items, key=lambda _: rng.random())

@@ -1,9 +1,9 @@
-"""Byte-identical files, found without reading every file to its end.
+"""Find byte-identical files without reading every file to its end.
 
-Copies have one size and begin alike. Of many recordings of about one length, many share a size by
-chance (of millions, spread over some hundred thousand sizes, nearly all), but hardly two that
-differ share their first half second. So sizes are compared first, then beginnings, and only what
-agrees in both is read whole.
+Copies have the same size and the same beginning. Among many recordings of about the same length,
+many share a size by chance (nearly all among millions, spread over some hundred thousand sizes),
+but different recordings hardly ever share their first half second. So sizes are compared first,
+then beginnings, and only files that agree in both are read completely.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import pandas as pd
 
 __all__ = ["digest_copies"]
 
-# Of the beginning: half a second of 16-bit speech at 16 kHz, and all of the header of a flac, which
-# holds a checksum of its samples. What reads the header has made the system fetch as much.
+# Bytes of the beginning: half a second of 16-bit speech at 16 kHz, and the whole header of a flac,
+# which contains a checksum of its samples. They are in the file cache once the header was read.
 HEAD_BYTES = 1 << 14
 BLOCK_BYTES = 1 << 20
 
 
 def digest_copies(files: Sequence[Path], *, n_threads: int = 8) -> list[str]:
-    """Digest the files that may be copies of another.
+    """Compute digests of the files that may be copies of another.
 
     Parameters
     ----------
     files : (n,)
-    n_threads : files read at a time
+    n_threads : number of files read in parallel
 
     Returns
     -------
-    digests : (n,), equal for byte-identical files; empty for a file that no other shares size and
-        beginning with, that is empty, or that cannot be read
+    digests : (n,), equal for byte-identical files; an empty string for a file that is empty, cannot
+        be read, or shares size and beginning with no other
 
     Examples
     --------
@@ -59,7 +59,7 @@ def digest_copies(files: Sequence[Path], *, n_threads: int = 8) -> list[str]:
 def _digest_some(
     pool: ThreadPool, files: Sequence[Path], chosen: pd.Series, digest: Callable[[Path], str]
 ) -> pd.Series:
-    """Digests of the chosen files, (n,), empty for the others."""
+    """Return digests of the chosen files, (n,), and empty strings for the others."""
     at = chosen.index[chosen]
     digests = pool.map(digest, [files[i] for i in at])
     return pd.Series(digests, index=at, dtype=object).reindex(chosen.index, fill_value="")
@@ -80,6 +80,6 @@ def _digest(file: Path, *, whole: bool) -> str:
             digest.update(stream.read(HEAD_BYTES))
             while whole and (block := stream.read(BLOCK_BYTES)):
                 digest.update(block)
-    except OSError:  # a folder, or a file we may not read: failed.csv will say so
+    except OSError:  # a folder, or no permission: reported in failed.csv
         return ""
     return digest.hexdigest()

@@ -1,8 +1,8 @@
-"""Cross-validation by speaker: every recording is tested once, by a model that never heard its
-speaker.
+"""Cross-validation by speaker: every recording is tested once, by a model that was not trained on
+its speaker.
 
-One test side of six speakers says how well six speakers were understood. With *k* folds all
-speakers are tested, each by one of *k* models.
+A test split of six speakers measures performance on six speakers only. With *k* folds, all speakers
+are tested, each by one of *k* models.
 
 ::
 
@@ -12,10 +12,11 @@ speakers are tested, each by one of *k* models.
 
 Conventions
 -----------
-Folds are numbered from 1. A fold holds whole groups, and groups that share a speaker, a recording
-or a byte-identical file are in one fold. Balance and minimum count clean recordings that can be
-read, by language and, where known, gender; augmented variants follow their group, and only training
-uses them. The same index and seed give the same folds, whatever the row order.
+Folds are numbered from 1. A fold contains whole groups, and groups that share a speaker, a
+recording or a byte-identical file are in the same fold. Folds are balanced by the number of
+readable clean recordings per language and, where known, gender; augmented variants follow their
+group and are only used for training. The same index and seed give the same folds, whatever the row
+order.
 """
 
 from __future__ import annotations
@@ -32,37 +33,37 @@ from langid_fastai.errors import CorpusError
 
 __all__ = ["MIN_FOLDS", "fold_split", "make_folds"]
 
-MIN_FOLDS = 3  # one to test, one to validate, one at least to train
+MIN_FOLDS = 3  # one to test, one to validate, at least one to train
 
-# scikit-learn places groups one by one, the largest first and equal ones in random order: of
-# several orders the most balanced is taken, fewer when there are so many groups that each will do.
+# scikit-learn places groups one by one, the largest first and equal ones in random order. The most
+# balanced of several orders is used; with many groups every order is balanced, so fewer are tried.
 MAX_SHUFFLES = 20
 MAX_PLACEMENTS = 10_000  # groups × folds × shuffles
 
-# The author of the Kaggle set made 14 folds of six speakers, one a language and gender (folds.py
+# The author of the Kaggle set made 14 folds of six speakers, one per language and gender (folds.py
 # and common.py of the dataset's repository).
 AUTHOR_FOLDS = 14
 AUTHOR_SPEAKER = r"[0-9a-f]{32}"
 
 
 def make_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> tuple[Corpus, str]:
-    """Put every group of a corpus into one of several folds, for cross-validation.
+    """Assign every group of a corpus to one of several folds, for cross-validation.
 
     Parameters
     ----------
-    corpus : as read and measured, not yet split; a test side that it brings along is left out, its
-        validation side is taken for training rows
-    n_folds : from 3; with 14, the Kaggle set gets the folds of its author
+    corpus : read and measured, not yet split; a test split of its own is excluded, a validation
+        split of its own is treated as training data
+    n_folds : at least 3; with 14, the Kaggle set gets the folds of its author
     seed : decides between groups of equal size
 
     Returns
     -------
     corpus : with a column `fold`, int from 1; `split` is empty, see `fold_split`
-    protocol : how the folds were made, in a sentence
+    protocol : description of the folds, one sentence
 
     Raises
     ------
-    CorpusError : too few folds, fewer groups of a language than folds, or groups tied so that a
+    CorpusError : too few folds, fewer groups of a language than folds, or groups linked so that a
         fold would lack a language
 
     Examples
@@ -87,7 +88,7 @@ def make_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> tuple[Corpus, 
     is_author = n_folds == AUTHOR_FOLDS and _has_author_folds(clean)
     fold_of = _author_folds(clean) if is_author else _balanced_folds(clean, n_folds, seed)
     _refuse_lacking(clean, clean["group"].map(fold_of), n_folds)
-    # Groups of variants alone, or of nothing that can be read, are never tested: anywhere will do.
+    # Groups with only variants or unreadable files are never tested, so their fold does not matter.
     others = sorted({*group} - {*fold_of})
     fold_of |= {name: 1 + i % n_folds for i, name in enumerate(others)}
     folded = corpus.with_index(pool.assign(split="", fold=group.map(fold_of).astype(int)), *notes)
@@ -95,7 +96,7 @@ def make_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> tuple[Corpus, 
 
 
 def fold_split(corpus: Corpus, fold: int, n_folds: int) -> Corpus:
-    """Make the split of one fold: it is the test side, the next one validates, the others train.
+    """Make the split of one fold: test on it, validate on the next, train on the others.
 
     Parameters
     ----------
@@ -108,41 +109,41 @@ def fold_split(corpus: Corpus, fold: int, n_folds: int) -> Corpus:
     CorpusError : the corpus has no such folds
     """
     if "fold" not in corpus.index:
-        raise CorpusError("the index has no column 'fold'; make the folds first, with make_folds")
+        raise CorpusError("the index has no column 'fold'; call make_folds first")
     number = corpus.index["fold"].astype(int)
     if number.max() != n_folds or not 1 <= fold <= n_folds:
         raise CorpusError(
             f"fold={fold} of n_folds={n_folds} must be one of the index's folds, "
             f"{number.min()} to {number.max()}"
         )
-    after = (number - fold) % n_folds  # folds after the tested one
+    after = (number - fold) % n_folds  # 0: tested, 1: the next fold, …
     split = np.select([after == 0, after == 1], ["test", "valid"], "train")
     return corpus.with_index(corpus.index.assign(split=split))
 
 
 def _pool(corpus: Corpus) -> tuple[pd.DataFrame, list[str]]:
-    """The rows to be folded, and what is to be said of the others."""
+    """Return the rows to be assigned to folds, and notes on the others."""
     index = corpus.index
     pool = index[index["split"] != "test"].reset_index(drop=True)
     if pool.empty:
         raise CorpusError(
-            f"all {len(index)} recordings stand in test by the corpus's own split, which cross-"
-            "validation leaves out; name the folder below, or give an index CSV with an empty "
-            "column 'split'"
+            f"all {len(index)} recordings are in test by the corpus's own split, which cross-"
+            "validation excludes; pass the folder below it, or an index CSV with an empty column "
+            "'split'"
         )
     notes = []
     if n_test := len(index) - len(pool):
         left_out = count(n_test, "recording")
-        notes.append(f"{left_out} of the corpus's own test side left out of cross-validation")
+        notes.append(f"{left_out} of the corpus's own test split left out of cross-validation")
     if (pool["split"] == "valid").any():
-        notes.append("the corpus's own validation side is folded with its training side")
+        notes.append("the corpus's own validation split is used like its training split")
     if "fold" in pool:
         notes.append("the column 'fold' of the corpus is replaced")
     return pool, notes
 
 
 def _refuse_few_groups(pool: pd.DataFrame, clean: pd.DataFrame, n_folds: int) -> None:
-    """A language needs a group for each fold."""
+    """Raise if a language has fewer groups than there are folds."""
     n_groups = clean.groupby("language")["group"].nunique()
     n_groups = n_groups.reindex(sorted(pool["language"].unique()), fill_value=0)
     few = n_groups[n_groups < n_folds]
@@ -150,34 +151,34 @@ def _refuse_few_groups(pool: pd.DataFrame, clean: pd.DataFrame, n_folds: int) ->
         return
     found = list_some([f"{language!r} has {n}" for language, n in few.items()])
     possible = (
-        f"At most {few.min()} folds are possible; ask for fewer, or"
+        f"At most {few.min()} folds are possible; request fewer, or"
         if few.min() >= MIN_FOLDS
-        else f"Cross-validation takes {MIN_FOLDS} at least;"
+        else f"Cross-validation needs at least {MIN_FOLDS};"
     )
     raise CorpusError(
-        f"{n_folds} folds need {n_folds} groups (speakers, videos or folders) a language: {found}, "
-        f"not counting files that cannot be read or last under {MIN_SECONDS:g} s. {possible} add "
-        "recordings of other speakers, or leave the language out"
+        f"{n_folds} folds need {n_folds} groups (speakers, videos or folders) per language: "
+        f"{found}, not counting files that are unreadable or shorter than {MIN_SECONDS:g} s. "
+        f"{possible} add recordings of other speakers, or leave the language out"
     )
 
 
 def _refuse_lacking(clean: pd.DataFrame, fold: pd.Series, n_folds: int) -> None:
-    """Every language must be tested in every fold."""
+    """Raise unless every fold contains every language."""
     n_present = fold.groupby(clean["language"]).nunique()
     if (n_present == n_folds).all():
         return
     languages = list_some([repr(language) for language in n_present[n_present < n_folds].index])
     raise CorpusError(
-        f"not every one of {n_folds} folds would hold {languages}: its speakers or files are tied "
-        "to other languages, which need them elsewhere. Ask for fewer folds, add recordings of "
+        f"not all {n_folds} folds would contain {languages}: its speakers or files are shared with "
+        "other languages, which need them in other folds. Request fewer folds, add recordings of "
         "other speakers, or leave the language out"
     )
 
 
 def _balanced_folds(clean: pd.DataFrame, n_folds: int, seed: int) -> dict[str, int]:
-    """Fold of each group: the most balanced of what scikit-learn makes of several shuffles."""
-    # Classes of language and gender balance both, but leave a fold without a language that has
-    # few of each gender; classes of language do not.
+    """Return the fold of each group: scikit-learn's most balanced result of several shuffles."""
+    # Stratifying by language and gender balances both, but a language with few speakers of each
+    # gender may be missing from a fold; stratifying by language avoids that.
     labels = [clean["language"]]
     if _knows_gender(clean):
         labels.append(clean["language"] + "\0" + clean["gender"])
@@ -199,13 +200,13 @@ def _balanced_folds(clean: pd.DataFrame, n_folds: int, seed: int) -> dict[str, i
 
 
 def _stratified(label: np.ndarray, group: pd.Series, n_folds: int, state: int) -> np.ndarray:
-    """Fold of each row, int (n,), from 0."""
+    """Return the fold of each row, int (n,), from 0."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=state)
     fold = np.zeros(len(label), dtype=int)
     with warnings.catch_warnings():
-        # It warns of a class with fewer rows than folds, such as a gender; the cost sees that.
+        # It warns about a class with fewer rows than folds, e.g. a gender; the cost handles that.
         warnings.simplefilter("ignore", UserWarning)
         for number, (_, rows) in enumerate(folds.split(label, label, group)):
             fold[rows] = number
@@ -213,27 +214,27 @@ def _stratified(label: np.ndarray, group: pd.Series, n_folds: int, state: int) -
 
 
 def _count(fold: np.ndarray, label: np.ndarray, n_folds: int) -> np.ndarray:
-    """Rows of each fold and label, int (n_folds, n_labels)."""
+    """Count the rows of each fold and label, int (n_folds, n_labels)."""
     n_labels = label.max() + 1
     cells = np.bincount(fold * n_labels + label, minlength=n_folds * n_labels)
     return cells.reshape(n_folds, n_labels)
 
 
 def _has_author_folds(clean: pd.DataFrame) -> bool:
-    """Whether these are the training speakers of the Kaggle set, 14 a language and gender."""
+    """Return whether these are the Kaggle set's training speakers, 14 per language and gender."""
     if not {"gender", "fragment"} <= {*clean}:
         return False
     speakers = _speakers(clean)
     return bool(
         (clean["group"] == clean["speaker"]).all()
         and clean["speaker"].str.fullmatch(AUTHOR_SPEAKER).all()
-        and speakers["speaker"].is_unique  # in the demo corpus, a voice speaks all languages
+        and speakers["speaker"].is_unique  # in the demo corpus, each voice speaks all languages
         and (speakers.groupby(["language", "gender"]).size() == AUTHOR_FOLDS).all()
     )
 
 
 def _author_folds(clean: pd.DataFrame) -> dict[str, int]:
-    """Speakers sorted by ID; the last of each language and gender are fold 1, and so on."""
+    """Sort speakers by ID; the last of each language and gender are in fold 1, and so on."""
     speakers = _speakers(clean).sort_values("speaker", ascending=False)
     fold = speakers.groupby(["language", "gender"]).cumcount() + 1
     return dict(zip(speakers["speaker"], fold.tolist(), strict=True))
@@ -248,11 +249,11 @@ def _knows_gender(clean: pd.DataFrame) -> bool:
 
 
 def _protocol(clean: pd.DataFrame, n_folds: int, seed: int, *, is_author: bool) -> str:
-    """What the folds are, in a sentence."""
+    """Describe the folds in one sentence."""
     unit = "speakers" if (clean["speaker"] != "").all() else "groups (speakers, videos or folders)"
     how = (
-        "those of the set's author: of the sorted speaker IDs of each language and gender the last "
-        "is in fold 1, the last but one in fold 2, and so on"
+        "those of the set's author: of the sorted speaker IDs of each language and gender the "
+        "last is in fold 1, the last but one in fold 2, and so on"
         if is_author
         else f"balanced over languages{' and genders' if _knows_gender(clean) else ''}, seed {seed}"
     )

@@ -1,6 +1,6 @@
-"""What must stay together: groups, joined where they share a speaker, a recording or a file.
+"""Join groups that must stay together, since they share a speaker, a recording or a file.
 
-And which rows make up a side of a split; and who is heard in a row.
+Also: select the rows that are counted in a split, and list the speakers of each row.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from scipy.sparse.csgraph import connected_components
 
 __all__ = ["MIN_SECONDS", "SEPARATOR", "is_usable", "join_groups", "voices_of"]
 
-# Between the names of those who speak in one recording, in the column `speakers` of mixtures.
+# Separates the speakers of one recording, in the column `speakers` of mixtures.
 SEPARATOR = "|"
 
-# Less speech than this becomes no image; the same as in `langid_fastai.preprocessing`, which loads
-# no pandas.
+# Shorter recordings give no image. Duplicated in `langid_fastai.preprocessing`, which does not
+# import pandas.
 MIN_SECONDS = 1.0
 
 
@@ -30,11 +30,11 @@ def join_groups(
     Parameters
     ----------
     rows : (n,), of an index
-    keys : columns whose values tie groups together; those that `rows` lacks are passed over
+    keys : columns whose values link groups; columns that `rows` lacks are ignored
 
     Returns
     -------
-    group : (n,), each joined group named by its smallest member, with the index of `rows`
+    group : (n,), each joined group named after its smallest member, with the index of `rows`
     """
     group, names = pd.factorize(rows["group"], sort=True)
     links = [np.stack([group, group])]
@@ -47,15 +47,15 @@ def join_groups(
             n += len(values)
     a, b = np.concatenate(links, axis=1)
     _, component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)))
-    # Named by their smallest member, so that the row order does not matter.
+    # Named after their smallest member, so that the row order does not matter.
     _, smallest = np.unique(component[: len(names)], return_index=True)
     return pd.Series(np.asarray(names, dtype=object)[smallest[component[group]]], index=rows.index)
 
 
 def is_usable(rows: pd.DataFrame) -> pd.Series:
-    """Which rows make up a side or a fold: clean ones, but not those known to become no image.
+    """Select the rows that count in a split or fold: clean ones, unless known to give no image.
 
-    Else a damaged file, alone on a side, would leave a language untested.
+    Otherwise, a language whose only file in a split is damaged would remain untested.
     """
     clean = rows["variant"] == ""
     if "sr" in rows and "duration" in rows:
@@ -64,16 +64,16 @@ def is_usable(rows: pd.DataFrame) -> pd.Series:
 
 
 def voices_of(rows: pd.DataFrame) -> pd.Series:
-    """Who is heard in each recording: its speaker or, of a mixture, all whose voices it holds.
+    """List the speakers of each recording: one, or all speakers of a mixture.
 
     Parameters
     ----------
-    rows : of an index; of mixtures, with the columns `speakers` and `sexes`
+    rows : of an index; mixtures have the columns `speakers` and `sexes`
 
     Returns
     -------
-    voices : one entry a voice, so that a mixture of three has three, of one index; empty text where
-        it is unknown who speaks
+    voices : one entry per speaker, so a mixture of three speakers has three entries with the same
+        index; an empty string if the speaker is unknown
 
     Examples
     --------

@@ -1,10 +1,9 @@
 """Languages held out of training, to test the answer "none of these".
 
-A model that is to notice a language it does not know must be tried on languages that it has never
-heard, from voices that it has never heard either: a voice known from training would be recognised
-as known, whatever it speaks. So recordings of a held-out language stand on the test side only, and
-those of a speaker (or video, recording, byte-identical file) that is trained or validated on are
-left out.
+A model that should reject unknown languages must be tested on languages, and on speakers, that it
+was not trained on: it might accept a known speaker in any language. So recordings of a held-out
+language are in the test split only, and those of a speaker (or video, recording, byte-identical
+file) in training or validation are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["held_out_languages", "put_back", "set_aside"]
 
 
 def set_aside(corpus: Corpus, languages: Sequence[str]) -> tuple[Corpus, pd.DataFrame]:
-    """Take the languages to hold out from a corpus, before it is split.
+    """Remove the languages to hold out from a corpus, before it is split.
 
     Returns
     -------
@@ -30,7 +29,7 @@ def set_aside(corpus: Corpus, languages: Sequence[str]) -> tuple[Corpus, pd.Data
 
     Raises
     ------
-    CorpusError : the corpus lacks a language, or fewer than two are left
+    CorpusError : the corpus lacks one of the languages, or fewer than two are left
     """
     index = corpus.index
     if not languages:
@@ -42,43 +41,47 @@ def set_aside(corpus: Corpus, languages: Sequence[str]) -> tuple[Corpus, pd.Data
     held_out = index["language"].isin(list(languages))
     if index.loc[~held_out, "language"].nunique() < 2:
         raise CorpusError(
-            f"hold_out={list(languages)} leaves fewer than two languages to learn; hold out fewer"
+            f"hold_out={list(languages)} leaves fewer than two languages to train on; hold out "
+            "fewer"
         )
     rest = corpus.with_index(index[~held_out].reset_index(drop=True))
     return rest, index[held_out & (index["variant"] == "")]
 
 
 def put_back(corpus: Corpus, held_out: pd.DataFrame) -> Corpus:
-    """Add the held-out rows to the test side of a split corpus, but for voices that are trained on.
+    """Add the held-out rows to the test split, except those of speakers in training or validation.
 
     Raises
     ------
-    CorpusError : no recording of a held-out language is of a voice kept from training
+    CorpusError : all speakers of a held-out language are in training or validation
     """
     if held_out.empty:
         return corpus
     index = pd.concat([corpus.index, held_out.assign(split="test")], ignore_index=True)
     group = join_groups(index)
-    heard = set(group[index["split"] != "test"])
-    dropped = index[(index.index >= len(corpus.index)) & group.isin(heard)]
+    trained = set(group[index["split"] != "test"])
+    dropped = index[(index.index >= len(corpus.index)) & group.isin(trained)]
     kept = index.drop(dropped.index)
     if lost := sorted(set(held_out["language"]) - set(kept["language"])):
         raise CorpusError(
-            f"every recording of {', '.join(lost)} is of a speaker (or video, recording) that also "
-            "speaks a language of the training; hold out another language, or add recordings of "
-            "other speakers"
+            f"every recording of {', '.join(lost)} is of a speaker (or video, recording) that is "
+            "also in the training or validation split; hold out another language, or add "
+            "recordings of other speakers"
         )
     n = len(kept) - len(corpus.index)
     names = ", ".join(sorted(held_out["language"].unique()))
     notes = [f"{names} held out of training: {count(n, 'recording')} to test the answer unknown"]
     if len(dropped):
         left_out = count(len(dropped), "recording")
-        notes.append(f"{left_out} of held-out languages left out: the voice is heard in training")
+        notes.append(
+            f"{left_out} of held-out languages left out: their speakers are in training or "
+            "validation"
+        )
     return corpus.with_index(kept.sort_values("path", ignore_index=True), *notes)
 
 
 def held_out_languages(index: pd.DataFrame) -> list[str]:
-    """Languages of a split index that no row of training speaks."""
+    """Return the languages of a split index that have no training rows."""
     used = used_rows(index)
     trained = set(used.loc[used["split"] == "train", "language"])
     return sorted(set(used["language"]) - trained)

@@ -1,27 +1,27 @@
-"""The clip index: one row per recording, what it is and on which side of the split it stands.
+"""The clip index: one row per recording, with its labels and its split.
 
-A corpus goes in as a folder of audio files and comes out as a pandas DataFrame, stored as CSV. All
-columns are text except `duration` and `sr`, so a label such as ``3`` (speakers), ``na`` (Nauru) or
-``nan`` (Min Nan) stays what it is.
+A folder of audio files becomes a pandas DataFrame, stored as CSV. All columns are text except
+`duration` and `sr`, so that labels such as ``3`` (speakers), ``na`` (Nauru) or ``nan`` (Min Nan)
+are kept as they are.
 
 Conventions
 -----------
 `path`
-    Audio file, relative to the corpus root, with ``/`` between its parts.
+    Audio file, relative to the corpus root, with ``/`` as separator.
 `language`
     The class: an ISO 639 code in lower case, or any other label.
 `speaker`
-    Who speaks; empty if unknown, never invented.
+    The speaker; empty if unknown, never invented.
 `group`
-    What must stay on one side of a split: the speaker, else what is known to belong together (a
-    video, a folder), else the recording itself.
+    Recordings that must stay in one split: the speaker, else another known unit (a video, a
+    folder), else the recording itself.
 `split`
     ``train``, ``valid`` or ``test``; empty before the split is made.
 `variant`
     Empty for clean audio, else the augmentation that made it (``noise3``).
 
-Readers add what their corpus knows (`gender`, `fragment`); `measure_audio` adds `duration`
-(seconds), `sr` (Hz) and `digest`.
+Readers add columns that their corpus provides (`gender`, `fragment`); `measure_audio` adds
+`duration` (seconds), `sr` (Hz) and `digest`.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ __all__ = [
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant")
 SPLITS = ("train", "valid", "test")
 
-# Columns of the clip tables that a run makes from the index; an index with one would clash there.
+# Columns that a run adds to the index in its clip tables, so an index must not have them.
 RESERVED_COLUMNS = ("offset", "image", "reason", "n_clips")
 
-# libsndfile reports 2^63 - 1 frames for a file whose header does not tell.
+# libsndfile reports 2^63 - 1 frames for a file without a length in its header.
 UNKNOWN_FRAMES = 2**62
 
 
@@ -77,8 +77,8 @@ class Corpus:
     ----------
     root : folder that `index.path` is relative to
     index : one row per recording, with at least `COLUMNS`
-    layout : what was recognised, in words
-    notes : what was left out or mapped while reading, a sentence each
+    layout : description of the layout that was recognised
+    notes : what was left out or mapped while reading, one sentence each
     """
 
     root: Path
@@ -92,7 +92,7 @@ class Corpus:
 
 
 def make_index(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
-    """Build an index from one dict a recording; what is absent is filled by the rules above.
+    """Build an index from one dict per recording; fill missing columns by the rules above.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def make_index(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     array([['de/a.wav', 'de/a.wav', '']], dtype=object)
     """
     index = pd.DataFrame(list(rows), dtype=object)
-    index[index.isna()] = ""  # not `fillna`, which in pandas 2 makes numbers of text
+    index[index.isna()] = ""  # not `fillna`, which in pandas 2 turns text into numbers
     for column in COLUMNS:
         if column not in index:
             index[column] = ""
@@ -116,8 +116,8 @@ def read_index(path: Path) -> pd.DataFrame:
 
     Raises
     ------
-    CorpusError : the file is not a readable table, lacks `path` or `language`, or has a column that
-        a run needs for itself
+    CorpusError : the file is not a readable table, lacks `path` or `language`, or has a reserved
+        column
     """
     try:
         index = pd.read_csv(
@@ -138,13 +138,12 @@ def read_index(path: Path) -> pd.DataFrame:
     for name in RESERVED_COLUMNS:
         if name in index:
             raise CorpusError(
-                f"{path}: the column {name!r} is one that the tables of clips have for themselves; "
-                "rename it"
+                f"{path}: the column {name!r} is reserved for the tables of clips; rename it"
             )
-    if not isinstance(index.index, pd.RangeIndex):  # pandas took the first column for row names
+    if not isinstance(index.index, pd.RangeIndex):  # pandas used the first column as row names
         raise CorpusError(
-            f"{path}: its rows have more fields than its first line has names; is there a comma "
-            "too many, or a comma in a path that is not quoted?"
+            f"{path}: its rows have more fields than its header line; is there an extra comma, or "
+            "a comma in a path that is not quoted?"
         )
     for number in {"duration", "sr"} & set(index.columns):
         index[number] = pd.to_numeric(index[number], errors="coerce")
@@ -152,7 +151,7 @@ def read_index(path: Path) -> pd.DataFrame:
 
 
 def write_index(index: pd.DataFrame, path: Path) -> None:
-    """Write an index as CSV, atomically: a reader sees the old file or the new one, whole."""
+    """Write an index as CSV, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
         index.to_csv(unfinished, index=False, encoding="utf-8")
@@ -161,23 +160,23 @@ def write_index(index: pd.DataFrame, path: Path) -> None:
 def validate_index(
     index: pd.DataFrame, *, source: str | Path = "index", one_language: bool = False
 ) -> None:
-    """Raise unless every row names a file inside the root, a usable label and a known split.
+    """Raise unless every row has a path inside the root, a usable label and a known split.
 
-    And unless what belongs together can be told: names without stray spaces, variants of something.
+    Also check the grouping: names have no spaces at the edges, and variants name their original.
 
     Parameters
     ----------
-    source : what messages call it
-    one_language : whether one language is enough
+    source : name of the index in messages
+    one_language : accept a corpus of a single language
 
     Raises
     ------
-    CorpusError : naming the first offending recording, the value, the rule and the way out
+    CorpusError : with the first invalid recording, the value, the rule and a solution
     """
     if index.empty:
         raise CorpusError(f"{source}: no recording in it")
     _refuse(index, index["path"] == "", source, "has no path")
-    _refuse(index, index["path"].duplicated(), source, "stands in the index twice")
+    _refuse(index, index["path"].duplicated(), source, "is in the index twice")
     outside = index["path"].map(_is_outside)
     _refuse(
         index,
@@ -191,44 +190,44 @@ def validate_index(
         index,
         unusable,
         source,
-        "has a language that cannot name a folder (no '/', no control character, no leading '.', "
-        "no space around it, at most 100 bytes)",
+        "has a language that cannot be the name of a folder (no '/', no control character, no "
+        "leading '.', no space around it, at most 100 bytes)",
         column="language",
     )
     unknown = ~index["split"].isin([*SPLITS, ""])
     _refuse(index, unknown, source, f"has a split not in {SPLITS}", column="split")
     ties = [column for column in ("speaker", "recording", "group") if column in index]
-    told = (index[ties] != "") & index[ties].ne(index["path"], axis=0)  # not the file itself
-    for column in ties:  # "anna" and "anna " would be two
-        spaced = told[column] & (index[column] != index[column].str.strip())
+    known = (index[ties] != "") & index[ties].ne(index["path"], axis=0)  # not the file itself
+    for column in ties:  # "anna" and "anna " would be two speakers
+        spaced = known[column] & (index[column] != index[column].str.strip())
         rule = f"has a {column} with a space at its edge"
         _refuse(index, spaced, source, rule, column=column)
     _refuse(
         index,
-        (index["variant"] != "") & ~told.any(axis=1),
+        (index["variant"] != "") & ~known.any(axis=1),
         source,
-        "is a variant, and nothing tells of what: add a column 'recording' (what the variant was "
+        "is a variant of an unknown recording: add a column 'recording' (what the variant was "
         "made from), 'speaker' or 'group'",
     )
     languages = sorted(index["language"].unique())
     for one, other in _alike(languages):
         raise CorpusError(
             f"{source}: the languages {one!r} and {other!r} differ only in upper and lower case "
-            "or in how an accent is encoded; name one language in one way"
+            "or in how an accent is encoded; use one spelling for each language"
         )
     if len(languages) < 2 and not one_language:
         raise CorpusError(
-            f"{source}: holds one language ({languages[0]!r}); telling languages apart needs at "
-            "least two. Is this a level too high or too deep? Give the folder that holds a folder "
-            "a language"
+            f"{source}: contains one language ({languages[0]!r}); language identification needs at "
+            "least two. Is this folder one level too high or too deep? Pass the folder that "
+            "contains one folder per language"
         )
 
 
 def used_rows(index: pd.DataFrame) -> pd.DataFrame:
-    """Rows that become images: all training rows, and the clean ones of the other sides.
+    """Return the rows that become images: all training rows, and clean rows of the other splits.
 
-    Augmented variants follow their recording to its side of the split, but only training uses
-    them: a figure measured on them would not be about real recordings.
+    Augmented variants are in the split of their recording but only used in training: results on
+    them would not be results on real recordings.
     """
     return index[(index["split"] == "train") | (index["variant"] == "")]
 
@@ -236,13 +235,13 @@ def used_rows(index: pd.DataFrame) -> pd.DataFrame:
 def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
     """Add `duration` (s), `sr` (Hz) and `digest` to the index, from file headers and bytes.
 
-    Equal digests mean byte-identical files, see `langid_fastai.corpus.duplicates`. A header that
-    cannot be read gives no number here and a line in ``failed.csv`` later.
+    Equal digests mean byte-identical files, see `langid_fastai.corpus.duplicates`. An unreadable
+    header gives NaN here, and later a line in ``failed.csv``.
 
     Parameters
     ----------
     corpus : with or without a split
-    n_threads : files read at a time
+    n_threads : number of files read in parallel
 
     Returns
     -------
@@ -261,14 +260,14 @@ def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
 
 
 def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
-    """Counts of a split corpus, as ``metrics.json`` keeps them.
+    """Count the recordings, speakers and hours of a split corpus, for ``metrics.json``.
 
     Returns
     -------
-    summary : `layout`, `notes`, `n_recordings`, `n_speakers` (known ones, those of mixtures too),
-        `hours`, and under `languages` the `recordings`, `groups` and `hours` of each side;
-        recordings and hours are of clean audio, and `n_variants` are the augmented variants that
-        training uses besides
+    summary : `layout`, `notes`, `n_recordings`, `n_speakers` (known ones, including those of
+        mixtures), `hours`, and under `languages` the `recordings`, `groups` and `hours` of each
+        split; recordings and hours refer to clean audio, `n_variants` to the augmented variants
+        used in training
     """
     index = used_rows(corpus.index)
     is_clean = index["variant"] == ""
@@ -283,7 +282,7 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
     unused, n_variants = len(corpus.index) - len(index), int((~is_clean).sum())
     notes = list(corpus.notes)
     if n_variants:
-        notes.append(f"{n_variants} augmented variants of training recordings, not counted here")
+        notes.append(f"{n_variants} augmented variants of training recordings are not counted here")
     if unused:
         notes.append(f"{unused} augmented variants of validation and test recordings left out")
     return {
@@ -298,16 +297,15 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def index_hash(index: pd.DataFrame) -> str:
-    """Short fingerprint of what a run learns from: paths, labels, groups, sides and variants."""
+    """Return a short hash of the data of a run: paths, labels, groups, splits and variants."""
     content = index[list(COLUMNS)].sort_values("path").to_csv(index=False)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def is_one_line(text: str) -> bool:
-    """Whether a name can stand in a table: no control character, line break or broken Unicode.
+    """Return whether a name fits into a table: no control character, line break, broken Unicode.
 
-    Unlike `str.isprintable`, it allows the joiners that Persian and Indian languages are written
-    with.
+    Unlike `str.isprintable`, allow the joiners that are used to write Persian and Indian languages.
 
     Examples
     --------
@@ -352,7 +350,7 @@ def _unusable_label(label: str) -> bool:
 
 
 def _alike(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of labels that some disks take for the same name."""
+    """Yield pairs of labels that are the same name on some file systems."""
     seen: dict[str, str] = {}
     for label in labels:
         other = seen.setdefault(unicodedata.normalize("NFC", label).casefold(), label)
@@ -361,11 +359,11 @@ def _alike(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _read_header(file: Path) -> tuple[float, float]:
-    """Duration in s and sampling rate in Hz; NaN where the header cannot be read."""
+    """Return duration in s and sampling rate in Hz; NaN if the header cannot be read."""
     with contextlib.suppress(sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, no header
         if not is_container(file):
             header = sf.info(file)
-            # A flac that was piped has no length in its header.
+            # A flac written to a pipe has no length in its header.
             is_known = header.frames < UNKNOWN_FRAMES
             return header.frames / header.samplerate if is_known else math.nan, header.samplerate
     with contextlib.suppress(AudioError):
@@ -374,7 +372,7 @@ def _read_header(file: Path) -> tuple[float, float]:
 
 
 def count(n: int, noun: str) -> str:
-    """A number with its noun.
+    """Format a number with its noun.
 
     Examples
     --------
@@ -385,7 +383,7 @@ def count(n: int, noun: str) -> str:
 
 
 def list_some(names: Sequence[str], n: int = 5) -> str:
-    """Join the first `n` names for an error message, and say how many more there are.
+    """Join the first `n` names for an error message, with the number of the others.
 
     Examples
     --------

@@ -1,15 +1,15 @@
-"""Labels of two corpora, matched by what their language codes mean.
+"""Match the labels of two corpora by the meaning of their language codes.
 
-One corpus says ``en``, another ``eng``, a third ``en-US``. Codes are read by BCP 47 and ISO 639
-with `langcodes`, which follows the tables of Unicode's CLDR: old codes are the new ones (``iw`` is
-``he``), synonyms are one (``ger``, ``deu``), and the commonest member of a macrolanguage is that
-language (``cmn`` is ``zh``). Names are not guessed at: ``german`` is no code and matches ``german``
-only.
+The same language may be ``en``, ``eng`` or ``en-US``. Codes are interpreted by BCP 47 and ISO 639
+with `langcodes`, which uses the tables of Unicode's CLDR: withdrawn codes equal their replacements
+(``iw`` is ``he``), synonyms are equal (``ger``, ``deu``), and the most common member of a
+macrolanguage equals it (``cmn`` is ``zh``). Names are not interpreted: ``german`` is not a code and
+only matches ``german``.
 
 Conventions
 -----------
-A label is a code if its language is registered and somebody speaks it: not ``und`` or ``zxx``, no
-private code. A word that happens to be a code (``pop`` is Pwapwâ) cannot be told from one.
+A label is a code if its language is registered and spoken: not ``und`` or ``zxx``, and not a
+private code. A word that happens to be a code (``pop`` is Pwapwâ) cannot be distinguished from one.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from langcodes import Language, LanguageTagError, standardize_tag
 
 __all__ = ["is_language_code", "match_languages"]
 
-# ISO 639-2: undetermined, uncoded, several, and no language at all.
+# ISO 639-2: undetermined, uncoded, multiple, and no linguistic content.
 NO_LANGUAGE = frozenset({"und", "mis", "mul", "zxx"})
-PRIVATE = ("qaa", "qtz")  # first and last of those that ISO 639-2 leaves to everyone
+PRIVATE = ("qaa", "qtz")  # range reserved for local use by ISO 639-2
 
 
 def match_languages(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
-    """Find which of our labels means the same language as each of theirs.
+    """Find the label in `ours` that means the same language as each label in `theirs`.
 
-    The same label comes first, then the same code in its standard form, then the same language
-    whatever the script and the region, unless both sides name regions and these differ.
+    Prefer an identical label, then the same code in its standard form, then the same language with
+    any script and region, unless both labels have a region and these differ.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def match_languages(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str
 
     Returns
     -------
-    matches : theirs -> ours, in the order of theirs, without those that fit none of ours or
-        several; more than one of theirs may go to one of ours
+    matches : theirs -> ours, in the order of theirs, without labels that match none or several of
+        ours; several of theirs may match the same one of ours
 
     Examples
     --------
@@ -67,7 +67,7 @@ def match_languages(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str
 
 
 def is_language_code(label: str) -> bool:
-    """Whether a label is a code of a language, alone (``yua``) or with a region (``en-US``).
+    """Return whether a label is a language code, without (``yua``) or with a region (``en-US``).
 
     Examples
     --------
@@ -80,22 +80,22 @@ def is_language_code(label: str) -> bool:
         return False
     language = tag.language or "und"
     is_private = language.startswith("x-") or PRIVATE[0] <= language <= PRIVATE[1]
-    # `is_valid` does not look at a second language: it takes "no-car" for Norwegian with Carib.
+    # `is_valid` ignores a second language: it accepts "no-car" as Norwegian with Carib.
     return tag.is_valid() and not (language in NO_LANGUAGE or is_private or tag.extlangs)
 
 
 def _language(code: str) -> str:
-    """The language of a code alone, as its macrolanguage where it is the commonest of that."""
+    """Return only the language of a code; its macrolanguage if it is the most common member."""
     return str(Language.get(code).prefer_macrolanguage().language)
 
 
 def _whatever_region(code: str, same_language: list[str]) -> list[str]:
-    """Those of our codes of the same language that a code fits, when regions may be left out."""
+    """Select the codes of the same language that match `code` if a region may be missing."""
     without_region = [ours for ours in same_language if not _has_region(ours)]
     return without_region or ([] if _has_region(code) else same_language)
 
 
 def _has_region(code: str) -> bool:
-    """Whether it names a territory or a dialect (``ca-valencia``)."""
+    """Return whether a code has a territory or a variant (``ca-valencia``)."""
     tag = Language.get(code)
     return bool(tag.territory or tag.variants)

@@ -1,19 +1,18 @@
-"""A corpus kept in S3: copied there and back, and taken as CORPUS by its address.
+"""Copy a corpus to or from S3, and use one by its S3 address.
 
 What is copied
 --------------
-- Every file and object below source and target, but hidden ones (a name that begins with a dot).
-- A pair is left alone if its sizes are equal and nothing has changed since it was last copied (time
-  of the file, ETag of the object, as noted in ``.langid-sync/``), or, without such a note, if the
-  MD5 of the file is the ETag. All else is copied. Dates of the two sides are never compared: clocks
-  differ, and copies have dates of their own.
-- Nothing is deleted unless asked for, and then only after everything was copied.
+- Every file or object of the source, except hidden ones (a name that begins with a dot).
+- A pair is skipped if its sizes are equal and neither has changed since the last copy (modification
+  time of the file and ETag of the object, as recorded in ``.langid-sync/``), or, without a record,
+  if the MD5 of the file is the ETag. All others are copied. Dates of file and object are never
+  compared, since clocks differ and copies have their own dates.
+- Nothing is deleted unless requested, and then only after everything was copied.
 
-A file is seen under its name when it is whole, on both sides, so two commands may copy at once: at
-worst they do the same work twice. An object whose name leads out of the folder is not fetched. Half
-a download that was killed lies in ``.langid-sync/`` until a later command clears it away; half an
-upload stays invisible on the server until the bucket's lifecycle rule for incomplete uploads takes
-it.
+Files and objects appear atomically, so two commands may copy at the same time: at worst they do the
+same work twice. An object whose name leads out of the folder is not downloaded. A partial download
+of a killed process remains in ``.langid-sync/`` until a later command removes it; a partial upload
+remains invisible on the server until the bucket's lifecycle rule for incomplete uploads removes it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from langid_fastai.corpus.index import count
-from langid_fastai.corpus.s3_client import Bucket, ChangedError, Thing, file_md5, refusal
+from langid_fastai.corpus.s3_client import Bucket, ChangedError, S3Object, file_md5, refusal
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import UNFINISHED, write_whole
 from langid_fastai.utils.progress import track
@@ -40,19 +39,19 @@ __all__ = ["Synced", "fetch_corpus", "sync_corpus"]
 
 NOTES = ".langid-sync"
 TABLES = (".csv", ".tsv")
-N_THREADS = 8  # most of the time of a small file is waiting for the answer
-LONGEST_STANDSTILL = 3600.0  # s; half a download that did not grow for so long is nobody's
+N_THREADS = 8  # small files mostly wait for the server
+LONGEST_STANDSTILL = 3600.0  # s; a partial download that has not grown for so long is abandoned
 
 
 @dataclass
 class Synced:
-    """What a copy came to.
+    """The result of a copy.
 
     Parameters
     ----------
-    n_copied, n_bytes : what was missing or differed
-    n_kept : what was there already
-    n_deleted : what the source has not
+    n_copied, n_bytes : files that were missing or different
+    n_kept : files that were already there
+    n_deleted : files that the source does not have
     failed : name and reason of each file or object that was not copied
     """
 
@@ -63,10 +62,10 @@ class Synced:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
     def lines(self, target: str) -> list[str]:
-        """The same as lines of text."""
+        """Return the counts as lines of text."""
         deleted = f", {self.n_deleted} deleted" if self.n_deleted else ""
         copied = f"{count(self.n_copied, 'file')} ({self.n_bytes / 1e6:.1f} MB)"
-        return [f"copied     {copied} to {target}; {self.n_kept} were there{deleted}"]
+        return [f"copied     {copied} to {target}; {self.n_kept} already there{deleted}"]
 
 
 def sync_corpus(
@@ -77,22 +76,22 @@ def sync_corpus(
     endpoint_url: str | None = None,
     part_bytes: int = 2**24,
 ) -> Synced:
-    """Copy a folder to S3 or from it: what is missing or differs.
+    """Copy the missing or different files of a folder to or from S3.
 
     Parameters
     ----------
     source, target : one of them ``s3://bucket/folder``, the other a folder
-    delete : also delete in `target` what `source` has not
-    endpoint_url : of another service than AWS, by default as ``AWS_ENDPOINT_URL`` says
-    part_bytes : size of the parts of an upload; a file below two of them goes in one
+    delete : also delete files in `target` that `source` does not have
+    endpoint_url : of a service other than AWS; default: ``AWS_ENDPOINT_URL``
+    part_bytes : size of the parts of an upload; a file smaller than two parts is sent in one
 
     Returns
     -------
-    synced : counts, and what failed
+    synced : counts and failures
 
     Raises
     ------
-    CorpusError : not one of the two in S3, nothing in `source`, or see `Bucket`
+    CorpusError : neither or both are in S3, nothing in `source`, or see `Bucket`
 
     Examples
     --------
@@ -106,7 +105,7 @@ def sync_corpus(
     downwards = source.startswith("s3://")
     folder = Path(target if downwards else source)
     if folder.exists() and not folder.is_dir():
-        raise CorpusError(f"{folder} is a file; give the folder it lies in")
+        raise CorpusError(f"{folder} is a file; pass the folder that contains it")
     if not downwards and not folder.exists():
         raise CorpusError(f"{folder}: no such folder")
     bucket = Bucket(
@@ -119,7 +118,7 @@ def sync_corpus(
 
 
 def fetch_corpus(url: str) -> Path:
-    """Copy a corpus from S3 into the user's cache, or what has changed there, and say where it is.
+    """Copy the missing or different files of a corpus from S3 to the user's cache.
 
     Parameters
     ----------
@@ -128,11 +127,11 @@ def fetch_corpus(url: str) -> Path:
     Returns
     -------
     path : ``~/.cache/langid_fastai/s3/<service>/<bucket>/<folder>`` (or below ``XDG_CACHE_HOME``),
-        a mirror: what is no longer in S3 is deleted there
+        a mirror: files that are no longer in S3 are deleted there
 
     Raises
     ------
-    CorpusError : see `sync_corpus`; or something could not be copied
+    CorpusError : see `sync_corpus`; or a file could not be copied
     """
     above, _, name = url.rstrip("/").rpartition("/")
     is_table = PurePosixPath(name).suffix.lower() in TABLES
@@ -147,42 +146,42 @@ def fetch_corpus(url: str) -> Path:
     if synced.failed:
         path, reason = synced.failed[0]
         raise CorpusError(
-            f"{url}: {count(len(synced.failed), 'object')} could not be copied to {folder}, as "
+            f"{url}: {count(len(synced.failed), 'object')} could not be copied to {folder}, e.g. "
             f"{path!r}, which {reason}"
         )
     return folder / name if is_table else folder
 
 
 class _Copy(NamedTuple):
-    """A file and an object that are the same.
+    """A file and an object with the same content.
 
     Parameters
     ----------
-    mtime_ns : of the file when it was compared, not of what somebody may have made of it since
-    thing : the object
-    is_new : whether one was made of the other just now
+    mtime_ns : modification time of the file when it was compared; it may have changed since
+    s3_object : the object
+    is_new : whether it was just copied
     """
 
     mtime_ns: int
-    thing: Thing
+    s3_object: S3Object
     is_new: bool = True
 
 
 class _Pair:
-    """A folder here, a folder of objects there, and what was the same when last copied."""
+    """A local folder, a folder of objects, and a record of what was equal after the last copy."""
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
         self.folder, self.bucket = folder, bucket
         self.synced = Synced()
-        # Here first: what another command fetches in between is then not seen as superfluous.
+        # Local files first: those that another command downloads meanwhile must not be deleted.
         self.here = {name for name in self._walk() if not _is_hidden(name)}
-        self.there = {n: thing for n, thing in bucket.list().items() if not _is_hidden(n)}
+        self.there = {n: s3_object for n, s3_object in bucket.list().items() if not _is_hidden(n)}
         key = hashlib.sha256(f"{bucket.endpoint} {bucket.url}".encode()).hexdigest()[:16]
         self.notes = folder / NOTES / f"{key}.json"
         self.noted = _read_notes(self.notes)
 
     def download(self, delete: bool) -> Synced:
-        """Bring the folder to the state of the bucket."""
+        """Copy the bucket to the folder."""
         try:
             self.notes.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -196,14 +195,14 @@ class _Pair:
         return self.synced
 
     def upload(self, delete: bool) -> Synced:
-        """Bring the bucket to the state of the folder."""
+        """Copy the folder to the bucket."""
         self._copy_all(self._send, sorted(self.here))
         if delete and not self.synced.failed:
             self._delete(self.there.keys() - self.here, self.bucket.delete)
         return self.synced
 
     def _copy_all(self, copy: Callable[[str], _Copy], names: list[str]) -> None:
-        """Copy what differs, several at a time; one that cannot be is no reason to stop."""
+        """Copy missing or different files, several in parallel; record failures and continue."""
 
         def work(name: str) -> tuple[str, _Copy | str]:
             try:
@@ -225,24 +224,25 @@ class _Pair:
             return
         if result.is_new:
             self.synced.n_copied += 1
-            self.synced.n_bytes += result.thing.size
+            self.synced.n_bytes += result.s3_object.size
         else:
             self.synced.n_kept += 1
-        self.noted[name] = [result.mtime_ns, result.thing.etag]
+        self.noted[name] = [result.mtime_ns, result.s3_object.etag]
 
     def _same(self, name: str) -> _Copy | None:
-        """The pair, if file and object are the same."""
+        """Return the pair if file and object are equal."""
         if name not in self.here or name not in self.there:
             return None
-        path, thing = self.folder / name, self.there[name]
+        path, s3_object = self.folder / name, self.there[name]
         found = path.stat()
-        is_same = found.st_size == thing.size and (
-            self.noted.get(name) == [found.st_mtime_ns, thing.etag] or file_md5(path) == thing.etag
+        is_same = found.st_size == s3_object.size and (
+            self.noted.get(name) == [found.st_mtime_ns, s3_object.etag]
+            or file_md5(path) == s3_object.etag
         )
-        return _Copy(found.st_mtime_ns, thing, is_new=False) if is_same else None
+        return _Copy(found.st_mtime_ns, s3_object, is_new=False) if is_same else None
 
     def _fetch(self, name: str) -> _Copy:
-        thing = self.there[name]
+        s3_object = self.there[name]
         if reason := refusal(name):
             raise ChangedError(reason)
         target = self.folder / name
@@ -250,12 +250,12 @@ class _Pair:
         if root not in target.parent.resolve().parents and root != target.parent.resolve():
             raise ChangedError("leads out of the folder, through a link")
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The number of the process keeps two commands apart, and no name is too long for the disk.
+        # A hash, since a name may be too long; the process number, since two commands may copy it.
         key = hashlib.sha256(name.encode()).hexdigest()
         unfinished = self.notes.parent / f"{key}.{os.getpid()}{UNFINISHED}"
         try:
-            self.bucket.get(name, thing, unfinished)
-            copied = _Copy(unfinished.stat().st_mtime_ns, thing)
+            self.bucket.get(name, s3_object, unfinished)
+            copied = _Copy(unfinished.stat().st_mtime_ns, s3_object)
             unfinished.replace(target)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -266,11 +266,11 @@ class _Pair:
         if reason := refusal(name):
             raise ChangedError(f"{reason}; rename it")
         before = path.stat()
-        thing = self.bucket.put(path, name)
+        s3_object = self.bucket.put(path, name)
         after = path.stat()
-        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, thing.size):
+        if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, s3_object.size):
             raise ChangedError("changed while it was copied; repeat the command")
-        return _Copy(before.st_mtime_ns, thing)
+        return _Copy(before.st_mtime_ns, s3_object)
 
     def _delete(self, names: set[str], delete: Callable[[str], None]) -> None:
         for name in track(sorted(names), total=len(names), what="delete"):
@@ -280,17 +280,17 @@ class _Pair:
         self._write_notes()
 
     def _unlink(self, name: str) -> None:
-        (self.folder / name).unlink(missing_ok=True)  # another command may have been quicker
+        (self.folder / name).unlink(missing_ok=True)  # another command may have deleted it
 
     def _clear_away(self) -> None:
-        """Remove the halves of files that killed commands left."""
+        """Remove partial downloads of killed commands."""
         for path in self.notes.parent.glob(f"*{UNFINISHED}"):
-            with suppress(OSError):  # gone by now
+            with suppress(OSError):  # already gone
                 if time.time() - path.stat().st_mtime > LONGEST_STANDSTILL:
                     path.unlink()
 
     def _walk(self) -> Iterator[str]:
-        """Relative paths of the files here; a link to a folder is none and a failure."""
+        """Yield relative paths of local files; record a link to a folder as a failure."""
         for folder, folders, files in os.walk(self.folder):
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for name in folders:
@@ -300,7 +300,7 @@ class _Pair:
             yield from (Path(folder, f).relative_to(self.folder).as_posix() for f in files)
 
     def _write_notes(self) -> None:
-        with suppress(OSError):  # a folder that may only be read is sent all the same
+        with suppress(OSError):  # a read-only folder can be uploaded too
             self.notes.parent.mkdir(exist_ok=True)
             write_whole(json.dumps(self.noted).encode(), self.notes)
 
@@ -314,5 +314,5 @@ def _read_notes(path: Path) -> dict[str, list[int | str]]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a part of a name begins with a dot; ``../`` is no such name, but refused."""
+    """Return whether a part of a name begins with a dot; names with ``../`` are refused instead."""
     return not refusal(name) and any(part.startswith(".") for part in name.split("/"))

@@ -1,16 +1,16 @@
-"""A split without leaks, and the audit that shows it.
+"""Split a corpus without leaks, and audit a split.
 
-A figure measured on speakers that were trained on says little: on the Kaggle set one project
-validated at 0.986 and tested at 0.946, another at 0.998 and 0.774. So whole groups go to one side:
-all rows of a speaker (or video, folder, recording) with all augmented variants, and together with
-them every group that holds a byte-identical file.
+Accuracy on speakers seen in training says little: on the Kaggle set, one project validated at 0.986
+and tested at 0.946, another at 0.998 and 0.774. So a whole group is in one split: all rows of a
+speaker (or video, folder, recording) with all augmented variants, together with every group that
+contains a byte-identical file.
 
 Conventions
 -----------
-Fractions and balance count clean recordings, by language and, where known, gender. Test and
-validation rows that the corpus brings along stay where they are; a side that it lacks is taken from
-all other rows, its own training rows among them. The same index and seed give the same split,
-whatever the row order.
+Fractions and balance refer to the number of clean recordings per language and, where known, gender.
+Test and validation rows of the corpus's own split are kept; a missing split is drawn from all other
+rows, including its own training rows. The same index and seed give the same split, whatever the row
+order.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from langid_fastai.errors import CorpusError
 
 __all__ = ["split_corpus", "audit_split", "confounded_rates", "contradicting_labels"]
 
-# Groups are placed one by one, so luck plays a part in small corpora: the best of this many
-# shuffles is taken, fewer when there are so many groups that every shuffle is balanced.
+# Groups are placed one by one, so balance depends on their order in small corpora: the best of this
+# many shuffles is used. With many groups every shuffle is balanced, so fewer are tried.
 MAX_SHUFFLES = 200
 MAX_PLACEMENTS = 40_000
 
@@ -45,21 +45,21 @@ def split_corpus(
     allow_leaks: bool = False,
     hold_out: Sequence[str] = (),
 ) -> Corpus:
-    """Put every group of a corpus on one side: train, valid or test.
+    """Assign every group of a corpus to one split: train, valid or test.
 
     Parameters
     ----------
-    corpus : its test and validation rows, if it has any, stay what they are
-    valid, test : share of the clean recordings, in (0, 1)
-    seed : another seed, another split
-    allow_leaks : where a language has too few groups, split it by recordings instead; figures
-        measured on such a split overstate
-    hold_out : languages kept out of training, to test the answer "none of these"; see
+    corpus : its own test and validation rows, if any, are kept
+    valid, test : fraction of the clean recordings, in (0, 1)
+    seed : random seed
+    allow_leaks : if a language has too few groups, split it by recordings instead; results on such
+        a split are too optimistic
+    hold_out : languages held out of training, to test the answer "none of these"; see
         `langid_fastai.corpus.held_out`
 
     Returns
     -------
-    corpus : every row has a `split`; a note says what was done
+    corpus : every row has a `split`; its notes describe what was done
 
     Raises
     ------
@@ -78,7 +78,7 @@ def split_corpus(
     """
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise CorpusError(
-            f"valid={valid} and test={test} must be shares in (0, 1) with sum below 1"
+            f"valid={valid} and test={test} must be fractions in (0, 1) with sum below 1"
         )
     known, held_out = set_aside(corpus, hold_out)
     split = _split_known(known, {"test": test, "valid": valid}, seed, allow_leaks)
@@ -86,27 +86,27 @@ def split_corpus(
 
 
 def _split_known(corpus: Corpus, shares: dict[str, float], seed: int, allow_leaks: bool) -> Corpus:
-    """Split what is to be learned."""
+    """Split the languages that are not held out."""
     index = corpus.index
     fractions = {
-        side: fraction
-        for side, fraction in shares.items()
-        if not (used_rows(index)["split"] == side).any()
+        split: fraction
+        for split, fraction in shares.items()
+        if not (used_rows(index)["split"] == split).any()
     }
-    notes = [f"{side} split of the corpus kept" for side in SPLITS[1:] if side not in fractions]
+    notes = [f"{split} split of the corpus kept" for split in SPLITS[1:] if split not in fractions]
     pool = index[~index["split"].isin(SPLITS[1:])]
     if pool.empty:
         there = " and ".join(sorted(index["split"].unique()))
         raise CorpusError(
-            f"all {len(index)} recordings stand in {there} by the corpus's own split, and none in "
-            "train; add recordings to train on, or have the split made: name the folder below, or "
+            f"all {len(index)} recordings are in {there} by the corpus's own split, and none in "
+            "train; add recordings to train on, or ignore its split: pass the folder below it, or "
             "an index CSV with an empty column 'split'"
         )
     if not fractions:
         split = index["split"].replace("", "train")
         return _checked(corpus.with_index(index.assign(split=split), *notes), made=())
     group = join_groups(pool)
-    few = _languages_with_few_groups(pool, group, n_sides=1 + len(fractions))
+    few = _languages_with_few_groups(pool, group, n_splits=1 + len(fractions))
     if few and not allow_leaks:
         raise CorpusError(_few_groups_message(few, ["train", *fractions]))
     if few:
@@ -114,64 +114,66 @@ def _split_known(corpus: Corpus, shares: dict[str, float], seed: int, allow_leak
         recordings = pool.assign(group=group.where(~alone, _recording(pool)))
         group = join_groups(recordings, keys=["digest"])
         notes.append(f"LEAKS: {list_some(sorted(few))} split by recordings, not by speakers")
-        still_few = _languages_with_few_groups(pool, group, n_sides=1 + len(fractions))
+        still_few = _languages_with_few_groups(pool, group, n_splits=1 + len(fractions))
         if still_few:
             raise CorpusError(_few_recordings_message(still_few, ["train", *fractions]))
-    side_of = _place_groups(pool, group, fractions, seed)
+    split_of = _place_groups(pool, group, fractions, seed)
     split = index["split"].copy()
-    split[pool.index] = group.map(side_of).fillna("train")  # groups of variants alone
+    split[pool.index] = group.map(split_of).fillna("train")  # groups with only variants
     return _checked(corpus.with_index(index.assign(split=split), *notes), made=tuple(fractions))
 
 
 def audit_split(corpus: Corpus) -> pd.DataFrame:
-    """Find what stands on more than one side: groups, speakers, recordings, identical audio.
+    """Find groups, speakers, recordings and identical audio that are in more than one split.
 
     Parameters
     ----------
-    corpus : split, and measured (`measure_audio`) if identical audio is to be found
+    corpus : split; to find identical audio, also measured (`measure_audio`)
 
     Returns
     -------
-    leaks : one row a leak, with columns `kind`, `name`, `sides` (``test+train``), `n_files` and
-        `example` (two paths); empty when the split is sound
+    leaks : one row per leak, with columns `kind`, `name`, `sides` (``test+train``), `n_files` and
+        `example` (two paths); empty if there are no leaks
     """
     leaks = []
     for kind in ("speaker", "group", "recording", "digest"):
         if kind not in corpus.index:
             continue
         known = corpus.index[(corpus.index[kind] != "") & (corpus.index["split"] != "")]
-        n_sides = known.groupby(kind)["split"].nunique()
-        across = known[known[kind].isin(n_sides.index[n_sides > 1])]
-        one_a_side = across.drop_duplicates([kind, "split"]).sort_values([kind, "split"])
-        sides, paths = defaultdict(list), defaultdict(list)
-        for name, side, path in zip(*(one_a_side[c] for c in (kind, "split", "path")), strict=True):
-            sides[name].append(side)
+        n_splits = known.groupby(kind)["split"].nunique()
+        across = known[known[kind].isin(n_splits.index[n_splits > 1])]
+        one_per_split = across.drop_duplicates([kind, "split"]).sort_values([kind, "split"])
+        splits, paths = defaultdict(list), defaultdict(list)
+        for name, split, path in zip(
+            *(one_per_split[c] for c in (kind, "split", "path")), strict=True
+        ):
+            splits[name].append(split)
             paths[name].append(path)
         for name, n_files in across[kind].value_counts(sort=False).sort_index().items():
             leaks.append(
                 {
                     "kind": "identical audio" if kind == "digest" else kind,
                     "name": name,
-                    "sides": "+".join(sides[name]),
+                    "sides": "+".join(splits[name]),
                     "n_files": n_files,
                     "example": " | ".join(paths[name][:2]),
                 }
             )
     columns = ["kind", "name", "sides", "n_files", "example"]
     leaks_table = pd.DataFrame(leaks, columns=columns)
-    # Where the group is the speaker, both say the same thing.
+    # Where the group is the speaker, both rows are the same leak.
     return leaks_table.drop_duplicates(["name", "sides", "n_files"], ignore_index=True)
 
 
 def confounded_rates(index: pd.DataFrame) -> str | None:
-    """Warn when the sampling rate gives the language away.
+    """Warn if the sampling rate reveals the language.
 
-    A network that sees 8 kHz files of one language and 44.1 kHz files of another learns the upper
-    band, not the language, and no split can show it.
+    If one language is recorded at 8 kHz and another at 44.1 kHz, a network learns to detect the
+    upper band instead of the language, and no split can show this.
 
     Returns
     -------
-    warning : a sentence, or None when the languages share their sampling rates
+    warning : a sentence, or None if the languages share a sampling rate
     """
     by_language = index.dropna(subset=["sr"]).groupby("language")["sr"]
     rates = {str(language): frozenset(sr) for language, sr in by_language}
@@ -180,12 +182,13 @@ def confounded_rates(index: pd.DataFrame) -> str | None:
     listed = "; ".join(f"{k}: {'/'.join(f'{r:g}' for r in sorted(v))} Hz" for k, v in rates.items())
     return (
         f"the languages differ in sampling rate ({listed}); the network may learn the rate "
-        "instead of the language. Record all alike, or set --fmax to half the lowest rate"
+        "instead of the language. Record all at the same rate, or set --fmax to half the lowest "
+        "rate"
     )
 
 
 def contradicting_labels(index: pd.DataFrame) -> str | None:
-    """Warn when the same audio bears two languages: one of the labels is wrong.
+    """Warn if the same audio is labelled with two languages, so that one of the labels is wrong.
 
     Parameters
     ----------
@@ -193,7 +196,7 @@ def contradicting_labels(index: pd.DataFrame) -> str | None:
 
     Returns
     -------
-    warning : a sentence, or None when equal files have equal labels
+    warning : a sentence, or None if identical files have the same label
     """
     if "digest" not in index:
         return None
@@ -203,61 +206,64 @@ def contradicting_labels(index: pd.DataFrame) -> str | None:
         return None
     paths = known.loc[known["digest"] == n_labels.index[n_labels > 1][0], "path"]
     return (
-        f"{count(int((n_labels > 1).sum()), 'recording')} under two languages, as "
+        f"{count(int((n_labels > 1).sum()), 'recording')} labelled with two languages, e.g. "
         f"{list_some(list(paths), 2)}; one of the labels is wrong, so remove it"
     )
 
 
 def _recording(rows: pd.DataFrame) -> pd.Series:
-    """What all variants come from; the file itself where the corpus does not tell."""
+    """Return the recording that all variants were made from; by default the file itself."""
     if "recording" not in rows:
         return rows["path"]
     return rows["recording"].where(rows["recording"] != "", rows["path"])
 
 
 def _languages_with_few_groups(
-    rows: pd.DataFrame, group: pd.Series, *, n_sides: int
+    rows: pd.DataFrame, group: pd.Series, *, n_splits: int
 ) -> dict[str, int]:
-    """Languages with fewer groups of clean recordings than sides, and how many they have."""
+    """Return the number of groups of each language that has fewer of them than there are splits."""
     clean = is_usable(rows)
     n_groups = group[clean].groupby(rows.loc[clean, "language"]).nunique()
     n_groups = n_groups.reindex(rows["language"].unique(), fill_value=0)
-    return {str(language): int(n) for language, n in n_groups[n_groups < n_sides].items()}
+    return {str(language): int(n) for language, n in n_groups[n_groups < n_splits].items()}
 
 
-def _few_groups_message(few: dict[str, int], sides: Sequence[str]) -> str:
+def _few_groups_message(few: dict[str, int], splits: Sequence[str]) -> str:
     found = list_some([f"{language!r} has {n}" for language, n in sorted(few.items())])
     return (
-        f"a split without leaks needs {len(sides)} groups (speakers, videos or folders) a language "
-        f"for {', '.join(sides)}: {found}, not counting files that cannot be read or last under "
-        f"{MIN_SECONDS:g} s. Add recordings of other speakers, cut long recordings "
-        "by who speaks, or allow leaks (--allow-leaks) to split by recordings: the figures will "
-        "overstate, and say so"
+        f"a split without leaks needs {len(splits)} groups (speakers, videos or folders) per "
+        f"language for {', '.join(splits)}: {found}, not counting files that are unreadable or "
+        f"shorter than {MIN_SECONDS:g} s. Add recordings of other speakers, cut long recordings "
+        "by speaker, or allow leaks (--allow-leaks) to split by recordings: results will be too "
+        "optimistic, and marked as such"
     )
 
 
-def _few_recordings_message(few: dict[str, int], sides: Sequence[str]) -> str:
+def _few_recordings_message(few: dict[str, int], splits: Sequence[str]) -> str:
     found = list_some([f"{language!r} has {n}" for language, n in sorted(few.items())])
     return (
-        f"a split needs {len(sides)} recordings a language for {', '.join(sides)}: {found}. Add "
-        "recordings, or leave the language out"
+        f"a split needs {len(splits)} recordings per language for {', '.join(splits)}: {found}. "
+        "Add recordings, or leave the language out"
     )
 
 
 def _place_groups(
     rows: pd.DataFrame, group: pd.Series, fractions: dict[str, float], seed: int
 ) -> dict[str, str]:
-    """Side of each group with clean recordings: the most balanced of several seeded shuffles."""
+    """Return the split of each group with clean recordings: the most balanced of several shuffles.
+
+    The shuffles depend on `seed` alone.
+    """
     clean = rows[is_usable(rows)]
     row, names = pd.factorize(group[clean.index], sort=True)  # whatever the row order
     language, languages = pd.factorize(clean["language"], sort=True)
-    # Balanced are the languages, and within them the genders.
+    # Languages are balanced, and genders within each language.
     gender = clean.groupby(["language", *({"gender"} & {*clean})]).ngroup().to_numpy()
     column = np.concatenate([language, len(languages) + gender])
     counts = csr_array(coo_array((np.ones(len(column)), (np.tile(row, 2), column))))
     share = np.array([1 - sum(fractions.values()), *fractions.values()])
-    sides = ["train", *fractions]
-    wanted = share[:, None] * counts.sum(axis=0)  # (n_sides, n_languages + n_genders)
+    splits = ["train", *fractions]
+    wanted = share[:, None] * counts.sum(axis=0)  # (n_splits, n_languages + n_genders)
     rng = np.random.default_rng(seed)
     best, best_cost = np.zeros(len(names), dtype=int), np.inf
     for _ in range(max(1, min(MAX_SHUFFLES, MAX_PLACEMENTS // len(names)))):
@@ -266,43 +272,43 @@ def _place_groups(
         cost = np.abs(got - wanted).sum() + n_absent * counts.sum()
         if cost < best_cost:
             best, best_cost = placed, cost
-    return dict(zip(names, (sides[i] for i in best), strict=True))
+    return dict(zip(names, (splits[i] for i in best), strict=True))
 
 
 def _place(
     counts: csr_array, wanted: np.ndarray, order: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place groups one by one where the relative need of what they hold is greatest."""
+    """Place groups one by one into the split that relatively lacks most of their recordings."""
     got = np.zeros_like(wanted)
     placed = np.zeros(len(order), dtype=int)
     for g in order:
         here = slice(counts.indptr[g], counts.indptr[g + 1])
         columns, n = counts.indices[here], counts.data[here]
         need = (1 - got[:, columns] / wanted[:, columns]) @ n
-        placed[g] = np.argmax(need)  # a tie goes to the earlier side: train first
+        placed[g] = np.argmax(need)  # a tie goes to the earlier split: train first
         got[placed[g], columns] += n
     return placed, got
 
 
 def _checked(corpus: Corpus, *, made: tuple[str, ...]) -> Corpus:
-    """Every language must be trained on, and stand on the sides that were made here."""
+    """Raise unless every language is in training and in the splits that were made here."""
     used = used_rows(corpus.index)
-    sides = used.groupby("language")["split"].agg(set)
+    splits = used.groupby("language")["split"].agg(set)
     notes = []
     for language in sorted(corpus.index["language"].unique()):
-        present = sides.get(language, set())
-        missing = [side for side in SPLITS if side not in present]
+        present = splits.get(language, set())
+        missing = [split for split in SPLITS if split not in present]
         if "train" in missing and len(made) < len(SPLITS[1:]):
             raise CorpusError(
                 f"language {language!r} has no recording left for {', '.join(missing)}; leave the "
-                "language out of the corpus, drop the corpus's own split and let one be made, or "
-                f"say that it is unknown on purpose: --hold-out {language} (hold_out=)"
+                "language out of the corpus, drop the corpus's own split to have a new one made, "
+                f"or hold the language out: --hold-out {language} (hold_out=)"
             )
         if set(missing) & {"train", *made}:
             raise CorpusError(
                 f"language {language!r} has no recording left for {', '.join(missing)}: its "
-                "speakers or files are tied to other languages, which need them elsewhere. Add "
-                "recordings of other speakers, or leave the language out"
+                "speakers or files are shared with other languages, which need them in other "
+                "splits. Add recordings of other speakers, or leave the language out"
             )
-        notes += [f"language {language!r} has no {side} recordings" for side in missing]
+        notes += [f"language {language!r} has no {split} recordings" for split in missing]
     return corpus.with_index(corpus.index, *notes)

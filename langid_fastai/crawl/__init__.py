@@ -1,1 +1,1 @@
-"""A crawler that collects recordings from a web site, with an index (extra ``crawl``)."""
+"""Crawl a web site for recordings, and build an index of them (extra ``crawl``)."""

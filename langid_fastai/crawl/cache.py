@@ -1,12 +1,12 @@
-"""Pages and files of a crawl, each fetched once: what is remembered between two calls.
+"""Cache the pages and partial files of a crawl between calls.
 
 ::
 
     folder/.crawl/
-      site.json                 where the crawl began, and how often it came to its end
+      site.json                 start address, and number of completed crawls
       pages/<hash>.json         text, ETag and Last-Modified of a page
-      parts/<hash>.part         the beginning of a file
-      parts/<hash>.json         its ETag or Last-Modified, to go on with the same file only
+      parts/<hash>.part         partial file
+      parts/<hash>.json         its ETag or Last-Modified, to resume only the same file
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from langid_fastai.crawl.client import (
     PoliteClient,
     TooSlow,
     TryAgain,
+    parse_byte_count,
     read_body,
-    told_bytes,
 )
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import alone_in, is_left, sweep, write_json
@@ -33,22 +33,22 @@ from langid_fastai.utils.files import alone_in, is_left, sweep, write_json
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Cabinet", "StoredPage", "fetch_file", "hash_url"]
+__all__ = ["CrawlCache", "StoredPage", "fetch_file", "hash_url"]
 
 PAGE_BYTES = 5 * MEGABYTE
 PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-# Servers that do not know a sound file say octet-stream, or nothing.
+# Content types sent by servers that do not know the audio format; some send none.
 FILE_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/ogg"})
 
 
 class StoredPage(NamedTuple):
-    """A page as text, and the address that it came from after redirects."""
+    """A page as text, and its address after redirects."""
 
     text: str
     url: str
 
 
-class Cabinet:
+class CrawlCache:
     """The hidden folder of a crawl.
 
     Parameters
@@ -58,7 +58,7 @@ class Cabinet:
 
     Raises
     ------
-    CorpusError : the folder is a file, holds something else, or belongs to another site
+    CorpusError : the folder is a file, contains something else, or belongs to another site
     """
 
     def __init__(self, folder: Path, start: str) -> None:
@@ -66,26 +66,26 @@ class Cabinet:
         self.start = start
         self.number = 0
         if folder.exists() and not folder.is_dir():
-            raise CorpusError(f"{folder} is a file; give a new folder")
+            raise CorpusError(f"{folder} is a file; choose a new folder")
         known = _read_json(self.folder / "site.json")
         if known:
             if known["start"] != start and any((self.folder / "pages").iterdir()):
                 raise CorpusError(
-                    f"{folder} holds what was found at {known['start']}, not {start}; choose "
+                    f"{folder} contains a crawl of {known['start']}, not of {start}; choose "
                     "another folder"
                 )
         elif folder.exists() and not all(
             path.name == ".crawl" or is_left(path) for path in folder.iterdir()
         ):
-            raise CorpusError(f"{folder} holds something that is no crawl; choose a new folder")
+            raise CorpusError(f"{folder} contains other files than a crawl; choose a new folder")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other crawls out: two would ask twice as fast, and write into the same halves.
+        """Lock the folder: two crawls would exceed the rate, and write to the same partial files.
 
         Raises
         ------
-        CorpusError : another command works in the folder
+        CorpusError : another command is using the folder
         """
         with alone_in(self.folder.parent, CorpusError):
             pages = self.folder / "pages"
@@ -97,16 +97,16 @@ class Cabinet:
             yield
 
     def end(self) -> None:
-        """Note that all pages were read: the next crawl asks whether they have changed."""
+        """Record that all pages were read; the next crawl checks whether they have changed."""
         self.number += 1
         self._note_number()
 
     def page(self, client: PoliteClient, url: str) -> StoredPage:
-        """A page, as it lies here if it was read by this crawl or has not changed since.
+        """Return a page, from the cache if this crawl has read it or it has not changed.
 
         Raises
         ------
-        FetchError, ServerLost : see `PoliteClient.fetch`; or it is no HTML, or too large
+        FetchError, ServerLost : see `PoliteClient.fetch`; or it is not HTML, or too large
         """
         path = self.folder / "pages" / f"{hash_url(url)}.json"
         known = _read_json(path)
@@ -124,32 +124,32 @@ class Cabinet:
         write_json(self.folder / "site.json", {"start": self.start, "number": self.number})
 
 
-def fetch_file(client: PoliteClient, cabinet: Cabinet, url: str, target: Path) -> None:
-    """Fetch a file of sound, or the rest of it, and put it in its place when it is whole.
+def fetch_file(client: PoliteClient, cache: CrawlCache, url: str, target: Path) -> None:
+    """Fetch an audio file, or the rest of it, and move it to `target` once it is complete.
 
     Raises
     ------
-    FetchError, ServerLost : see `PoliteClient.fetch`; or it is no sound, empty or too large
+    FetchError, ServerLost : see `PoliteClient.fetch`; or it is not audio, is empty or too large
     """
-    part = cabinet.folder / "parts" / f"{hash_url(url)}.part"
+    part = cache.folder / "parts" / f"{hash_url(url)}.part"
 
     def receive(response: requests.Response) -> None:
         try:
             _receive_file(response, part, client.manners.max_mb * MEGABYTE)
         except TooSlow:
             raise
-        except FetchError:  # not what was wanted; after a cut connection the part is kept
+        except FetchError:  # not an audio file; after a lost connection, the partial file is kept
             _forget(part)
             raise
 
-    client.fetch(url, receive, headers=lambda: _go_on(part))
+    client.fetch(url, receive, headers=lambda: _resume_headers(part))
     target.parent.mkdir(parents=True, exist_ok=True)
     part.replace(target)
     _forget(part)
 
 
 def hash_url(url: str) -> str:
-    """Hexadecimals that tell an address from all others."""
+    """Return a unique hash of an address, in hexadecimal."""
     return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -157,9 +157,9 @@ def _read_page(response: requests.Response, known: dict[str, Any]) -> dict[str, 
     if response.status_code == 304 and known:
         return known
     _require_ok(response, {200})
-    kind = _content_type(response)
-    if kind not in PAGE_TYPES:
-        raise FetchError(f"is {kind or 'of no stated type'}, not a page of HTML")
+    content_type = _content_type(response)
+    if content_type not in PAGE_TYPES:
+        raise FetchError(f"is {content_type or 'of unknown type'}, not an HTML page")
     body = b"".join(read_body(response, most=PAGE_BYTES))
     return {
         "url": response.url,
@@ -170,16 +170,16 @@ def _read_page(response: requests.Response, known: dict[str, Any]) -> dict[str, 
 
 
 def _decode(body: bytes, response: requests.Response) -> str:
-    """Text by the charset of the header, else that of the page, as browsers find it."""
+    """Decode by the charset of the header, else by that of the page, as browsers do."""
     from bs4.dammit import UnicodeDammit
 
-    told = response.encoding if "charset" in response.headers.get("Content-Type", "") else None
-    return UnicodeDammit(body, [told] if told else [], is_html=True).unicode_markup or ""
+    charset = response.encoding if "charset" in response.headers.get("Content-Type", "") else None
+    return UnicodeDammit(body, [charset] if charset else [], is_html=True).unicode_markup or ""
 
 
-def _go_on(part: Path) -> dict[str, str]:
-    """Headers that ask for the rest of a file, if what lies here can be told to belong to it."""
-    headers = {"Accept-Encoding": "identity"}  # so that bytes here are bytes there
+def _resume_headers(part: Path) -> dict[str, str]:
+    """Return headers that request the rest of a file, if there is a partial file and validator."""
+    headers = {"Accept-Encoding": "identity"}  # without compression, so that byte ranges match
     validator = _read_json(part.with_suffix(".json")).get("validator")
     if validator and part.exists() and part.stat().st_size:
         headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": validator}
@@ -188,38 +188,38 @@ def _go_on(part: Path) -> dict[str, str]:
 
 def _receive_file(response: requests.Response, part: Path, most: float) -> None:
     size = part.stat().st_size if part.exists() else 0
-    if response.status_code == 416:  # the file is shorter than what lies here: another one
+    if response.status_code == 416:  # shorter than the partial file, so the file has changed
         _forget(part)
         raise TryAgain("the file has changed")
     _require_ok(response, {200, 206})
-    kind = _content_type(response)
-    if not kind.startswith("audio/") and kind not in FILE_TYPES:
-        raise FetchError(f"is {kind}, not sound")
+    content_type = _content_type(response)
+    if not content_type.startswith("audio/") and content_type not in FILE_TYPES:
+        raise FetchError(f"is {content_type}, not audio")
     if response.status_code == 200:
-        _forget(part)  # first: a kill here must not join an old beginning to a new sign
-        size, told = 0, response.headers.get("Content-Length", "")
+        _forget(part)  # first: a kill here must not combine an old part with a new validator
+        size, stated = 0, response.headers.get("Content-Length", "")
         write_json(part.with_suffix(".json"), {"validator": _validator(response)})
     else:
-        part_told, _, told = response.headers.get("Content-Range", "").partition("/")
-        if not part_told.startswith(f"bytes {size}-"):
+        span, _, stated = response.headers.get("Content-Range", "").partition("/")
+        if not span.startswith(f"bytes {size}-"):
             _forget(part)
-            raise TryAgain(f"asked for bytes {size}-, got {part_told!r}")
+            raise TryAgain(f"requested bytes {size}-, got {span!r}")
     with part.open("ab" if size else "wb") as file:
         for chunk in read_body(response, most=most - size):
             file.write(chunk)
     size = part.stat().st_size
-    total = told_bytes(told)
+    total = parse_byte_count(stated)
     if total not in (None, size) and "Content-Encoding" not in response.headers:
         raise TryAgain(f"the file ended after {size} of {total} bytes")
     if not size:
         raise FetchError("is empty")
     with part.open("rb") as file:
         if file.read(64).lstrip().startswith(b"<"):
-            raise FetchError("a page of text, though the server calls it sound")
+            raise FetchError("is a web page, although the server calls it audio")
 
 
 def _validator(response: requests.Response) -> str:
-    """What tells the file from a later one: a strong ETag, else its date (RFC 9110, 13.1.5)."""
+    """Return a validator of the file: a strong ETag, else its date (RFC 9110, 13.1.5)."""
     if "Content-Encoding" in response.headers:
         return ""
     etag = response.headers.get("ETag", "")
@@ -241,7 +241,7 @@ def _forget(part: Path) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """What was noted; nothing if nothing was, or if it is damaged."""
+    """Read a JSON object; return an empty dict if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,17 +1,17 @@
-"""Asking a web server for many things without being a burden, and without being led astray.
+"""Send many requests to a web server, politely and safely.
 
 Conventions
 -----------
-- One request at a time, and `Manners.delay` seconds between the starts of two to one host; a longer
-  ``Crawl-delay`` or ``Request-rate`` in robots.txt is obeyed.
-- robots.txt is read once a host, by Protego, as RFC 9309 has it: with ``*`` and ``$``, and the
-  longest rule decides. Without one (HTTP 404) everything is allowed; 401 and 403 forbid everything;
-  a server that cannot give it is not crawled (2.3.1.3 and 2.3.1.4).
-- HTTP 408, 429 and 5xx and cut connections are tried again, after 1, 2, 4 … s or what
-  ``Retry-After`` asks for. A server that asks for more than `LONGEST_WAIT`, or that fails with
-  `MOST_LOST` addresses one after the other, is left alone: `ServerLost` ends the crawl.
-- Only the hosts named at the start are asked. A redirect elsewhere, to another port, or to another
-  scheme than http and https is refused, and so is an address with a password in it.
+- One request at a time, with at least `Manners.delay` seconds between the starts of two requests to
+  a host; a longer ``Crawl-delay`` or ``Request-rate`` in robots.txt is obeyed.
+- robots.txt is read once per host, by Protego, according to RFC 9309: with ``*`` and ``$``, and the
+  longest rule wins. Without one (HTTP 404) everything is allowed; 401 and 403 forbid everything; if
+  the server fails to return it, the host is not crawled (2.3.1.3 and 2.3.1.4).
+- After HTTP 408, 429 and 5xx and lost connections, a request is repeated after 1, 2, 4 … s, or
+  after the time in ``Retry-After``. If this is longer than `LONGEST_WAIT`, or `MOST_LOST` addresses
+  in a row fail, `ServerLost` ends the crawl.
+- Requests are only sent to the hosts given at the start. Redirects to another host or port, or to a
+  scheme other than http and https, are refused, and so are addresses with a password.
 """
 
 from __future__ import annotations
@@ -44,36 +44,36 @@ __all__ = [
     "host_of",
     "join",
     "read_body",
-    "told_bytes",
+    "parse_byte_count",
 ]
 
 Answer = TypeVar("Answer")
 
-AGENT = "langid_fastai"  # as robots.txt calls us
+AGENT = "langid_fastai"  # our name in robots.txt
 MEGABYTE = 1_000_000
-CHUNK = 65_536  # bytes read at a time, at most
-MOST_REDIRECTS = 5  # as RFC 9309 has it for robots.txt
-LONGEST_WAIT = 300.0  # s that a server may ask us to wait before we rather come another day
+CHUNK = 65_536  # maximum number of bytes per read
+MOST_REDIRECTS = 5  # as in RFC 9309 for robots.txt
+LONGEST_WAIT = 300.0  # s; if a server requests a longer wait, the crawl ends
 LONGEST_BACKOFF = 60.0  # s
-LONGEST_TRANSFER = 600.0  # s for one file; a server that drips bytes must not hold us for ever
-MOST_LOST = 5  # addresses in a row that give no answer, after all attempts
-ROBOTS_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB are to be read
+LONGEST_TRANSFER = 600.0  # s per file; a server that sends few bytes must not block the crawl
+MOST_LOST = 5  # addresses in a row that fail, after all attempts
+ROBOTS_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB must be read
 
 
 class FetchError(CorpusError):
-    """One page or file was not fetched; the others may be."""
+    """One page or file could not be fetched; the crawl continues."""
 
 
 class TooSlow(FetchError):
-    """What came of a file until time was up may be gone on with."""
+    """A file was not complete in time; what was received is kept, to resume later."""
 
 
 class TryAgain(requests.RequestException):
-    """What was received cannot be used, but another attempt may bring better."""
+    """The response cannot be used, but another attempt may succeed."""
 
 
 class ServerLost(CorpusError):
-    """The server does not answer any more, or wants to be left alone for now."""
+    """The server does not answer any more, or requests a long wait; the crawl ends."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Manners:
 
     Parameters
     ----------
-    contact : address of a page or a mailbox, told to the server with every request
-    delay : s between the starts of two requests to one host
-    max_mb : size of the largest file that is taken, MB
-    attempts : how often a request that fails is sent
-    timeout : s to wait for a connection, and for each piece of an answer
+    contact : web or e-mail address, sent to the server with every request
+    delay : minimum time between the starts of two requests to a host, s
+    max_mb : maximum size of a file, MB
+    attempts : how often a failing request is sent
+    timeout : of a connection, and of each piece of a response, s
     """
 
     contact: str = ""
@@ -99,15 +99,15 @@ class Manners:
         printable = self.contact.isascii() and self.contact.isprintable()
         if not printable or set(self.contact) & set("()"):
             raise CorpusError(
-                f"contact {self.contact!r} must be plain ASCII on one line without parentheses, as "
-                "in a mail address or the address of a page"
+                f"contact {self.contact!r} must be plain ASCII on one line without parentheses, "
+                "e.g. an e-mail or web address"
             )
         if not (self.delay >= 0 and self.max_mb > 0 and self.attempts >= 1 and self.timeout > 0):
             raise CorpusError(f"{self}: delay must be at least 0 s, all others above 0")
 
     @property
     def user_agent(self) -> str:
-        """What the server gets to know of us.
+        """The User-Agent header that is sent to the server.
 
         Examples
         --------
@@ -121,11 +121,11 @@ class Manners:
 
 
 class PoliteClient:
-    """Sends requests to a few hosts by the rules above.
+    """Send requests to a few hosts by the rules above.
 
     Parameters
     ----------
-    addresses : of the hosts that may be asked
+    addresses : of the allowed hosts
     manners : rate, limits, attempts
     sleep, clock : of the system; replaced in tests
     """
@@ -143,7 +143,7 @@ class PoliteClient:
         self.session = requests.Session()
         self.session.headers["User-Agent"] = manners.user_agent
         self.robots: dict[str, Protego] = {}
-        self.free_at: dict[str, float] = {}  # host → when it may be asked again
+        self.free_at: dict[str, float] = {}  # host → earliest time of the next request
         self.n_lost = 0
 
     def __enter__(self) -> PoliteClient:
@@ -158,7 +158,7 @@ class PoliteClient:
         self.session.close()
 
     def may_follow(self, url: str) -> bool:
-        """Whether an address is on one of the hosts, by http or https, and names no password."""
+        """Return whether an address is http or https on an allowed host, without a password."""
         return host_of(url) in self.hosts
 
     def fetch(
@@ -168,17 +168,17 @@ class PoliteClient:
         *,
         headers: Callable[[], dict[str, str]] = dict,
     ) -> Answer:
-        """Ask for `url` until `receive` has read the answer to its end.
+        """Request `url` until `receive` has read a complete response.
 
         Parameters
         ----------
-        receive : reads one answer, whatever its status; called again after a cut connection
-        headers : makes the headers of the next attempt, as a ``Range`` that goes on
+        receive : reads one response, whatever its status; called again after a lost connection
+        headers : returns the headers of the next attempt, e.g. a ``Range`` to resume
 
         Raises
         ------
-        FetchError : forbidden, elsewhere, failed after all attempts, or raised by `receive`
-        ServerLost : the server is to be left alone
+        FetchError : forbidden, on another host, failed in all attempts, or raised by `receive`
+        ServerLost : the server does not answer any more, or requests a long wait
         """
         return self._persist(url, receive, headers, is_robots=False)
 
@@ -210,15 +210,15 @@ class PoliteClient:
         reason = f"{reason}, {self.manners.attempts} times"
         if self.n_lost >= MOST_LOST:
             raise ServerLost(
-                f"{url}: {reason}; the {self.n_lost} last addresses failed so. The server seems "
-                "to be down or to refuse us: repeat the command later, it goes on from here"
+                f"{url}: {reason}; the last {self.n_lost} addresses failed. The server seems to "
+                "be down or to refuse us: repeat the command later to resume"
             )
         raise FetchError(reason)
 
     def _receive(
         self, response: requests.Response, receive: Callable[[requests.Response], Answer]
     ) -> Answer:
-        """Read an answer; one that is refused shows too that the server is there."""
+        """Read a response. Even if `receive` refuses it, the server is not lost."""
         try:
             answer = receive(response)
         except FetchError:
@@ -231,7 +231,7 @@ class PoliteClient:
         """Send one request, following redirects on the same hosts only."""
         for _ in range(MOST_REDIRECTS + 1):
             if not self.may_follow(url):
-                raise FetchError(f"leads to {url[:200]!r}, on another host or by another scheme")
+                raise FetchError(f"leads to {url[:200]!r}, on another host or with another scheme")
             if not is_robots and not self._rules(url).can_fetch(url, AGENT):
                 raise FetchError("robots.txt forbids it")
             self._wait_turn(url)
@@ -254,8 +254,10 @@ class PoliteClient:
             )
         except requests.RequestException:
             raise
-        except ValueError as error:  # of `urllib`, for an address, or one it leads to
-            raise FetchError(f"is no address, or leads to none: {first_line(error)}") from error
+        except ValueError as error:  # from `urllib`, for the address or that of a redirect
+            raise FetchError(
+                f"is not a valid address, or leads to an invalid one: {first_line(error)}"
+            ) from error
 
     def _wait_turn(self, url: str) -> None:
         host = host_of(url) or ""
@@ -282,7 +284,7 @@ class PoliteClient:
                 )
             except FetchError as error:
                 raise ServerLost(
-                    f"{origin}/robots.txt: {error}; without the rules of the server it is not "
+                    f"{origin}/robots.txt: {error}; a server without readable rules is not "
                     "crawled. If the site has moved, start at its new address; else repeat the "
                     "command later"
                 ) from error
@@ -290,15 +292,15 @@ class PoliteClient:
 
 
 def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
-    """Read an answer piece by piece, and stop when it grows beyond `most` bytes.
+    """Read a response piece by piece, up to `most` bytes.
 
     Raises
     ------
-    FetchError : too large, as announced or as met
-    TooSlow : longer than `LONGEST_TRANSFER`
+    FetchError : too large, by its header or its content
+    TooSlow : not complete after `LONGEST_TRANSFER`
     """
     too_large = f"larger than {most / MEGABYTE:g} MB"
-    announced = told_bytes(response.headers.get("Content-Length", ""))
+    announced = parse_byte_count(response.headers.get("Content-Length", ""))
     if announced is not None and announced > most:
         raise FetchError(f"{too_large} ({announced / MEGABYTE:.1f} MB)")
     n, end = 0, time.monotonic() + LONGEST_TRANSFER
@@ -308,16 +310,18 @@ def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
             raise FetchError(too_large)
         yield chunk
         if time.monotonic() > end:
-            raise TooSlow(f"not whole after {LONGEST_TRANSFER:g} s; repeat the command to go on")
+            raise TooSlow(
+                f"not complete after {LONGEST_TRANSFER:g} s; repeat the command to resume"
+            )
 
 
-def told_bytes(text: str) -> int | None:
-    """A number of bytes as a header tells it, None if it tells none (``*``, ``²``, 5000 digits)."""
+def parse_byte_count(text: str) -> int | None:
+    """Parse a number of bytes from a header; None if it is not one (``*``, ``²``, 5000 digits)."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 def _read_some(response: requests.Response) -> bytes:
-    """What has arrived, without waiting until it is a whole `CHUNK`; empty at the end."""
+    """Read what has arrived, without waiting for a whole `CHUNK`; empty at the end."""
     try:
         return response.raw.read1(CHUNK, decode_content=True)
     except urllib3.exceptions.HTTPError as error:
@@ -325,7 +329,7 @@ def _read_some(response: requests.Response) -> bytes:
 
 
 def host_of(url: str) -> str | None:
-    """Host and port of an address, None if it is no plain http or https address.
+    """Return host and port of an address; None if it is not a plain http or https address.
 
     Examples
     --------
@@ -337,7 +341,7 @@ def host_of(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # a bracket or a port that cannot be
+    except ValueError:  # an invalid bracket or port
         return None
     usual = {"http": 80, "https": 443}.get(parts.scheme)
     if usual is None or not parts.hostname or "@" in parts.netloc:
@@ -346,7 +350,7 @@ def host_of(url: str) -> str | None:
 
 
 def join(base: str, link: str) -> str:
-    """A link as a whole address without its fragment; empty if it cannot be one.
+    """Resolve a link to an absolute address without its fragment; empty if it is invalid.
 
     Examples
     --------
@@ -365,7 +369,7 @@ def _origin(url: str) -> str:
 
 
 def _may_pass(status: int) -> bool:
-    """Whether another attempt may bring a better answer."""
+    """Return whether another attempt may succeed."""
     return status in (408, 429) or status >= 500
 
 
@@ -379,7 +383,7 @@ def _read_robots(response: requests.Response) -> Protego:
 
 
 def _asked_wait(response: requests.Response) -> float:
-    """Seconds of ``Retry-After``, which is a number of them or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of ``Retry-After``, a number or a date (RFC 9110, 10.2.3)."""
     text = response.headers.get("Retry-After", "").strip()
     try:
         wait = float(text) if text.isdigit() else _seconds_until(parsedate_to_datetime(text))
@@ -387,12 +391,12 @@ def _asked_wait(response: requests.Response) -> float:
         return 0.0
     if wait > LONGEST_WAIT:
         raise ServerLost(
-            f"{response.url}: the server asks to be left alone for {wait:.0f} s; repeat the "
-            "command then, it goes on from here"
+            f"{response.url}: the server requests a wait of {wait:.0f} s; repeat the command after "
+            "that to resume"
         )
     return wait
 
 
 def _seconds_until(date: datetime) -> float:
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)  # "-0000": from nobody knows where
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)  # "-0000": time zone unknown
     return (date - datetime.now(UTC)).total_seconds()

@@ -1,26 +1,26 @@
-"""From a site of recordings to a corpus: pages → a table of what there is → the files.
+"""Crawl a site of recordings: read its pages, list the recordings, download the files.
 
 ::
 
     folder/
-      found.csv        every recording that the pages name, and what they say of it
-      index.csv        those that lie here, as the readers of this library take it
-      failed.csv       url, page, reason: what was not fetched by the last call
-      <language>/<name>-<12 hexadecimals of its address>.mp3
-      .crawl/          pages with their ETag and Last-Modified, and files half fetched
+      found.csv        every recording on the pages, with its metadata
+      index.csv        the downloaded recordings, as read by `read_corpus`
+      failed.csv       url, page, reason: what the last call could not fetch
+      <language>/<name>-<12 hexadecimal digits of its address>.mp3
+      .crawl/          pages with their ETag and Last-Modified, and partial files
 
 Conventions
 -----------
-- A page that was fetched before is asked for with ``If-None-Match`` and ``If-Modified-Since``, and
-  read again only if it has changed. Pages of a crawl that was stopped are not asked for again.
-- A finished file is not asked for again. One that was cut goes on where it was (``Range`` with
-  ``If-Range``, RFC 9110) if the server told how to know that it is still the same; else anew.
-- File names are made of a to z, 0 to 9 and hyphens, whatever the address says, and end in a part
-  of its SHA-256: no address leads out of the folder, and no two to one file.
-- `speaker` is the author that the page names. The same name in two languages counts as one speaker,
-  which can make a split stricter, but never lets a voice leak.
+- A page that was fetched before is requested with ``If-None-Match`` and ``If-Modified-Since``, and
+  downloaded again only if it has changed. An interrupted crawl does not request its pages again.
+- A complete file is not requested again. A partial file is resumed (``Range`` with ``If-Range``,
+  RFC 9110) if the server sent a validator to check that it is unchanged; otherwise it is restarted.
+- File names consist of a to z, 0 to 9 and hyphens, whatever the address, and end in a part of its
+  SHA-256: no address leads out of the folder, and no two addresses give the same file.
+- `speaker` is the author named on the page. The same name in two languages counts as one speaker,
+  which can make a split stricter, but never leaks a speaker.
 
-What a server bears is in `langid_fastai.crawl.client`, how a site is built in
+Limits on requests are in `langid_fastai.crawl.client`, the structure of a site in
 `langid_fastai.crawl.site`.
 """
 
@@ -36,7 +36,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from langid_fastai.corpus.index import count, list_some, make_index, read_index, write_index
-from langid_fastai.crawl.cache import Cabinet, StoredPage, fetch_file, hash_url
+from langid_fastai.crawl.cache import CrawlCache, StoredPage, fetch_file, hash_url
 from langid_fastai.crawl.client import FetchError, Manners, PoliteClient, host_of
 from langid_fastai.crawl.site import AUDIO_LINGUA, Site, read_article, read_list, read_start
 from langid_fastai.errors import CorpusError
@@ -44,22 +44,22 @@ from langid_fastai.utils.progress import track
 
 __all__ = ["Crawl", "crawl_site"]
 
-LONGEST_NAME = 60  # characters of a file name, before the part that tells it from others
+LONGEST_NAME = 60  # characters of a file name, before the hash
 LONGEST_LABEL = 40  # characters
-MOST_PAGES = 2000  # of one list
+MOST_PAGES = 2000  # per list
 
 
 @dataclass(frozen=True)
 class Crawl:
-    """What a crawl came to.
+    """The result of a crawl.
 
     Parameters
     ----------
-    found : index of all recordings that the pages name
-    index : of those that lie in the folder
+    found : index of all recordings on the pages
+    index : index of those that are in the folder
     failed : columns `url`, `page` and `reason`
     n_fetched : files fetched by this call
-    passed_over : headings of lists that are of no known language
+    passed_over : headings of lists in unknown languages, which were skipped
     """
 
     found: pd.DataFrame
@@ -69,14 +69,14 @@ class Crawl:
     passed_over: tuple[str, ...]
 
     def lines(self, folder: Path) -> list[str]:
-        """What was found and fetched, as lines of text."""
+        """Return what was found and fetched, as lines of text."""
         n_languages = ", ".join(f"{k} {n}" for k, n in _count_languages(self.found))
         n_speakers = self.found.loc[self.found["speaker"] != "", "speaker"].nunique()
         found = f"{count(len(self.found), 'recording')} ({n_languages})"
         lines = [f"found      {found}, {count(n_speakers, 'speaker')}; {folder / 'found.csv'}"]
         if self.passed_over:
-            lines.append(f"           no known language: {list_some(self.passed_over)}")
-        lines.append(f"fetched    {count(self.n_fetched, 'file')} now; {len(self.index)} lie here")
+            lines.append(f"           unknown language: {list_some(self.passed_over)}")
+        lines.append(f"fetched    {count(self.n_fetched, 'file')} now; {len(self.index)} in total")
         if len(self.index):
             file = folder / "index.csv"
             lines.append(f"index      {file}; train on it with: langid-train {file}")
@@ -97,21 +97,22 @@ def crawl_site(
     Parameters
     ----------
     folder : new, or of an earlier crawl of the same site
-    site : where it has what; by default audio-lingua
-    manners : who we are and how fast; see `Manners`
-    languages : labels of those wanted, by default all
-    most_pages : pages of one list that are read; what is beyond is a line in ``failed.csv``
-    download : also fetch the files, not only the table of them
+    site : structure of the site; default: audio-lingua
+    manners : contact address and rate; see `Manners`
+    languages : labels of the languages to fetch; default: all
+    most_pages : maximum number of pages read per list; more pages are reported in ``failed.csv``
+    download : also fetch the files, not only the pages
 
     Returns
     -------
-    crawl : its tables also lie in `folder`
+    crawl : its tables are also written to `folder`
 
     Raises
     ------
-    CorpusError : the start page cannot be fetched, a language or any recording was not found, or
-        the folder holds something else
-    ServerLost : the server is to be left alone; the same call goes on later
+    CorpusError : the start page cannot be fetched, a language was not found, no recording was
+        found, or the folder contains something else
+    ServerLost : the server does not answer any more, or requests a long wait; repeat the call
+        later to resume
 
     Examples
     --------
@@ -122,24 +123,24 @@ def crawl_site(
         corpus = read_corpus("web/index.csv")
     """
     if host_of(site.start) is None:
-        raise CorpusError(f"start {site.start!r} must be an address, as https://example.org/")
-    cabinet = Cabinet(folder, site.start)
+        raise CorpusError(f"start {site.start!r} must be an address, e.g. https://example.org/")
+    cache = CrawlCache(folder, site.start)
     failures: dict[str, dict[str, str]] = {}
     polite = PoliteClient(site.start, *site.file_hosts, manners=manners)
-    with cabinet.held(), polite as client:
-        search = _Search(client, cabinet, site, failures, most_pages)
+    with cache.held(), polite as client:
+        search = _Search(client, cache, site, failures, most_pages)
         try:
             index = search.recordings(languages)
             found = _with_earlier(index, folder / "found.csv")
             write_index(found, folder / "found.csv")
-            cabinet.end()
+            cache.end()
             missing = index[~_lie_in(folder, index)] if download else index[:0]
             for row in track(missing.to_dict("records"), total=len(missing), what="recordings"):
                 try:
-                    fetch_file(client, cabinet, row["url"], folder / row["path"])
+                    fetch_file(client, cache, row["url"], folder / row["path"])
                 except FetchError as error:
                     _note(failures, row["url"], row["page"], error)
-        finally:  # also after an interrupt, so that what lies here can be used
+        finally:  # also after an interrupt, so that downloaded files can be used
             failed = pd.DataFrame(failures.values(), columns=["url", "page", "reason"])
             write_index(failed, folder / "failed.csv")
             if (folder / "found.csv").exists():
@@ -151,31 +152,31 @@ def crawl_site(
 
 
 class _Search:
-    """Reads the pages of a site once each, and gathers what they say."""
+    """Read each page of a site once, and collect the recordings."""
 
     def __init__(
         self,
         client: PoliteClient,
-        cabinet: Cabinet,
+        cache: CrawlCache,
         site: Site,
         failures: dict[str, dict[str, str]],
         most_pages: int,
     ) -> None:
-        self.client, self.cabinet, self.site = client, cabinet, site
+        self.client, self.cache, self.site = client, cache, site
         self.failures, self.most_pages = failures, most_pages
         self.by_url: dict[str, dict[str, str]] = {}
         self.articles: dict[str, str] = {}  # address → language of its list
         self.read: set[str] = set()
-        self.languages: set[str] = set()  # all that the site has
-        self.passed_over: list[str] = []  # headings of lists that are of no known language
+        self.languages: set[str] = set()  # all languages of the site
+        self.passed_over: list[str] = []  # headings of lists in unknown languages
 
     def recordings(self, wanted: Sequence[str] | None) -> pd.DataFrame:
-        """The index of everything found, of the languages wanted."""
+        """Return the index of all recordings found, in the wanted languages."""
         start = self.site.start
         try:
-            page = self.cabinet.page(self.client, start)
+            page = self.cache.page(self.client, start)
         except FetchError as error:
-            raise CorpusError(f"{start}: {error}; is this where the site begins?") from error
+            raise CorpusError(f"{start}: {error}; is this the start page of the site?") from error
         links = read_start(page.text, page.url, self.site)
         lists = [link for link in links if self._is_page(link)] or [start]
         for url in track(lists, total=len(lists), what="lists", unit="lists"):
@@ -190,15 +191,15 @@ class _Search:
         if not self.by_url:
             raise CorpusError(
                 f"{start}: no recording found on {count(len(self.read), 'page')} "
-                f"({list_some(self.passed_over) or 'no heading passed over'}); is the site built "
-                f"as its selectors say? See {self.cabinet.folder.parent / 'failed.csv'}"
+                f"({list_some(self.passed_over) or 'no heading skipped'}); do the selectors match "
+                f"the site? See {self.cache.folder.parent / 'failed.csv'}"
             )
         return make_index({"path": _file_name(r)} | r for r in self.by_url.values())
 
     def _read_list(self, first: str, wanted: Sequence[str] | None) -> None:
-        """Read a list to its end, or to where its pages bring nothing new."""
+        """Read the pages of a list, until they contain nothing new."""
         queue, label = [first], ""
-        for n, url in enumerate(queue):  # grows by the links met
+        for n, url in enumerate(queue):  # links are appended
             if n == self.most_pages:
                 _note(self.failures, url, first, f"the list has more than {n} pages")
                 return
@@ -226,27 +227,27 @@ class _Search:
         self._take(found, language)
 
     def _page(self, url: str, from_page: str) -> StoredPage | None:
-        """A page that was not read before; None if it was, or cannot be."""
+        """Return a page that was not read before; None if it was read, or cannot be fetched."""
         if url in self.read:
             return None
         self.read.add(url)
         try:
-            return self.cabinet.page(self.client, url)
+            return self.cache.page(self.client, url)
         except FetchError as error:
             _note(self.failures, url, from_page, error)
             return None
 
     def _take(self, recordings: list[dict[str, str]], language: str) -> bool:
-        """Note recordings, or what more is known of them; tell whether one was new."""
+        """Add recordings, or missing metadata of known ones; return whether any was new."""
         n = len(self.by_url)
         for recording in recordings:
             url = recording["url"]
             if not self.client.may_follow(url):
-                _note(self.failures, url, recording["page"], "lies on another host")
+                _note(self.failures, url, recording["page"], "is on another host")
                 continue
             known = self.by_url.setdefault(url, {"language": language} | recording)
             if known["language"] != language:
-                reason = f"listed as {language} too; taken as {known['language']}"
+                reason = f"also listed as {language}; labelled {known['language']}"
                 _note(self.failures, url, recording["page"], reason)
             for name, text in recording.items():
                 known[name] = known[name] or text
@@ -261,17 +262,17 @@ class _Search:
         return host_of(url) == host_of(self.site.start)
 
     def _label(self, heading: str) -> str:
-        """A heading as a label, on a site without a table of languages."""
+        """Turn a heading into a label, for a site without a table of languages."""
         if self.site.languages:
             return ""
         return re.sub(r"[/\\\\]+", "-", heading).strip(". ")[:LONGEST_LABEL].strip()
 
 
 def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """What an earlier crawl found stays known, though a page is gone or could not be read."""
+    """Add recordings that an earlier crawl found, in case a page is gone or could not be read."""
     if not path.exists():
         return index
-    # The group follows from what is known now: an author that was met later joins what is theirs.
+    # Recompute the group, since the author of a recording may have been found later.
     both = pd.concat([read_index(path), index], ignore_index=True).astype(object)
     both[both.isna()] = ""
     both["group"] = ""
@@ -297,7 +298,7 @@ def _note(
 
 
 def _file_name(recording: dict[str, str]) -> str:
-    """Path of a recording, safe on every disk and never that of another.
+    """Return the path of a recording, valid on every file system and unique.
 
     Examples
     --------
@@ -312,6 +313,6 @@ def _file_name(recording: dict[str, str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in a to z, 0 to 9 and hyphens; accents are dropped, other scripts too."""
+    """Reduce text to a to z, 0 to 9 and hyphens; accents and other scripts are dropped."""
     ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")

@@ -1,17 +1,17 @@
-"""How a site of recordings is built, as data, and what its pages say.
+"""Describe the structure of a site of recordings, and parse its pages.
 
-A site has a start page with a link to each language; a language has lists, on one page or several;
-a list shows recordings, whole or as links to an article a recording::
+A site has a start page with a link to each language; a language has lists of one or more pages; a
+list contains recordings, or links to an article for each recording::
 
     /                                      start: links to languages
     /spip.php?rubrique1                    list: its heading names the language
     /spip.php?rubrique1&debut_articles=5   the next page of the list
     /spip.php?article17                    article: one recording, or several
 
-The defaults of `Site` are those of audio-lingua.ac-versailles.fr, a site made with SPIP in the
-French state's design system. They follow what published programs of others read there; lists give
-each recording in a box of class ``mp3``, with icons that tell what a tag means. Another site is
-another `Site`, from a JSON file if need be.
+The defaults of `Site` are for audio-lingua.ac-versailles.fr, a site made with SPIP and the French
+government's design system. They follow published programs that read this site: each recording of a
+list is in a box of class ``mp3``, with icons that indicate the meaning of its tags. For other
+sites, create a `Site` or read it from a JSON file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
     "read_start",
 ]
 
-# Names of the languages of audio-lingua in French, English and themselves → ISO 639.
+# Names of audio-lingua's languages, in French, English and the language itself → ISO 639.
 LANGUAGES = {
     **{"allemand": "de", "german": "de", "deutsch": "de"},
     **{"anglais": "en", "english": "en"},
@@ -74,29 +74,29 @@ SELECTORS = (
     *("lists", "more", "recording", "article", "heading", "audio"),
     *("title", "speaker", "level", "gender", "duration", "licence"),
 )
-LONGEST_TEXT = 200  # characters that are kept of a title or a name
+LONGEST_TEXT = 200  # characters; longer titles and names are truncated
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a site has what: CSS selectors (empty: nowhere), and words → labels.
+    """The structure of a site: CSS selectors (empty: not present), and words → labels.
 
     Parameters
     ----------
     start : address of the start page
-    lists : links of the start page to the list of each language
-    more : links of a list to its further pages
-    recording : the box of one recording in a list or an article; without a box, the whole article
-    article : link of a box, or of a list without boxes, to the article
-    heading : what names the language of a list
-    audio : links to sound; an address in the text of the box is found too
-    suffixes : endings of the addresses that are taken for sound
-    title, speaker, level, gender, duration, licence : text within a box
-    languages : heading in lower case → label; other lists are passed over. Empty: each heading is
-        a label itself
-    genders : word in lower case → ``m`` or ``f``; another word stays as it is
-    terms : licence where a page states none
-    file_hosts : addresses of other hosts that files, but no pages, may be fetched from
+    lists : links from the start page to the list of each language
+    more : links from a list to its further pages
+    recording : box of one recording in a list or an article; without boxes, the whole article
+    article : link from a box, or from a list without boxes, to the article
+    heading : element with the language of a list
+    audio : links to audio files; addresses in the text of a box are found too
+    suffixes : suffixes of addresses that are treated as audio
+    title, speaker, level, gender, duration, licence : text inside a box
+    languages : heading in lower case → label; other lists are skipped. If empty, each heading is
+        used as a label
+    genders : word in lower case → ``m`` or ``f``; other words are kept as they are
+    terms : default licence, for pages that state none
+    file_hosts : addresses of other hosts that files, but not pages, may be fetched from
     """
 
     start: str = "https://audio-lingua.ac-versailles.fr/"
@@ -133,14 +133,14 @@ AUDIO_LINGUA = Site()
 
 @dataclass(frozen=True)
 class ListPage:
-    """What one page of a list says.
+    """The content of one page of a list.
 
     Parameters
     ----------
     language : label of its heading, if that is a known language
     heading : its first heading, in lower case
-    recordings : one dict a recording, with `url` and what is known of it
-    articles : addresses of articles that say more
+    recordings : one dict per recording, with `url` and its metadata
+    articles : addresses of articles with more metadata
     more : addresses of further pages of the list
     """
 
@@ -152,25 +152,25 @@ class ListPage:
 
 
 def read_site(path: Path) -> Site:
-    """Read a `Site` from a JSON file; what it does not name is as at audio-lingua.
+    """Read a `Site` from a JSON file; missing fields have the defaults for audio-lingua.
 
     Raises
     ------
-    CorpusError : no such file, no JSON object, or a name or a value that a site cannot have
+    CorpusError : no such file, not a JSON object, or an unknown field or invalid value
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CorpusError(f"{path}: no readable JSON ({error})") from error
-    kinds = {f.name: type(getattr(AUDIO_LINGUA, f.name)) for f in fields(Site)}
-    if not isinstance(given, dict) or not given.keys() <= kinds.keys():
-        unknown = sorted(given.keys() - kinds.keys()) if isinstance(given, dict) else given
+        raise CorpusError(f"{path}: not readable as JSON ({error})") from error
+    types = {f.name: type(getattr(AUDIO_LINGUA, f.name)) for f in fields(Site)}
+    if not isinstance(given, dict) or not given.keys() <= types.keys():
+        unknown = sorted(given.keys() - types.keys()) if isinstance(given, dict) else given
         raise CorpusError(
-            f"{path}: {unknown} must be an object with some of: {', '.join(sorted(kinds))}"
+            f"{path}: {unknown} must be an object with some of: {', '.join(sorted(types))}"
         )
     chosen: dict[str, Any] = {}
     for name, value in given.items():
-        wanted = list if kinds[name] is tuple else kinds[name]
+        wanted = list if types[name] is tuple else types[name]
         texts = value.values() if isinstance(value, dict) else value
         if not isinstance(value, wanted) or not all(isinstance(text, str) for text in texts):
             raise CorpusError(f"{path}: {name} = {value!r} must be a {wanted.__name__} of text")
@@ -179,7 +179,7 @@ def read_site(path: Path) -> Site:
 
 
 def read_start(html: str, url: str, site: Site) -> list[str]:
-    """Addresses of the lists that the start page leads to, in its order.
+    """Return the addresses of the lists that the start page links to, in order.
 
     Examples
     --------
@@ -191,9 +191,9 @@ def read_start(html: str, url: str, site: Site) -> list[str]:
 
 
 def read_list(html: str, url: str, site: Site) -> ListPage:
-    """Read a page of a list: its boxes, or without boxes its links to articles.
+    """Read a page of a list: its boxes or, without boxes, its links to articles.
 
-    A recording whose box gives its sound and its speaker is whole; else its article is named.
+    If a box lacks the audio or the speaker, its links to articles are returned too.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def read_list(html: str, url: str, site: Site) -> ListPage:
 
 
 def read_article(html: str, url: str, site: Site) -> list[dict[str, str]]:
-    """Read the recordings of an article: those of its boxes, or without boxes of the whole page."""
+    """Read the recordings of an article, from its boxes or, without boxes, from the whole page."""
     soup = _parse(html)
     base = _base(soup, url)
     boxes = _boxes(soup, site.recording) or [soup]
@@ -231,7 +231,7 @@ def read_article(html: str, url: str, site: Site) -> list[dict[str, str]]:
 
 
 def _parse(html: str) -> BeautifulSoup:
-    with warnings.catch_warnings():  # XHTML, and a page of one word, are read as well as need be
+    with warnings.catch_warnings():  # XHTML, and a page of one word, are parsed well enough
         warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
         warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
         return BeautifulSoup(html, "html.parser")
@@ -247,7 +247,7 @@ def _select(within: Tag, selector: str) -> list[Tag]:
 
 
 def _boxes(soup: BeautifulSoup, selector: str) -> list[Tag]:
-    """Boxes that stand in no other box, so that each is read once however they are nested."""
+    """Return the outermost boxes, so that nested boxes are not read twice."""
     chosen = {id(tag) for tag in _select(soup, selector)}
     boxes: list[Tag] = []
     stack: list[Tag] = [soup]
@@ -268,7 +268,7 @@ def _links(within: Tag, selector: str, base: str) -> list[str]:
 
 
 def _read_box(box: Tag, base: str, site: Site) -> list[dict[str, str]]:
-    """The recordings of one box: usually one; all have what the box says."""
+    """Return the recordings of a box, usually one, all with the metadata of the box."""
     in_text = re.findall(r"https?://\S+[^\s.,;:)]", box.get_text(" "))
     urls = [
         u
@@ -296,13 +296,13 @@ def _is_sound(url: str, site: Site) -> bool:
 
 
 def _text(within: Tag, selector: str) -> str:
-    """Text of the first fitting tag that has some, on one line."""
+    """Return the text of the first matching tag that is not empty, on one line."""
     texts = (_one_line(tag.get_text(" ")) for tag in _select(within, selector))
     return next(filter(None, texts), "")
 
 
 def _one_line(text: str) -> str:
-    """Text without line breaks, control characters and broken Unicode, and of a sane length."""
+    """Remove line breaks, control characters and broken Unicode, and truncate to a sane length."""
     line = " ".join(text.split())
     kept = (c for c in line if unicodedata.category(c) not in ("Cc", "Cs"))
     return "".join(kept)[:LONGEST_TEXT].strip()

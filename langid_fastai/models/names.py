@@ -155,4 +155,4 @@ def _differences(arch: str, config: MelConfig) -> str:
         {name: value for name, value in vars(mel).items() if name not in FREE}
         for mel in (WANTED[arch], config)
     )
-    return differences(there, wanted).replace(" asked", " wanted")
+    return differences(there, wanted).replace(" requested", " wanted")

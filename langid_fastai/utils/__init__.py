@@ -1,1 +1,1 @@
-"""Helpers without a domain: atomic files and locks, worker processes, progress, versions."""
+"""General helpers: atomic files and locks, worker processes, progress, versions."""

@@ -1,7 +1,7 @@
-"""Libraries that are missing or broken: name the library and the command that repairs it.
+"""Report missing or broken libraries, with the command that installs or repairs them.
 
-Contents: `needs`, around the import of optional libraries; `require`, before long work;
-`broken_library`, for the command line, where any import may have failed.
+Contents: `needs` wraps the import of optional libraries; `require` checks for them before long
+work; `broken_library` explains any failed import, for the command line.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from langid_fastai.errors import LangidError, RunError, first_line
 
 __all__ = ["broken_library", "needs", "require"]
 
-# What importing an installed but broken library is known to raise: shared objects that are missing
-# or of another version, names that a dependency no longer has.
+# Errors known to be raised when an installed but broken library is imported: a shared object is
+# missing or has the wrong version, or a dependency no longer has a name.
 BROKEN = (ImportError, OSError, AttributeError, NameError, RuntimeError, TypeError, ValueError)
 
 
@@ -25,18 +25,18 @@ BROKEN = (ImportError, OSError, AttributeError, NameError, RuntimeError, TypeErr
 def needs(
     extra: str, purpose: str, error_type: type[LangidError] = RunError, *, otherwise: str = ""
 ) -> Iterator[None]:
-    """Inside the block, a failed import becomes an error that names the command to run.
+    """Turn a failed import inside the block into an error that names the command to run.
 
     Parameters
     ----------
-    extra : optional requirement of setup.cfg that brings the imported libraries
-    purpose : what needs them, as the subject of the message
-    error_type : raised
-    otherwise : another way out, for the end of the message
+    extra : extra in setup.cfg that installs the imported libraries
+    purpose : what needs them, used as the subject of the message
+    error_type : type of error to raise
+    otherwise : an alternative, appended to the message
 
     Raises
     ------
-    LangidError : of `error_type`; a library is not installed, or cannot be imported
+    LangidError : of type `error_type`; a library is not installed, or cannot be imported
 
     Examples
     --------
@@ -63,16 +63,16 @@ def require(
 ) -> None:
     """Check that optional libraries are installed, before the work that needs them.
 
-    They are not imported: the import of some takes seconds, and reads environment variables.
+    They are not imported, since some take seconds to import and read environment variables.
 
     Parameters
     ----------
     extra, purpose, error_type : see `needs`
-    modules : top-level ones
+    modules : names of top-level modules
 
     Raises
     ------
-    LangidError : of `error_type`; one of them is not installed
+    LangidError : of type `error_type`; one of them is not installed
     """
     with needs(extra, purpose, error_type):
         for module in modules:
@@ -94,7 +94,7 @@ def broken_library(error: BaseException) -> str | None:
     modules = [
         frame.f_globals.get("__name__", "")
         for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_name == "<module>"  # the body of a module: it was being imported
+        if frame.f_code.co_name == "<module>"  # module body: the module was being imported
     ]
     name = modules[-1] if modules else ""
     if isinstance(error, ImportError) and error.name:

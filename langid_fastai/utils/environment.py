@@ -1,4 +1,4 @@
-"""Where figures come from: the machine and the versions that made them."""
+"""Describe the machine and the library versions that results were obtained with."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LIBRARIES = ("langid_fastai", "fastai", "torch", "torchvision", "librosa", "soun
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries whose arithmetic stands behind a figure."""
+    """Return the versions of Python and of the libraries that affect numerical results."""
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words: the name of the GPU, or of the processor with its threads."""
+    """Describe a device: the name of the GPU, or the name of the CPU and its thread count."""
     import torch
 
     if device.type == "cuda":
@@ -30,7 +30,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """Linux tells the name in a file; elsewhere `platform` has to do."""
+    """Return the CPU name, from /proc/cpuinfo on Linux and from `platform` elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -1,9 +1,9 @@
-"""Files that are there whole or not at all, and folders that are of one making.
+"""Write files atomically, and lock output folders and record their settings.
 
-Whoever is killed in the midst of a file leaves ``<name>.<process>.tmp`` beside the place of it, and
-nobody reads that. A folder of ours bears a note, a JSON file of the choices by which it is made.
+A process that is killed while it writes a file leaves ``<name>.<process>.tmp`` next to it; such
+files are never read. Each output folder contains a JSON file with the settings it was made with.
 
-A disk that is full, or may not be written to, is an `OSError` here, whatever a library makes of it.
+A full or read-only disk always raises `OSError` here, whatever error a library reports.
 
 Contents: `replacing`, `write_whole`, `write_json`, `reserve`; `taken`, `alone_in`, `is_left`,
 `sweep`, `keep_choices` and `differences`; `is_there`; `DENIED` and `FULL`.
@@ -43,26 +43,28 @@ __all__ = [
 ]
 
 LOCK = ".lock"
-UNFINISHED = ".tmp"  # how the name of a file ends while it is written
-LEFT = re.compile(rf".+\.\d+{re.escape(UNFINISHED)}", re.DOTALL)  # by a kill; others may have .tmp
+UNFINISHED = ".tmp"  # suffix of a file while it is being written
+# Left by a killed process; the process number distinguishes it from other .tmp files.
+LEFT = re.compile(rf".+\.\d+{re.escape(UNFINISHED)}", re.DOTALL)
 
-# What the user can mend and no step can foresee: a full disk, or one that may not be written to.
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # for whatever file
+# Errors that only the user can fix: the disk is full, or cannot be written to.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # affects every file
 DENIED = FULL | {errno.EACCES, errno.EPERM}
-PROBE = bytes(2**16)  # more than any disk has left when it refuses a block
+PROBE = bytes(2**16)  # larger than the space left on a disk that refuses a block
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which then becomes `path`; of a failure nothing is left.
+    """Yield a temporary path to write to, then rename it to `path`; remove it on failure.
 
     Parameters
     ----------
-    path : of the file; its folder is there
+    path : of the file; its folder must exist
 
     Raises
     ------
-    OSError : it names `path`; also where the block raises something else because the disk is full
+    OSError : with `path` as its filename; also if the block raises another error because the disk
+        is full
 
     Examples
     --------
@@ -73,13 +75,13 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> path.read_text()
     'hello'
     """
-    # The process number keeps two writers of one file apart.
+    # Two processes may write the same file, so the temporary name contains the process number.
     unfinished = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
-        # Of a full disk: the path is what the user knows.
+        # Without a filename, as on a full disk: report the path that the user knows.
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
@@ -92,17 +94,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(content: bytes, path: Path) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a file atomically."""
     with replacing(path) as unfinished:
         unfinished.write_bytes(content)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all; numbers that are no numbers are an error, no invalid JSON.
+    """Write JSON atomically.
 
     Raises
     ------
-    ValueError : NaN or infinite numbers
+    ValueError : NaN or infinite values, which JSON cannot represent
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(f"{text}\n".encode(), path)
@@ -112,23 +114,24 @@ def write_json(path: Path, content: Any) -> None:
 def taken(
     folder: Path, note: str, error: type[LangidError], *, before: str | None = None
 ) -> Iterator[bool]:
-    """Work in a folder of one making, alone: it is new, or empty, or bears our note.
+    """Lock an output folder, which must be new, empty, or contain our settings file.
 
     Parameters
     ----------
-    folder : made if need be; what a kill left there is removed
-    note : name of the file that tells folders of this making
-    error : kind of error to raise
-    before : name of a file that is written before the note; alone it tells nothing
+    folder : created if needed; leftovers of killed processes are removed
+    note : name of the settings file that marks the folder as ours
+    error : type of error to raise
+    before : name of a file that is written before `note`, and does not by itself mark the folder
+        as ours
 
     Yields
     ------
-    is_ours : whether the note is there already, to be compared
+    is_ours : whether the settings file already exists, and must be compared
 
     Raises
     ------
-    LangidError : of the kind asked for; the folder is a file, holds something else, or another
-        command works in it
+    LangidError : of type `error`; the folder is a file, contains something else, or is locked by
+        another command
     """
     if folder.exists() and not folder.is_dir():
         raise error(f"{folder} is a file, not a folder; choose another --out")
@@ -136,7 +139,7 @@ def taken(
         not is_left(path) and path.name != before for path in folder.iterdir()
     )
     if is_strange and not (folder / note).exists():
-        raise error(f"{folder} is not empty and holds no {note} of ours; choose another --out")
+        raise error(f"{folder} is not empty and does not contain {note}; choose another --out")
     with alone_in(folder, error):
         is_ours = (folder / note).exists()
         sweep(folder)
@@ -147,17 +150,19 @@ def taken(
 
 @contextmanager
 def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
-    """Keep others of this library out of a folder; whoever dies lets go.
+    """Lock a folder against other commands of this library.
+
+    The operating system releases the lock if the process dies.
 
     Parameters
     ----------
-    folder : made if need be; it holds an empty file ``.lock`` from now on. One that was made here
-        and in which nothing was made is removed again
-    error : kind of error to raise
+    folder : created if needed, with an empty file ``.lock``, which stays. A folder that was
+        created here and is otherwise still empty at the end is removed
+    error : type of error to raise
 
     Raises
     ------
-    LangidError : of the kind asked for; somebody is in
+    LangidError : of type `error`; another process holds the lock
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +171,7 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
         lock.acquire()
     except Timeout as refused:
         raise error(
-            f"another command works in {folder}; wait until it is done, or choose another --out"
+            f"another command is using {folder}; wait until it finishes, or choose another --out"
         ) from refused
     try:
         yield
@@ -176,39 +181,42 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
             (folder / LOCK).unlink()
         lock.release()
         if is_empty:
-            with suppress(OSError):  # somebody has come in since
+            with suppress(OSError):  # another process has started to use it
                 folder.rmdir()
 
 
 def is_left(path: Path) -> bool:
-    """Whether this is a lock, or what was being written when its process was killed."""
+    """Return whether a file is a lock, or the partial file of a killed process."""
     return path.name == LOCK or LEFT.fullmatch(path.name) is not None
 
 
 def sweep(folder: Path) -> None:
-    """Remove what kills left half-written in a folder, not below it; nobody else works there."""
+    """Remove partial files of killed processes from a folder, but not from its sub-folders.
+
+    No other process may be writing to the folder.
+    """
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name == LOCK or not is_left(path):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)  # a helper of whoever was killed may still end its work
+            path.unlink(missing_ok=True)  # a worker of the killed process may still be finishing
 
 
 def reserve(path: Path, n_bytes: int) -> None:
-    """Make a file of a length that the disk has room for, to be written to as memory.
+    """Create a file and reserve its disk space, to be memory-mapped.
 
-    A disk that fills while memory is written back ends the process (SIGBUS).
+    If the disk fills up while mapped memory is written back, the process is killed (SIGBUS).
 
     Parameters
     ----------
-    path : of the file; its folder is there
-    n_bytes : length; where the system cannot reserve it (Windows, macOS), none is
+    path : of the file; its folder must exist
+    n_bytes : length; nothing is reserved where the system does not support it (Windows, macOS)
 
     Raises
     ------
-    OSError : there is no room; it names `path`
+    OSError : with `path` as its filename; not enough disk space
     """
     with path.open("wb") as stream:
         try:
@@ -219,67 +227,67 @@ def reserve(path: Path, n_bytes: int) -> None:
 
 
 def is_there(path: str | Path) -> bool:
-    """Whether there is such a file or folder; what no file can be called is not there.
+    """Return whether a file or folder exists; False for names that no file can have.
 
-    `Path.exists` raises on a name that is too long.
+    `Path.exists` raises if the name is too long.
 
     Examples
     --------
     >>> is_there("/"), is_there("x" * 10_000)
     (True, False)
     """
-    return os.path.exists(path)  # noqa: PTH110  # the reason stands above
+    return os.path.exists(path)  # noqa: PTH110  # see the docstring
 
 
 def keep_choices(
     note: Path, choices: Mapping[str, Any], error: type[LangidError], holds: str
 ) -> None:
-    """Note by what choices a folder is made, or see that they are those noted there.
+    """Record the settings a folder is made with, or check that they match the recorded ones.
 
     Parameters
     ----------
     note : JSON file in the folder
-    choices : names with values that JSON can hold
-    error : kind of error to raise
-    holds : what a folder of other choices holds, in words
+    choices : settings, name → value; the values must be valid in JSON
+    error : type of error to raise
+    holds : description of what a folder with other settings contains, for the message
 
     Raises
     ------
-    LangidError : of the kind asked for; the choices differ, or the note is damaged
+    LangidError : of type `error`; the settings differ, or the file is damaged
     """
-    asked = json.loads(json.dumps(choices))  # tuples as lists, as they come back
+    requested = json.loads(json.dumps(choices))  # tuples become lists, as they do in the file
     if not note.exists():
-        write_json(note, asked)
+        write_json(note, requested)
         return
     try:
         there = dict(json.loads(note.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as damage:
         raise error(f"{note}: damaged ({damage}); choose another --out") from damage
-    if differing := differences(there, asked):
+    if differing := differences(there, requested):
         raise error(f"{note.parent} holds {holds} ({differing}); choose another --out")
 
 
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Say in words by what two choices differ; empty if they do not.
+def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+    """List the settings that differ; empty if none does.
 
     Parameters
     ----------
-    there, asked : names with values, as JSON gives them back
+    there, requested : existing and requested settings, name → value, as read from JSON
 
     Examples
     --------
     >>> differences({"sr": 8_000, "n_fft": 256}, {"sr": 16_000, "n_fft": 256})
-    'sr=8000 there, 16000 asked'
+    'sr=8000 there, 16000 requested'
     """
     return ", ".join(
-        f"{name}={there.get(name)!r} there, {value!r} asked"
-        for name, value in asked.items()
+        f"{name}={there.get(name)!r} there, {value!r} requested"
+        for name, value in requested.items()
         if there.get(name) != value
     )
 
 
 def _denial(unfinished: Path) -> OSError | None:
-    """What the disk says to some more bytes; torch and libsndfile keep that to themselves."""
+    """Return the disk's error on writing more bytes; torch and libsndfile do not report it."""
     try:
         with unfinished.open("ab") as stream:
             stream.write(PROBE)
@@ -291,6 +299,6 @@ def _denial(unfinished: Path) -> OSError | None:
 def _remove(unfinished: Path) -> None:
     try:
         unfinished.unlink(missing_ok=True)
-    except OSError as error:  # of a disk that was made read-only it stays, and is swept later
+    except OSError as error:  # on a disk that became read-only, the file stays for a later `sweep`
         if error.errno not in DENIED:
             raise

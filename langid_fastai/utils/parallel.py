@@ -1,17 +1,19 @@
-"""Work on many files by several processes, of which none can take the others with it.
+"""Run tasks in worker processes. A task that crashes does not stop the others.
 
-A decoder that meets a damaged file may crash, hang, or ask for memory without end. Then one process
-is lost, and joblib gives up the others too. Here all that was in the air is done again, each in a
-process alone; what dies there once more is given up with a reason, and the rest goes on.
+On a damaged file, a decoder may crash, hang, or allocate unlimited memory. joblib then stops all
+worker processes. Here, unfinished tasks are retried, one per process; a task that fails again is
+reported with a reason and skipped.
 
-The limits hold in the processes, not where ``n_jobs=1`` lets the caller do the work itself:
+The limits apply in worker processes, not if ``n_jobs=1`` runs the tasks in the calling process:
 
-- `LIMIT` seconds for a task, or between two of the steps that it tells of by `alive`;
-- `MEMORY` bytes of data a process (where the system can hold it to that: Linux, macOS).
+- `LIMIT` seconds per task, or between two of the steps that it reports through `alive`;
+- `MEMORY` bytes of data per process (where the system supports it: Linux, macOS).
 
-On a cluster, Dask does a lost worker's tasks again on the others, and the limits hold there too.
+On a cluster, Dask re-runs the tasks of a lost worker on the other workers; the limits apply there
+too.
 
-Contents: `in_processes`; `on_cluster`; `Died`, what they give of a task that was given up; `alive`.
+Contents: `in_processes`; `on_cluster`; `TaskFailure`, their result for a task that was skipped;
+`alive`.
 """
 
 from __future__ import annotations
@@ -32,32 +34,32 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.utils.dependencies import needs
 
-__all__ = ["LIMIT", "MEMORY", "Died", "alive", "in_processes", "on_cluster", "validate_jobs"]
+__all__ = ["LIMIT", "MEMORY", "TaskFailure", "alive", "in_processes", "on_cluster", "validate_jobs"]
 
-LIMIT = 300.0  # s; a clip takes a hundredth
-MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth
-BATCH = 64  # tasks sent to a cluster at once, at most; for each sending its scheduler takes 3 ms
-SHARE = 50  # a sending is at most this part of what was sent before, so that few tasks spread too
-IN_THE_AIR = 500  # sendings under way, so that millions do not lie in the scheduler's memory
+LIMIT = 300.0  # s; a clip takes a hundredth of this
+MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth of this
+BATCH = 64  # maximum number of tasks per batch sent to a cluster; the scheduler needs 3 ms a batch
+SHARE = 50  # a batch has at most 1/50 of the tasks sent before, so that few tasks are spread too
+IN_FLIGHT = 500  # batches in flight, so that the scheduler does not hold millions in memory
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Died:
-    """What became of a task whose process was lost.
+class TaskFailure:
+    """The result of a task that crashed its process or exceeded a limit.
 
     Parameters
     ----------
-    reason : in words, for a table of failures
+    reason : for a table of failures
     """
 
     reason: str
 
 
 def validate_jobs(n_jobs: int) -> None:
-    """Raise before the work unless this is a number of processes.
+    """Raise unless `n_jobs` is a valid number of processes.
 
     Raises
     ------
@@ -69,19 +71,19 @@ def validate_jobs(n_jobs: int) -> None:
 
 def in_processes(
     work: Callable[[Task], Result], tasks: Iterable[Task], *, n_jobs: int = -1
-) -> Iterator[tuple[Task, Result | Died]]:
-    """Do `work` on every task, in any order.
+) -> Iterator[tuple[Task, Result | TaskFailure]]:
+    """Run `work` on every task, in any order.
 
     Parameters
     ----------
-    work : of one task; it may be called twice for one, and so must be fit to be repeated. What it
-        raises is raised here
-    tasks : read as they are needed
-    n_jobs : processes; -1 for all cores, and two at least; 1 to do it here
+    work : called with one task, possibly twice, so it must be idempotent. Its exceptions are
+        raised here
+    tasks : read as needed
+    n_jobs : number of processes; -1 for all cores, but at least two; 1 for the calling process
 
     Yields
     ------
-    task, result : as they are ready
+    task, result : in order of completion
 
     Examples
     --------
@@ -94,47 +96,47 @@ def in_processes(
         return
     n_jobs = max(2, cpu_count()) if n_jobs == -1 else n_jobs
     numbered = enumerate(tasks)
-    in_the_air: dict[int, Task] = {}
+    in_flight: dict[int, Task] = {}
     limits = (LIMIT, MEMORY)
 
-    def depart() -> Iterator[Any]:
+    def submit() -> Iterator[Any]:
         for number, task in numbered:
-            in_the_air[number] = task
+            in_flight[number] = task
             yield delayed(_guarded)(work, number, task, limits)
 
     while True:
-        with parallel_config("loky", inner_max_num_threads=1):  # the cores are taken by processes
+        with parallel_config("loky", inner_max_num_threads=1):  # one process per core
             parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
         try:
-            for number, result in parallel(depart()):
-                yield in_the_air.pop(number), result
+            for number, result in parallel(submit()):
+                yield in_flight.pop(number), result
             return
         except BrokenProcessPool:
-            for number in sorted(in_the_air):
-                task = in_the_air.pop(number)
+            for number in sorted(in_flight):
+                task = in_flight.pop(number)
                 yield task, _alone(work, task, limits)
 
 
 def on_cluster(
     work: Callable[[Task], Result], tasks: Iterable[Task], address: str
-) -> Iterator[tuple[Task, Result | Died]]:
-    """Do `work` on every task, in any order, by the workers of a Dask cluster.
+) -> Iterator[tuple[Task, Result | TaskFailure]]:
+    """Run `work` on every task, in any order, on the workers of a Dask cluster.
 
     Parameters
     ----------
-    work : see `in_processes`; its module is installed on the workers, and what it reads and writes
-        is seen there under the same names
-    tasks : read as they are needed
-    address : of the scheduler, as ``tcp://host:8786``; its workers have one thread each, since a
-        task that hangs or swells takes its process with it
+    work : see `in_processes`; its module must be installed on the workers, and the files that it
+        reads and writes must have the same paths there
+    tasks : read as needed
+    address : of the scheduler, e.g. ``tcp://host:8786``; its workers must have one thread each,
+        since a task that exceeds a limit ends its whole process
 
     Yields
     ------
-    task, result : as they are ready
+    task, result : in order of completion
 
     Raises
     ------
-    RunError : Dask is missing, nobody answers, or the workers have several threads
+    RunError : Dask is missing, the scheduler does not answer, or a worker has several threads
     """
     with needs("dask", "a cluster"):
         from distributed import Client, as_completed
@@ -144,7 +146,7 @@ def on_cluster(
     except (OSError, ValueError) as error:
         raise RunError(
             f"no Dask scheduler answers at {address!r} ({first_line(error)}); start one with "
-            "`dask scheduler`, and give its address, as tcp://host:8786"
+            "`dask scheduler`, and pass its address, e.g. tcp://host:8786"
         ) from error
     batches = _batches(tasks)
     limits = (LIMIT, MEMORY)
@@ -156,14 +158,14 @@ def on_cluster(
             )
         sent = {}
         done = as_completed(loop=client.loop)
-        for batch in islice(batches, IN_THE_AIR):
+        for batch in islice(batches, IN_FLIGHT):
             done.add(future := client.submit(_batch, work, batch, limits, pure=False))
             sent[future.key] = batch
         for future in done:
             batch = sent.pop(future.key)
             try:
                 results = future.result()
-            except KilledWorker:  # several workers died at it
+            except KilledWorker:  # the batch crashed several workers
                 results = [_alone(work, task, limits) for task in batch]
             yield from zip(batch, results, strict=True)
             if batch := next(batches, ()):
@@ -172,7 +174,7 @@ def on_cluster(
 
 
 def _batches(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
-    """Cut tasks into sendings, one by one at first."""
+    """Group tasks into batches, which begin with one task and grow."""
     source, n_sent = iter(tasks), 0
     while batch := tuple(islice(source, min(BATCH, 1 + n_sent // SHARE))):
         yield batch
@@ -181,29 +183,29 @@ def _batches(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
 
 def _batch(
     work: Callable[[Task], Result], tasks: tuple[Task, ...], limits: tuple[float, int]
-) -> list[Result | Died]:
-    """Do tasks one by one; a number tells nothing here."""
+) -> list[Result | TaskFailure]:
+    """Run a batch of tasks, one after another."""
     return [_guarded(work, 0, task, limits)[1] for task in tasks]
 
 
 def alive(items: Iterable[Task]) -> Iterator[Task]:
-    """Pass `items` through from within `work`, and begin the time that is left anew with each.
+    """Pass `items` through inside `work`, and restart the time limit with each.
 
     Parameters
     ----------
-    items : steps of a long task, as the blocks of a recording
+    items : steps of a long task, e.g. the blocks of a recording
     """
     for item in items:
-        _sign_of_life()
+        _restart_time_limit()
         yield item
 
 
-def _sign_of_life() -> None:
+def _restart_time_limit() -> None:
     if _watch:
         faulthandler.dump_traceback_later(_watch[0], exit=True, file=_watch[1])
 
 
-# While a task is guarded: seconds that it may take, and the file for what it was doing then.
+# While a task runs: its time limit in seconds, and the file for its traceback on a timeout.
 _watch: list[Any] = []
 
 
@@ -212,40 +214,42 @@ def _guarded(
     number: int,
     task: Task,
     limits: tuple[float, int],
-    last_words: str = os.devnull,
-) -> tuple[int, Result | Died]:
-    """Do the work within limits; number and result."""
+    traceback_file: str = os.devnull,
+) -> tuple[int, Result | TaskFailure]:
+    """Run one task within the limits, and return its number and result."""
     seconds, memory = limits
-    with Path(last_words).open("w") as file, _memory_limit(memory):
+    with Path(traceback_file).open("w") as file, _memory_limit(memory):
         _watch[:] = [seconds, file]
-        _sign_of_life()
+        _restart_time_limit()
         try:
             return number, work(task)
         except MemoryError:
-            return number, Died(f"needs more than {memory / 2**30:.2g} GiB of memory")
+            return number, TaskFailure(f"needs more than {memory / 2**30:.2g} GiB of memory")
         finally:
             faulthandler.cancel_dump_traceback_later()
             _watch.clear()
 
 
-def _alone(work: Callable[[Task], Result], task: Task, limits: tuple[float, int]) -> Result | Died:
-    """Do a task that may be the one by which a process died, with nothing beside it."""
+def _alone(
+    work: Callable[[Task], Result], task: Task, limits: tuple[float, int]
+) -> Result | TaskFailure:
+    """Run a task that may have crashed a process, alone in a new process."""
     with parallel_config("loky", inner_max_num_threads=1):
         parallel = Parallel(n_jobs=2)
     with TemporaryDirectory() as folder:
-        last_words = Path(folder, "traceback.txt")
+        traceback = Path(folder, "traceback.txt")
         try:
-            [(_, result)] = parallel([delayed(_guarded)(work, 0, task, limits, str(last_words))])
+            [(_, result)] = parallel([delayed(_guarded)(work, 0, task, limits, str(traceback))])
         except BrokenProcessPool:
-            if last_words.exists() and last_words.stat().st_size:  # of the watch
-                return Died(f"not done after {limits[0]:g} s")
-            return Died("the process that read it crashed")
+            if traceback.exists() and traceback.stat().st_size:  # written on a timeout
+                return TaskFailure(f"not done after {limits[0]:g} s")
+            return TaskFailure("the process that read it crashed")
     return result
 
 
 @contextmanager
 def _memory_limit(memory: int) -> Iterator[None]:
-    """Hold this process to an amount of memory, and let it go afterwards: it is used again."""
+    """Limit the memory of this process, and lift the limit afterwards: the process is reused."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

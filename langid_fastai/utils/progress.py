@@ -1,4 +1,4 @@
-"""Progress of a long step: a bar with rate and time left on a terminal, plain lines in a log."""
+"""Show progress of long steps: a bar with rate and remaining time, or plain lines in a log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") -> Iterator[Item]:
-    """Pass `items` through and show on stderr how far they are.
+    """Pass `items` through and show progress on stderr.
 
     Parameters
     ----------
-    items : anything, `total` of them
-    what : name of the work, for the start of the line
-    unit : what an item is, in the plural
+    items : any iterable of `total` items
+    what : name of the step, for the start of the line
+    unit : name of an item, in the plural
     """
     with Steps(what, total, unit) as steps:
         for item in items:
@@ -33,13 +33,13 @@ def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") 
 
 
 class Steps:
-    """Shows on stderr how far a piece of work is, for loops that are not ours to write.
+    """Show progress on stderr, for loops that run inside another library.
 
     Parameters
     ----------
     what : name of the work
-    total : how many steps it has
-    unit : what a step is, in the plural
+    total : number of steps
+    unit : name of a step, in the plural
     """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
@@ -48,7 +48,7 @@ class Steps:
         self.bar: Progress | None = None
 
     def __enter__(self) -> Steps:
-        self.start = self.said = time.monotonic()
+        self.start = self.printed = time.monotonic()
         if sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
@@ -79,8 +79,8 @@ class Steps:
         rate = f"{per_second:{'.1f' if per_second >= 1 else '.2g'}} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=self.n, rate=rate)
-        elif now - self.said >= SECONDS_BETWEEN_LINES and self.n < self.total:
-            self.said = now
+        elif now - self.printed >= SECONDS_BETWEEN_LINES and self.n < self.total:
+            self.printed = now
             left = (now - self.start) / self.n * (self.total - self.n)
             text = f"{self.what}: {self.n} of {self.total}, {rate}, {left:.0f} s left"
             print(text, file=sys.stderr, flush=True)

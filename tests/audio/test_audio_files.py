@@ -1,4 +1,4 @@
-"""Reading: every format, rate and channel count to one waveform; every bad file to one error."""
+"""Every format, rate and channel count gives the same waveform; every bad file, an error."""
 
 import struct
 import tracemalloc
@@ -13,7 +13,7 @@ from langid_fastai.audio.files import BLOCK_SECONDS, load_audio, native_format, 
 from langid_fastai.errors import AudioError
 
 # suffix, libsndfile's format and subtype, sr, largest error of a sample: half a step of the
-# coding, or what the lossy ones do to a tone; opus also comes a sample or so early.
+# coding, or the error of a lossy codec on a tone; opus is also about a sample early.
 FORMATS = [
     ("wav", "WAV", "PCM_16", 22_050, 2**-15),
     ("wav", "WAV", "PCM_24", 22_050, 2**-23),
@@ -53,10 +53,10 @@ def test_channels_are_averaged(tmp_path, rng, write_audio, n_channels):
 
 @pytest.mark.parametrize("n_channels", [1, 2])
 @pytest.mark.parametrize("sr_file", [8_000, 16_000, 44_100, 48_000, 96_000])
-def test_resampling_is_librosas(tmp_path, rng, write_audio, sr_file, n_channels):
-    """soxr in blocks gives what soxr gives at once, to float32's last digit.
+def test_resampling_equals_librosa(tmp_path, rng, write_audio, sr_file, n_channels):
+    """soxr in blocks equals soxr on the whole signal, to float32 precision.
 
-    librosa rounds the length up, and fills with a zero where soxr gives no sample.
+    librosa rounds the length up, and pads with a zero.
     """
     shape = (int(2.3 * BLOCK_SECONDS * sr_file), n_channels)
     y = rng.uniform(-0.5, 0.5, shape).astype(np.float32)
@@ -69,13 +69,13 @@ def test_resampling_is_librosas(tmp_path, rng, write_audio, sr_file, n_channels)
 
 def test_no_alias(tmp_path, tone, write_audio):
     path = write_audio(tmp_path / "a.wav", tone(10_000, 48_000), 48_000, subtype="FLOAT")
-    inner = load_audio(path, sr=16_000)[1000:-1000]  # 10 kHz lies above its 8 kHz
+    inner = load_audio(path, sr=16_000)[1000:-1000]  # 10 kHz is above its 8 kHz
     assert np.abs(inner).max() < 1e-4
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_blocks_join_without_seam(tmp_path, rng, tone, write_audio, suffix):
-    """A seam shows against libsndfile reading the file at once."""
+def test_blocks_join_without_discontinuity(tmp_path, rng, tone, write_audio, suffix):
+    """Compare with libsndfile reading the whole file."""
     y = tone(440, 22_050, 2.5 * BLOCK_SECONDS)
     y += rng.normal(0, 0.05, y.shape).astype(np.float32)
     path = write_audio(tmp_path / f"a.{suffix}", y)
@@ -87,7 +87,7 @@ def test_blocks_join_without_seam(tmp_path, rng, tone, write_audio, suffix):
 
 
 def test_flac_without_length(tmp_path, tone, write_audio):
-    """Recorders that write to a pipe leave the number of samples 0, for unknown."""
+    """Recorders that write to a pipe set the number of samples to 0, for unknown."""
     path = write_audio(tmp_path / "a.flac", tone(440, seconds=1.5 * BLOCK_SECONDS))
     expected = load_audio(path)
     content = bytearray(path.read_bytes())
@@ -99,7 +99,7 @@ def test_flac_without_length(tmp_path, tone, write_audio):
 
 
 @pytest.mark.parametrize("sr", [8_000, 22_050])
-def test_long_recording_in_little_memory(tmp_path, tone, write_audio, sr):
+def test_long_recording_needs_little_memory(tmp_path, tone, write_audio, sr):
     path = write_audio(tmp_path / "a.wav", np.tile(tone(440, 8_000, 60), 10), 8_000)
     tracemalloc.start()
     n_samples = sum(len(block) for block in stream_audio(path, sr=sr))
@@ -127,7 +127,7 @@ def test_file_names(tmp_path, tone, write_audio, name):
 
 
 def test_name_in_another_encoding(tmp_path):
-    """As old archives hold them; Python shows such a byte as a lone surrogate."""
+    """As in old archives; Python represents such a byte as a lone surrogate."""
     with pytest.raises(AudioError, match=r"\.wav: its name is not valid Unicode; rename"):
         load_audio(tmp_path / "f\udcfcr.wav")
 
@@ -136,7 +136,7 @@ def wav_header(content):
     return content[: content.index(b"data") + 4] + struct.pack("<I", 0)
 
 
-# What a file holds, made from a good wav, and what is said of it.
+# Content of a file, made from a valid wav, and the error.
 BAD = {
     "empty.wav": (lambda wav: b"", "the file is empty"),
     "empty.flac": (lambda wav: b"", "the file is empty"),
@@ -147,7 +147,7 @@ BAD = {
     "text.txt": (lambda wav: b"I am not sound\n" * 99, "Format not recognised.*ffmpeg"),
     "text.wav": (lambda wav: b"I am not sound\n" * 99, "Format not recognised.*ffmpeg"),
     "page.mp3": (lambda wav: b"<html>404</html>" * 99, "Format not recognised.*ffmpeg"),
-    "no header.raw": (lambda wav: wav[44:], "raw samples without a header"),
+    "no header.raw": (lambda wav: wav[44:], "raw samples have no header"),
     "5 Hz.wav": (lambda wav: wav[:24] + struct.pack("<I", 5) + wav[28:], "sampling rate 5 Hz"),
 }
 
@@ -177,16 +177,16 @@ def test_folder(tmp_path, name):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("second", [1, 11])
-def test_samples_that_are_no_numbers(tmp_path, tone, write_audio, bad, second):
+def test_nan_and_infinite_samples(tmp_path, tone, write_audio, bad, second):
     y = tone(440, 8_000, 12)
     y[second * 8_000] = bad
     path = write_audio(tmp_path / "a.wav", y, 8_000, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"a\.wav: holds NaN or infinite samples"):
+    with pytest.raises(AudioError, match=r"a\.wav: contains NaN or infinite samples"):
         load_audio(path)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-def test_cut_off_flac_is_an_error(tmp_path, rng, write_audio, part):
+def test_truncated_flac_is_an_error(tmp_path, rng, write_audio, part):
     path = write_audio(tmp_path / "a.flac", rng.normal(0, 0.1, 60_000))
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises(AudioError, match=r"a\.flac: libsndfile cannot read it \(.*lost sync"):
@@ -194,13 +194,13 @@ def test_cut_off_flac_is_an_error(tmp_path, rng, write_audio, part):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "ogg", "mp3"])
-def test_cut_off_file_gives_its_part(tmp_path, rng, write_audio, suffix):
+def test_truncated_file_is_read_as_far_as_it_goes(tmp_path, rng, write_audio, suffix):
     path = write_audio(tmp_path / f"a.{suffix}", rng.normal(0, 0.1, 60_000))
     whole = load_audio(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     y = load_audio(path)
     assert 10_000 < len(y) < 50_000
-    # The lossy ones borrow from the next frame, so their last one (1152 samples in mp3) may differ.
+    # Lossy codecs need the next frame, so their last one (1152 samples in mp3) may differ.
     sure = slice(0, len(y) if suffix in ("wav", "aiff") else len(y) - 2304)
     np.testing.assert_allclose(y[sure], whole[: len(y)][sure], rtol=0, atol=1e-6, strict=True)
 
@@ -220,21 +220,21 @@ def test_bad_rate(tmp_path, tone, write_audio, sr):
         *(("a.ogg", "VORBIS", 16), ("a.mp3", "MPEG_LAYER_III", 16)),
     ],
 )
-def test_rate_and_fineness_of_a_file(tmp_path, write_audio, tone, name, subtype, bits):
+def test_native_rate_and_bit_depth(tmp_path, write_audio, tone, name, subtype, bits):
     file = write_audio(tmp_path / name, tone(440, 16_000), 16_000, subtype=subtype)
     assert native_format(file) == (16_000, bits)
 
 
-def test_what_cannot_be_read_has_no_rate(tmp_path):
+def test_unreadable_file_has_no_native_format(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"no sound")
     for name, said in (("a.wav", "libsndfile cannot"), ("b.wav", "no such"), ("c.raw", "header")):
         with pytest.raises(AudioError, match=said):
             native_format(tmp_path / name)
 
 
-def test_a_recording_without_end_is_refused(write_audio, tmp_path, monkeypatch):
+def test_endless_recording_is_refused(write_audio, tmp_path, monkeypatch):
     """Years of silence fit into a few kilobytes of FLAC."""
     monkeypatch.setattr(files, "LONGEST_HOURS", 20 / 3600)
     path = write_audio(tmp_path / "a.flac", np.zeros(22 * 8_000), 8_000)
-    with pytest.raises(AudioError, match=r"a\.flac: longer than .* h; cut it in pieces"):
+    with pytest.raises(AudioError, match=r"a\.flac: longer than .* h; cut it into pieces"):
         load_audio(path)

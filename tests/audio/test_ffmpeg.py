@@ -1,4 +1,4 @@
-"""What FFmpeg reads: the sound of the wav it was made from, and no more than its own file."""
+"""Files read by FFmpeg have the samples of their source, and no other file is opened."""
 
 import contextlib
 import socket
@@ -20,8 +20,8 @@ from langid_fastai.errors import AudioError
 
 SR = 22_050
 
-# File, FFmpeg's muxer and encoder, sr, whether a video goes along, largest silence left before it
-# and after it (s), least correlation with what went in. One frame of aac is 1024 samples.
+# File, FFmpeg's muxer and encoder, sr, whether there is a video too, largest silence left before
+# and after it (s), lowest correlation with the source. One frame of aac is 1024 samples.
 KINDS = [
     ("a.m4a", "ipod", "aac", 44_100, False, 0, 0.025, 0.99),
     ("a.m4b", "ipod", "aac", 22_050, False, 0, 0.05, 0.99),
@@ -43,7 +43,7 @@ KINDS = [
 
 
 def lag_of(y, expected):
-    """By how many samples `y` comes late."""
+    """Number of samples by which `y` is delayed."""
     n = len(y) + len(expected)
     spectrum = np.fft.rfft(y, n) * np.fft.rfft(expected, n).conj()
     lag = int(np.fft.irfft(spectrum, n).argmax())
@@ -51,7 +51,7 @@ def lag_of(y, expected):
 
 
 def correlation(y, expected):
-    """After both are brought to one start."""
+    """Correlation after alignment."""
     lag = lag_of(y, expected)
     y, expected = y[max(lag, 0) :], expected[max(-lag, 0) :]
     n = min(len(y), len(expected))
@@ -60,12 +60,12 @@ def correlation(y, expected):
 
 @pytest.fixture
 def no_av(monkeypatch):
-    """As if PyAV were not installed."""
+    """Hide PyAV, as if it were not installed."""
     monkeypatch.setitem(sys.modules, "av", None)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0])
-def test_kinds(tmp_path, write_audio, kind):
+def test_container_formats_are_recognised(tmp_path, write_audio, kind):
     name, muxer, codec, sr, has_video, before, after, similar = kind
     expected = load_audio(write_audio(tmp_path / "a.wav", glide(sr), sr, subtype="FLOAT"))
     file = encode(tmp_path / name, glide(sr), sr, muxer, codec, has_video=has_video)
@@ -90,7 +90,7 @@ def test_kinds(tmp_path, write_audio, kind):
         ("flac", "matroska", 2**-15),
     ],
 )
-def test_samples_are_those_written(tmp_path, codec, muxer, atol):
+def test_samples_equal_those_written(tmp_path, codec, muxer, atol):
     y = glide(SR)
     file = encode(tmp_path / "a", y, SR, muxer, codec)
     np.testing.assert_allclose(load_audio(file), y, rtol=0, atol=atol, strict=True)
@@ -105,7 +105,7 @@ def test_channels_are_averaged(tmp_path, rng, codec, muxer):
 
 
 @pytest.mark.parametrize("sr", [8_000, 16_000, 48_000, 96_000])
-def test_resampling_is_that_of_wav(tmp_path, write_audio, sr):
+def test_resampling_equals_that_of_wav(tmp_path, write_audio, sr):
     y = glide(sr, 1.5 * BLOCK_SECONDS)
     wav = write_audio(tmp_path / "a.wav", y, sr, subtype="FLOAT")
     file = encode(tmp_path / "a.mka", y, sr, "matroska", "pcm_f32le")
@@ -122,8 +122,8 @@ def test_content_decides_not_suffix(tmp_path, suffix, kind):
     np.testing.assert_array_equal(load_audio(renamed), load_audio(file), strict=True)
 
 
-def test_aac_behind_a_tag(tmp_path):
-    """ID3 tags stand before aac as before mp3, and libsndfile does not recognise it behind them."""
+def test_aac_after_an_id3_tag(tmp_path):
+    """ID3 tags may precede aac, as they do mp3; then libsndfile does not recognise it."""
     file = encode(tmp_path / "a.aac", glide(44_100), 44_100, "adts", "aac")
     tagged = tmp_path / "tagged.aac"
     tagged.write_bytes(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + file.read_bytes())
@@ -132,7 +132,7 @@ def test_aac_behind_a_tag(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "aiff"])
-def test_what_libsndfile_reads_needs_no_av(tmp_path, tone, write_audio, no_av, suffix):
+def test_libsndfile_formats_do_not_need_av(tmp_path, tone, write_audio, no_av, suffix):
     subtype = {"opus": "OPUS", "ogg": "VORBIS"}.get(suffix)
     kind = {"opus": "OGG"}.get(suffix, suffix.upper())
     sr = 24_000
@@ -148,7 +148,7 @@ def test_without_av_the_error_names_the_extra(tmp_path, no_av, content):
         load_audio(tmp_path / "a.m4a")
 
 
-def test_long_recording_in_little_memory(tmp_path):
+def test_long_recording_needs_little_memory(tmp_path):
     file = encode(tmp_path / "a.m4a", np.tile(glide(8_000, 10), 30), 8_000, "ipod", "aac")
     n_samples, longest = 0, 0
     tracemalloc.start()
@@ -158,11 +158,11 @@ def test_long_recording_in_little_memory(tmp_path):
     tracemalloc.stop()
     assert n_samples == pytest.approx(300 * SR, abs=0.2 * SR)
     assert longest < 1.1 * BLOCK_SECONDS * SR
-    assert peak < 5e6  # bytes; the whole is 26 MB
+    assert peak < 5e6  # bytes; the whole file has 26 MB
 
 
 def test_changing_channels_and_rates(tmp_path):
-    """Frames of aac can be strung together at will."""
+    """Any frames of aac can be concatenated."""
     one, two, slow = (
         encode(tmp_path / name, y, sr, "adts", "aac").read_bytes()
         for name, y, sr in [
@@ -183,29 +183,29 @@ def silent_film(file):
         add_video(container, "mpeg4")
 
 
-# What a file holds, and what is said of it.
+# Content of a file, and the error.
 BAD = {
     "empty.m4a": (lambda file: file.touch(), "the file is empty"),
     "text.m4a": (lambda file: file.write_text("not sound " * 99), r"nor can FFmpeg .*ffmpeg -i"),
     "zeros.webm": (lambda file: file.write_bytes(bytes(9999)), "nor can FFmpeg"),
-    "beginning.mp4": (lambda file: file.write_bytes(b"\0\0\0\x20ftypM4A "), "cut off"),
-    "beginning.webm": (lambda file: file.write_bytes(b"\x1aE\xdf\xa3\x01"), "cut off"),
+    "beginning.mp4": (lambda file: file.write_bytes(b"\0\0\0\x20ftypM4A "), "truncated"),
+    "beginning.webm": (lambda file: file.write_bytes(b"\x1aE\xdf\xa3\x01"), "truncated"),
     "random.m4a": (
         lambda file: file.write_bytes(b"\0\0\0\x20ftyp" + np.random.default_rng(0).bytes(9999)),
         "FFmpeg cannot read it",
     ),
-    "silent film.mp4": (silent_film, "no sound in it, only video"),
+    "silent film.mp4": (silent_film, "no audio in it, only video"),
     "nan.mov": (
         lambda file: encode(file, np.full(5000, np.nan, "float32"), SR, "mov", "pcm_f32le"),
-        "holds NaN or infinite samples",
+        "contains NaN or infinite samples",
     ),
     "other codec.mka": (
         lambda file: encode(file, glide(SR), SR, "matroska", "tta"),
-        "its sound is coded as 'tta', which is not read",
+        "its audio codec 'tta' is not supported",
     ),
     "other format.avi": (
         lambda file: encode(file, glide(SR), SR, "avi", "libmp3lame"),
-        "a format that is not read",
+        "unsupported format",
     ),
 }
 
@@ -236,22 +236,22 @@ FRONT_INDEX = {"movflags": "faststart"}
     ids=["webm", "mkv", "aac", "amr", "m4a with its index in front"],
 )
 @pytest.mark.parametrize("part", [0.5, 0.77])
-def test_cut_off_file_gives_its_part(tmp_path, muxer, codec, options, part):
+def test_truncated_file_is_read_as_far_as_it_goes(tmp_path, muxer, codec, options, part):
     sr = 8_000 if muxer == "amr" else 48_000
     file = encode(tmp_path / "a", glide(sr), sr, muxer, codec, options=options)
     whole = load_audio(file)
     file.write_bytes(file.read_bytes()[: int(part * file.stat().st_size)])
     y = load_audio(file)
-    assert part - 0.25 < len(y) / len(whole) < part + 0.25  # a glide is not of one bit rate
-    sure = slice(0, len(y) - 2304)  # the last frames borrow from the next
+    assert part - 0.25 < len(y) / len(whole) < part + 0.25  # the bit rate of a glide varies
+    sure = slice(0, len(y) - 2304)  # the last frames depend on the next
     np.testing.assert_allclose(y[sure], whole[sure], rtol=0, atol=1e-6, strict=True)
 
 
 @pytest.mark.parametrize("muxer", ["ipod", "mp4", "mov"])
-def test_cut_off_before_its_index_is_an_error(tmp_path, muxer):
+def test_truncated_before_its_index_is_an_error(tmp_path, muxer):
     file = encode(tmp_path / "a.m4a", glide(44_100), 44_100, muxer, "aac")
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 9 // 10])
-    with pytest.raises(AudioError, match=r"a\.m4a: FFmpeg cannot read it \(.*cut off\?"):
+    with pytest.raises(AudioError, match=r"a\.m4a: FFmpeg cannot read it \(.*truncated\?"):
         load_audio(file)
 
 
@@ -266,7 +266,7 @@ def test_damage_before_the_end_is_an_error(tmp_path, rng):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[0])
-def test_damaged_files_end_in_sound_or_error(tmp_path, rng, kind, capfd):
+def test_damaged_files_give_audio_or_an_error(tmp_path, rng, kind, capfd):
     name, muxer, codec, sr, has_video, *_ = kind
     good = encode(tmp_path / name, glide(sr), sr, muxer, codec, has_video=has_video).read_bytes()
     capfd.readouterr()
@@ -284,7 +284,7 @@ def test_damaged_files_end_in_sound_or_error(tmp_path, rng, kind, capfd):
 
 @pytest.fixture
 def visits():
-    """A door on this machine: its address, and a function that tells whether somebody knocked."""
+    """A local server: its address, and a function that returns whether it was contacted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
 
@@ -298,7 +298,7 @@ def visits():
         yield f"127.0.0.1:{server.getsockname()[1]}", knocked
 
 
-# Files that name others, as FFmpeg knows them: what is in them; {door} is a server, {file} a sound.
+# Files that refer to others, in FFmpeg's formats; {door} is a server, {file} an audio file.
 SCRIPTS = {
     "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:3,\n{file}\n#EXT-X-ENDLIST\n",
     "list of urls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:3,\nhttp://{door}/a.ts\n",
@@ -312,7 +312,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_files_that_name_others_are_not_followed(tmp_path, visits, name):
+def test_references_to_other_files_are_not_followed(tmp_path, visits, name):
     door, knocked = visits
     secret = encode(tmp_path / "secret.aac", glide(44_100), 44_100, "adts", "aac")
     (tmp_path / name).write_text(SCRIPTS[name].format(door=door, file=secret))
@@ -324,7 +324,7 @@ def test_files_that_name_others_are_not_followed(tmp_path, visits, name):
 @pytest.mark.parametrize(
     "name", ["http://{door}/a.m4a", "tcp://{door}", "concat:{file}|{file}", "file:{file}", "-"]
 )
-def test_a_path_is_a_path(tmp_path, visits, name):
+def test_path_is_not_interpreted_as_url(tmp_path, visits, name):
     door, knocked = visits
     file = encode(tmp_path / "a.m4a", glide(44_100), 44_100, "ipod", "aac")
     with pytest.raises(AudioError, match="no such file"):
@@ -332,16 +332,16 @@ def test_a_path_is_a_path(tmp_path, visits, name):
     assert not knocked()
 
 
-def test_names_of_formats_and_codecs_are_known():
-    """A slip in a list would refuse good files."""
+def test_format_and_codec_names_exist():
+    """A wrong name in a list would reject valid files."""
     demuxers = {name for known in av.formats_available for name in known.split(",")}
     assert set(FORMATS.split(",")) <= demuxers
-    # libvorbis and such stand there for FFmpegs that were built with them.
+    # libvorbis and others are for FFmpeg builds that have them.
     assert len(set(CODECS.split(",")) & av.codecs_available) > 25
 
 
 def test_from_a_folder_to_images(tmp_path):
-    """Corpora of such files are found, measured and exported as those of wav."""
+    """Corpora of such files are found, measured and exported like those of wav."""
     for language, f in (("de", 300), ("es", 1200)):
         for i, (name, muxer, codec, sr, *_) in enumerate(
             [KINDS[0], KINDS[2], KINDS[4], KINDS[6], KINDS[12], KINDS[15]]
@@ -364,7 +364,7 @@ def test_from_a_folder_to_images(tmp_path):
     ("muxer", "codec", "sr"),
     [("webm", "libopus", 48_000), ("adts", "aac", 44_100), ("amr", AMR, 8_000)],
 )
-def test_duration_that_no_header_tells(tmp_path, muxer, codec, sr):
+def test_duration_without_a_header(tmp_path, muxer, codec, sr):
     encode(Pipe(tmp_path / "a"), glide(sr), sr, muxer, codec)
     seconds, sr_found = measure_container(tmp_path / "a")
     assert sr_found == sr

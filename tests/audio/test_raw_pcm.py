@@ -1,4 +1,4 @@
-"""Raw samples from a pipe, whatever pieces it gives."""
+"""Raw samples from a pipe, whatever the size of its pieces."""
 
 import io
 
@@ -12,7 +12,7 @@ SR = 16_000
 
 
 class Pipe(io.BytesIO):
-    """Gives fewer bytes than it is asked for, as a pipe does."""
+    """A stream that returns fewer bytes than requested, like a pipe."""
 
     def __init__(self, content, sizes):
         super().__init__(content)
@@ -26,7 +26,7 @@ class Pipe(io.BytesIO):
     samples=st.lists(st.integers(-32_768, 32_767), max_size=200),
     sizes=st.lists(st.integers(1, 50), max_size=50),
 )
-def test_samples_arrive_whole(samples, sizes):
+def test_samples_are_not_split(samples, sizes):
     content = np.array(samples, dtype="<i2").tobytes()
     blocks = list(stream_pcm(Pipe(content, sizes), sr=SR))
     y = np.concatenate([np.empty(0, dtype=np.float32), *blocks])
@@ -34,7 +34,7 @@ def test_samples_arrive_whole(samples, sizes):
     np.testing.assert_array_equal(y * 32_768, samples)
 
 
-def test_half_a_sample_at_the_end_is_left_out():
+def test_half_a_sample_at_the_end_is_dropped():
     assert [y.tolist() for y in stream_pcm(io.BytesIO(b"\0\x40\0"), sr=SR)] == [[0.5]]
     assert list(stream_pcm(io.BytesIO(b"\0"), sr=SR)) == []
 

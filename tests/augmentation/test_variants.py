@@ -1,4 +1,4 @@
-"""Variants of the recordings to train on: written as a corpus, or made in an export."""
+"""Variants of training recordings, written as a corpus or made in an export."""
 
 import json
 
@@ -34,7 +34,7 @@ split = split_tones.split
 CONFIG = MelConfig(SR, 1.0, 256, 128, 32)
 
 
-def test_variants_stand_beside_the_recordings_of_the_training_side(split, tmp_path):
+def test_variants_are_next_to_the_training_recordings(split, tmp_path):
     plan = make_plan("white_noise,speed", copies=2, seed=1)
     made = write_variants(split, tmp_path / "made", plan, n_jobs=1)
     n_train = (split.index["split"] == "train").sum()
@@ -48,7 +48,7 @@ def test_variants_stand_beside_the_recordings_of_the_training_side(split, tmp_pa
     assert index["duration"].notna().all()
     assert audit_split(again).empty
     assert len(used_rows(index)) == len(index)
-    # As their recordings in all that matters.
+    # Same labels as their recordings.
     clean = index[index["variant"] == ""].set_index("recording")
     for name in ("language", "speaker", "group", "split"):
         assert (clean.loc[variants["recording"], name].to_numpy() == variants[name]).all()
@@ -65,7 +65,7 @@ def test_a_new_split_keeps_variants_with_their_recording(split, tmp_path):
     assert fresh.index.groupby("recording")["split"].nunique().max() == 1
 
 
-def test_variants_are_the_same_from_any_number_of_processes(split, tmp_path):
+def test_variants_do_not_depend_on_the_number_of_processes(split, tmp_path):
     plan = make_plan("white_noise,pitch", seed=1)
     folders = [tmp_path / "one", tmp_path / "two"]
     for n_jobs, folder in enumerate(folders, start=1):
@@ -81,7 +81,7 @@ def test_variants_are_the_same_from_any_number_of_processes(split, tmp_path):
     )
 
 
-def test_it_goes_on_where_it_was(split, tmp_path):
+def test_resumes_where_it_stopped(split, tmp_path):
     plan = make_plan("gain,polarity")
     write_variants(split, tmp_path / "made", plan, n_jobs=1)
     files = sorted((tmp_path / "made").rglob("*.flac"))
@@ -104,7 +104,7 @@ def test_a_changed_recording_gets_new_variants(tmp_path):
     path = corpus.index.loc[corpus.index["split"] == "train", "path"].iloc[0]
     file = folder / path
     other = np.full(3 * SR, 0.25)
-    file.unlink()  # a new file: writing into the old one would write into its link too
+    file.unlink()  # a new file: writing to the old one would change its hard link too
     sf.write(file, other, SR)
     again = write_variants(corpus, tmp_path / "made", plan, n_jobs=1)
     assert again.n_made == 1
@@ -112,7 +112,7 @@ def test_a_changed_recording_gets_new_variants(tmp_path):
     np.testing.assert_allclose(load_audio(variant, sr=SR), -other, atol=1e-4)
 
 
-def test_a_damaged_recording_is_noted_and_the_rest_made(tmp_path):
+def test_damaged_recording_is_reported_and_the_others_are_made(tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
     corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
     [first, second, *_] = corpus.index.loc[corpus.index["split"] == "train", "path"]
@@ -128,7 +128,7 @@ def test_a_damaged_recording_is_noted_and_the_rest_made(tmp_path):
     assert len(pd.read_csv(tmp_path / "made" / "failed.csv")) == 2
 
 
-def test_what_one_recording_cannot_become_does_not_stop_the_others(tmp_path):
+def test_failed_recording_does_not_stop_the_others(tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900}, seed=1)
     corpus = split_corpus(measure_audio(read_corpus(folder)), valid=0.25, test=0.25, seed=0)
     [first, second, *others] = corpus.index.loc[corpus.index["split"] == "train", "path"]
@@ -141,7 +141,7 @@ def test_what_one_recording_cannot_become_does_not_stop_the_others(tmp_path):
     assert made.n_made == len(others)
 
 
-def test_a_clip_masked_to_silence_loses_that_variant_alone(write_audio, tmp_path):
+def test_clip_masked_to_silence_loses_only_that_variant(write_audio, tmp_path):
     y = np.zeros(SR, dtype=np.float32)
     y[SR // 2] = 0.5  # a click, in the half that is masked
     paths = [f"{language}/1.wav" for language in ("de", "es")]
@@ -157,14 +157,14 @@ def test_a_clip_masked_to_silence_loses_that_variant_alone(write_audio, tmp_path
     assert len(made.clips) + len(made.failed) == 2 * 5
 
 
-def test_no_processes_are_none(split, tmp_path):
+def test_zero_jobs_are_refused(split, tmp_path):
     with pytest.raises(RunError, match="jobs=0 must be a number of processes"):
         write_variants(split, tmp_path / "made", make_plan("gain"), n_jobs=0)
     assert not (tmp_path / "made").exists()
 
 
 def test_a_folder_of_variants_is_read_by_its_index(split, tmp_path):
-    """By the names of its files, variants would be recordings of their own, on any side."""
+    """By file names, variants would be separate recordings, in any split."""
     made = write_variants(split, tmp_path / "made", make_plan("gain"), n_jobs=1).corpus
     found = read_corpus(tmp_path / "made")
     pd.testing.assert_frame_equal(found.index, made.index, check_dtype=False)
@@ -173,7 +173,7 @@ def test_a_folder_of_variants_is_read_by_its_index(split, tmp_path):
     assert summary["n_variants"] == (split.index["split"] == "train").sum()
 
 
-def test_files_that_differ_in_suffix_alone_keep_their_variants_apart(split, tmp_path):
+def test_files_that_differ_only_in_suffix_have_separate_variants(split, tmp_path):
     root = tmp_path / "mine"
     index = split.index.copy()
     for path in index["path"]:
@@ -191,7 +191,7 @@ def test_files_that_differ_in_suffix_alone_keep_their_variants_apart(split, tmp_
     assert all((made.root / p).exists() for p in made.index["path"])
 
 
-def test_what_would_be_cut_off_is_made_quieter(split, tmp_path):
+def test_variants_beyond_full_scale_are_attenuated(split, tmp_path):
     made = write_variants(split, tmp_path / "made", make_plan("gain:30"), n_jobs=1).corpus
     path = made.index.loc[made.index["variant"] == "gain1", "path"].iloc[0]
     y = load_audio(made.root / path, sr=SR)
@@ -200,13 +200,13 @@ def test_what_would_be_cut_off_is_made_quieter(split, tmp_path):
     np.testing.assert_allclose(y, source / np.abs(source).max(), atol=1e-3)
 
 
-def test_folders_of_something_else_are_refused(split, tmp_path, corpus):
+def test_foreign_folders_are_refused(split, tmp_path, corpus):
     plan = make_plan("gain")
-    with pytest.raises(RunError, match="lies in the corpus"):
+    with pytest.raises(RunError, match="is inside the corpus"):
         write_variants(split, corpus / "made", plan, n_jobs=1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"not empty and holds no augment\.json of ours"):
+    with pytest.raises(RunError, match=r"not empty and does not contain augment\.json"):
         write_variants(split, tmp_path / "full", plan, n_jobs=1)
     write_variants(split, tmp_path / "made", plan, n_jobs=1)
     with pytest.raises(RunError, match=r"copies 1, seed 0; now gain:-12\.\.12, copies 1, seed 1"):
@@ -215,7 +215,7 @@ def test_folders_of_something_else_are_refused(split, tmp_path, corpus):
         write_variants(read_corpus(corpus), tmp_path / "other", plan, n_jobs=1)
 
 
-def test_an_export_augments_clips_to_train_on_and_no_others(split, tmp_path):
+def test_export_augments_only_training_clips(split, tmp_path):
     plan = make_plan("white_noise,speed", copies=2)
     plain = export_images(split, tmp_path / "plain", CONFIG, n_jobs=1)
     made = export_images(split, tmp_path / "images", CONFIG, augment=plan, n_jobs=1)
@@ -245,7 +245,7 @@ def test_variants_of_the_corpus_are_not_augmented_again(split, tmp_path):
     assert set(map(tuple, n)) == {("", "pitch1"), ("speed1",)}
 
 
-def test_augmented_images_follow_from_the_seed_alone(split, tmp_path):
+def test_augmented_images_depend_on_the_seed_only(split, tmp_path):
     plan = make_plan("pitch", seed=2)
     for n_jobs, name in enumerate(("one", "two"), start=1):
         export_images(split, tmp_path / name, CONFIG, augment=plan, n_jobs=n_jobs)
@@ -255,8 +255,8 @@ def test_augmented_images_follow_from_the_seed_alone(split, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_folds_hear_no_variant_of_what_they_test(split, tmp_path):
-    """Their images are made as if all were trained on."""
+def test_folds_do_not_train_on_variants_of_their_test(split, tmp_path):
+    """Their images are made as if all were in training."""
     everything = split.with_index(split.index.assign(split="train"))
     export_images(everything, tmp_path / "images", CONFIG, augment=make_plan("speed"), n_jobs=1)
     clips = read_clips(tmp_path / "images", split.index)
@@ -270,11 +270,13 @@ def test_folds_hear_no_variant_of_what_they_test(split, tmp_path):
 )
 def test_variants_that_would_be_copies_are_refused(split, tmp_path, kind, name, shows):
     config = MelConfig(SR, 1.0, 256, 128, 32, kind=kind)
-    with pytest.raises(RunError, match=f"{name} changes no clip of kind '{kind}'.*the {shows} of"):
+    with pytest.raises(
+        RunError, match=f"{name} has no effect on clips of kind '{kind}'.*the {shows} of"
+    ):
         export_images(split, tmp_path / "images", config, augment=make_plan(name), n_jobs=1)
 
 
-def test_sound_has_a_sign(split, tmp_path):
+def test_polarity_is_an_augmentation_for_waveforms(split, tmp_path):
     config = MelConfig(SR, 1.0, 256, 128, 32, kind="waveform")
     plan = make_plan("polarity")
     made = export_images(split, tmp_path / "images", config, augment=plan, n_jobs=1)
@@ -311,7 +313,7 @@ def test_the_command_writes_a_corpus_to_train_on(corpus, tmp_path, langid):
     assert "augmentation 'echo' must be one of" in err
 
 
-def test_the_command_says_how_to_go_on_with_a_language_held_out(tmp_path, langid):
+def test_command_prints_the_next_step_with_a_held_out_language(tmp_path, langid):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 900, "fr": 1500})
     argv = ["corpus", "augment", folder, "--out", tmp_path / "made", "--with", "white_noise"]
     sides = ["--valid", 0.25, "--test", 0.25, "--jobs", 1]

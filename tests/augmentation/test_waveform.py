@@ -1,4 +1,4 @@
-"""Each way to change speech does what it says, the same in every process, and leaves no trace."""
+"""Each augmentation does what it says, identically in every process, without side effects."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ def speech():
 
 @pytest.fixture(scope="module")
 def noises(tmp_path_factory):
-    """A hum and a hiss, one of them in a folder below."""
+    """A hum and a hiss, one of them in a sub-folder."""
     folder = tmp_path_factory.mktemp("noises")
     t = np.arange(3 * RATE) / RATE
     (folder / "indoors").mkdir()
@@ -58,24 +58,24 @@ def snr(clean, noisy):
 def test_a_time_mask_silences_one_stretch(speech):
     z = changed(speech, "time_mask:0.25")
     silent = np.flatnonzero(z == 0)
-    # Its edges fade over 5 ms, which is not silent yet.
+    # Its edges fade over 5 ms, which are not silent.
     assert 0.25 * len(speech) - 4 * 0.005 * RATE < len(silent) <= 0.25 * len(speech)
     assert (np.diff(silent) == 1).mean() > 0.99
     outside = np.abs(np.arange(len(z)) - silent.mean()) > 0.13 * len(z)
     np.testing.assert_array_equal(z[outside], speech[outside])
 
 
-def test_a_high_pass_takes_what_is_low(speech):
+def test_high_pass_removes_low_frequencies(speech):
     high = changed(speech, "high_pass:1000")
     before, after = (stft_power(y).mean(axis=1) for y in (speech, high))
     hz = np.fft.rfftfreq(2048, 1 / RATE)
     loss = 10 * np.log10(before / after)
-    assert loss[(hz > 140) & (hz < 160)].min() > 20  # at least 12 dB an octave
+    assert loss[(hz > 140) & (hz < 160)].min() > 20  # at least 12 dB per octave
     assert np.abs(loss[(hz > 4000) & (hz < 6000)]).max() < 1
 
 
 @pytest.mark.parametrize("wanted", [0, 20])
-def test_noise_is_as_far_below_the_speech_as_asked(speech, noises, wanted):
+def test_noise_has_the_requested_snr(speech, noises, wanted):
     assert snr(speech, changed(speech, f"white_noise:{wanted}")) == pytest.approx(wanted, abs=0.3)
     noisy = changed(speech, f"background_noise:{wanted}", noises=noises)
     assert snr(speech, noisy) == pytest.approx(wanted, abs=0.3)
@@ -91,7 +91,7 @@ def test_every_noise_is_used(speech, noises):
 
 
 @pytest.mark.parametrize("semitones", [-2, 2])
-def test_pitch_moves_and_tempo_stays(semitones):
+def test_pitch_changes_at_constant_tempo(semitones):
     t = np.arange(2 * RATE) / RATE
     z = changed((0.3 * np.sin(2 * np.pi * 500 * t)).astype(np.float32), f"pitch:{semitones}")
     assert len(z) == len(t)
@@ -100,7 +100,7 @@ def test_pitch_moves_and_tempo_stays(semitones):
 
 
 @pytest.mark.parametrize("speed", [0.9, 1.1])
-def test_speed_moves_pitch_and_length(speed):
+def test_speed_changes_pitch_and_duration(speed):
     t = np.arange(2 * RATE) / RATE
     z = changed((0.3 * np.sin(2 * np.pi * 500 * t)).astype(np.float32), f"speed:{speed}")
     assert len(z) == pytest.approx(len(t) / speed, rel=1e-3)
@@ -112,7 +112,7 @@ def test_polarity_and_gain(speech):
     np.testing.assert_array_equal(changed(speech, "polarity"), -speech)
     np.testing.assert_allclose(changed(speech, "gain:6"), speech * 10 ** (6 / 20), rtol=1e-6)
     loud = changed(speech, "gain:20")
-    assert np.abs(loud).max() > 1  # nothing is cut off
+    assert np.abs(loud).max() > 1  # nothing is clipped
 
 
 def test_a_room_adds_echoes_after_the_sound():
@@ -127,7 +127,7 @@ def test_a_room_adds_echoes_after_the_sound():
     assert wet[tail].sum() / wet.max() > 10 * dry[tail].sum() / dry.max()
 
 
-def test_mp3_is_in_place_and_takes_what_is_high(speech):
+def test_mp3_is_aligned_and_removes_high_frequencies(speech):
     z = changed(speech, "mp3:16")
     assert len(z) == len(speech)
     inner = slice(2000, -2000)
@@ -149,10 +149,10 @@ def test_all_work_at_usual_rates(name, sr, noises):
     np.testing.assert_array_equal(y, before)
 
 
-def test_what_cannot_be_had_at_a_rate_is_told(speech, split, tmp_path):
+def test_unsupported_rates_are_refused(speech, split, tmp_path):
     with pytest.raises(AudioError, match=r"mp3:8..32 at 10000 Hz: the sampling rates of MP3 are"):
         changed(speech, "mp3", sr=10_000)
-    with pytest.raises(AudioError, match=r"nothing would be left; end below 4000 Hz"):
+    with pytest.raises(AudioError, match=r"may remove everything; end the range below 4000 Hz"):
         changed(speech, "high_pass:300..4000", sr=8_000)
     config = MelConfig(10_000, 1.0, 256, 128, 32)
     with pytest.raises(AudioError, match=r"mp3:8\.\.32 at 10000 Hz"):
@@ -164,15 +164,15 @@ ALL = ",".join(name for name in AUGMENTATIONS)
 
 
 def digest_variants(plan):
-    """Name and digest of each variant of a noise, and the process that made them."""
+    """Return name and digest of each variant of a noise, and the process that made them."""
     y = np.random.default_rng(0).uniform(-0.5, 0.5, RATE).astype(np.float32)
     made = plan.variants(y, RATE, "de/anna.wav")
     return os.getpid(), {name: hashlib.sha256(z.tobytes()).hexdigest() for name, z in made}
 
 
-def test_another_process_makes_the_same_bytes_whatever_was_drawn_before(noises):
+def test_other_processes_give_the_same_bytes_whatever_was_drawn_before(noises):
     plan = make_plan(ALL, copies=2, seed=3, noises=noises)
-    # The workers of exports: other tests of this file find them warm.
+    # The workers of exports: other tests of this file reuse them.
     [(process, there)] = Parallel(n_jobs=2)([delayed(digest_variants)(plan)])
     random.seed(99)
     np.random.seed(99)  # noqa: NPY002  # the generator that must not matter
@@ -180,10 +180,10 @@ def test_another_process_makes_the_same_bytes_whatever_was_drawn_before(noises):
     assert process != here
     assert there == found
     digests = [d for name, d in found.items() if not name.startswith("polarity")]
-    assert len(set(digests)) == len(digests) == 18  # the second copy is another one
+    assert len(set(digests)) == len(digests) == 18  # the second copy is different
 
 
-def test_seed_recording_and_variant_each_count(speech):
+def test_seed_recording_and_variant_all_matter(speech):
     plan = make_plan("white_noise", copies=2, seed=0)
     [one, two] = [z for _, z in plan.variants(speech, RATE, "a.wav")]
     [other, _] = [z for _, z in plan.variants(speech, RATE, "b.wav")]
@@ -191,12 +191,12 @@ def test_seed_recording_and_variant_each_count(speech):
         z for _, z in make_plan("white_noise", copies=2, seed=1).variants(speech, RATE, "a.wav")
     ]
     assert len({z.tobytes() for z in (one, two, other, seeded)}) == 4
-    # More names, other copies: the first stays what it was.
+    # With more names and copies, the first stays the same.
     more = dict(make_plan("gain,white_noise", seed=0).variants(speech, RATE, "a.wav"))
     np.testing.assert_array_equal(more["white_noise1"], one)
 
 
-def test_the_global_generators_go_on_as_if_nothing_was(speech, monkeypatch):
+def test_global_generators_are_restored(speech, monkeypatch):
     def fail(y, sr):
         raise ValueError(f"drawn {random.random()} and {np.random.random()}")  # noqa: NPY002
 
@@ -216,16 +216,16 @@ def test_the_global_generators_go_on_as_if_nothing_was(speech, monkeypatch):
     ("text", "message"),
     [
         ("whitenoise", "augmentation 'whitenoise' must be one of time_mask, high_pass"),
-        ("pitch:-2-2", "'-2-2' must be a number, or two as 10..20"),
+        ("pitch:-2-2", "'-2-2' must be a number, or a range such as 10..20"),
         ("pitch:up", "'up' must be a number"),
-        ("pitch:2..-2", r"pitch:2..-2 must name the lower value first, as pitch:-2..2"),
-        ("speed:10", r"speed:10..10 must lie within 0.5..2"),
+        ("pitch:2..-2", r"pitch:2..-2 must have the lower value first, e\.g\. pitch:-2..2"),
+        ("speed:10", r"speed:10..10 must be within 0.5..2"),
         ("gain:nan", "'nan' must be a number"),
-        (" , ", "name none of time_mask"),
-        ("mp3:9", "augmentation mp3:9 must span a bit rate of MP3, which are 8, 16, 24"),
+        (" , ", "must name some of time_mask"),
+        ("mp3:9", "augmentation mp3:9 must include a bit rate of MP3: 8, 16, 24"),
     ],
 )
-def test_slips_in_the_names_are_told(text, message):
+def test_invalid_names_are_refused(text, message):
     with pytest.raises(RunError, match=message):
         parse_augmentations(text)
 
@@ -233,22 +233,22 @@ def test_slips_in_the_names_are_told(text, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": "pitch,pitch:1"}, "none of them twice"),
-        ({"names": "pitch", "copies": 0}, "copies=0 must be a whole number from 1"),
+        ({"names": "pitch,pitch:1"}, "without duplicates"),
+        ({"names": "pitch", "copies": 0}, "copies=0 must be a whole number, at least 1"),
         ({"names": "background_noise"}, "needs a folder of noises"),
     ],
 )
-def test_plans_that_are_none_are_refused(options, message):
+def test_invalid_plans_are_refused(options, message):
     with pytest.raises(RunError, match=message):
         make_plan(**options)
 
 
-def test_noises_must_be_there_and_of_use(tmp_path, noises):
+def test_noises_must_exist_and_be_used(tmp_path, noises):
     with pytest.raises(RunError, match=r"no .aif .aiff .flac .* file in it"):
         make_plan("background_noise", noises=tmp_path)
     with pytest.raises(RunError, match="gone': no such folder"):
         make_plan("background_noise", noises=tmp_path / "gone")
-    with pytest.raises(RunError, match="are for background_noise alone"):
+    with pytest.raises(RunError, match="are for background_noise only"):
         make_plan("pitch", noises=noises)
     with pytest.raises(RunError, match="background_noise needs noises"):
         augment_waveform(np.ones(100, dtype=np.float32), RATE, Augmentation("background_noise"))
@@ -262,13 +262,13 @@ def test_a_missing_extra_is_named(speech, monkeypatch):
         make_plan("gain")
 
 
-def test_a_waveform_must_be_one():
+def test_invalid_waveforms_are_refused():
     with pytest.raises(AudioError, match="must be"):
         augment_waveform(np.zeros((2, 100), dtype=np.float32), RATE, Augmentation("gain"))
 
 
-def test_a_plan_comes_back_from_its_file(tmp_path, noises):
-    """Also when the noises have gone: a model trained with them is still to be written."""
+def test_plan_round_trips_through_its_file(tmp_path, noises):
+    """Also without the noises: a model trained with them must still be saved."""
     mine = shutil.copytree(noises, tmp_path / "noises")
     plan = make_plan("background_noise:3..10,mp3", copies=3, seed=7, noises=mine)
     note_plan(tmp_path, plan)

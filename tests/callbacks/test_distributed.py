@@ -164,7 +164,7 @@ def test_another_launch_is_refused(corpus, tmp_path, langid, monkeypatch):
     with alone_in(out, RunError):
         code, _, words = langid(corpus, "--out", out, *QUICK)
     assert code == 1
-    assert "another command works in" in words
+    assert "another command is using" in words
     assert not (out / "run.json").exists()
 
 

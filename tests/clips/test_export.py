@@ -1,4 +1,4 @@
-"""The export: what it makes, what it says of bad files, and the names of its images."""
+"""The export: images, errors of bad files, and image names."""
 
 import os
 import re
@@ -17,9 +17,9 @@ from exporting import (
     changed,
     contents,
     export,
+    image_files,
     index_of,
     load_all,
-    pictures,
     times,
 )
 from joblib.externals.loky import get_reusable_executor
@@ -34,7 +34,7 @@ from langid_fastai.preprocessing import MelConfig, mel_image
 voice, corpus, out = exporting.voice, exporting.corpus, exporting.out
 
 
-# What is made
+# Images
 
 
 def test_export(corpus, out, voice):
@@ -57,7 +57,7 @@ def test_export(corpus, out, voice):
     assert (out / "failed.csv").read_text() == "path,offset,reason\n"
 
 
-def test_pixels_are_mel_images(corpus, out):
+def test_pixels_equal_mel_images(corpus, out):
     """16-bit audio, so that file and waveform agree to half a step, and their greys to 1."""
     export(corpus, out)
     y = np.random.default_rng(0).normal(0, 0.01, round(3.5 * SR))
@@ -68,7 +68,7 @@ def test_pixels_are_mel_images(corpus, out):
             assert np.abs(np.asarray(png) - expected).max() <= 1
 
 
-def test_two_processes_give_the_same(corpus, out, tmp_path):
+def test_two_processes_give_the_same_images(corpus, out, tmp_path):
     (corpus.root / "train/de/a.wav").write_bytes(b"")
     one = export(corpus, out, n_jobs=1)
     two = export(corpus, tmp_path / "two", n_jobs=2)
@@ -78,8 +78,8 @@ def test_two_processes_give_the_same(corpus, out, tmp_path):
 
 
 def test_processes_use_one_thread_each_and_load_no_librosa(corpus, out, monkeypatch):
-    """Threads of several processes would fight for the cores; librosa takes a second to load."""
-    get_reusable_executor().shutdown()  # processes of tests before this one have loaded more
+    """Threads of multiple processes would compete for the cores; librosa takes a second to load."""
+    get_reusable_executor().shutdown()  # processes of earlier tests have loaded more
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     export_recording = clips_export.export_recording
 
@@ -96,8 +96,8 @@ def test_processes_use_one_thread_each_and_load_no_librosa(corpus, out, monkeypa
     assert set(result.failed["reason"]) == {"1 []"}
 
 
-def test_a_decoder_that_crashes_costs_one_file(corpus, out, monkeypatch):
-    """Its process is lost, the other recordings are exported, and no image of it stays."""
+def test_crashing_decoder_loses_one_file(corpus, out, monkeypatch):
+    """Its process crashes, the other recordings are exported, and it leaves no image."""
     export_recording, stream = clips_export.export_recording, clips_export.stream_audio
 
     def crash(path, *, sr):
@@ -106,7 +106,9 @@ def test_a_decoder_that_crashes_costs_one_file(corpus, out, monkeypatch):
             os._exit(11)
 
     def work(recording, *, root, folder, config):
-        export_recording.__globals__["stream_audio"] = crash  # of the copy that came with `work`
+        export_recording.__globals__["stream_audio"] = (
+            crash  # in the copy of the module that was sent with `work`
+        )
         return export_recording(recording, root=root, folder=folder, config=config)
 
     monkeypatch.setattr(clips_export, "export_recording", work)
@@ -114,7 +116,7 @@ def test_a_decoder_that_crashes_costs_one_file(corpus, out, monkeypatch):
     assert list(result.failed["path"]) == ["train/de/a.wav"]
     assert list(result.failed["reason"]) == ["the process that read it crashed"]
     kept = {name for name in IMAGES if "/a@" not in name}
-    assert set(result.clips["image"]) == pictures(out) == kept
+    assert set(result.clips["image"]) == image_files(out) == kept
 
 
 def test_variants_are_for_training_only(corpus, out, voice, write_audio):
@@ -123,7 +125,7 @@ def test_variants_are_for_training_only(corpus, out, voice, write_audio):
         write_audio(corpus.root / path, voice(9), SR)
     index = pd.concat([corpus.index, index_of(*noisy, variant="noise1")], ignore_index=True)
     result = export(corpus.with_index(index), out)
-    assert pictures(out) == IMAGES | {"train/de/a-noise@0.00.png"}
+    assert image_files(out) == IMAGES | {"train/de/a-noise@0.00.png"}
     assert result.n_made == len(GOOD) + 1
 
 
@@ -142,8 +144,8 @@ BAD = {
     "header.wav": r"^no samples in it$",
     "short.wav": r"^0\.5 s of sound is too short; 1 s is needed$",
     "silent.wav": r"^silent: no sample reaches 0\.0001 of full scale$",
-    "nan.wav": r"^holds NaN or infinite samples$",
-    "late nan.wav": r"^holds NaN or infinite samples$",
+    "nan.wav": r"^contains NaN or infinite samples$",
+    "late nan.wav": r"^contains NaN or infinite samples$",
     "huge.wav": r"^a sample of 1e\+30 is not sound",
     "missing.wav": r"^no such file$",
     "folder.wav": r"^cannot be opened \(.*directory\)$",
@@ -152,7 +154,7 @@ BAD = {
 
 @pytest.fixture
 def with_bad(corpus, voice, write_audio):
-    """The corpus with every bad file among the good ones, and one that is half silent."""
+    """The corpus with every kind of bad file, and one that is half silent."""
     folder = corpus.root / "train" / "es"
     write_audio(folder / "cut.flac", voice(0, 5.0), SR)
     cut = (folder / "cut.flac").read_bytes()
@@ -164,7 +166,7 @@ def with_bad(corpus, voice, write_audio):
     write_audio(folder / "short.wav", voice(1, 0.5), SR)
     write_audio(folder / "silent.wav", np.zeros(2 * SR), SR)
     nan = voice(2, 14.0)
-    nan[13 * SR] = np.nan  # in the second block, when the first has become images already
+    nan[13 * SR] = np.nan  # in the second block, after images of the first were made
     write_audio(folder / "late nan.wav", nan, SR, subtype="FLOAT")
     write_audio(folder / "nan.wav", nan[-2 * SR :], SR, subtype="FLOAT")
     write_audio(folder / "huge.wav", np.full(2 * SR, 1e30), SR, subtype="FLOAT")
@@ -174,9 +176,9 @@ def with_bad(corpus, voice, write_audio):
     return corpus.with_index(index_of(*GOOD, *names))
 
 
-def test_bad_files_are_named_and_the_others_made(with_bad, out):
+def test_bad_files_are_reported_and_the_others_are_exported(with_bad, out):
     result = export(with_bad, out)
-    assert pictures(out) == IMAGES | {"train/es/half@2.00.png"}
+    assert image_files(out) == IMAGES | {"train/es/half@2.00.png"}
     load_all(out)
     reasons = dict(zip(result.failed["path"], result.failed["reason"], strict=True))
     for name, message in BAD.items():
@@ -189,7 +191,7 @@ def test_bad_files_are_named_and_the_others_made(with_bad, out):
     assert str(with_bad.root) not in (out / "failed.csv").read_text()
 
 
-def test_second_run_tries_only_what_failed(with_bad, out, monkeypatch):
+def test_second_run_retries_only_failures(with_bad, out, monkeypatch):
     first = export(with_bad, out)
     before, files = times(out), contents(out)
     read, tried = clips_export.stream_audio, []
@@ -208,17 +210,17 @@ def test_second_run_tries_only_what_failed(with_bad, out, monkeypatch):
     pd.testing.assert_frame_equal(second.failed, first.failed)
 
 
-def test_mended_file_leaves_the_failures(with_bad, out, voice, write_audio):
+def test_repaired_file_is_removed_from_the_failures(with_bad, out, voice, write_audio):
     export(with_bad, out)
     for name in ("missing.wav", "empty.wav"):
         write_audio(with_bad.root / "train/es" / name, voice(5), SR)
     result = export(with_bad, out)
-    assert {"train/es/missing@0.00.png", "train/es/empty@0.00.png"} < pictures(out)
+    assert {"train/es/missing@0.00.png", "train/es/empty@0.00.png"} < image_files(out)
     assert not result.failed["path"].isin(["train/es/missing.wav", "train/es/empty.wav"]).any()
 
 
 def test_full_disk_stops_the_work(corpus, out, monkeypatch):
-    """It is no bad recording, and not noted as one."""
+    """It is not a bad recording, and is not recorded as one."""
     write, n = clips_export.write_whole, 0
 
     def full(content, path):
@@ -232,15 +234,15 @@ def test_full_disk_stops_the_work(corpus, out, monkeypatch):
         patch.setattr(clips_export, "write_whole", full)
         with pytest.raises(OSError, match="No space left"):
             export(corpus, out)
-    assert 0 < len(pictures(out)) < len(IMAGES)
+    assert 0 < len(image_files(out)) < len(IMAGES)
     result = export(corpus, out)
-    assert pictures(out) == IMAGES
+    assert image_files(out) == IMAGES
     assert result.n_kept > 0
     assert result.failed.empty
 
 
 def test_disk_error_in_another_process_stops_the_work(corpus, out, monkeypatch, voice, write_audio):
-    """An image name that the disk refuses stands for it, since root may write everywhere."""
+    """Simulated by an image name that the disk refuses, since root may write everywhere."""
     monkeypatch.setattr(image_names, "MAX_STEM", 300)
     name = f"train/de/{'n' * 246}.wav"
     write_audio(corpus.root / name, voice(8), SR)
@@ -282,21 +284,21 @@ def test_names(tmp_path, out, voice, write_audio):
     result = export(corpus, out)
     assert result.failed.empty
     assert set(result.clips["path"]) == set(paths)
-    assert set(result.clips["image"]) == pictures(out)
-    folded = {unicodedata.normalize("NFC", image).casefold() for image in pictures(out)}
+    assert set(result.clips["image"]) == image_files(out)
+    folded = {unicodedata.normalize("NFC", image).casefold() for image in image_files(out)}
     assert len(folded) == len(NAMES)
-    assert all(len(Path(image).name.encode()) < 200 for image in pictures(out))
-    assert {"train/de/two.dots@0.00.png", "train/de/at@0.00@0.00.png"} < pictures(out)
-    assert len({(out / image).read_bytes() for image in pictures(out)}) == len(NAMES)
+    assert all(len(Path(image).name.encode()) < 200 for image in image_files(out))
+    assert {"train/de/two.dots@0.00.png", "train/de/at@0.00@0.00.png"} < image_files(out)
+    assert len({(out / image).read_bytes() for image in image_files(out)}) == len(NAMES)
     assert export(corpus, out).n_made == 0
 
 
-def test_stems_do_not_hang_on_order_or_other_rows():
+def test_stems_do_not_depend_on_order_or_other_rows():
     paths = ["train/de/x/a.wav", "train/de/y/a.wav", "train/de/b.wav", "train/es/a.wav"]
     index = index_of(*paths)
     stems = dict(zip(index["path"], image_stems(index), strict=True))
     assert stems["train/de/b.wav"] == "train/de/b"
-    assert stems["train/es/a.wav"] == "train/es/a"  # another folder, no clash
+    assert stems["train/es/a.wav"] == "train/es/a"  # another folder, so no clash
     assert re.fullmatch(r"train/de/a~[0-9a-f]{16}", stems["train/de/x/a.wav"])
     turned = index[::-1]
     assert dict(zip(turned["path"], image_stems(turned), strict=True)) == stems
@@ -308,7 +310,7 @@ def test_new_clash_renames_the_old_image(corpus, out, voice, write_audio):
     write_audio(corpus.root / "train/de/new/b.wav", voice(40), SR)
     result = export(corpus.with_index(index_of(*GOOD, "train/de/new/b.wav")), out)
     assert result.n_made == 2
-    hashed = {image for image in pictures(out) if image.startswith("train/de/b~")}
+    hashed = {image for image in image_files(out) if image.startswith("train/de/b~")}
     assert len(hashed) == 2
     assert changed(before, out) == {"train/de/b@0.00.png"} | hashed
 

@@ -1,4 +1,4 @@
-"""An export repeated: what it makes anew, which folders it leaves alone, and kills."""
+"""Repeated exports: what is regenerated, foreign folders, and kills."""
 
 import contextlib
 import os
@@ -20,9 +20,9 @@ from exporting import (
     changed,
     contents,
     export,
+    image_files,
     index_of,
     load_all,
-    pictures,
     times,
 )
 
@@ -33,7 +33,7 @@ from langid_fastai.errors import AudioError, CorpusError, RunError
 voice, corpus, out = exporting.voice, exporting.corpus, exporting.out
 
 
-# What has changed since
+# Changes since the last export
 
 
 def test_changed_source(corpus, out, voice, write_audio):
@@ -46,7 +46,7 @@ def test_changed_source(corpus, out, voice, write_audio):
     assert contents(out)["train/de/b@0.00.png"] != files["train/de/b@0.00.png"]
 
 
-def test_touched_source_is_made_again(corpus, out):
+def test_touched_source_is_regenerated(corpus, out):
     export(corpus, out)
     before = times(out)
     os.utime(corpus.root / "train/de/b.wav", (1, 1))
@@ -58,14 +58,14 @@ def test_shortened_source_loses_its_later_clips(corpus, out, voice, write_audio)
     export(corpus, out)
     write_audio(corpus.root / "train/de/a.wav", voice(0, 2.0), SR)
     result = export(corpus, out)
-    assert pictures(out) == set(result.clips["image"]) == IMAGES - {"train/de/a@1.50.png"}
+    assert image_files(out) == set(result.clips["image"]) == IMAGES - {"train/de/a@1.50.png"}
 
 
-def test_source_that_has_gone(corpus, out):
+def test_missing_source(corpus, out):
     export(corpus, out)
     (corpus.root / "train/de/a.wav").unlink()
     result = export(corpus, out)
-    assert pictures(out) == IMAGES - {"train/de/a@0.00.png", "train/de/a@1.50.png"}
+    assert image_files(out) == IMAGES - {"train/de/a@0.00.png", "train/de/a@1.50.png"}
     assert result.failed[["path", "reason"]].to_numpy().tolist() == [
         ["train/de/a.wav", "no such file"]
     ]
@@ -80,7 +80,7 @@ def test_deleted_image(corpus, out):
     assert contents(out) == files
 
 
-def test_row_that_has_left_the_index(corpus, out):
+def test_row_removed_from_the_index(corpus, out):
     export(corpus, out)
     before = times(out)
     index = corpus.index[corpus.index["path"] != "train/de/a.wav"]
@@ -96,7 +96,7 @@ def test_row_that_has_left_the_index(corpus, out):
     ("column", "value", "image"),
     [("split", "valid", "valid/de/b@0.00.png"), ("language", "fr", "train/fr/b@0.00.png")],
 )
-def test_row_that_has_changed_sides(corpus, out, column, value, image):
+def test_row_moved_to_another_split(corpus, out, column, value, image):
     export(corpus, out)
     before = times(out)
     index = corpus.index.copy()
@@ -104,24 +104,24 @@ def test_row_that_has_changed_sides(corpus, out, column, value, image):
     result = export(corpus.with_index(index), out)
     assert result.n_made == 1
     assert changed(before, out) == {"train/de/b@0.00.png", image}
-    assert pictures(out) == IMAGES - {"train/de/b@0.00.png"} | {image}
+    assert image_files(out) == IMAGES - {"train/de/b@0.00.png"} | {image}
 
 
-# Folders that are not ours
+# Foreign folders
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "differing"),
     [
-        ({"n_mels": 32}, "n_mels=16 there, 32 asked"),
-        ({"fmax": 3000.0, "top_db": 60.0}, "fmax=None there, 3000.0 asked, top_db=80.0 there"),
+        ({"n_mels": 32}, "n_mels=16 there, 32 requested"),
+        ({"fmax": 3000.0, "top_db": 60.0}, "fmax=None there, 3000.0 requested, top_db=80.0 there"),
     ],
     ids=str,
 )
-def test_images_of_another_config(corpus, out, setting, told):
+def test_images_of_another_config(corpus, out, setting, differing):
     export(corpus, out)
     files = contents(out)
-    with pytest.raises(RunError, match=rf"holds images of another MelConfig \({told}"):
+    with pytest.raises(RunError, match=rf"contains images of another MelConfig \({differing}"):
         export(corpus, out, replace(CONFIG, **setting))
     assert contents(out) == files
 
@@ -129,7 +129,7 @@ def test_images_of_another_config(corpus, out, setting, told):
 def test_foreign_folder(corpus, out):
     out.mkdir()
     (out / "diary.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"is not empty and holds no mel\.json of ours; choose"):
+    with pytest.raises(RunError, match=r"is not empty and does not contain mel\.json; choose"):
         export(corpus, out)
     assert contents(out) == {"diary.txt": b"mine"}
 
@@ -160,11 +160,11 @@ def test_damaged_journal(corpus, out, content):
         export(corpus, out)
     (out / "images.csv").unlink()
     assert export(corpus, out).n_made == len(GOOD)
-    assert pictures(out) == IMAGES
+    assert image_files(out) == IMAGES
 
 
-def test_corpus_without_sides(corpus, out):
-    """Without a side, an image's path would begin with a slash and lie outside the folder."""
+def test_corpus_without_splits(corpus, out):
+    """Without a split, an image's path would begin with a slash and lead out of the folder."""
     index = corpus.index.assign(split="")
     with pytest.raises(CorpusError, match=r"test/de/f\.wav, .*and 2 more: split must be one of"):
         export(corpus.with_index(index), out)
@@ -175,8 +175,8 @@ def test_corpus_without_sides(corpus, out):
 
 
 @pytest.mark.parametrize("n_bytes", [1, 2, 10, 40])
-def test_torn_last_line(corpus, out, voice, write_audio, n_bytes):
-    name = "valid/es/ü€ü€ü€ü€.wav"  # the last row by name; a tear may go through a character
+def test_incomplete_last_line(corpus, out, voice, write_audio, n_bytes):
+    name = "valid/es/ü€ü€ü€ü€.wav"  # the last row by name; it may end inside a character
     write_audio(corpus.root / name, voice(8), SR)
     corpus = corpus.with_index(index_of(*GOOD, name))
     export(corpus, out)
@@ -187,7 +187,7 @@ def test_torn_last_line(corpus, out, voice, write_audio, n_bytes):
     assert contents(out) == files
 
 
-def test_recording_noted_in_part_is_made_again(corpus, out):
+def test_partially_recorded_recording_is_regenerated(corpus, out):
     """Killed between the two lines of one recording."""
     export(corpus, out)
     files = contents(out)
@@ -200,7 +200,7 @@ def test_recording_noted_in_part_is_made_again(corpus, out):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 30])
-def test_torn_header(corpus, out, n_bytes):
+def test_incomplete_header(corpus, out, n_bytes):
     export(corpus, out)
     files = contents(out)
     (out / "images.csv").write_bytes(files["images.csv"][:n_bytes])
@@ -213,7 +213,7 @@ def test_leftovers_are_removed(corpus, out):
     files = contents(out)
     for name in ("train/de/a@0.00.png.4711.tmp", "images.csv.4711.tmp", "failed.csv.1.tmp"):
         (out / name).write_bytes(b"half")
-    (out / "train/de/stranger@0.00.png").write_bytes(b"of no row")
+    (out / "train/de/unlisted@0.00.png").write_bytes(b"of no row")
     assert export(corpus, out).n_made == 0
     assert contents(out) == files
 
@@ -225,8 +225,8 @@ def test_killed_while_claiming_the_folder(corpus, out):
     assert "mel.json.4711.tmp" not in contents(out)
 
 
-def test_image_that_goes_while_it_is_removed(corpus, out, monkeypatch):
-    """A helper of an export that was just killed may be quicker."""
+def test_image_deleted_by_another_process(corpus, out, monkeypatch):
+    """A worker of an export that was just killed may delete it first."""
     export(corpus, out)
     there = clips_export._pictures
     gone = out / "train/de/gone@0.00.png"
@@ -234,7 +234,7 @@ def test_image_that_goes_while_it_is_removed(corpus, out, monkeypatch):
     assert export(corpus, out).n_made == 0
 
 
-# Python's own hook at the start of each process: an image is saved in two halves, so that many a
+# Python's startup hook for each process: an image is saved in two halves, so that many a
 # kill falls between them.
 SLOW_SAVE = """
 import time
@@ -270,7 +270,7 @@ def kill_when(command, env, folder, n_images, wait, kill):
         command, env=env, start_new_session=True, stderr=subprocess.PIPE, text=True
     )
     give_up = time.monotonic() + 60
-    while len(pictures(folder)) < n_images and process.poll() is None:
+    while len(image_files(folder)) < n_images and process.poll() is None:
         assert time.monotonic() < give_up
         time.sleep(0.005)
     time.sleep(wait)
@@ -282,7 +282,7 @@ def kill_when(command, env, folder, n_images, wait, kill):
 
 
 def end_helpers(group):
-    """End what outlived its leader, and remove the semaphores that it can no longer remove."""
+    """End workers that outlived the main process, and remove its semaphores."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
         time.sleep(0.2)
@@ -290,8 +290,8 @@ def end_helpers(group):
         semaphore.unlink()
 
 
-def test_killed_export_goes_on(tmp_path, out, voice, write_audio):
-    """Killed three times; after each, every image is whole; in the end nothing tells of it."""
+def test_killed_export_resumes(tmp_path, out, voice, write_audio):
+    """After each of three kills, every image is complete; the result is as without kills."""
     root = tmp_path / "corpus"
     paths = [f"{split}/de/{i}.wav" for split in ("train", "valid") for i in range(30)]
     for i, path in enumerate(paths):
@@ -305,18 +305,18 @@ def test_killed_export_goes_on(tmp_path, out, voice, write_audio):
     undisturbed = tmp_path / "undisturbed"
     n_images = len(export(corpus, undisturbed).clips)
 
-    moments = random.Random()  # other ones each time; the outcome must not hang on them
+    moments = random.Random()  # different each time; the result must not depend on them
     n_before = 0
     for n_jobs, kill in (("1", os.killpg), ("2", os.killpg), ("2", os.kill)):
         command = [sys.executable, "-c", EXPORT, str(root), str(out), n_jobs]
         n_wanted, wait = n_before + moments.randint(10, 50), moments.uniform(0, 0.05)
         group = kill_when(command, env, out, n_wanted, wait, kill)
         load_all(out)
-        n_before = len(pictures(out))
+        n_before = len(image_files(out))
         assert n_before < n_images
         if kill == os.killpg:
             end_helpers(group)
-    # The last kill spared the two helpers, which still work on what they were given.
+    # The last kill spared the two workers, which are still working on their tasks.
     result = export(corpus, out)
     assert 0 < result.n_kept < len(paths)
     end_helpers(group)

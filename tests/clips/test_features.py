@@ -42,7 +42,7 @@ def small(kind, **others):
 
 @pytest.fixture(scope="module")
 def speech():
-    """A buzz of 140 Hz that swells four times a second over a little noise, at 22 050 Hz."""
+    """A 140 Hz buzz, modulated four times a second, with a little noise, at 22 050 Hz."""
     t = np.arange(2 * 22_050) / 22_050
     swell = 0.5 + 0.5 * np.sin(2 * np.pi * 4 * t)
     noise = np.random.default_rng(0).standard_normal(len(t))
@@ -56,15 +56,15 @@ def S(speech):
 
 # Float32 throughout; librosa's DCT is the same, its deltas come from scipy's filter in float32.
 @pytest.mark.parametrize("n_mfcc", [13, 20, 40])
-def test_mfcc_are_those_of_librosa(S, n_mfcc):
+def test_mfcc_equal_librosa(S, n_mfcc):
     M_db = power_to_db(mel_scale(S))
     theirs = librosa.feature.mfcc(S=M_db, n_mfcc=n_mfcc)
     np.testing.assert_allclose(mfcc(M_db, n_mfcc=n_mfcc), theirs, atol=1e-3, strict=True)
     np.testing.assert_allclose(cepstral_basis(128, n_mfcc) @ M_db, theirs, atol=1e-2)
 
 
-def test_mfcc_of_a_waveform_are_those_of_librosa(speech, S):
-    """From end to end: librosa's floor of 80 dB below the peak is ours."""
+def test_mfcc_of_a_waveform_equal_librosa(speech, S):
+    """End to end: librosa's floor of 80 dB below the peak equals ours."""
     theirs = librosa.feature.mfcc(y=speech, sr=22_050, n_mfcc=20)
     peak_db = librosa.power_to_db(mel_scale(S)).max()
     ours = mfcc(power_to_db(mel_scale(S)) + peak_db)
@@ -73,14 +73,14 @@ def test_mfcc_of_a_waveform_are_those_of_librosa(speech, S):
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_deltas_are_those_of_librosa(S, order):
+def test_deltas_equal_librosa(S, order):
     C = mfcc(power_to_db(mel_scale(S)))
     theirs = librosa.feature.delta(C, order=order)
     np.testing.assert_allclose(delta(C, order=order), theirs, atol=1e-3, strict=True)
 
 
 @pytest.mark.parametrize(("sr", "n_fft"), [(22_050, 2048), (16_000, 1024), (8_000, 1001)])
-def test_chroma_is_that_of_librosa(speech, sr, n_fft):
+def test_chroma_equals_librosa(speech, sr, n_fft):
     S = stft_power(speech, n_fft=n_fft)
     theirs = librosa.feature.chroma_stft(S=S, sr=sr, n_fft=n_fft, tuning=0.0)
     np.testing.assert_allclose(chroma(S, sr=sr, n_fft=n_fft), theirs, atol=1e-3, strict=True)
@@ -105,7 +105,7 @@ def test_images_have_the_stated_shape(speech, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gain_changes_no_image(speech, kind):
+def test_gain_does_not_change_images(speech, kind):
     config = MelConfig(kind=kind, clip_seconds=2.0)
     image = feature_image(speech, config)
     quiet = feature_image(speech / 64, config)  # a power of 2: exact in floating point
@@ -132,7 +132,7 @@ def test_a_tone_lights_its_pitch_class(tone):
     assert image.max() == 255
 
 
-def test_mfcc_image_is_the_stated_scale(speech, S):
+def test_mfcc_image_has_the_stated_scale(speech, S):
     config = MelConfig(kind="mfcc", clip_seconds=2.0)
     image = feature_image(speech, config)
     C = mfcc(power_to_db(mel_scale(S)) + 40)
@@ -157,13 +157,13 @@ def test_mfcc_image_is_the_stated_scale(speech, S):
         ({"n_mfcc": 0}, "n_mfcc=0 must be a positive whole number"),
     ],
 )
-def test_configs_that_fit_no_image_are_refused(options, message):
+def test_invalid_configs_are_refused(options, message):
     with pytest.raises(AudioError, match=message):
         MelConfig(**SMALL | options)
 
 
-def test_a_waveform_is_no_image(speech):
-    with pytest.raises(AudioError, match="kind='waveform' is no image"):
+def test_waveform_is_not_an_image(speech):
+    with pytest.raises(AudioError, match="kind='waveform' is not an image"):
         feature_image(speech, MelConfig(kind="waveform"))
 
 
@@ -173,7 +173,7 @@ def test_silence_is_refused(kind):
         feature_image(np.zeros(8000, dtype=np.float32), small(kind))
 
 
-def test_a_config_of_before_reads_as_mel(tmp_path):
+def test_old_config_is_read_as_mel(tmp_path):
     file = tmp_path / "mel.json"
     MelConfig().write(file)
     content = json.loads(file.read_text())
@@ -184,7 +184,7 @@ def test_a_config_of_before_reads_as_mel(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_makes_the_same_images(speech, kind):
-    """Up to a grey value where rounding is a matter of the last bit."""
+    """Up to one grey value, where rounding depends on the last bit."""
     config = small(kind, clip_seconds=2.0)
     y = speech[: config.n_samples]
     scorer = WaveformScorer(ImageScorer(torch.nn.Identity()), config)
@@ -209,7 +209,7 @@ def test_export_writes_these_images(corpus, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", NEW)
-def test_a_model_of_that_kind_answers_by_torch_and_by_onnx(tmp_path, kind, tone):
+def test_model_of_each_kind_predicts_by_torch_and_onnx(tmp_path, kind, tone):
     torch.manual_seed(0)
     arch = "spectrogram_cnn-w4-d1-plain"  # few layers: torch's exporter is slow
     network = build_network(arch, 3).eval()
@@ -230,7 +230,7 @@ def test_a_model_of_that_kind_answers_by_torch_and_by_onnx(tmp_path, kind, tone)
     np.testing.assert_allclose(np.exp(by_onnx.log_probs((y, SR))), np.exp(scores), atol=1e-3)
 
 
-def test_a_model_folder_of_another_kind_is_no_secret(tmp_path):
+def test_model_folder_states_its_kind(tmp_path):
     torch.manual_seed(0)
     info = ModelInfo("spectrogram_cnn-w4-d2", ("de", "en"), small("mfcc"))
     write_model(tmp_path, build_network(info.arch, 2).state_dict(), info)
@@ -242,7 +242,7 @@ def test_a_model_folder_of_another_kind_is_no_secret(tmp_path):
         LanguageIdentifier.load(tmp_path)
 
 
-def test_the_reference_reads_rows_of_coefficients(tmp_path, rng):
+def test_baseline_reads_rows_of_coefficients(tmp_path, rng):
     rows = []
     for language, level in (("de", 60), ("es", 190)):
         for i in range(6):
@@ -257,7 +257,7 @@ def test_the_reference_reads_rows_of_coefficients(tmp_path, rng):
     assert row_statistics(np.full((12, 40), 7, dtype=np.uint8)).tolist() == [7.0] * 12 + [0.0] * 12
 
 
-def test_chroma_filters_are_made_once():
+def test_chroma_filters_are_computed_once():
     assert chroma_filters(SR, 256) is chroma_filters(SR, 256)
 
 
@@ -277,7 +277,7 @@ def test_the_command_line_trains_on_mfcc(corpus, tmp_path, langid):
     assert code == 0, err
 
 
-def test_networks_that_hear_waveforms_take_no_images(corpus, tmp_path, langid):
+def test_waveform_networks_take_no_images(corpus, tmp_path, langid):
     code, _, err = langid(corpus, "--out", tmp_path / "run", "--arch", "m5", "--kind", "mfcc")
     assert code == 1
     assert "kind='mfcc' is not for arch 'm5', which takes waveforms" in err

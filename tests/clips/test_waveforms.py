@@ -1,4 +1,4 @@
-"""Networks that hear waveforms through the whole job: clips, training, report, prediction."""
+"""Waveform networks from end to end: clips, training, report, prediction."""
 
 import io
 import json
@@ -44,7 +44,7 @@ OPTIONS = shlex.split(
 
 @pytest.fixture(scope="module")
 def clips(corpus, tmp_path_factory):
-    """Clips of sound of low and high tones."""
+    """Audio clips of low and high tones."""
     split = split_corpus(measure_audio(read_corpus(corpus)))
     folder = tmp_path_factory.mktemp("clips") / "images"
     export_images(split, folder, SOUND, n_jobs=1)
@@ -53,7 +53,7 @@ def clips(corpus, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(corpus, tmp_path_factory):
-    """A run of a raw network through the command line: its folder and its words."""
+    """A run of a waveform network through the command line: its folder and its output."""
     out = tmp_path_factory.mktemp("runs") / "raw"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["langid-train", str(corpus), "--out", str(out), *OPTIONS])
@@ -66,7 +66,7 @@ def run(corpus, tmp_path_factory):
 # Clips
 
 
-def test_a_clip_is_full_scale_and_keeps_its_shape(rng):
+def test_clip_is_scaled_to_full_scale(rng):
     y = (rng.standard_normal(SR) / 1000).astype(np.float32)
     content = encode_waveform(y, SR)
     again = read_waveform(content)
@@ -79,12 +79,12 @@ def test_a_clip_is_full_scale_and_keeps_its_shape(rng):
     ("y", "words"),
     [(np.zeros(10), "silent"), (np.array([np.nan, 1.0]), "NaN"), (np.zeros((2, 5)), "n_samples")],
 )
-def test_what_is_no_sound_is_no_clip(y, words):
+def test_invalid_audio_is_not_a_clip(y, words):
     with pytest.raises(AudioError, match=words):
         encode_clip(y, SOUND)
 
 
-def test_a_damaged_clip_names_the_way_out(tmp_path):
+def test_error_of_a_damaged_clip_says_how_to_fix_it(tmp_path):
     file = tmp_path / "a.wav"
     for make in (lambda: None, lambda: file.write_bytes(b"RIFF")):
         make()
@@ -92,7 +92,7 @@ def test_a_damaged_clip_names_the_way_out(tmp_path):
             read_waveform(file)
 
 
-def test_clips_are_exported_as_images_are(clips, corpus):
+def test_clips_are_exported_like_images(clips, corpus):
     journal = pd.read_csv(clips / "images.csv")
     assert journal["image"].str.fullmatch(r"(train|valid|test)/(de|es)/.*@\d\.\d\d\.wav").all()
     assert len(list(clips.rglob("*.wav"))) == len(journal) == 32
@@ -105,19 +105,19 @@ def test_clips_are_exported_as_images_are(clips, corpus):
     assert (again.n_made, again.n_kept) == (0, 16)
 
 
-def test_a_folder_holds_one_kind(clips, corpus):
+def test_folder_contains_one_kind(clips, corpus):
     split = split_corpus(measure_audio(read_corpus(corpus)))
-    with pytest.raises(RunError, match="kind='waveform' there, 'mel' asked"):
+    with pytest.raises(RunError, match="kind='waveform' there, 'mel' requested"):
         export_images(split, clips, replace(SOUND, kind="mel"), n_jobs=1)
 
 
-def test_the_picture_of_a_clip_is_its_mel_image(clips, corpus):
+def test_image_of_a_clip_is_its_mel_image(clips, corpus):
     file = next(clips.rglob("*@0.00.wav"))
     y = read_waveform(file)
     np.testing.assert_array_equal(read_picture(file), mel_image(y, SOUND))
 
 
-def test_kind_is_checked_and_older_files_have_none(tmp_path):
+def test_kind_is_checked_and_may_be_missing_in_old_files(tmp_path):
     with pytest.raises(AudioError, match=r"kind='wave' must be one of mel, .*waveform"):
         MelConfig(kind="wave")
     file = tmp_path / "mel.json"
@@ -126,7 +126,7 @@ def test_kind_is_checked_and_older_files_have_none(tmp_path):
     assert MelConfig.read(file) == MelConfig()
 
 
-# Learning
+# Training
 
 
 def test_batches_are_waveforms(clips):
@@ -144,7 +144,7 @@ def test_a_network_takes_one_kind(clips, picture_folder, arch, kind):
         language_learner(dls, arch, weights="none")
 
 
-def test_masks_cover_waveforms_in_time_alone(clips):
+def test_masks_cover_waveforms_in_time_only(clips):
     learn = language_learner(make_dataloaders(clips, batch_size=4, device="cpu"), "m3-light",
                              weights="none")  # fmt: skip
     x = torch.randn(64, 1, SR)
@@ -158,7 +158,7 @@ def test_masks_cover_waveforms_in_time_alone(clips):
     assert 0 < int(n_covered.max()) <= 0.15 * SR + 1
 
 
-def test_stages_train_it_and_the_same_seed_gives_the_same_weights(clips, tmp_path):
+def test_stages_train_reproducibly(clips, tmp_path):
     def fit():
         dls = make_dataloaders(clips, batch_size=8, device="cpu")
         learn = language_learner(dls, "m5-light", weights="none", precision="fp32", seed=3)
@@ -180,10 +180,10 @@ def test_stages_train_it_and_the_same_seed_gives_the_same_weights(clips, tmp_pat
     np.testing.assert_allclose(mine, as_bytes, atol=1e-5)
 
 
-# The whole job
+# End to end
 
 
-def test_a_run_learns_and_reports(run):
+def test_run_trains_and_reports(run):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["run"]["arch"] == "m5-light"
     assert metrics["test"]["recordings"]["accuracy"] == 1  # low tones and high ones
@@ -199,13 +199,13 @@ def test_a_run_learns_and_reports(run):
     assert "mel bands" not in card
 
 
-def test_pictures_of_the_report_are_made(run):
+def test_images_of_the_report_are_made(run):
     name = next((run / "images").rglob("*.wav")).relative_to(run / "images").as_posix()
     uri = image_uri(run / "images", name)
     assert re.match("data:image/png;base64,", uri)
 
 
-def test_a_prediction_is_that_of_the_test(run, corpus):
+def test_prediction_equals_that_of_the_test(run, corpus):
     identifier = LanguageIdentifier.load(run)
     table = pd.read_csv(run / "predictions.csv")
     for row in table.itertuples():
@@ -217,7 +217,7 @@ def test_a_prediction_is_that_of_the_test(run, corpus):
 
 
 def test_one_clip_scores_as_in_training(run, corpus):
-    """Train = serve: the file of the clip through fastai, and its sound through the engine."""
+    """Training equals inference: the clip's file through fastai, its audio through the engine."""
     info = read_info(run / "model")
     learn = load_learner(run / "model", make_dataloaders(run / "images", device="cpu"))
     file = next((run / "images").glob("test/*/*@0.00.wav"))
@@ -231,7 +231,7 @@ def test_one_clip_scores_as_in_training(run, corpus):
     np.testing.assert_allclose(np.exp(engine.score(y[None, :SR])[0]), np.exp(ours), atol=1e-3)
 
 
-def test_harder_conditions_and_a_second_test(run, langid):
+def test_robustness_and_a_second_test(run, langid):
     code, out, _ = langid("evaluate", run, "--robustness", "--jobs", 1, command=cli.main)
     assert code == 0
     assert "robustness clean" in out
@@ -240,7 +240,7 @@ def test_harder_conditions_and_a_second_test(run, langid):
     assert clean["accuracy"] == 1
 
 
-def test_export_to_onnx_agrees_with_torch(run, tmp_path):
+def test_onnx_export_agrees_with_torch(run, tmp_path):
     shutil.copytree(run / "model", tmp_path / "model")
     exported = export_onnx(tmp_path / "model")
     assert exported.n_same == exported.n_clips
@@ -252,7 +252,7 @@ def test_export_to_onnx_agrees_with_torch(run, tmp_path):
     np.testing.assert_allclose(np.exp(engine.score(y)), np.exp(score(y)), atol=1e-3)
 
 
-def test_prepare_makes_clips_for_a_later_training(corpus, tmp_path, langid):
+def test_prepare_makes_clips_for_later_training(corpus, tmp_path, langid):
     out = tmp_path / "run"
     argv = [corpus, "--out", out, "--kind", "waveform", *OPTIONS[:10], "--jobs", 1]
     code, text, _ = langid("prepare", *argv, command=cli.main)
@@ -263,27 +263,27 @@ def test_prepare_makes_clips_for_a_later_training(corpus, tmp_path, langid):
     code, _, err = langid(corpus, "--out", out, *OPTIONS[:10], "--arch", "resnet18",
                           "--weights", "none", "--jobs", 1)  # fmt: skip
     assert code == 1
-    assert "kind='waveform' there, 'mel' asked" in err
+    assert "kind='waveform' there, 'mel' requested" in err
 
 
 @pytest.mark.parametrize(
     ("arch", "words"), [("m3-light", " 5,892 parameters"), ("m11", " 1.8 million parameters")]
 )
-def test_small_networks_are_not_rounded_to_nothing(run, arch, words):
+def test_small_networks_are_not_shown_as_zero_parameters(run, arch, words):
     plan = json.loads((run / "run.json").read_text())["plan"]
     n = sum(p.numel() for p in build_network(arch, 4).parameters())
     assert words in next(plan_lines(plan | {"n_parameters": n}))
 
 
-def test_imagenet_weights_are_refused_before_the_work(corpus, tmp_path, langid):
+def test_imagenet_weights_are_refused_early(corpus, tmp_path, langid):
     code, _, err = langid(corpus, "--out", tmp_path / "run", "--arch", "m5")
     assert code == 1
     assert "--weights none" in err
     assert not (tmp_path / "run" / "images").exists()
 
 
-def test_pictures_stay_pictures(tmp_path, rng):
-    """The same function serves images: a PNG is read as it is."""
+def test_images_are_still_read_as_images(tmp_path, rng):
+    """The same function reads images: a PNG is read as it is."""
     image = rng.integers(0, 255, (32, 48), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), image)

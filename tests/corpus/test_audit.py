@@ -1,4 +1,4 @@
-"""The audit sees what a split has torn apart, and what tells languages apart but is no speech."""
+"""The audit finds leaks in a split, and confounds of the language such as the sampling rate."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from langid_fastai.corpus.split import (
 
 
 def leaky(**columns: list[str]) -> Corpus:
-    """Six files, one of each language on each side, with some columns changed."""
+    """Six files, one per language and split, with some columns changed."""
     index = make_index(
         [
             {"path": f"{side}/{language}.wav", "language": language, "split": side}
@@ -60,14 +60,14 @@ def test_audit_finds_each_kind(column, kind):
     ]
 
 
-def test_audit_over_three_sides():
+def test_audit_with_three_splits():
     leaks = audit_split(leaky(speaker=["x"] * 6))
     assert leaks.loc[0, "sides"] == "test+train+valid"
     assert leaks.loc[0, "n_files"] == 6
     assert leaks.loc[0, "example"] == "test/de.wav | train/de.wav"
 
 
-def test_audit_says_the_same_thing_once():
+def test_audit_reports_each_leak_once():
     names = ["x", "", "x", "", "", ""]
     assert list(audit_split(leaky(speaker=names, group=names))["kind"]) == ["speaker"]
     assert list(audit_split(leaky(speaker=names, digest=names))["kind"]) == ["speaker"]
@@ -91,7 +91,7 @@ def test_audit_without_a_split():
 
 @given(corpora(), st.randoms(use_true_random=False))
 @settings
-def test_audit_counts_what_a_naive_one_counts(corpus, random):
+def test_audit_agrees_with_a_naive_audit(corpus, random):
     split = [random.choice(SPLITS) for _ in range(len(corpus.index))]
     index = corpus.index.assign(split=split)
     expected = set()
@@ -117,7 +117,7 @@ def renamed(leaks: pd.DataFrame):
         {"de": [np.nan], "es": [np.nan]},
     ],
 )
-def test_shared_sampling_rates_confound_nothing(rates):
+def test_shared_sampling_rates_give_no_warning(rates):
     assert confounded_rates(rate_table(rates)) is None
 
 
@@ -132,7 +132,7 @@ def rate_table(rates: dict[str, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["language", "sr"]).astype({"sr": float})
 
 
-def test_the_same_audio_under_two_languages_is_told():
+def test_same_audio_in_two_languages_is_reported():
     rows = [
         {"path": "de/a.wav", "language": "de", "digest": "1"},
         {"path": "en/a.wav", "language": "en", "digest": "1"},
@@ -142,6 +142,8 @@ def test_the_same_audio_under_two_languages_is_told():
         {"path": "en/broken.wav", "language": "en", "digest": ""},
     ]
     warning = contradicting_labels(make_index(rows))
-    assert warning.startswith("1 recording under two languages, as de/a.wav, en/a.wav; one of")
+    assert warning.startswith(
+        "1 recording labelled with two languages, e.g. de/a.wav, en/a.wav; one of"
+    )
     assert contradicting_labels(make_index(rows[1:])) is None
     assert contradicting_labels(make_index([{"path": "a.wav", "language": "de"}])) is None

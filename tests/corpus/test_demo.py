@@ -48,17 +48,17 @@ def test_default_is_648_and_144_clips(tmp_path, monkeypatch):
     assert {split: len(clips) for split, clips in pools.items()} == {"train": 648, "test": 144}
     for split, clips in pools.items():
         assert {pool for _, pool, *_ in clips} == {split}
-        heard = {language for *_, language, _, _, _ in clips}
-        assert heard == {"de", "en", "es"} | ({"fr"} if split == "test" else set())
+        found = {language for *_, language, _, _, _ in clips}
+        assert found == {"de", "en", "es"} | ({"fr"} if split == "test" else set())
         assert all(read == read_sentences()[language] for read, _, language, *_ in clips)
 
 
 def learned_sentences():
-    """Those of the languages that are trained on."""
+    """Sentences of the languages in training."""
     return {x: pools for x, pools in read_sentences().items() if pools["train"]}
 
 
-def test_training_voices_never_read_a_test_sentence(monkeypatch):
+def test_training_voices_do_not_read_test_sentences(monkeypatch):
     texts = []
 
     def speak(text, *_):
@@ -76,7 +76,7 @@ def test_training_voices_never_read_a_test_sentence(monkeypatch):
         assert any(s in test for s in sentences["test"])
 
 
-def test_made_up_sentences_are_sentences():
+def test_generated_sentences_are_well_formed():
     rng = random.Random(0)
     for language, sentences in learned_sentences().items():
         made = {demo._made_up(sentences["patterns"], rng) for _ in range(200)}
@@ -95,7 +95,7 @@ def test_clips_are_ten_seconds_of_speech(corpus):
         assert seconds.min() > 0.05 * seconds.max(), f"{path.name} falls silent"
 
 
-def test_no_speaker_on_both_sides(corpus):
+def test_no_speaker_in_both_splits(corpus):
     sides = [
         {KAGGLE_NAME.match(p.name)["speaker"] for p in (corpus / split).iterdir()}
         for split in ("train", "test")
@@ -106,7 +106,7 @@ def test_no_speaker_on_both_sides(corpus):
 
 def test_cast_is_balanced_and_disjoint():
     for seed in range(20):
-        cast = demo._cast(18, 6, seed)  # while there are women enough
+        cast = demo._cast(18, 6, seed)  # as long as there are female voices
         assert not set(cast["train"]) & set(cast["test"])
         for voices, n_each in [(cast["train"], 9), (cast["test"], 3)]:
             assert [len(set(voices) & set(VOICES[gender])) for gender in "fm"] == [n_each] * 2
@@ -125,7 +125,7 @@ def test_sentences():
         assert all(re.search(r"[.?!]$", s) for s in pools["train"] + pools["test"]), language
 
 
-def test_voices_are_of_their_gender():
+def test_voices_have_their_gender():
     variants = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
     for gender, voices in VOICES.items():
         for voice in voices:
@@ -149,7 +149,7 @@ def test_same_seed_same_bytes(corpus, tmp_path):
     assert len(first) == 28  # two test voices read two clips of French too
     assert first.keys() == second.keys()
     assert all(first[name].read_bytes() == second[name].read_bytes() for name in first)
-    assert len({path.read_bytes() for path in first.values()}) == len(first)  # all differ
+    assert len({path.read_bytes() for path in first.values()}) == len(first)  # all different
 
 
 def test_resume_makes_only_what_is_missing(tmp_path):
@@ -160,7 +160,7 @@ def test_resume_makes_only_what_is_missing(tmp_path):
     times = [path.stat().st_mtime_ns for path in kept]
     lost.unlink()
     make_demo(tmp_path, **settings)
-    assert lost.read_bytes() == bytes_before  # though spoken alone, not after the others
+    assert lost.read_bytes() == bytes_before  # although synthesised alone, not after the others
     assert [path.stat().st_mtime_ns for path in kept] == times
 
 
@@ -177,7 +177,7 @@ def test_killed_while_writing_leaves_no_clip(tmp_path, monkeypatch):
     assert not flacs(tmp_path)
 
 
-def test_readme_tells_voices_and_seed(corpus):
+def test_readme_lists_voices_and_seed(corpus):
     readme = (corpus / "README.txt").read_text(encoding="utf-8")
     cast = demo._cast(2, 2, seed=3)
     for line in [*(" ".join(cast[split]) for split in cast), "eSpeak NG", "seed             3"]:
@@ -215,8 +215,8 @@ def test_bad_settings(tmp_path, settings, message):
     assert not (tmp_path / "demo").exists()
 
 
-def test_unknown_voice_lists_the_known(tmp_path, monkeypatch):
-    # eSpeak itself would speak on with its standard voice.
+def test_unknown_voice_lists_known_voices(tmp_path, monkeypatch):
+    # eSpeak itself would use its default voice.
     monkeypatch.setitem(VOICES, "f", ["nosuch", *VOICES["f"][1:]])
     with pytest.raises(CorpusError, match=r"voice='nosuch' must be one of .*belinda.*steph"):
         make_demo(tmp_path / "demo")

@@ -1,4 +1,4 @@
-"""Byte-identical files are found, and hardly anything is read for it."""
+"""Byte-identical files are found, and little is read."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from langid_fastai.corpus import duplicates
 from langid_fastai.corpus.duplicates import HEAD_BYTES, digest_copies
 
-# Contents of four kinds: short, one size, alike at the beginning, alike to the end.
+# Four kinds of contents: short, equal size, equal beginning, identical.
 contents = st.lists(
     st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from(["", "a", "b"])), max_size=8
 )
@@ -29,7 +29,7 @@ def test_equal_digests_are_equal_bytes(tmp_path_factory, pairs):
             assert [d == digest for d in digests] == [other == content for other in bytes_of]
 
 
-def test_files_that_begin_otherwise_are_not_read_on(tmp_path, monkeypatch):
+def test_files_with_different_beginnings_are_not_read_further(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     files = [tmp_path / f"{i}.wav" for i in range(20)]
     for file in files:

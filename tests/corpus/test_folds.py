@@ -1,4 +1,4 @@
-"""Folds: every recording is tested once, no voice crosses, and the Kaggle set gets its author's."""
+"""Every recording is tested once, no speaker leaks, and the Kaggle set gets its author's folds."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ from langid_fastai.errors import CorpusError
 
 settings = hypothesis_settings(deadline=None, max_examples=25, derandomize=True)
 
-# Recording IDs of the Kaggle set, one a speaker, with the fold its author gave them (speech.csv and
+# Recording IDs of the Kaggle set, one per speaker, with their author's fold (speech.csv and
 # folds.py of the dataset's repository).
 AUTHOR = {
     1: {
@@ -77,7 +77,7 @@ def clean_rows(corpus: Corpus) -> pd.DataFrame:
 
 def kaggle_names(n_speakers: int = 14, n_fragments: int = 2) -> list[str]:
     """File names of a training side like that of the set, where folds 3 to 13 are made up: IDs
-    that begin with 8 stand between those of fold 14 and those of fold 2."""
+    that begin with 8 sort between those of fold 14 and those of fold 2."""
     names = []
     for cell in AUTHOR[1]:
         filler = [hashlib.md5(f"{cell}{i}".encode()).hexdigest() for i in range(n_speakers - 3)]
@@ -93,8 +93,8 @@ def kaggle_names(n_speakers: int = 14, n_fragments: int = 2) -> list[str]:
 
 @st.composite
 def corpora(draw: st.DrawFn) -> Corpus:
-    """Corpora as odd as they come, each language spoken by at least three people of its own:
-    copies of files, unknown speakers, variants alone, and files that cannot be read."""
+    """Unusual corpora, each language with at least three speakers of its own:
+    copies of files, unknown speakers, variants without originals, and unreadable files."""
     rows = []
     for language in draw(st.sampled_from(["ab", "abc"])):
         for person in range(draw(st.integers(3, 8))):
@@ -125,7 +125,7 @@ def corpora(draw: st.DrawFn) -> Corpus:
 
 
 def has_groups(corpus: Corpus, n_folds: int) -> bool:
-    """Whether every language has as many groups that can be tested as there are folds."""
+    """Return whether every language has at least as many testable groups as there are folds."""
     pool = corpus.index[corpus.index["split"] != "test"]
     readable = pool[(pool["variant"] == "") & pool["sr"].notna()]
     n_groups = join_groups(pool)[readable.index].groupby(readable["language"]).nunique()
@@ -176,11 +176,11 @@ def test_languages_and_genders_are_balanced():
     folded, protocol = make_folds(make_corpus(plain_rows(n_speakers=10, n_each=4)), 5)
     n = folded.index.groupby(["fold", "language", "gender"]).size()
     assert len(n) == 5 * 2 * 2
-    assert set(n) == {4}  # one woman and one man a language
+    assert set(n) == {4}  # one woman and one man per language
     assert "5 folds of whole speakers, balanced over languages and genders, seed 0" in protocol
 
 
-def test_a_rare_gender_does_not_cost_a_fold_its_language():
+def test_rare_gender_does_not_leave_a_fold_without_a_language():
     # Ten speakers for ten folds: by language and gender alone, a man and a woman may share a fold.
     rows = plain_rows(n_speakers=10, n_each=1)
     for i, row in enumerate(rows):
@@ -190,7 +190,7 @@ def test_a_rare_gender_does_not_cost_a_fold_its_language():
 
 
 def test_a_language_of_few_long_speakers_is_spread():
-    """Groups of very different size: the largest are far beyond the share of a fold."""
+    """Groups of very different size: the largest are far larger than a fold should be."""
     sizes = {"a": [300, 5, 5, 5], "b": [1] * 40}
     rows = [
         {"path": f"{language}/{i}_{n}", "language": language, "speaker": f"{language}{i}"}
@@ -216,7 +216,7 @@ def test_joined_groups_share_a_fold():
     assert "balanced over languages, seed 0" in protocol
 
 
-def test_own_test_side_stays_out_and_own_validation_is_folded():
+def test_own_test_split_is_excluded_and_own_validation_is_used():
     rows = plain_rows(split="train")
     for row in rows:
         row["split"] = {"0": "test", "1": "valid"}.get(row["speaker"][2:], "train")
@@ -225,8 +225,8 @@ def test_own_test_side_stays_out_and_own_validation_is_folded():
     assert {"de1", "es1"} <= set(folded.index["speaker"])
     assert set(folded.index["split"]) == {""}
     assert folded.notes == (
-        "10 recordings of the corpus's own test side left out of cross-validation",
-        "the corpus's own validation side is folded with its training side",
+        "10 recordings of the corpus's own test split left out of cross-validation",
+        "the corpus's own validation split is used like its training split",
     )
     again, _ = make_folds(folded, 4)
     assert again.notes[-1] == "the column 'fold' of the corpus is replaced"
@@ -262,7 +262,7 @@ def with_a_copied_file(index: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("change", [without_fragment, with_names, with_a_copied_file])
-def test_what_is_not_the_kaggle_set_is_balanced_instead(change):
+def test_other_corpora_are_balanced_instead(change):
     corpus = read_kaggle(Path("nowhere"), kaggle_names(n_speakers=15, n_fragments=1))
     fifteenth = corpus.index.groupby(["language", "gender"])["speaker"].max()
     index = corpus.index[~corpus.index["speaker"].isin(fifteenth)].reset_index(drop=True)
@@ -273,7 +273,7 @@ def test_what_is_not_the_kaggle_set_is_balanced_instead(change):
 
 
 @pytest.mark.parametrize(("n_speakers", "n_folds"), [(15, 14), (14, 7)])
-def test_other_numbers_than_the_authors_are_balanced(n_speakers, n_folds):
+def test_other_numbers_of_folds_are_balanced(n_speakers, n_folds):
     corpus = read_kaggle(Path("nowhere"), kaggle_names(n_speakers, n_fragments=1))
     folded, protocol = make_folds(corpus, n_folds)
     assert "balanced over languages and genders" in protocol
@@ -281,7 +281,7 @@ def test_other_numbers_than_the_authors_are_balanced(n_speakers, n_folds):
     assert n.max() - n.min() <= (2 if n_speakers % n_folds else 0)
 
 
-def test_a_fold_becomes_test_the_next_one_validation(tmp_path):
+def test_fold_is_test_and_the_next_one_is_validation(tmp_path):
     folded, _ = make_folds(make_corpus(plain_rows()), 4)
     write_index(folded.index, tmp_path / "index.csv")  # as text, and back
     folded = folded.with_index(read_index(tmp_path / "index.csv"))
@@ -306,7 +306,7 @@ def test_too_few_groups_names_the_language_and_what_is_possible():
     make_folds(corpus, 4)  # as the error says
     unreadable = corpus.index["speaker"].isin(["es1", "es2"])
     index = corpus.index.assign(duration=2.0, sr=np.where(unreadable, np.nan, 16e3))
-    with pytest.raises(CorpusError, match=r"'es' has 2, .* Cross-validation takes 3 at least"):
+    with pytest.raises(CorpusError, match=r"'es' has 2, .* Cross-validation needs at least 3"):
         make_folds(corpus.with_index(index), 3)
 
 
@@ -338,27 +338,27 @@ def test_speakers_of_several_languages(groups):
     assert audit_split(fold_split(folded, 2, 3)).empty
 
 
-def test_a_tie_that_leaves_a_fold_without_a_language():
-    # Any two of the first four share a language, which has one more speaker: as four cannot stand
-    # in three folds apart, some language is in two folds only, however they are placed.
+def test_links_that_leave_a_fold_without_a_language():
+    # Any two of the first four share a language, which has one more speaker: as four cannot be
+    # in three separate folds, some language is in two folds only, however they are placed.
     corpus = tied("abc", "ade", "bdf", "cef", *"abcdef")
     assert (corpus.index.groupby("language")["speaker"].nunique() == 3).all()
-    with pytest.raises(CorpusError, match=r"not every one of 3 folds would hold '[a-f]'.*are tied"):
+    with pytest.raises(CorpusError, match=r"not all 3 folds would contain '[a-f]'.*are shared"):
         make_folds(corpus, 3)
 
 
-def test_nothing_but_a_test_side():
-    with pytest.raises(CorpusError, match="all 100 recordings stand in test"):
+def test_only_a_test_split():
+    with pytest.raises(CorpusError, match="all 100 recordings are in test"):
         make_folds(make_corpus(plain_rows(split="test")), 3)
 
 
 @pytest.mark.parametrize(("fold", "n_folds"), [(0, 3), (4, 3), (1, 4), (1, 2)])
-def test_a_fold_that_is_not_there(fold, n_folds):
+def test_missing_fold(fold, n_folds):
     folded, _ = make_folds(make_corpus(plain_rows()), 3)
     with pytest.raises(CorpusError, match=rf"fold={fold} of n_folds={n_folds} .* 1 to 3"):
         fold_split(folded, fold, n_folds)
 
 
 def test_folds_must_be_made_first():
-    with pytest.raises(CorpusError, match="no column 'fold'; make the folds first"):
+    with pytest.raises(CorpusError, match="no column 'fold'; call make_folds first"):
         fold_split(make_corpus(plain_rows()), 1, 3)

@@ -1,4 +1,4 @@
-"""Languages kept out of training, and the voices that must be kept out with them."""
+"""Languages held out of training, and speakers that must be held out with them."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def make_corpus(*, french=("fa", "fb"), **columns):
     return Corpus(Path(), make_index(row | columns for row in rows), "made")
 
 
-def test_a_held_out_language_stands_on_the_test_side_only():
+def test_held_out_language_is_in_the_test_split_only():
     split = split_corpus(make_corpus(), hold_out=["fr"])
     french = split.index[split.index["language"] == "fr"]
     assert len(french) == 6
@@ -42,17 +42,17 @@ def test_the_others_are_split_as_without_it():
     assert split[expected.index].equals(expected)
 
 
-def test_a_voice_of_the_training_does_not_speak_a_held_out_language():
+def test_training_speaker_does_not_speak_a_held_out_language():
     corpus = make_corpus(french=[*(f"d{n}" for n in range(8)), "fa"])
     split = split_corpus(corpus, hold_out=["fr"])
     french = split.index[split.index["language"] == "fr"]
     tested = set(split.index.loc[split.index["split"] == "test", "speaker"])
     assert set(french["speaker"]) == {"fa"} | (tested & {f"d{n}" for n in range(8)})
     assert audit_split(split).empty
-    assert any("the voice is heard in training" in note for note in split.notes)
+    assert any("their speakers are in training" in note for note in split.notes)
 
 
-def test_a_shared_recording_keeps_a_voice_out_too():
+def test_speaker_with_a_shared_recording_is_left_out_too():
     corpus = make_corpus()
     index = corpus.index.assign(recording="")
     index.loc[index["speaker"].isin(["fa", *(f"d{n}" for n in range(8))]), "recording"] = "x"
@@ -65,7 +65,7 @@ def test_a_shared_recording_keeps_a_voice_out_too():
     assert ("fa" in set(split.index["speaker"])) == (side == "test")
 
 
-def test_only_voices_of_the_training_is_refused():
+def test_only_training_speakers_is_refused():
     index = make_corpus(french=["d0", "d1"]).index
     index.loc[index["speaker"].isin(["d0", "d1"]) & (index["language"] == "de"), "split"] = "valid"
     corpus = Corpus(Path(), index, "made")
@@ -89,12 +89,12 @@ def test_variants_of_a_held_out_language_are_left_out():
         (["fr", "es"], "leaves fewer than two languages"),
     ],
 )
-def test_what_cannot_be_held_out(languages, message):
+def test_languages_that_cannot_be_held_out(languages, message):
     with pytest.raises(CorpusError, match=message):
         split_corpus(make_corpus(), hold_out=languages)
 
 
-def test_a_language_tested_but_not_trained_is_a_slip_unless_said():
+def test_untrained_test_language_is_an_error_unless_held_out():
     index = make_corpus().index
     index["split"] = "train"
     index.loc[index["speaker"].isin(["d0", "e0", "fa", "fb"]), "split"] = "test"

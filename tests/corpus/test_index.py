@@ -1,4 +1,4 @@
-"""The clip index: what it fills in, keeps as it is, refuses, and measures."""
+"""The clip index: filling, validation and measuring."""
 
 import numpy as np
 import pandas as pd
@@ -28,17 +28,17 @@ GOOD = [
     {"path": "es/b.wav", "language": "es", "split": ""},
 ]
 
-PERSIAN = "می\u200cخواهم"  # with the joiner that its spelling wants
+PERSIAN = "می\u200cخواهم"  # with the joiner that its spelling requires
 
 
 def change(row: int, **columns: str) -> pd.DataFrame:
-    """The good index with one of its rows changed."""
+    """Change one row of the valid index."""
     return make_index([GOOD[i] | (columns if i == row else {}) for i in range(len(GOOD))])
 
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Five files: two byte-identical, one of their size with other samples, a longer, no audio."""
+    """Five files: two byte-identical, one of the same size, a longer one, one not audio."""
     rng = np.random.default_rng(0)
     y = rng.uniform(-0.5, 0.5, 8_000)
     (tmp_path / "de").mkdir()
@@ -73,7 +73,7 @@ def test_make_index_columns_and_order():
     ],
     ids=str,
 )
-def test_group_is_the_widest_that_is_known(known, group):
+def test_group_is_the_widest_known_unit(known, group):
     index = make_index([{"path": "p.wav", "language": "de"} | known])
     assert index.loc[0, "group"] == group
 
@@ -83,12 +83,12 @@ def test_speaker_is_never_invented():
     assert index.loc[0, "speaker"] == ""
 
 
-def test_each_row_by_its_own_knowledge():
+def test_each_row_is_filled_by_its_own_columns():
     index = make_index([{"path": "a", "speaker": "anna"}, {"path": "b"}])
     assert list(index["group"]) == ["anna", "b"]
 
 
-def test_make_index_of_no_rows():
+def test_make_index_without_rows():
     index = make_index([])
     assert list(index.columns) == list(COLUMNS)
     assert index.empty
@@ -96,7 +96,7 @@ def test_make_index_of_no_rows():
 
 @pytest.mark.parametrize("label", ["na", "nan", "NA", "NaN", "null", "None", "3", "03", "1e3"])
 @pytest.mark.parametrize("suffix", [".csv", ".CSV"])
-def test_labels_stay_what_they_are(tmp_path, label, suffix):
+def test_labels_are_kept_as_they_are(tmp_path, label, suffix):
     index = make_index([GOOD[0] | {"language": label, "speaker": label}, GOOD[2]])
     file = tmp_path / f"index{suffix}"
     write_index(index, file)
@@ -119,7 +119,7 @@ def test_awkward_paths_round_trip(tmp_path):
     assert list(read_index(tmp_path / "index.csv")["path"]) == sorted(paths)
 
 
-def test_numbers_come_back(corpus, tmp_path):
+def test_numbers_round_trip(corpus, tmp_path):
     index = measure_audio(corpus).index
     write_index(index, tmp_path / "index.csv")
     again = read_index(tmp_path / "index.csv")
@@ -150,7 +150,7 @@ def test_byte_order_mark(tmp_path):
         (b"path,language\na,de\nb,es,x\n", "not a readable index CSV"),
         (b"file,label\na.wav,de\n", "columns 'path' and 'language'; it has 'file', 'label'"),
         (b"path;language\na.wav;de\n", "it has 'path;language'"),
-        (b"path,language\na.wav,de,\nb.wav,es,\n", "more fields than its first line has names"),
+        (b"path,language\na.wav,de,\nb.wav,es,\n", "more fields than its header line"),
     ],
     ids=["empty", "latin", "flac", "ragged", "names", "semicolon", "comma at the end"],
 )
@@ -163,7 +163,7 @@ def test_unreadable_tables(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("name", ["offset", "image", "reason", "n_clips"])
-def test_columns_that_later_tables_have_of_their_own(tmp_path, name):
+def test_reserved_columns(tmp_path, name):
     file = tmp_path / "index.csv"
     file.write_text(f"path,{name},language\na.wav,0,de\n", encoding="utf-8")
     with pytest.raises(CorpusError, match=f"column '{name}' .*rename it") as caught:
@@ -176,7 +176,7 @@ def test_missing_table(tmp_path):
         read_index(tmp_path / "gone.csv")
 
 
-def test_write_makes_its_folder_and_leaves_nothing_else(tmp_path):
+def test_write_creates_its_folder_and_nothing_else(tmp_path):
     file = tmp_path / "new" / "index.csv"
     write_index(make_index(GOOD), file)
     write_index(make_index(GOOD[:2]), file)
@@ -203,7 +203,7 @@ def test_good_index_is_valid():
 
 
 @pytest.mark.parametrize("label", ["na", "3", "de-AT", "jazz", "zh_Hant", "日本語", "a" * 100])
-def test_any_label_that_can_name_a_folder(label):
+def test_labels_that_are_valid_folder_names(label):
     validate_index(change(0, language=label))
 
 
@@ -211,7 +211,7 @@ def test_any_label_that_can_name_a_folder(label):
     "path",
     ["a..b/c.wav", "...wav", "de/Zoë (2).wav", f"fa/{PERSIAN}.wav", "-a.wav"],
 )
-def test_any_path_below_the_root(path):
+def test_paths_below_the_root(path):
     validate_index(change(0, path=path))
 
 
@@ -221,7 +221,7 @@ def test_empty_index():
 
 
 def test_duplicate_paths():
-    with pytest.raises(CorpusError, match=r"'de/a\.wav' stands in the index twice"):
+    with pytest.raises(CorpusError, match=r"'de/a\.wav' is in the index twice"):
         validate_index(change(1, path="de/a.wav"))
 
 
@@ -263,15 +263,17 @@ def test_no_language(label):
     "label",
     ["de/at", "de\\at", ".de", "..", "d\te", "a" * 101, "语" * 34, " de", "de ", "d\x7f"],
 )
-def test_labels_that_cannot_name_a_folder(label):
-    with pytest.raises(CorpusError, match=r"'de/a\.wav' has a language that cannot name") as caught:
+def test_labels_that_are_not_valid_folder_names(label):
+    with pytest.raises(
+        CorpusError, match=r"'de/a\.wav' has a language that cannot be the name"
+    ) as caught:
         validate_index(change(0, language=label))
     assert repr(label) in str(caught.value)
 
 
 @pytest.mark.parametrize("column", ["speaker", "group", "recording"])
 @pytest.mark.parametrize("name", ["anna ", " anna", "anna\t", " "])
-def test_names_of_what_belongs_together_with_spaces_around(column, name):
+def test_group_names_with_spaces_around(column, name):
     message = f"'de/a\\.wav' has a {column} with a space at its edge"
     with pytest.raises(CorpusError, match=message) as caught:
         validate_index(change(0, **{column: name}))
@@ -282,16 +284,18 @@ def test_path_with_spaces_around_is_its_own_group():
     validate_index(change(0, path=" a.wav "))
 
 
-def test_variant_of_nothing_known():
+def test_variant_of_an_unknown_recording():
     index = change(1, variant="noise1")
-    with pytest.raises(CorpusError, match=r"'de/b\.wav' is a variant.*nothing tells") as caught:
+    with pytest.raises(
+        CorpusError, match=r"'de/b\.wav' is a variant of an unknown recording"
+    ) as caught:
         validate_index(index)
     message = str(caught.value)
     assert "add a column 'recording' (what the variant was made from), 'speaker' or 'gro" in message
 
 
 @pytest.mark.parametrize("column", ["speaker", "group", "recording"])
-def test_variant_of_something_known(column):
+def test_variant_of_a_known_recording(column):
     validate_index(change(1, variant="noise1", **{column: "anna"}))
 
 
@@ -302,7 +306,7 @@ def test_unknown_split(split):
     assert str(caught.value).endswith(repr(split))
 
 
-def test_how_many_more():
+def test_number_of_further_rows():
     index = make_index([row | {"language": ".x"} for row in GOOD])
     with pytest.raises(CorpusError, match=r"'de/a\.wav' \(and 3 more\) has a language"):
         validate_index(index)
@@ -317,7 +321,7 @@ def test_one_language():
     ("one", "other"),
     [("DE", "de"), ("portugu\u00eas", "portugue\u0302s"), ("Straße", "STRASSE")],
 )
-def test_one_language_under_two_names(one, other):
+def test_one_language_with_two_spellings(one, other):
     index = make_index([GOOD[0] | {"language": one}, GOOD[2] | {"language": other}, GOOD[3]])
     with pytest.raises(
         CorpusError, match="differ only in upper and lower case or in how"
@@ -327,7 +331,7 @@ def test_one_language_under_two_names(one, other):
     assert repr(other) in str(caught.value)
 
 
-def test_joiners_are_letters_of_a_name_and_line_breaks_are_not():
+def test_joiners_are_valid_in_names_and_line_breaks_are_not():
     assert all(map(is_one_line, ["", "a b", "नमस्\u200dते", PERSIAN, "a\u00a0b", "\u3000"]))
     assert not any(map(is_one_line, ["\n", "a\r", "\x85", "\u2028", "\u2029", "\udc80", "\x00"]))
 
@@ -382,15 +386,15 @@ def test_durations_and_rates(corpus):
     )
 
 
-def test_digest_tells_identical_files(corpus):
+def test_digest_identifies_identical_files(corpus):
     digest = measure_audio(corpus).index.set_index("path")["digest"]
     assert digest["de/one.wav"] == digest["es/same.wav"] != ""
-    assert digest["es/other.wav"] == ""  # of equal size, other from the first sample on
-    assert digest["de/long.flac"] == digest["es/torn.wav"] == ""  # alone with their size
+    assert digest["es/other.wav"] == ""  # of equal size, different from the first sample
+    assert digest["de/long.flac"] == digest["es/torn.wav"] == ""  # of unique sizes
 
 
-def test_digest_looks_beyond_the_beginning(corpus):
-    """Files of one size that begin alike, longer than what is compared first."""
+def test_digest_compares_more_than_the_beginning(corpus):
+    """Files of the same size and beginning, longer than what is compared first."""
     y = np.random.default_rng(1).uniform(-0.5, 0.5, 10 * 16_000)
     late = y.copy()
     late[-1] = 0.25
@@ -402,12 +406,12 @@ def test_digest_looks_beyond_the_beginning(corpus):
     assert digest["es/other.wav"] != digest["de/one.wav"]
 
 
-def test_no_two_of_one_size(corpus):
+def test_all_sizes_differ(corpus):
     index = corpus.index.iloc[[0, 1]].reset_index(drop=True)
     assert list(measure_audio(corpus.with_index(index)).index["digest"]) == ["", ""]
 
 
-def test_what_is_no_file_measures_as_nan(corpus):
+def test_missing_file_is_measured_as_nan(corpus):
     root = corpus.root
     for name in ("de/folder1.wav", "es/folder2.wav"):  # of one size, too
         (root / name).mkdir()
@@ -421,18 +425,18 @@ def test_what_is_no_file_measures_as_nan(corpus):
     rows = [{"path": path, "language": path[:2]} for path in paths]
     index = measure_audio(corpus.with_index(make_index(rows))).index
     assert index[["duration", "sr"]].isna().all(axis=None)
-    assert (index["digest"] == "").all()  # empty files are no copies of each other
+    assert (index["digest"] == "").all()  # empty files are not copies of each other
     assert index["duration"].dtype == index["sr"].dtype == float
 
 
-def test_measuring_keeps_the_rest(corpus):
+def test_measuring_keeps_other_columns(corpus):
     measured = measure_audio(corpus)
     pd.testing.assert_frame_equal(measured.index[list(COLUMNS)], corpus.index)
     assert (measured.root, measured.layout) == (corpus.root, corpus.layout)
-    assert list(corpus.index.columns) == list(COLUMNS)  # the one given is not changed
+    assert list(corpus.index.columns) == list(COLUMNS)  # the argument is not changed
 
 
-def test_hash_ignores_row_order_and_further_columns(tmp_path):
+def test_hash_ignores_row_order_and_other_columns(tmp_path):
     index = make_index(GOOD)
     expected = index_hash(index)
     assert index_hash(index.sample(frac=1, random_state=1)) == expected
@@ -442,9 +446,9 @@ def test_hash_ignores_row_order_and_further_columns(tmp_path):
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_hash_sees_what_a_run_learns_from(column):
+def test_hash_changes_with_the_training_data(column):
     assert index_hash(change(0, **{column: "train2"})) != index_hash(make_index(GOOD))
 
 
-def test_hash_sees_a_row_vanish():
+def test_hash_changes_if_a_row_is_removed():
     assert index_hash(make_index(GOOD[1:])) != index_hash(make_index(GOOD))

@@ -1,4 +1,4 @@
-"""Labels of two corpora are matched by code, and never by guess."""
+"""Labels of two corpora are matched by language code, never by name."""
 
 import langcodes
 import pytest
@@ -25,15 +25,15 @@ NO_CODES += ["./en", "de.wav", "ＥＮ", "немецкий", "\0", "en-" * 50]
 
 
 @pytest.mark.parametrize("label", NO_CODES)
-def test_no_code_of_a_language(label):
+def test_not_a_language_code(label):
     assert not is_language_code(label)
-    assert match_languages([label, "en"], [label]) == {label: label}  # exactly, and only so
+    assert match_languages([label, "en"], [label]) == {label: label}  # exact match only
     assert match_languages(["en", "de", "no", "my"], [label]) == {}
     assert match_languages([label], ["en", "de", "no", "my"]) == {}
 
 
 @pytest.mark.parametrize("label", ["na", "nan", "no", "yua", "EN", "de-CH-1996", "iw"])
-def test_code_of_a_language(label):
+def test_language_code(label):
     assert is_language_code(label)
 
 
@@ -43,7 +43,7 @@ def test_all_of_voxlingua107_are_codes():
     assert match_languages(VOXLINGUA107, VOXLINGUA107) == {x: x for x in VOXLINGUA107}
 
 
-def test_three_letter_codes_reach_voxlingua107():
+def test_three_letter_codes_match_voxlingua107():
     theirs = [langcodes.Language.get(label).to_alpha3() for label in VOXLINGUA107]
     assert match_languages(VOXLINGUA107, theirs) == dict(zip(theirs, VOXLINGUA107, strict=True))
 
@@ -66,7 +66,7 @@ def test_three_letter_codes_reach_voxlingua107():
         ("de-DE", "deu_DE"),
     ],
 )
-def test_one_language_two_codes(ours, theirs):
+def test_two_codes_of_one_language(ours, theirs):
     assert match_languages([ours, "fr"], [theirs]) == {theirs: ours}
     assert match_languages([theirs, "fr"], [ours]) == {ours: theirs}
 
@@ -92,7 +92,7 @@ def test_two_languages(one, other):
     assert match_languages([one, other], [other, one]) == {other: other, one: one}
 
 
-def test_names_like_those_of_fleurs():
+def test_names_as_in_fleurs():
     theirs = ["cmn_hans_cn", "en_us", "he_il", "fil_ph", "sr_rs", "yue_hant_hk", "ckb_iq"]
     assert match_languages(VOXLINGUA107, theirs) == {
         "cmn_hans_cn": "zh",
@@ -116,9 +116,9 @@ def test_names_like_those_of_fleurs():
             ["en-GB", "en-US", "eng"],
             {"en-GB": "en", "en-US": "en-US", "eng": "en"},
         ),
-        (["en", "eng"], ["EN", "en-US", "eng"], {"eng": "eng"}),  # ours say one thing twice
+        (["en", "eng"], ["EN", "en-US", "eng"], {"eng": "eng"}),  # two of our labels mean the same
         (["zh", "cmn"], ["zh-TW", "cmn"], {"cmn": "cmn"}),
-        (["zh-Hant"], ["zh", "zh-Hans"], {"zh": "zh-Hant", "zh-Hans": "zh-Hant"}),  # the same sound
+        (["zh-Hant"], ["zh", "zh-Hans"], {"zh": "zh-Hant", "zh-Hans": "zh-Hant"}),  # the same audio
         (["zh-TW"], ["zh-HK"], {}),
         (["rm-sursilv"], ["rm", "rm-vallader"], {"rm": "rm-sursilv"}),
         (["pt-BR", "es"], ["por", "es-MX"], {"por": "pt-BR", "es-MX": "es"}),
@@ -146,7 +146,7 @@ def test_whatever_the_labels(ours, theirs):
     for label, match in matches.items():
         assert label in theirs
         assert match in ours
-        if label != match:  # two codes, of which each is read as the other's language
+        if label != match:  # two codes, each interpreted as the other's language
             assert is_language_code(label)
             assert is_language_code(match)
             assert label not in ours

@@ -18,10 +18,10 @@ from langid_fastai.pipeline.run_folder import default_folder
 folder = syncing.folder
 
 
-# --- there and back
+# --- upload and download
 
 
-def test_there_and_back(s3, folder, tmp_path):
+def test_upload_and_download(s3, folder, tmp_path):
     assert counts(sync_corpus(str(folder), THERE)) == (6, 0, 0, 0)
     assert set(s3.things()) == {f"corpus/{name}" for name in content(folder)}
     assert counts(sync_corpus(THERE, str(tmp_path / "back"))) == (6, 0, 0, 0)
@@ -36,7 +36,7 @@ def test_the_bucket_itself_and_folders_deep_in_it(s3, folder, tmp_path):
     assert len(content(tmp_path / "back0")) == 6
 
 
-def test_only_what_differs_is_copied(s3, folder):
+def test_only_different_files_are_copied(s3, folder):
     sync_corpus(str(folder), THERE)
     before = s3.things()
     (folder / "de" / "a.wav").write_bytes(b"longer than it was")
@@ -49,21 +49,21 @@ def test_only_what_differs_is_copied(s3, folder):
     assert counts(sync_corpus(str(folder), THERE)) == (0, 7, 0, 0)
 
 
-def test_what_changed_there_is_fetched(s3, folder):
+def test_changed_objects_are_downloaded(s3, folder):
     sync_corpus(str(folder), THERE)
     s3.put("corpus/de/b.wav", bytes(reversed(range(40))))
     assert counts(sync_corpus(THERE, str(folder))) == (1, 5, 0, 0)
     assert (folder / "de" / "b.wav").read_bytes() == bytes(reversed(range(40)))
 
 
-def test_equal_files_are_known_without_a_note(s3, folder, tmp_path):
+def test_equal_files_are_recognised_without_a_record(s3, folder, tmp_path):
     sync_corpus(str(folder), THERE)
     for file in (folder / ".langid-sync").iterdir():
         file.write_text("[]")
     assert counts(sync_corpus(THERE, str(folder))) == (0, 6, 0, 0)
 
 
-def test_with_a_note_no_file_is_read(s3, folder, monkeypatch):
+def test_with_a_record_no_file_is_read(s3, folder, monkeypatch):
     sync_corpus(str(folder), THERE)
 
     def never(path):
@@ -74,7 +74,7 @@ def test_with_a_note_no_file_is_read(s3, folder, monkeypatch):
     assert counts(sync_corpus(THERE, str(folder))) == (0, 6, 0, 0)
 
 
-def test_nothing_is_deleted_unless_asked_for(s3, folder):
+def test_nothing_is_deleted_unless_requested(s3, folder):
     sync_corpus(str(folder), THERE)
     s3.put("corpus/old.wav")
     s3.put("corpus/.hidden")
@@ -95,7 +95,7 @@ def test_nothing_is_deleted_unless_asked_for(s3, folder):
     assert (folder / ".hidden").exists()
 
 
-def test_names_with_wildcards_delete_themselves_only(s3, folder):
+def test_names_with_wildcards_delete_only_themselves(s3, folder):
     sync_corpus(str(folder), THERE)
     (folder / "es" / "ü [1]*?.wav").unlink()
     s3.put("corpus/es/ü 1xx.wav")
@@ -105,7 +105,7 @@ def test_names_with_wildcards_delete_themselves_only(s3, folder):
     assert "corpus/es/ü [1]*?.wav" not in s3.things()
 
 
-def test_an_empty_source_empties_nothing(s3, folder, tmp_path):
+def test_empty_source_deletes_nothing(s3, folder, tmp_path):
     sync_corpus(str(folder), THERE)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="empty: nothing in it to copy"):
@@ -115,7 +115,7 @@ def test_an_empty_source_empties_nothing(s3, folder, tmp_path):
     assert len(s3.things()) == len(content(folder)) == 6
 
 
-def test_markers_of_folders_are_no_files(s3, tmp_path):
+def test_folder_markers_are_not_files(s3, tmp_path):
     s3.put("corpus/", b"")
     s3.put("corpus/de/", b"")
     s3.put("corpus/de/a.wav")
@@ -127,13 +127,13 @@ def test_markers_of_folders_are_no_files(s3, tmp_path):
 
 @pytest.fixture
 def stored(s3, corpus, tmp_path, monkeypatch):
-    """The corpus of tones, in S3, and a cache of one's own."""
+    """The corpus of tones, in S3, and an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sync_corpus(str(corpus), "s3://speech/my/tones")
     return s3
 
 
-def test_a_corpus_may_lie_in_s3(stored, corpus, tmp_path):
+def test_corpus_in_s3(stored, corpus, tmp_path):
     found = read_corpus("s3://speech/my/tones/")
     assert found.index.equals(read_corpus(corpus).index)
     service = stored.url.removeprefix("http://").replace(":", "_")
@@ -150,26 +150,26 @@ def test_the_copy_is_a_mirror(stored):
     assert len(read_corpus("s3://speech/my/tones").index) == n - 1
 
 
-def test_an_index_may_lie_in_s3(stored, corpus, tmp_path):
+def test_index_in_s3(stored, corpus, tmp_path):
     rows = [f"{p},{p[:2]}\n" for p in read_corpus(corpus).index["path"][3:13]]
     stored.put("my/tones/index.csv", ("path,language\n" + "".join(rows)).encode())
     assert len(read_corpus("s3://speech/my/tones/index.csv").index) == 10
 
 
-def test_the_index_of_a_folder_in_s3_says_who_speaks(stored, corpus):
+def test_index_of_a_folder_in_s3_has_the_speakers(stored, corpus):
     paths = read_corpus(corpus).index["path"]
     rows = [f"{p},{p[:2]},anna\n" for p in paths]
     stored.put("my/tones/index.csv", ("path,language,speaker\n" + "".join(rows)).encode())
     assert set(read_corpus("s3://speech/my/tones").index["speaker"]) == {"anna"}
 
 
-def test_half_a_corpus_is_none(stored):
+def test_incomplete_corpus_is_an_error(stored):
     stored.put("my/tones/../x.wav")
     with pytest.raises(CorpusError, match=r"1 object could not be copied .*leads out of"):
         read_corpus("s3://speech/my/tones")
     with pytest.raises(CorpusError, match=r"s3://speech/other: nothing in it"):
         fetch_corpus("s3://speech/other")
-    with pytest.raises(CorpusError, match=r"is one object; give the folder"):
+    with pytest.raises(CorpusError, match=r"is one object; pass the folder"):
         read_corpus(f"s3://speech/{sorted(stored.things())[-1]}")
 
 
@@ -195,7 +195,7 @@ def test_a_run_from_s3(stored, langid, tmp_path):
 def test_command(s3, folder, tmp_path, langid):
     code, out, _ = langid("corpus", "sync", folder, THERE, command=main)
     assert code == 0
-    assert f"6 files (0.0 MB) to {THERE}; 0 were there" in out
+    assert f"6 files (0.0 MB) to {THERE}; 0 already there" in out
     back = tmp_path / "back"
     options = ("--endpoint-url", s3.url, "--delete")
     code, out, _ = langid("corpus", "sync", THERE, back, *options, command=main)
@@ -205,9 +205,9 @@ def test_command(s3, folder, tmp_path, langid):
     assert code == 1
     assert "  ../x: leads out of the folder" in out
     assert "1 page or file failed" in err
-    code, out, err = langid("corpus", "sync", "s3://nobody", back, command=main)
+    code, out, err = langid("corpus", "sync", "s3://missing", back, command=main)
     assert code == 1
-    assert "error: s3://nobody: not there" in err
+    assert "error: s3://missing: not found" in err
 
 
 def test_missing_extra_names_the_command():

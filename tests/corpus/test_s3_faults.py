@@ -1,4 +1,4 @@
-"""Copies to and from S3 where files change, names are hostile, or the service says no."""
+"""Copies to and from S3 with changing files, hostile names, and errors of the service."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from langid_fastai.errors import CorpusError
 
 folder = syncing.folder
 
-PART = 5 * 2**20  # the smallest part that S3 takes
+PART = 5 * 2**20  # the smallest part size of S3
 
 
-# --- large files, cut and changed ones
+# --- large, partial and changed files
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def large(tmp_path, rng):
     return folder
 
 
-def test_large_files_go_in_parts(s3, large, tmp_path):
+def test_large_files_are_uploaded_in_parts(s3, large, tmp_path):
     assert counts(sync_corpus(str(large), THERE, part_bytes=PART)) == (1, 0, 0, 0)
     assert s3.things()["corpus/long.wav"]["ETag"].endswith('-3"')
     assert not s3.client.list_multipart_uploads(Bucket="speech").get("Uploads")
@@ -43,7 +43,7 @@ def test_large_files_go_in_parts(s3, large, tmp_path):
     assert counts(sync_corpus(str(large), THERE)) == (0, 1, 0, 0)
 
 
-def test_half_a_download_that_was_killed_is_cleared_away(s3, tmp_path):
+def test_partial_download_of_a_killed_process_is_removed(s3, tmp_path):
     s3.put("corpus/a.wav")
     back = tmp_path / "back"
     (back / ".langid-sync").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_half_a_download_that_was_killed_is_cleared_away(s3, tmp_path):
 
 
 def test_two_downloads_at_once_do_not_mix(s3, large, tmp_path, monkeypatch):
-    """Of an object in parts, whose ETag does not tell what its bytes are."""
+    """For a multipart object, whose ETag is not an MD5."""
     sync_corpus(str(large), THERE, part_bytes=PART)
     back = tmp_path / "back"
     get = Bucket.get
@@ -75,7 +75,7 @@ def test_two_downloads_at_once_do_not_mix(s3, large, tmp_path, monkeypatch):
     assert counts(sync_corpus(THERE, str(back))) == (0, 1, 0, 0)
 
 
-def test_what_does_not_have_the_size_listed_is_not_kept(s3, large, tmp_path, monkeypatch):
+def test_download_with_another_size_is_not_kept(s3, large, tmp_path, monkeypatch):
     sync_corpus(str(large), THERE, part_bytes=PART)
     get_file = S3FileSystem.get_file
 
@@ -90,8 +90,8 @@ def test_what_does_not_have_the_size_listed_is_not_kept(s3, large, tmp_path, mon
     assert not list((tmp_path / "back").rglob("*.tmp"))
 
 
-def test_a_file_that_is_edited_after_its_copy_is_sent_again(s3, folder, monkeypatch):
-    """Though it has kept its size, and the note is written after the edit."""
+def test_file_edited_after_its_copy_is_uploaded_again(s3, folder, monkeypatch):
+    """Even if it has the same size, and the record is written after the edit."""
     count_pair = s3._Pair._count
 
     def edit_then_count(self, name, result):
@@ -106,7 +106,7 @@ def test_a_file_that_is_edited_after_its_copy_is_sent_again(s3, folder, monkeypa
 
 
 @pytest.mark.parametrize("n_parts", [1, 3])
-def test_an_object_that_changes_meanwhile_is_a_failure(s3, large, tmp_path, monkeypatch, n_parts):
+def test_object_changed_during_the_copy_is_a_failure(s3, large, tmp_path, monkeypatch, n_parts):
     sync_corpus(str(large), THERE, part_bytes=PART if n_parts > 1 else 4 * PART)
     get = Bucket.get
 
@@ -123,7 +123,7 @@ def test_an_object_that_changes_meanwhile_is_a_failure(s3, large, tmp_path, monk
     assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
 
 
-def test_an_object_that_goes_meanwhile_is_a_failure(s3, tmp_path, monkeypatch):
+def test_object_deleted_during_the_copy_is_a_failure(s3, tmp_path, monkeypatch):
     s3.put("corpus/a.wav")
     s3.put("corpus/b.wav")
     get = Bucket.get
@@ -134,7 +134,7 @@ def test_an_object_that_goes_meanwhile_is_a_failure(s3, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Bucket, "get", delete_then_get)
     synced = sync_corpus(THERE, str(tmp_path / "back"))
-    assert synced.failed == [("a.wav", "was deleted while it was to be copied")]
+    assert synced.failed == [("a.wav", "was deleted before it was copied")]
     assert content(tmp_path / "back") == {"b.wav": b"sound"}
 
 
@@ -151,8 +151,8 @@ def test_two_mirrors_may_delete_the_same_file(s3, folder, monkeypatch):
     assert counts(sync_corpus(THERE, str(folder), delete=True)) == (0, 5, 1, 0)
 
 
-def test_a_file_that_may_not_be_read_is_a_failure_of_its_own(s3, folder, monkeypatch):
-    """Not one of the credentials, as an error of S3 would be."""
+def test_unreadable_file_is_its_own_failure(s3, folder, monkeypatch):
+    """The error must not be one about credentials."""
     real = Path.open
 
     def denied(self, mode="r", *args, **options):
@@ -166,15 +166,15 @@ def test_a_file_that_may_not_be_read_is_a_failure_of_its_own(s3, folder, monkeyp
     assert "Permission denied" in synced.failed[0][1]
 
 
-def test_a_target_that_cannot_be_made(s3, tmp_path):
+def test_target_that_cannot_be_created(s3, tmp_path):
     s3.put("corpus/a.wav")
     (tmp_path / "file").write_text("")
     with pytest.raises(CorpusError, match=r"x: cannot be written to .*choose another folder"):
         sync_corpus(THERE, str(tmp_path / "file" / "x"))
 
 
-def test_objects_of_a_key_service_are_taken(s3, tmp_path):
-    """Their ETag looks as an MD5, and is none."""
+def test_objects_of_a_key_service_are_accepted(s3, tmp_path):
+    """Their ETag looks like an MD5, but is not."""
     secret = {"ServerSideEncryption": "aws:kms"}
     s3.client.put_object(Bucket="speech", Key="corpus/a.wav", Body=b"sound", **secret)
     thing = Bucket(THERE).list()["a.wav"]
@@ -208,7 +208,7 @@ def test_hostile_keys_stay_outside(s3, tmp_path):
     assert refusal("de/12:30 Uhr.wav") == ""
 
 
-def test_links_in_the_folder_lead_nowhere(s3, tmp_path):
+def test_links_in_the_folder_are_not_followed(s3, tmp_path):
     s3.put("corpus/de/a.wav")
     s3.put("corpus/b.wav", b"new")
     outside = tmp_path / "outside"
@@ -225,7 +225,7 @@ def test_links_in_the_folder_lead_nowhere(s3, tmp_path):
     assert ("de", "is a link to a folder; put its files here") in synced.failed
 
 
-def test_one_object_that_cannot_be_written_is_no_reason_to_stop(s3, tmp_path):
+def test_copying_continues_after_a_failed_object(s3, tmp_path):
     for key in ("a", "a/b.wav", "x" * 300, "c.wav"):
         s3.put(f"corpus/{key}")
     synced = sync_corpus(THERE, str(tmp_path / "back"), delete=True)
@@ -233,19 +233,19 @@ def test_one_object_that_cannot_be_written_is_no_reason_to_stop(s3, tmp_path):
     assert len(synced.failed) == 2
 
 
-def test_names_that_are_no_text_are_not_sent(s3, folder):
+def test_names_with_invalid_unicode_are_not_uploaded(s3, folder):
     (folder / os.fsdecode(b"\xff.wav")).write_bytes(b"x")
     synced = sync_corpus(str(folder), THERE)
-    assert [reason for _, reason in synced.failed] == ["holds control characters; rename it"]
+    assert [reason for _, reason in synced.failed] == ["contains control characters; rename it"]
     assert len(s3.things()) == 6
 
 
-# --- what may go wrong with the service
+# --- errors of the service
 
 
 def test_missing_bucket(s3, folder, tmp_path):
-    for pair in [("s3://nobody/x", str(tmp_path / "x")), (str(folder), "s3://nobody/x")]:
-        with pytest.raises(CorpusError, match=r"nobody/x: not there \(The specified bucket does"):
+    for pair in [("s3://missing/x", str(tmp_path / "x")), (str(folder), "s3://missing/x")]:
+        with pytest.raises(CorpusError, match=r"missing/x: not found \(The specified bucket does"):
             sync_corpus(*pair)
 
 
@@ -257,7 +257,7 @@ def test_no_credentials(s3, tmp_path, monkeypatch):
 
 
 def make_user(s3, actions):
-    """A user of the service who may do only that; key and secret."""
+    """Create a user with these permissions only; return key and secret."""
     iam = s3.iam
     iam.create_user(UserName="reader")
     policy = {"Version": "2012-10-17", "Statement": []}
@@ -274,7 +274,7 @@ def make_user(s3, actions):
     [((), "Access Denied"), (("s3:ListBucket",), "Access Denied|Forbidden")],
     ids=["nothing", "list only"],
 )
-def test_who_may_not_is_denied(s3, folder, tmp_path, log_in, actions, reason):
+def test_user_without_permission_is_denied(s3, folder, tmp_path, log_in, actions, reason):
     s3.put("corpus/a.wav")
     user = make_user(s3, actions)
     s3.guard()
@@ -285,7 +285,7 @@ def test_who_may_not_is_denied(s3, folder, tmp_path, log_in, actions, reason):
         sync_corpus(str(folder), THERE)
 
 
-def test_who_may_read_may_not_write(s3, folder, tmp_path, log_in):
+def test_user_with_read_permission_cannot_write(s3, folder, tmp_path, log_in):
     s3.put("corpus/a.wav")
     user = make_user(s3, ("s3:ListBucket", "s3:GetObject"))
     s3.guard()
@@ -298,7 +298,7 @@ def test_who_may_read_may_not_write(s3, folder, tmp_path, log_in):
 def test_credentials_are_neither_written_nor_printed(
     s3, corpus, langid, tmp_path, log_in, monkeypatch
 ):
-    """By a copy, a run of recordings there, and a refusal."""
+    """Not by a copy, a run on S3, or an error."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     key, secret = make_user(s3, ("s3:*",))
     s3.guard()
@@ -323,7 +323,7 @@ def test_wrong_credentials(s3, tmp_path, log_in):
     key, _ = make_user(s3, ("s3:*",))
     s3.guard()
     for credentials, reason in [
-        (("nobody", "x"), "Key Id you provided does not exist"),
+        (("unknown", "x"), "Key Id you provided does not exist"),
         ((key, "wrong"), "signature we calculated does not match"),
     ]:
         log_in(*credentials)
@@ -340,7 +340,7 @@ def test_a_service_that_cannot_be_reached(s3, tmp_path, monkeypatch):
         sync_corpus(THERE, str(tmp_path / "x"), endpoint_url="nonsense")
 
 
-def test_the_service_may_be_named(s3, folder, monkeypatch):
+def test_service_by_its_address(s3, folder, monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     assert counts(sync_corpus(str(folder), THERE, endpoint_url=s3.url)) == (6, 0, 0, 0)
 
@@ -348,23 +348,23 @@ def test_the_service_may_be_named(s3, folder, monkeypatch):
 @pytest.mark.parametrize(
     "url", ["s3://", "s3://a", "s3:///x", "s3://Speech/x", "s3://speech/../x", "s3://speech/a//b"]
 )
-def test_addresses_that_are_none(url, tmp_path):
+def test_invalid_addresses(url, tmp_path):
     with pytest.raises(CorpusError, match="must be s3://<bucket>/<folder>"):
         sync_corpus(url, str(tmp_path / "x"))
 
 
-def test_one_of_the_two_is_in_s3(tmp_path):
+def test_exactly_one_of_the_two_must_be_in_s3(tmp_path):
     for pair in [("a", "b"), ("s3://bucket/a", "s3://bucket/b")]:
         with pytest.raises(CorpusError, match="must be s3://…, the other a folder"):
             sync_corpus(*pair)
     with pytest.raises(CorpusError, match="no such folder"):
         sync_corpus(str(tmp_path / "none"), THERE)
     (tmp_path / "file").write_text("")
-    with pytest.raises(CorpusError, match="is a file; give the folder"):
+    with pytest.raises(CorpusError, match="is a file; pass the folder"):
         sync_corpus(str(tmp_path / "file"), THERE)
 
 
-def test_a_folder_that_may_only_be_read_is_sent(s3, folder, monkeypatch):
+def test_read_only_folder_is_uploaded(s3, folder, monkeypatch):
     (folder / ".langid-sync").write_text("in the way")
     assert counts(sync_corpus(str(folder), THERE)) == (6, 0, 0, 0)
     assert counts(sync_corpus(str(folder), THERE)) == (0, 6, 0, 0)

@@ -1,4 +1,4 @@
-"""The split: what belongs together stays together, and each language is on each side."""
+"""Groups stay together, and every language is in every split."""
 
 import itertools
 from pathlib import Path
@@ -21,7 +21,7 @@ fewer = hypothesis_settings(settings, max_examples=10)
 
 
 def naive_components(index: pd.DataFrame) -> list[set[int]]:
-    """Rows that belong together, by joining sets until nothing changes."""
+    """Find linked rows by joining sets until nothing changes."""
     sets = [set(rows) for tie in TIES for name, rows in index.groupby(tie).groups.items() if name]
     joined: list[set[int]] = []
     for rows in sets:
@@ -37,7 +37,7 @@ def languages_of_clean(index: pd.DataFrame, rows: set[int]) -> set[str]:
 
 
 def can_be_split(index: pd.DataFrame) -> bool:
-    """Whether some placement of what belongs together has each language on each side, by trying."""
+    """Try all placements of linked rows, to find whether any has every language in every split."""
     languages = [languages_of_clean(index, rows) for rows in naive_components(index)]
     languages = [found for found in languages if found]
     wanted = set(index["language"])
@@ -52,10 +52,10 @@ def can_be_split(index: pd.DataFrame) -> bool:
 
 @given(corpora(), st.integers(0, 3))
 @settings
-def test_no_tie_is_cut_and_no_language_missing(corpus, seed):
+def test_linked_rows_stay_together_and_no_language_is_missing(corpus, seed):
     try:
         split = split_corpus(corpus, seed=seed)
-    except CorpusError:  # where that is right is tested below
+    except CorpusError:  # whether that is right is tested below
         return
     assert_sound(split)
     pd.testing.assert_frame_equal(
@@ -136,7 +136,7 @@ def test_same_seed_same_split_and_other_seed_another():
     seed=st.integers(0, 9),
 )
 @fewer
-def test_fractions_come_near_where_there_are_many_groups(n_speakers, valid, test, seed):
+def test_fractions_are_close_with_many_groups(n_speakers, valid, test, seed):
     rows = [
         {"path": f"{language}{number}/{i}", "language": language, "speaker": f"{language}{number}"}
         | {"gender": "fm"[number % 2]}
@@ -146,8 +146,8 @@ def test_fractions_come_near_where_there_are_many_groups(n_speakers, valid, test
     ]
     index = split_corpus(make_corpus(rows), valid=valid, test=test, seed=seed).index
     n = index.groupby(["language", "split"]).size().unstack()
-    # Groups are whole: a side may miss its share by one of the largest (10 recordings), and by
-    # one a gender where each gender strives for its share.
+    # Groups are whole: a split may miss its size by one of the largest (10 recordings), and a
+    # gender by one more, since each gender has its own target.
     wanted = {"train": 1 - valid - test, "valid": valid, "test": test}
     for side, share in wanted.items():
         assert ((n[side] - share * n.sum(axis=1)).abs() <= 20).all(), (side, n)
@@ -176,7 +176,7 @@ def test_three_speakers_of_any_gender_are_enough(genders):
 
 
 def test_speakers_of_all_languages():
-    """As in the demo corpus, where each voice speaks each language."""
+    """As in the demo corpus, where each speaker speaks every language."""
     corpus = plain_corpus(languages=("de",))
     both = pd.concat([corpus.index, corpus.index.assign(language="es")], ignore_index=True)
     both["path"] = both["language"] + both["path"]
@@ -198,14 +198,14 @@ def test_fractions_count_clean_recordings():
         | {"variant": v, "recording": f"{language}{n}"}
         for language in ("de", "es")
         for n in range(20)
-        for v in ("", *(f"noise{i}" for i in range(n)))  # the more, the higher the number
+        for v in ("", *(f"noise{i}" for i in range(n)))  # more for higher numbers
     ]
     index = split_corpus(make_corpus(rows), valid=0.25, test=0.25).index
     clean = index[index["variant"] == ""]
     assert (clean.groupby(["language", "split"]).size().unstack() == [5, 10, 5]).all(axis=None)
 
 
-def test_groups_of_variants_alone_go_to_training():
+def test_groups_with_only_variants_are_in_training():
     corpus = plain_corpus(n_speakers=3)
     extra = [
         {"path": f"x{i}", "language": "de", "speaker": f"x{i}", "variant": "noise1"}
@@ -249,14 +249,16 @@ def test_too_few_groups(given_sides, needed, sides):
     with pytest.raises(CorpusError) as caught:
         split_corpus(few.with_index(index))
     message = str(caught.value)
-    assert f"needs {needed} groups (speakers, videos or folders) a language for {sides}:" in message
+    assert (
+        f"needs {needed} groups (speakers, videos or folders) per language for {sides}:" in message
+    )
     assert f"'es' has {n_left}, not counting" in message
     assert "'de'" not in message
-    for way_out in ("Add recordings of other speakers", "by who speaks", "--allow-leaks"):
+    for way_out in ("Add recordings of other speakers", "by speaker", "--allow-leaks"):
         assert way_out in message
 
 
-def test_leaks_that_are_allowed_are_noted_and_found():
+def test_allowed_leaks_are_noted_and_found():
     corpus = make_corpus(
         plain_corpus(n_speakers=10).index.to_dict("records")
         + [{"path": f"fr/{i}", "language": "fr", "speaker": f"fr{i % 2}"} for i in range(40)]
@@ -265,7 +267,7 @@ def test_leaks_that_are_allowed_are_noted_and_found():
     assert split.notes == ("LEAKS: fr split by recordings, not by speakers",)
     leaks = audit_split(split)
     assert set(leaks["name"]) == {"fr0", "fr1"}
-    assert set(leaks["kind"]) == {"speaker"}  # and not once more as the group
+    assert set(leaks["kind"]) == {"speaker"}  # and not repeated as the group
     others = split.index[split.index["language"] != "fr"]
     assert (others.groupby("speaker")["split"].nunique() == 1).all()
     assert split.index[split.index["language"] == "fr"]["split"].nunique() == 3
@@ -296,14 +298,14 @@ def test_too_few_recordings_even_for_leaks():
         plain_corpus(languages=("de",)).index.to_dict("records")
         + [{"path": f"es/{i}", "language": "es", "speaker": "es"} for i in range(2)]
     )
-    message = "needs 3 recordings a language for train, test, valid: 'es' has 2. Add recordings"
+    message = "needs 3 recordings per language for train, test, valid: 'es' has 2. Add recordings"
     with pytest.raises(CorpusError, match=message) as caught:
         split_corpus(corpus, allow_leaks=True)
     assert "--allow-leaks" not in str(caught.value)  # it is on
 
 
-def test_language_tied_to_others_is_named():
-    # u and w must both take the one side that s and t leave, and fr and it are heard on two only.
+def test_language_linked_to_others_is_named():
+    # u and w must both be in the split that s and t leave, so fr and it are in two splits only.
     rows = [
         {"path": f"{language}/{speaker}", "language": language, "speaker": speaker}
         for language, speakers in {"de": "stu", "es": "stw", "fr": "uwx", "it": "uwy"}.items()
@@ -319,17 +321,17 @@ def test_language_tied_to_others_is_named():
     ("valid", "test"), [(0, 0.1), (0.1, 0), (1, 0.1), (0.5, 0.5), (-0.1, 0.2), (np.nan, 0.1)]
 )
 def test_fractions_out_of_range(valid, test):
-    message = rf"valid={valid} and test={test} must be shares in \(0, 1\) with sum below 1"
+    message = rf"valid={valid} and test={test} must be fractions in \(0, 1\) with sum below 1"
     with pytest.raises(CorpusError, match=message):
         split_corpus(plain_corpus(), valid=valid, test=test)
 
 
-def test_too_short_means_the_same_everywhere():
+def test_minimum_duration_is_the_same_everywhere():
     assert split_module.MIN_SECONDS == preprocessing.MIN_SECONDS
 
 
-def test_files_that_cannot_become_images_do_not_make_up_a_side():
-    """A damaged and a short file of a speaker of their own go to no side that needs them."""
+def test_unusable_files_do_not_count_in_a_split():
+    """A damaged and a short file, each of its own speaker, do not count as a split's recordings."""
     rows = [
         {"path": f"{language}/{speaker}{i}", "language": language, "speaker": language + speaker}
         for language in ("de", "es")

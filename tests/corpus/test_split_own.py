@@ -1,4 +1,4 @@
-"""The split of a corpus that brings sides of its own: they are kept."""
+"""A corpus with its own split: it is kept."""
 
 import pytest
 from hand_made import TIES, assert_sound, corpora, plain_corpus, settings, with_sides
@@ -32,7 +32,7 @@ def test_own_test_split_is_kept(corpus, seed):
 
 
 @pytest.mark.parametrize("rest", ["", "train"])
-def test_own_sides_are_kept_untouched(rest):
+def test_own_splits_are_kept(rest):
     corpus = plain_corpus()
     sides = {"de0": "valid", "es0": "valid", "de1": "test", "es1": "test"}
     speakers = corpus.index["speaker"].unique()
@@ -69,13 +69,13 @@ def test_language_absent_from_own_test_is_noted():
     assert done.notes[-1] == "language 'es' has no test recordings"
 
 
-def test_nothing_left_to_train_on():
+def test_no_training_data_left():
     corpus = plain_corpus(split="test")
-    with pytest.raises(CorpusError, match=r"all 100 recordings stand in test .* none in train"):
+    with pytest.raises(CorpusError, match=r"all 100 recordings are in test .* none in train"):
         split_corpus(corpus)
 
 
-def test_own_side_of_variants_alone_is_none():
+def test_own_split_with_only_variants_is_ignored():
     corpus = plain_corpus()
     index = corpus.index.copy()
     index.loc[index["path"] == "de/0_0.wav", ["split", "variant"]] = ["valid", "noise1"]

@@ -17,7 +17,7 @@ from langid_fastai.errors import CorpusError
 web, slept, crawl = crawling.web, crawling.slept, crawling.crawl
 
 
-# --- loops, and ways out of the site
+# --- loops, and links to other sites
 
 
 def test_loops_end(web, crawl):
@@ -26,7 +26,7 @@ def test_loops_end(web, crawl):
     web.pages["/?debut_x=2"] = page("Anglais", box("Never", "Ana", "never.mp3"))
     web.pages["/a.mp3"] = mp3(300)
     assert list(crawl().index["title"]) == ["One"]
-    assert not web.paths("debut_x=2")  # the page before it brought nothing new
+    assert not web.paths("debut_x=2")  # the previous page had nothing new
 
 
 def test_endless_lists_end(web, crawl):
@@ -39,7 +39,7 @@ def test_endless_lists_end(web, crawl):
     assert list(reasons(result).values()) == ["the list has more than 7 pages"]
 
 
-def test_redirects_on_the_site_are_followed_and_loops_of_them_not(web, crawl):
+def test_redirects_on_the_site_are_followed_but_not_loops(web, crawl):
     web.pages["/spip.php?rubrique1"] = Answer(status=301, headers={"Location": "/allemand/"})
     web.pages["/allemand/"] = page("Allemand", "<a href='../spip.php?article0'>Rede</a>")
     web.pages["/IMG/en0.mp3"] = Answer(status=302, headers={"Location": "/IMG/en0.mp3"})
@@ -86,7 +86,7 @@ def test_links_elsewhere_are_not_followed(web, other, crawl, tmp_path):
     web.pages["/a.mp3"] = mp3(300)
     result = crawl()
     assert len(result.index) == 1
-    assert reasons(result) == {"/b.mp3": "lies on another host"}
+    assert reasons(result) == {"/b.mp3": "is on another host"}
     assert other.asked == []
     other.pages["/b.mp3"] = mp3(310)
     site = Site(start=web.url, file_hosts=(other.url,))
@@ -94,13 +94,13 @@ def test_links_elsewhere_are_not_followed(web, other, crawl, tmp_path):
     assert other.paths() == ["/robots.txt", "/b.mp3"]
 
 
-def test_a_base_elsewhere_leads_nowhere(web, crawl):
+def test_base_on_another_host_is_not_followed(web, crawl):
     base = "<base href='http://other.example/'>"
     one_list(web, base, box("One", "Ana", "a.mp3"), box("Two", "Ana", f"{web.url}b.mp3"))
     web.pages["/b.mp3"] = mp3(300)
     result = crawl()
     assert list(result.index["title"]) == ["Two"]
-    assert reasons(result) == {"/a.mp3": "lies on another host"}
+    assert reasons(result) == {"/a.mp3": "is on another host"}
 
 
 # --- names
@@ -163,7 +163,7 @@ def test_hostile_languages_stay_inside(web, tmp_path, slept):
     read_corpus(folder / "index.csv")  # its labels can be used
 
 
-def test_text_is_brought_to_one_line(web, crawl):
+def test_text_becomes_one_line(web, crawl):
     title = "A\n  long \x07 talk &lt;b&gt; " + "x" * 500
     one_list(web, box(title, "Ana\t\nde  la Cruz ", "a.mp3", gender="Plusieurs voix"))
     web.pages["/a.mp3"] = mp3(300)
@@ -174,7 +174,7 @@ def test_text_is_brought_to_one_line(web, crawl):
     assert row["gender"] == "Plusieurs voix"
 
 
-def test_without_an_author_nobody_is_invented(web, crawl):
+def test_without_an_author_no_speaker_is_invented(web, crawl):
     one_list(web, box("One", "", "a.mp3"), box("Two", "", "b.mp3"))
     web.pages |= {"/a.mp3": mp3(300), "/b.mp3": mp3(310)}
     index = crawl().index
@@ -182,7 +182,7 @@ def test_without_an_author_nobody_is_invented(web, crawl):
     assert list(index["group"]) == list(index["path"])
 
 
-# --- robots.txt and pace
+# --- robots.txt and rate
 
 
 def robots(*lines):
@@ -201,7 +201,7 @@ def test_robots_are_obeyed_for_pages_and_files(web, crawl):
     assert not web.paths("rubrique1")
 
 
-def test_wildcards_of_robots_are_obeyed_and_the_longest_rule_decides(web, crawl):
+def test_wildcards_in_robots_are_obeyed_and_the_longest_rule_wins(web, crawl):
     web.pages["/robots.txt"] = robots(
         "User-agent: *", "Disallow: /*en*.mp3$", "Disallow: /IMG/de", "Allow: /IMG/de2"
     )
@@ -210,32 +210,34 @@ def test_wildcards_of_robots_are_obeyed_and_the_longest_rule_decides(web, crawl)
     assert [path for path in web.paths(".mp3") if "es" not in path] == ["/IMG/de2.mp3"]
 
 
-def test_robots_may_speak_to_us_by_name(web, crawl):
+def test_robots_rules_for_our_agent_are_obeyed(web, crawl):
     web.pages["/robots.txt"] = robots(
         "User-agent: langid_fastai", "Disallow: /", "", "User-agent: *", "Allow: /"
     )
-    with pytest.raises(CorpusError, match=r"robots.txt forbids it; is this where the site begins"):
+    with pytest.raises(
+        CorpusError, match=r"robots.txt forbids it; is this the start page of the site"
+    ):
         crawl()
     assert web.paths() == ["/robots.txt"]
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_robots_that_are_closed_forbid_everything(web, crawl, status):
+def test_forbidden_robots_forbid_everything(web, crawl, status):
     web.pages["/robots.txt"] = Answer(status=status)
     with pytest.raises(CorpusError, match=r"robots\.txt forbids it"):
         crawl()
 
 
 @pytest.mark.parametrize("status", [500, 520])
-def test_without_the_rules_nothing_is_crawled(web, crawl, status):
+def test_unreadable_robots_end_the_crawl(web, crawl, status):
     web.pages["/robots.txt"] = Answer(status=status)
-    with pytest.raises(ServerLost, match=rf"robots.txt: HTTP {status} .*3 times; without the"):
+    with pytest.raises(ServerLost, match=rf"robots.txt: HTTP {status} .*3 times; a server without"):
         crawl()
     assert set(web.paths()) == {"/robots.txt"}
 
 
 def pauses_between(web, manners, n=4):
-    """Pauses before each of some requests, by a clock that only these pauses move."""
+    """Return the pauses before some requests, with a clock that only these pauses advance."""
     now = [0.0]
 
     def sleep(seconds):
@@ -254,12 +256,12 @@ def test_a_second_between_requests(web):
 
 
 @pytest.mark.parametrize("rule", ["Crawl-delay: 7", "Request-rate: 2/14"])
-def test_a_slower_pace_is_obeyed(web, rule):
+def test_slower_rate_is_obeyed(web, rule):
     web.pages["/robots.txt"] = robots("User-agent: *", rule, "Disallow: /ecrire/")
     assert pauses_between(web, Manners()) == [7, 7, 7]
 
 
-def test_the_crawler_says_who_it_is(web, crawl):
+def test_crawler_identifies_itself(web, crawl):
     crawl(manners=Manners(delay=0, contact="me@example.org"))
     agents = {headers["User-Agent"] for _, headers in web.asked}
     assert len(agents) == 1
@@ -267,6 +269,6 @@ def test_the_crawler_says_who_it_is(web, crawl):
 
 
 @pytest.mark.parametrize("contact", ["a\nb", "a\r\nX-Evil: 1", "é", "a) (b"])
-def test_contacts_that_cannot_be_sent(contact):
+def test_invalid_contacts(contact):
     with pytest.raises(CorpusError, match="must be plain ASCII"):
         Manners(contact=contact)

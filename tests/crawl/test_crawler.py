@@ -1,4 +1,4 @@
-"""The crawler, against a site on this machine that is built as audio-lingua is."""
+"""The crawler, on a local site with the structure of audio-lingua."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ from langid_fastai.errors import CorpusError
 web, slept, crawl = crawling.web, crawling.slept, crawling.crawl
 
 
-# --- a site that behaves
+# --- a regular site
 
 
 def test_a_site_becomes_a_corpus(web, crawl, tmp_path):
@@ -32,8 +32,8 @@ def test_a_site_becomes_a_corpus(web, crawl, tmp_path):
     assert result.passed_over == ("le projet",)
     assert web.asked[0][0] == "/robots.txt"
     row = result.index[result.index["url"] == f"{web.url}IMG/de1.mp3"].iloc[0]
-    told = ["language", "speaker", "group", "gender", "level", "title", "stated_duration", "split"]
-    assert list(row[told]) == ["de", "Bea", "Bea", "m", "A2", "Rede 1", "1-2 min", ""]
+    keys = ["language", "speaker", "group", "gender", "level", "title", "stated_duration", "split"]
+    assert list(row[keys]) == ["de", "Bea", "Bea", "m", "A2", "Rede 1", "1-2 min", ""]
     assert row["page"] == f"{web.url}spip.php?article1"
     assert "personal use" in row["licence"]
     corpus = measure_audio(read_corpus(tmp_path / "web" / "index.csv"))
@@ -42,13 +42,13 @@ def test_a_site_becomes_a_corpus(web, crawl, tmp_path):
     assert n_speakers.to_dict() == dict.fromkeys(NAMES, 4)
 
 
-def test_each_page_and_file_is_asked_for_once(web, crawl):
+def test_each_page_and_file_is_requested_once(web, crawl):
     crawl()
     assert len(web.paths()) == len(set(web.paths()))
     assert not web.paths("mot")
 
 
-def test_a_second_crawl_asks_only_whether_pages_changed(web, crawl):
+def test_second_crawl_only_checks_for_changed_pages(web, crawl):
     for path, answer in web.pages.items():
         if path.startswith("/spip"):
             answer.headers["ETag"] = f'"{path}"'
@@ -72,10 +72,10 @@ def test_a_page_that_changed_is_read_again(web, crawl):
     one_list(web, box("Two", "Ana", "b.mp3"))
     second = crawl()
     assert second.n_fetched == 1
-    assert list(second.index["title"]) == ["One", "Two"]  # what a page no longer names stays
+    assert list(second.index["title"]) == ["One", "Two"]  # what is no longer on a page is kept
 
 
-def test_what_is_known_of_a_recording_follows_the_site_and_is_not_lost(web, crawl):
+def test_metadata_follows_the_site_and_is_not_lost(web, crawl):
     one_list(web, box("One", "Ana", "a.mp3"), box("Two", "", "b.mp3"))
     web.pages |= {"/a.mp3": mp3(300), "/b.mp3": mp3(400)}
     crawl()
@@ -88,31 +88,31 @@ def test_what_is_known_of_a_recording_follows_the_site_and_is_not_lost(web, craw
     assert list(index["speaker"]) == ["", "Ana"]
     one_list(web, box("Two", "Bea", "b.mp3"))
     index = crawl().index
-    assert list(index["group"]) == ["Bea", "Ana"]  # no more the file's own
+    assert list(index["group"]) == ["Bea", "Ana"]  # no longer the file name
 
 
-def test_a_recording_in_lists_of_two_languages_is_told(web, crawl):
+def test_recording_in_lists_of_two_languages_is_reported(web, crawl):
     spanish = web.pages["/spip.php?rubrique2"]
     also = box("Talk 0", "Ana", "IMG/en0.mp3").encode()
     web.pages["/spip.php?rubrique2"] = replace(spanish, body=spanish.body + also)
     result = crawl()
-    assert reasons(result) == {"/IMG/en0.mp3": "listed as es too; taken as en"}
+    assert reasons(result) == {"/IMG/en0.mp3": "also listed as es; labelled en"}
     assert len(result.index) == 12
 
 
-def test_only_the_languages_wanted(web, crawl):
+def test_only_the_requested_languages(web, crawl):
     result = crawl(languages=["es"])
     assert set(result.index["language"]) == {"es"}
     assert not web.paths("article0")
     assert len(crawl(languages=["de"]).index) == 8
 
 
-def test_a_language_that_the_site_has_not(crawl):
+def test_language_not_on_the_site(crawl):
     with pytest.raises(CorpusError, match="has no fr; it has de, en, es, 'le projet'"):
         crawl(languages=["fr", "de"])
 
 
-def test_the_table_alone(web, crawl, tmp_path):
+def test_only_the_table(web, crawl, tmp_path):
     result = crawl(download=False)
     assert len(result.found) == 12
     assert result.index.empty
@@ -121,44 +121,46 @@ def test_the_table_alone(web, crawl, tmp_path):
     assert crawl().n_fetched == 12
 
 
-# --- wrong use
+# --- invalid use
 
 
-def test_folders_of_something_else(web, crawl, tmp_path):
+def test_folders_with_other_content(web, crawl, tmp_path):
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "index.csv").write_text("mine")
-    with pytest.raises(CorpusError, match="holds something that is no crawl"):
+    with pytest.raises(CorpusError, match="contains other files than a crawl"):
         crawl()
     (tmp_path / "file").write_text("")
-    with pytest.raises(CorpusError, match="is a file; give a new folder"):
+    with pytest.raises(CorpusError, match="is a file; choose a new folder"):
         crawl("file")
     crawl("other")
-    with pytest.raises(CorpusError, match=r"holds what was found at http://127.*choose another"):
+    with pytest.raises(CorpusError, match=r"contains a crawl of http://127.*choose another"):
         crawl_site(tmp_path / "other", Site(start=f"{web.url}x"), manners=QUICK)
 
 
-def test_a_slip_in_the_address_does_not_bind(web, crawl, tmp_path):
-    with pytest.raises(CorpusError, match=r"x: HTTP 404 Not Found; is this where the site begins"):
+def test_wrong_address_does_not_block_the_folder(web, crawl, tmp_path):
+    with pytest.raises(
+        CorpusError, match=r"x: HTTP 404 Not Found; is this the start page of the site"
+    ):
         crawl_site(tmp_path / "web", Site(start=f"{web.url}x"), manners=QUICK)
     assert len(crawl().index) == 12
 
 
 @pytest.mark.parametrize("start", ["example.org", "ftp://example.org/", "http://[bad", ""])
-def test_addresses_that_are_none(tmp_path, start):
+def test_invalid_addresses(tmp_path, start):
     with pytest.raises(CorpusError, match=r"start .* must be an address"):
         crawl_site(tmp_path / "web", Site(start=start), manners=QUICK)
 
 
 def test_a_site_without_recordings(web, crawl):
     web.pages["/"] = page("Bienvenue", "<p>Nothing here</p>")
-    with pytest.raises(CorpusError, match=r"no recording found on 1 page \(bienvenue\); is"):
+    with pytest.raises(CorpusError, match=r"no recording found on 1 page \(bienvenue\); do"):
         crawl()
 
 
 @pytest.mark.parametrize(
     "wrong", [{"delay": -1}, {"attempts": 0}, {"max_mb": 0}, {"timeout": float("nan")}]
 )
-def test_manners_that_are_none(wrong):
+def test_invalid_manners(wrong):
     with pytest.raises(CorpusError, match="all others above 0"):
         Manners(**wrong)
 
@@ -166,7 +168,7 @@ def test_manners_that_are_none(wrong):
 # --- other sites, as data
 
 
-def test_another_site_is_data(web, tmp_path, slept):
+def test_another_site_is_described_by_data(web, tmp_path, slept):
     web.pages |= {
         "/": page("Stimmen", "<nav><a href='/l/gsw'>Schwyz</a></nav>"),
         "/l/gsw": page(
@@ -188,7 +190,7 @@ def test_another_site_is_data(web, tmp_path, slept):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no readable JSON"),
+        ("{", "not readable as JSON"),
         ("[1]", "must be an object with some of: article, audio"),
         ('{"titel": "b"}', r"\['titel'\] must be an object"),
         ('{"title": "a[["}', r"title = 'a\[\[' must be a CSS selector"),
@@ -198,7 +200,7 @@ def test_another_site_is_data(web, tmp_path, slept):
         ('{"languages": {"deutsch": 1}}', "must be a dict of text"),
     ],
 )
-def test_site_files_that_are_none(tmp_path, text, message):
+def test_invalid_site_files(tmp_path, text, message):
     file = tmp_path / "site.json"
     file.write_text(text)
     with pytest.raises(CorpusError, match=message):
@@ -216,13 +218,13 @@ def test_addresses_in_the_text_of_a_box_are_found():
     assert found.language == "ru"
 
 
-def test_deep_and_broken_html_is_survived():
+def test_deep_and_broken_html_is_parsed():
     html = "<h1>Russe" + "<div class=mp3>" * 3000 + "<a href='http://[x/a.mp3'>"
     assert read_list(html, "https://example.org/", AUDIO_LINGUA).recordings == []
 
 
 @pytest.mark.parametrize("html", ["<?xml version='1.0'?><html><h1>Russe</h1></html>", "a.html"])
-def test_pages_that_the_parser_warns_of_are_read(html):
+def test_pages_with_parser_warnings_are_read(html):
     assert read_list(html, "https://example.org/", AUDIO_LINGUA).recordings == []
 
 

@@ -1,4 +1,4 @@
-"""`langid app` in a process of its own, as a user starts it, and its call by plain HTTP."""
+"""Run `langid app` in a separate process, and call it by plain HTTP."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig
 
 SR = 8000
-# The server notes whom it asks, https://docs.python.org/3/library/audit_events.html: nobody but
+# The server records its connections, https://docs.python.org/3/library/audit_events.html: only to
 # itself.
 START = """
 import sys
@@ -52,7 +52,7 @@ def free_port():
 
 @contextlib.contextmanager
 def running(model, scratch, *options):
-    """Serve the page; gives its address. It must end when told to, and leave nothing behind."""
+    """Serve the page, and yield its address. Check that it stops and leaves nothing behind."""
     scratch.mkdir(exist_ok=True)
     argv = ["app", model, "--port", free_port(), *options]
     with tempfile.TemporaryFile("w+") as log:
@@ -81,7 +81,7 @@ def said_in(log):
 
 
 def upload(address, file):
-    """The path that the server gave the file, in the form that a call wants."""
+    """Upload a file, and return its path on the server in the form that a call needs."""
     with Path(file).open("rb") as stream:
         sent = httpx.post(f"{address}/gradio_api/upload", files={"files": stream})
     assert sent.status_code == 200, sent.text
@@ -89,7 +89,7 @@ def upload(address, file):
 
 
 def call(address, *data):
-    """Ask, and read the events until the last: its name and its content."""
+    """Send a request, and return name and content of the last event."""
     asked = httpx.post(f"{address}/gradio_api/call/identify", json={"data": data})
     assert asked.status_code == 200, asked.text
     event_id = asked.json()["event_id"]
@@ -98,13 +98,13 @@ def call(address, *data):
 
 
 def last_event(text):
-    """Name and content of the last of the server-sent events."""
+    """Return name and content of the last server-sent event."""
     *_, name, content = text.strip().splitlines()
     return name.removeprefix("event: "), json.loads(content.removeprefix("data: "))
 
 
 def identify(address, file, candidates=(), unknown=False):
-    """What the page answers for a file."""
+    """Return the page's result for a file."""
     name, content = call(address, upload(address, file), list(candidates), unknown)
     assert name == "complete", content
     return content[0]

@@ -1,6 +1,6 @@
-"""What is installed with the base requirements or with one extra, computed from metadata.
+"""Distributions installed by the base requirements or an extra, computed from metadata.
 
-`Closure` gives an environment in which nothing else can be imported, for processes that do what a
+`Closure` is an environment in which nothing else can be imported, for processes that do what a
 user with that installation does.
 """
 
@@ -26,7 +26,7 @@ EXTRAS = sorted({*metadata(PACKAGE).get_all("Provides-Extra")} - {"docs", "test"
 
 
 def closure_of(extra=""):
-    """Names of the distributions that ``pip install langid_fastai[extra]`` installs."""
+    """Return the distributions that ``pip install langid_fastai[extra]`` installs."""
     found, open_ones = set(), [(PACKAGE, frozenset({extra}))]
     while open_ones:
         name, extras = one = open_ones.pop()
@@ -44,7 +44,7 @@ def closure_of(extra=""):
 
 @cache
 def installed():
-    """Distribution → its modules and their first sub-modules, by its list of files."""
+    """Return distribution → its modules and their first sub-modules, by its list of files."""
     found = {}
     for distribution in distributions():
         modules = found.setdefault(canonicalize_name(distribution.metadata["Name"]), set())
@@ -61,7 +61,7 @@ class Closure:
 
     Parameters
     ----------
-    folder : an empty one, for what hides the others; also the working directory
+    folder : empty, for the files that hide other distributions; also the working directory
     extra : of the package; none for the base requirements
     """
 
@@ -80,7 +80,7 @@ class Closure:
         return os.environ | {"PYTHONPATH": path}
 
     def run(self, *argv):
-        """Run Python with arguments in a process of its own."""
+        """Run Python with arguments in a separate process."""
         return subprocess.run(
             [sys.executable, *map(str, argv)],
             env=self.env(),

@@ -1,7 +1,7 @@
-"""What a user with the base requirements, or with one extra, does: small, in one process.
+"""Tasks of a user with the base requirements or one extra: small, in one process.
 
-``python closure_jobs.py NAME [ARGUMENT ...]`` imports every module, touches every public name, and
-then runs the function NAME. `tests/system/test_closures.py` starts it where nothing but the closure
+``python closure_jobs.py NAME [ARGUMENT ...]`` imports every module, accesses every public name, and
+then runs the function NAME. `tests/system/test_closures.py` starts it where only the closure
 can be imported.
 """
 
@@ -27,7 +27,7 @@ QUICK = [*MEL, *SMALL, "--jobs", "1", "--precision", "fp32"]
 
 
 def touch(extra):
-    """Import every module, and touch every public name: each works, or names another extra."""
+    """Import every module, and access every public name: each works, or names another extra."""
     modules = [module.name for module in pkgutil.walk_packages(lf.__path__, "langid_fastai.")]
     assert len(modules) > 80
     for load, names in ((importlib.import_module, modules), (lf.__getattr__, lf.__all__)):
@@ -44,7 +44,7 @@ def touch(extra):
 
 
 def langid(*argv):
-    """Run a command of `langid` in this process; its exit code."""
+    """Run a command of `langid` in this process, and return its exit code."""
     sys.argv = ["langid", *map(str, argv)]
     try:
         cli.main()
@@ -59,7 +59,7 @@ def do(*argv):
 
 
 def base(corpus="", call=""):
-    """What the README shows without naming an extra; by default with recordings made here."""
+    """Run what the README shows without an extra; by default with recordings made here."""
     corpus = corpus or make_tones(Path("tones"), {"de": 300, "es": 1200})
     call = call or min(Path(corpus).rglob("*.wav"))
     do("train", corpus, "--out", "run", *QUICK)
@@ -74,7 +74,7 @@ def base(corpus="", call=""):
 
 
 def notebook(call):
-    """The way through Python, from images to an answer."""
+    """Use the Python API, from images to a prediction."""
     dls = lf.make_dataloaders("prepared/images", batch_size=8)
     learn = lf.language_learner(dls, "resnet18", weights="none")
     lf.fit_stages(learn, [replace(stage, epochs=1) for stage in lf.SEED_SCHEDULE])
@@ -84,7 +84,7 @@ def notebook(call):
 
 
 def refuse(corpus, call):
-    """Every extra is named by the first command that needs it."""
+    """Check that the first command that needs an extra names it."""
     m4a = Path("call.m4a")
     m4a.write_bytes(b"\0\0\0\x20ftypM4A ")
     for extra, argv in {
@@ -100,28 +100,31 @@ def refuse(corpus, call):
         "s3": ["corpus", "sync", corpus, "s3://bucket/x"],
         "timm": ["train", corpus, "--arch", "mobilenetv3_small_050", "--out", "t"],
     }.items():
-        told = StringIO()
-        with redirect_stderr(told):
+        stderr = StringIO()
+        with redirect_stderr(stderr):
             code = langid(*argv)
-        assert code == 1, (argv, told.getvalue())
-        assert f"pip install 'langid_fastai[{extra}]'" in told.getvalue(), (argv, told.getvalue())
+        assert code == 1, (argv, stderr.getvalue())
+        assert f"pip install 'langid_fastai[{extra}]'" in stderr.getvalue(), (
+            argv,
+            stderr.getvalue(),
+        )
 
 
 def augment(corpus, noises):
-    """All ways to change a waveform."""
+    """Run all augmentations."""
     names = "time_mask,high_pass,white_noise,pitch,polarity,gain,background_noise,speed,room,mp3"
     do("corpus", "augment", corpus, "--out", "more", "--with", names, "--noises", noises)
     assert len(list(Path("more").rglob("*.flac"))) >= 10
 
 
 def crawl(url):
-    """A small site, and its index."""
+    """Crawl a small site."""
     do("corpus", "crawl", "web", "--start", url, "--delay", 0, "--languages", "de,en,es")
     assert len(list(Path("web").rglob("*.mp3"))) == 12
 
 
 def dask(corpus):
-    """Images by a cluster on this machine."""
+    """Export images on a local cluster."""
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as local:
@@ -130,7 +133,7 @@ def dask(corpus):
 
 
 def demo():
-    """Two voices of the demo corpus."""
+    """Make two speakers of the demo corpus."""
     from langid_fastai.corpus.demo import make_demo
 
     sizes = {"train_voices": 1, "test_voices": 1, "train_clips": 1, "test_clips": 1}
@@ -140,7 +143,7 @@ def demo():
 
 
 def distributed(corpus):
-    """Two processes that train as one."""
+    """Train in two processes."""
     script = "from langid_fastai.cli import train_main; train_main()"
     Path("train.py").write_text(script)
     command = "-m torch.distributed.run --standalone --nproc-per-node=2 train.py".split()
@@ -150,25 +153,25 @@ def distributed(corpus):
 
 
 def formats(model, call):
-    """A recording that libsndfile does not read."""
+    """Read a recording that libsndfile cannot read."""
     do("predict", model, call)
     assert 2.9 < len(lf.load_audio(call, sr=8000)) / 8000 < 3.2
 
 
 def hub(run, model):
-    """A model of the Hub's form beside a run."""
+    """Compare a model in the Hub's format with a run."""
     do("evaluate", run, "--against", f"hf:{model}", "--jobs", 1)
 
 
 def kaggle(handle):
-    """A download from what answers as Kaggle does."""
+    """Download from a server that responds like Kaggle."""
     from langid_fastai.corpus.readers.kaggle import download_kaggle
 
     assert list(Path(download_kaggle(handle)).rglob("*.flac"))
 
 
 def onnx(model, call):
-    """An export, and an answer by it."""
+    """Export a model, and predict with it."""
     do("export", model)
     do("predict", model, call)
     identifier = lf.LanguageIdentifier.load(model)
@@ -176,14 +179,14 @@ def onnx(model, call):
 
 
 def s3(corpus):
-    """A corpus to a bucket and back."""
+    """Copy a corpus to a bucket and back."""
     do("corpus", "sync", corpus, "s3://speech/web")
     do("corpus", "sync", "s3://speech/web", "back")
     assert len(list(Path("back").rglob("*.wav"))) == 16
 
 
 def timm(corpus):
-    """A network of timm, trained."""
+    """Train a network of timm."""
     argv = ["--arch", "mobilenetv3_small_050", "--weights", "none", *MEL, *QUICK[-4:]]
     do("train", corpus, "--out", "run", "--epochs", "0,1,0", "--batch-size", 8, *argv)
 

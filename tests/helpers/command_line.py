@@ -1,4 +1,4 @@
-"""How tests call the command line: small images, a small network, one process."""
+"""Run the command line in tests: small images, a small network, one process."""
 
 import shlex
 import sys
@@ -9,6 +9,6 @@ QUICK = MEL + shlex.split("--arch resnet18 --weights none --batch-size 8 --jobs 
 
 
 def command_of(*argv):
-    """`langid-train` with quick settings, in a process of its own."""
+    """Run `langid-train` with quick settings, in a separate process."""
     code = "from langid_fastai.cli import train_main; train_main()"
     return [sys.executable, "-c", code, *map(str, argv), *QUICK]

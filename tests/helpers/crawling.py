@@ -1,4 +1,4 @@
-"""What the tests of the crawler share: a crawl of the site on this machine, and a look at it."""
+"""Shared by the tests of the crawler: a crawl of the local site, and its results."""
 
 import re
 from dataclasses import replace
@@ -21,7 +21,7 @@ def web():
 
 @pytest.fixture
 def slept(monkeypatch):
-    """The pauses that the crawler would make; nobody waits for them."""
+    """Record the crawler's pauses instead of waiting."""
     pauses = []
     monkeypatch.setitem(PoliteClient.__init__.__kwdefaults__, "sleep", pauses.append)
     return pauses
@@ -43,7 +43,7 @@ def cut_after(n, answer=LONG):
 
 
 def reasons(result):
-    """Path → reason of each failure."""
+    """Return path → reason of each failure."""
     return {
         re.sub(r"^https?://[^/]*", "", url): reason
         for url, reason in zip(result.failed["url"], result.failed["reason"], strict=True)

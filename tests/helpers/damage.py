@@ -1,4 +1,4 @@
-"""Recordings as a broken disk, a bad cable or an enemy would make them."""
+"""Damaged recordings, as from a broken disk, a bad cable or an attacker."""
 
 import io
 import struct
@@ -41,45 +41,45 @@ def whole(rng, suffix, subtype, muxer=None, sr=SR):
 
 
 def damaged(rng):
-    """Suffix and bytes of a recording that was whole once."""
+    """Return suffix and bytes of a recording that was valid before."""
     kind = WHOLE[rng.integers(len(WHOLE))]
     way = WAYS[rng.integers(len(WAYS))]
     return kind[0], bytes(way(bytearray(whole(rng, *kind)), rng))
 
 
 def flipped(data, rng):
-    """Up to 64 bytes anywhere are others."""
+    """Change up to 64 bytes anywhere."""
     for at in rng.integers(len(data), size=rng.integers(1, 65)):
         data[at] = rng.integers(256)
     return data
 
 
 def flipped_head(data, rng):
-    """Up to 8 bytes of the first 64 are others: where formats keep what they promise."""
+    """Change up to 8 of the first 64 bytes, where most formats have their header."""
     for at in rng.integers(min(64, len(data)), size=rng.integers(1, 9)):
         data[at] = rng.integers(256)
     return data
 
 
 def cut(data, rng):
-    """The end is missing."""
+    """Cut off the end."""
     return data[: rng.integers(len(data))]
 
 
 def holed(data, rng):
-    """A piece is missing, or was written twice."""
+    """Remove or duplicate a piece."""
     start, end = sorted(rng.integers(len(data), size=2))
     return data[:start] + data[end:] if rng.random() < 0.5 else data[:end] + data[start:]
 
 
 def joined(data, rng):
-    """Two halves of different formats."""
+    """Join two halves of different formats."""
     other = whole(rng, *WHOLE[rng.integers(len(WHOLE))])
     return data[: len(data) // 2] + other[len(other) // 2 :]
 
 
 def promised(data, rng):
-    """A WAV header that promises a rate, channels or a length that cannot be."""
+    """Make a WAV header with an impossible rate, number of channels or length."""
     rate = int(rng.choice([SR, *RATES]))
     channels = int(rng.choice([1, *CHANNELS]))
     length = int(rng.choice([len(data), *LENGTHS]))
@@ -90,7 +90,7 @@ def promised(data, rng):
 
 
 def no_numbers(data, rng):
-    """Floating-point samples that are none, or beyond all measure."""
+    """Make floating-point samples that are NaN, infinite or huge."""
     y = (0.3 * rng.standard_normal(2 * SR)).astype(np.float32)
     y[rng.integers(len(y), size=9)] = rng.choice([np.nan, np.inf, -np.inf, 3e38])
     stream = io.BytesIO()
@@ -99,14 +99,14 @@ def no_numbers(data, rng):
 
 
 def silence(data, rng):
-    """Much time in few bytes."""
+    """Make a very long recording in few bytes."""
     stream = io.BytesIO()
     sf.write(stream, np.zeros(SR * 600, dtype=np.int16), SR, format="FLAC", subtype="PCM_16")
     return stream.getvalue()
 
 
 def rubbish(data, rng):
-    """No recording at all."""
+    """Return bytes that are not a recording."""
     return rng.bytes(rng.integers(0, 4096))
 
 

@@ -1,4 +1,4 @@
-"""Recordings written by FFmpeg, as strangers' programs write them."""
+"""Recordings written by FFmpeg, as other programs write them."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -7,12 +7,12 @@ import av
 import numpy as np
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-AMR = "libopencore_amrnb"  # an encoder that PyAV 19 has no more, though it decodes AMR
+AMR = "libopencore_amrnb"  # PyAV 19 no longer has an encoder, although it decodes AMR
 BIT_RATES = {"wmav2": 64_000, AMR: 12_200}  # these encoders have no own
 
 
 class Pipe:
-    """What cannot go back, as where a browser records to: the header never learns the length."""
+    """A stream that cannot seek, as for a browser's recorder: the header has no length."""
 
     def __init__(self, file):
         self.file = file
@@ -23,24 +23,24 @@ class Pipe:
 
 
 def glide(sr, seconds=3.0):
-    """A tone that rises from 200 to 1800 Hz, so that it fits itself at one place only."""
+    """A tone that rises from 200 to 1800 Hz, so that its autocorrelation has a single peak."""
     t = np.arange(round(sr * seconds)) / sr
     return (0.4 * np.sin(2 * np.pi * (200 * t + 800 * t**2 / seconds))).astype(np.float32)
 
 
 def encode(file, y, sr, muxer, codec, *, has_video=False, options=None):
-    """Write a waveform, (n_samples,) or (n_channels, n_samples), by FFmpeg; returns `file`."""
+    """Write a waveform, (n_samples,) or (n_channels, n_samples), with FFmpeg; return `file`."""
     if codec != AMR:
         return encode_anew(file, y, sr, muxer, codec, has_video=has_video, options=options)
-    np.testing.assert_array_equal(y, glide(8_000))  # what lies there
+    np.testing.assert_array_equal(y, glide(8_000))  # what is there
     content = (GOLDEN / f"glide.{muxer}").read_bytes()
     file.write(content) if isinstance(file, Pipe) else file.write_bytes(content)
     return file
 
 
 def encode_anew(file, y, sr, muxer, codec, *, has_video=False, options=None):
-    """The same by an encoder, which PyAV must have."""
-    y = np.stack([y, y]) if codec == "vorbis" else np.atleast_2d(y)  # vorbis: stereo alone
+    """Write a waveform with an encoder, which PyAV must have."""
+    y = np.stack([y, y]) if codec == "vorbis" else np.atleast_2d(y)  # vorbis: stereo only
     layout = {1: "mono", 2: "stereo"}[len(y)]
     with av.open(file, "w", format=muxer, options=options or {}) as container:
         # All streams before the first packet. "vorbis" counts as experimental, hence "strict".
@@ -59,10 +59,10 @@ def encode_anew(file, y, sr, muxer, codec, *, has_video=False, options=None):
 
 
 def add_video(container, codec):
-    """Three seconds of grey."""
+    """Encode three seconds of grey."""
     stream = container.add_stream(codec, rate=25)
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
     for i in range(75):
-        picture = np.full((48, 64, 3), i, dtype=np.uint8)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        image = np.full((48, 64, 3), i, dtype=np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
     container.mux(stream.encode(None))

@@ -11,7 +11,7 @@ SR = 8000
 
 @pytest.fixture
 def folder(exported, tmp_path):
-    """A copy to be spoiled."""
+    """A copy that tests may damage."""
     return shutil.copytree(exported[0], tmp_path / "model")
 
 

@@ -1,4 +1,4 @@
-"""What the tests of exports share: a small corpus, its images, and a look at a folder of them."""
+"""Shared by the tests of exports: a small corpus, its images, and the content of their folder."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from langid_fastai.preprocessing import MelConfig
 SR = 8_000
 CONFIG = MelConfig(sr=SR, clip_seconds=2.0, n_fft=256, hop_length=128, n_mels=16)
 
-# Name and seconds of the sound recordings; 3.5 s are clips at 0.0 and at 1.5, 4.5 s two and a
+# Name and duration of the valid recordings; 3.5 s are clips at 0.0 and at 1.5, 4.5 s two and a
 # remainder too short for a third.
 GOOD = {
     "train/de/a.wav": 3.5,
@@ -38,7 +38,7 @@ IMAGES = {
 
 
 def index_of(*paths, **columns):
-    """An index of recordings that lie in `<split>/<language>/`."""
+    """An index of recordings in `<split>/<language>/`."""
     rows = []
     for path in paths:
         split, language, *_ = Path(path).parts
@@ -48,7 +48,7 @@ def index_of(*paths, **columns):
 
 @pytest.fixture
 def voice(tone):
-    """Make a sound that differs from recording to recording: ``voice(i, seconds)``."""
+    """Make a waveform that is different for each recording: ``voice(i, seconds)``."""
 
     def make(i, seconds=2.0):
         noise = np.random.default_rng(i).normal(0, 0.01, round(seconds * SR))
@@ -74,12 +74,12 @@ def export(corpus, out, config=CONFIG, n_jobs=1):
     return export_images(corpus, out, config, n_jobs=n_jobs)
 
 
-def pictures(folder):
+def image_files(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
 
 
 def contents(folder):
-    """Every file below a folder and what is in it."""
+    """Return every file below a folder with its content."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
@@ -89,14 +89,14 @@ def times(folder):
 
 
 def changed(before, folder):
-    """Names of the images that are new, rewritten or gone since `before`."""
+    """Return the names of the images that are new, rewritten or missing since `before`."""
     after = times(folder)
     paths = {path for path in before | after if before.get(path) != after.get(path)}
     return {path.relative_to(folder).as_posix() for path in paths}
 
 
 def load_all(folder):
-    """Every image, decoded to the last byte; a partial one raises."""
+    """Decode every image completely; a partial one raises."""
     for path in folder.rglob("*.png"):
         with Image.open(path) as png:
             png.load()

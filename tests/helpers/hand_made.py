@@ -1,4 +1,4 @@
-"""Corpora made by hand or drawn by hypothesis, without files, and what makes their split sound."""
+"""Corpora without files, made by hand or by hypothesis, and checks of their split."""
 
 from pathlib import Path
 
@@ -38,15 +38,15 @@ def plain_corpus(
 
 
 def with_sides(corpus: Corpus, sides: dict[str, str]) -> Corpus:
-    """Give speakers their sides."""
+    """Assign speakers to splits."""
     split = corpus.index["speaker"].map(sides).fillna("")
     return corpus.with_index(corpus.index.assign(split=split))
 
 
 @st.composite
 def corpora(draw: st.DrawFn, *, bilingual: bool = True, fewest: int = 1) -> Corpus:
-    """Corpora as odd as they come: groups within speakers, speakers in two languages, variants
-    with and without the clean recording, copies of files, and what is not known."""
+    """Unusual corpora: groups within speakers, speakers in two languages, variants
+    with and without the clean recording, copies of files, and unknown values."""
     languages = draw(st.sampled_from(["ab", "abc", "abcd"]))
     rows = []
     for language in languages:

@@ -1,4 +1,4 @@
-"""Tiny models of the Hugging Face Hub's form, with random weights."""
+"""Tiny models in the format of the Hugging Face Hub, with random weights."""
 
 import torch
 import transformers
@@ -16,7 +16,7 @@ def save_wav2vec2(folder, labels, *, head=True):
     )  # fmt: skip
     kind = transformers.Wav2Vec2ForSequenceClassification if head else transformers.Wav2Vec2Model
     model = kind(config)
-    if head:  # else all answers are nearly alike
+    if head:  # otherwise all outputs are nearly equal
         torch.nn.init.normal_(model.classifier.weight, std=20.0)
     model.save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor(sampling_rate=HUB_SR).save_pretrained(folder)

@@ -1,9 +1,9 @@
-"""Names of files as the Kaggle set has them, for the tests of its reader and its download."""
+"""File names as in the Kaggle set, for the tests of its reader and its download."""
 
 import hashlib
 
 LANGUAGES = ("de", "en", "es")
-# The set's own test speakers, of each language a woman and a man.
+# The set's own test speakers, a woman and a man per language.
 TEST = {
     ("en", "f"): "67a0cba10d171b24039a79faa1d4d603",
     ("en", "m"): "b74b2bf2af570393cae91f4ed89cece7",
@@ -30,7 +30,7 @@ def make_speaker(language: str, gender: str, number: int) -> str:
 
 
 def train_names(n_speakers: int, n_fragments: int, variants: tuple[str, ...]) -> list[str]:
-    """Names of the training speakers, `n_speakers` for each language and gender."""
+    """File names of the training speakers, `n_speakers` per language and gender."""
     return [
         flac(language, gender, make_speaker(language, gender, number), fragment, variant)
         for language in LANGUAGES

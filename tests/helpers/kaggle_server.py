@@ -1,4 +1,4 @@
-"""What answers as Kaggle does to kagglehub 1.x, on this machine; and a fixture of it."""
+"""A local server that responds like Kaggle to kagglehub 1.x, and a fixture."""
 
 import http.server
 import io
@@ -13,7 +13,7 @@ HANDLE = "toponowicz/spoken-language-identification"
 
 
 class Kaggle(http.server.BaseHTTPRequestHandler):
-    """What kagglehub asks for: the newest version, then an archive, behind a redirection."""
+    """Respond to kagglehub's requests: the newest version, then an archive, after a redirect."""
 
     def do_POST(self):
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -46,7 +46,7 @@ def kaggle(tmp_path, monkeypatch):
     """A local Kaggle, without credentials, and an empty cache and home folder.
 
     kagglehub knows no address but Kaggle's own and ``http://localhost`` (`LOCALHOST`), so it is
-    led here as to a proxy.
+    directed here as to a proxy.
     """
     pytest.importorskip("kagglehub")
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_KERNEL_RUN_TYPE"):
@@ -59,7 +59,7 @@ def kaggle(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_VERBOSITY", "error")
     monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Kaggle) as server:
-        for name in ("http_proxy", "https_proxy"):  # whatever it asks for, it never leaves here
+        for name in ("http_proxy", "https_proxy"):  # no request leaves this machine
             monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
         server.asked = []
         server.n_withheld = 0

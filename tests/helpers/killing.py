@@ -1,7 +1,7 @@
-"""Commands in processes of their own, to be killed at some moment, and what they leave.
+"""Run commands in separate processes, kill them, and inspect what they leave.
 
-A process that has imported what takes seconds forks for each command, so that moments drawn at
-random fall into its work.
+A process that has done all slow imports forks for each command, so that kills at random
+times hit its work.
 """
 
 import atexit
@@ -39,20 +39,20 @@ PRELOADED = (
     "langid_fastai.evaluation.baseline",
     "matplotlib.backends.backend_agg",
 )
-# Those tell of the time of day, how long it took, and the machine.
+# These contain dates, durations, and the machine.
 TIMED = ("run.json", "metrics.json", "report.html", "README.md")
 # A training of some seconds.
 PLAIN = shlex.split(
     "--arch spectrogram_cnn --weights none --epochs 1,2,1 --batch-size 8 --jobs 1 --precision fp32"
 )
-JOURNALS = ("images.csv", "mixtures.csv")  # they may end in a torn line, which nobody reads
+JOURNALS = ("images.csv", "mixtures.csv")  # they may end with an incomplete line, which is ignored
 
 
 ORPHANED = []  # process groups
 
 
 class Ended(NamedTuple):
-    """How a command ended: exit code (-9 if killed), what it said on stderr, seconds."""
+    """How a command ended: exit code (-9 if killed), stderr, seconds."""
 
     code: int
     words: str
@@ -65,14 +65,14 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a command leaves when nobody disturbs it, and how long it takes, s."""
+    """The files of an undisturbed command, and its duration, s."""
 
     content: dict[str, bytes]
     seconds: float
 
 
 class Trained(Undisturbed):
-    """What a training leaves when nobody disturbs it, and what it came to."""
+    """The files and results of an undisturbed training."""
 
     def __init__(self, run, whole):
         super().__init__(whole.content, whole.seconds)
@@ -81,24 +81,24 @@ class Trained(Undisturbed):
 
 @cache
 def starter():
-    """What forks for each command."""
+    """The process that forks for each command."""
     context = get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    first = context.Process(target=os.getpid)  # when this ends, all is imported
+    first = context.Process(target=os.getpid)  # when this ends, all imports are done
     first.start()
     first.join()
     return context
 
 
 def begin(argv, words):
-    """Start a command of `langid`; the file `words` takes what it says on stderr."""
+    """Start a command of `langid`; its stderr is written to the file `words`."""
     process = starter().Process(target=_command, args=([str(a) for a in argv], str(words)))
     process.start()
     return process
 
 
 def run(argv, words, *, kill_after=None, kill_helpers=True):
-    """Let a command run to its end, or kill it after some seconds, with its helpers or without."""
+    """Wait for a command, or kill it after some seconds, with or without its workers."""
     start = time.monotonic()
     process = begin(argv, words)
     process.join(kill_after)
@@ -112,14 +112,14 @@ def run(argv, words, *, kill_after=None, kill_helpers=True):
 
 
 def end_orphans():
-    """End the helpers of commands that were killed without them; idle, they would stay minutes."""
+    """End the workers of killed commands, which would stay idle for minutes."""
     while ORPHANED:
         with suppress(ProcessLookupError):
             os.killpg(ORPHANED.pop(), signal.SIGKILL)
 
 
 def _command(argv, words):
-    """In the new process: the command with its own stderr, as if started by a shell."""
+    """In the new process, run the command with its own stderr, as if started by a shell."""
     os.setsid()
     for number, name in ((1, os.devnull), (2, words)):
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -134,14 +134,14 @@ def _command(argv, words):
         code = end.code
     except BaseException:
         traceback.print_exc()
-    threading._shutdown()  # as an interpreter ends; a forked process does not do it by itself
+    threading._shutdown()  # as at interpreter exit; a forked process does not do it by itself
     atexit._run_exitfuncs()
     sys.stderr.flush()
     os._exit(code)
 
 
 def results(run):
-    """History without times, predictions, and the figures of the test by name."""
+    """Return the history without times, the predictions, and the test metrics by name."""
     history = pd.read_csv(run / "history.csv").drop(columns="seconds")
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     figures = {
@@ -154,7 +154,7 @@ def results(run):
 
 
 def content_of(folder, leave_out=()):
-    """Relative path → bytes of all files but locks and those that tell the time of day."""
+    """Return relative path → bytes of all files, except locks and those with dates."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(Path(folder).rglob("*"))
@@ -163,12 +163,12 @@ def content_of(folder, leave_out=()):
 
 
 def left_over(folder):
-    """What a kill has left half-written."""
+    """Return partial files of a kill."""
     return [path for path in Path(folder).rglob("*") if re.search(r"\.tmp|~$", path.name)]
 
 
 def run_whole(argv, folder, words, leave_out=()):
-    """Let a command come to its end."""
+    """Run a command to its end."""
     done = run(argv, words)
     assert done.code == 0, done.words
     assert not left_over(folder)
@@ -176,7 +176,7 @@ def run_whole(argv, folder, words, leave_out=()):
 
 
 def moments(n, seed=0):
-    """When to kill, as shares: at random, one in each n-th of the time; again and again."""
+    """Yield kill times as fractions of the duration: random, one in each n-th, repeatedly."""
     rng = random.Random(seed)
     while True:
         drawn = [(k + rng.random()) / n for k in range(n)]
@@ -185,17 +185,17 @@ def moments(n, seed=0):
 
 
 def go_on(argv, folder, whole, n_kills, compare, leave_out=()):
-    """Kill a command once to three times, let it go on to its end, compare; and again, anew.
+    """Kill a command one to three times, resume it to its end, compare; and repeat.
 
-    Every other kill leaves the helpers alive, as the system's own does when memory is short.
+    Every other kill leaves the workers alive, like the kernel's when memory is short.
     """
     words = Path(folder).with_name("words.txt")
     n_killed, n_compared, since, seconds = 0, 0, 0, whole.seconds
     for k, moment in enumerate(moments(n_kills)):
-        # What was done before is not done again: it will be shorter.
+        # What was done before is not repeated, so it will be shorter.
         ended = run(argv, words, kill_after=moment * seconds / (1 + since), kill_helpers=k % 2 == 0)
         assert ended.was_killed or ended.code == 0, ended.words
-        if not ended.was_killed and not since:  # the machine has become faster
+        if not ended.was_killed and not since:  # the machine is faster now
             seconds = min(seconds, ended.seconds)
         n_killed += ended.was_killed
         since += 1
@@ -213,7 +213,7 @@ def go_on(argv, folder, whole, n_kills, compare, leave_out=()):
 
 
 def refuse_halves(folder):
-    """See that whatever bears its final name is whole."""
+    """Check that every file with its final name is complete."""
     for path in Path(folder).rglob("*"):
         if path.is_file() and not left_over(path.parent) and path.name not in JOURNALS:
             check = WHOLE.get(path.suffix)

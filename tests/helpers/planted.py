@@ -1,4 +1,4 @@
-"""What the tests of readers share: folders of empty files, and what a reader makes of them."""
+"""Shared by the tests of readers: folders of empty files, and the result of a reader."""
 
 import pytest
 
@@ -11,7 +11,7 @@ SPEAKER = "(?P<speaker>[^/_]+)_[^/]+$"
 
 @pytest.fixture
 def plant(tmp_path):
-    """A function that makes empty files below one folder, and returns the folder."""
+    """Return a function that creates empty files below a folder, and returns the folder."""
 
     def plant(*paths):
         for path in paths:
@@ -28,7 +28,7 @@ def column(corpus: Corpus, name: str) -> dict[str, str]:
 
 
 def refusal(source: object, **options: object) -> str:
-    """What `read_corpus` says no with."""
+    """Return the error of `read_corpus`."""
     with pytest.raises(CorpusError) as caught:
         read_corpus(source, **options)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""A made-up run for tests of its report: ``metrics.json``, images, sound; and its page, read."""
+"""A fictitious run for tests of its report: ``metrics.json``, images, audio, parsed page."""
 
 import json
 import math
@@ -34,7 +34,7 @@ CONDITIONS = (
 
 
 def make_metrics(test=None, *, published=True):
-    """All of ``metrics.json``, every optional section there."""
+    """A complete ``metrics.json``, with every optional section."""
     test = test or Test()
     metrics = {
         "run": make_provenance(),
@@ -84,7 +84,7 @@ def make_corpus(vocab):
 
 
 def make_history():
-    """One row an epoch, as ``history.csv`` has it."""
+    """One row per epoch, as in ``history.csv``."""
     rows = []
     for name, epochs, lr in STAGES:
         for i, rate in enumerate(np.geomspace(lr, lr / 1e5, epochs).tolist()):
@@ -180,7 +180,7 @@ def make_robustness(test):
 
 
 def make_other(test):
-    """A second corpus, on which the model does worse."""
+    """A second corpus, on which the model performs worse."""
     shared = test.vocab[:2]
     home = Test(shared)
     there = Test(shared, n_voices=11, n_per_voice=3, margin=1.9, seed=8)
@@ -231,7 +231,7 @@ def make_cross_validation(vocab):
 
 
 def speech(seconds, sr, seed):
-    """Something between singing and speech: a gliding voice with syllables and vowels."""
+    """A synthetic voice with gliding pitch, syllables and vowels."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * sr)) / sr
     knots = np.arange(0, seconds + 0.5, 0.22)
@@ -257,7 +257,7 @@ def write_metrics(folder: Path, metrics) -> None:
 
 
 def write_run(folder: Path, metrics, *, corpus: Path, mel=MEL, seconds=SECONDS) -> None:
-    """Write a run folder as evaluation leaves it, and its corpus: the recordings it shows."""
+    """Write a run folder as after evaluation, and the recordings that it shows."""
     (folder / "images" / "test").mkdir(parents=True)
     mel.write(folder / "images" / "mel.json")
     write_metrics(folder, metrics)
@@ -273,7 +273,7 @@ VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Parse a page strictly: every tag is closed in order; keep its words, tags and links."""
+    """Parse a page strictly: every tag is closed in order; keep its text, tags and links."""
 
     def __init__(self, path: Path):
         super().__init__(convert_charrefs=True)
@@ -287,7 +287,7 @@ class Page(HTMLParser):
         self.text = re.sub(r"\s+", " ", " ".join(self.words))
 
     def handle_starttag(self, tag, attrs):
-        assert len(attrs) == len(dict(attrs)), f"an attribute of <{tag}> stands twice"
+        assert len(attrs) == len(dict(attrs)), f"an attribute of <{tag}> is duplicated"
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)

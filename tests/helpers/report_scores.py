@@ -1,7 +1,7 @@
 """Recordings with made-up scores, and the section `test` of ``metrics.json`` that they give.
 
-Counts, accuracies, curves and matrices are those of the scores, so that the figures of one test
-agree with each other; intervals are merely plausible.
+Counts, accuracies, curves and matrices are computed from the scores, so that the metrics of a test
+are consistent; intervals are merely plausible.
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ FEW = (
 
 
 def around(value, width, high=1.0):
-    """An interval about a figure."""
+    """An interval around a value."""
     return [max(0.0, value - width), min(high, value + 0.8 * width)]
 
 
 class Test:
-    """A test of recordings by voices, each of which speaks one language."""
+    """A test of recordings by speakers of one language each."""
 
-    __test__ = False  # no test class of pytest's
+    __test__ = False  # not a test class
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class Test:
         return f"{self.vocab[voice // self.n_voices]}-{names[number % len(names)]}{suffix}"
 
     def trials(self):
-        """One-against-the-rest scores, pooled, and which are of the language asked for."""
+        """Pooled one-against-the-rest scores, and whether each is of the target language."""
         return self.log_probs.ravel(), np.eye(len(self.vocab), dtype=bool)[self.truth].ravel()
 
     def rates(self, shift=0.0):
-        """All metrics; `shift` makes them a little worse, as those of clips are."""
+        """All metrics; `shift` makes them a little worse, like those of clips."""
         false_alarm, miss = self.det()
         eer = float(np.mean([false_alarm, miss], axis=0)[np.argmin(np.abs(false_alarm - miss))])
         right = self.predicted == self.truth

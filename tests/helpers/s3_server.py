@@ -1,4 +1,4 @@
-"""A real S3 API on this machine (moto's server), and the credentials that it takes."""
+"""A real S3 API on this machine (moto's server), and its credentials."""
 
 import functools
 import os
@@ -8,10 +8,10 @@ import requests
 
 
 class S3:
-    """The server; `client` may do everything there."""
+    """The server; `client` has all permissions."""
 
     def __init__(self):
-        # Here, since all tests load this file and few need the second that these take.
+        # Here, since all tests load this file and few need these imports, which take a second.
         import boto3
         from moto.server import ThreadedMotoServer
 
@@ -30,18 +30,18 @@ class S3:
         self.client.create_bucket(Bucket="speech")
 
     def guard(self):
-        """From now on the server looks at who asks, as AWS does."""
+        """From now on, check permissions, as AWS does."""
         requests.post(f"{self.url}/moto-api/reset-auth", data=b"0")
 
     def put(self, key, body=b"sound"):
-        """Any key, also one that a client would not send."""
+        """Put an object under any key, even an invalid one."""
         from moto.core import DEFAULT_ACCOUNT_ID
         from moto.s3.models import s3_backends
 
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object("speech", key, body)
 
     def things(self):
-        """Key → what is listed of it."""
+        """Return key → its entry in the listing."""
         found = self.client.list_objects_v2(Bucket="speech").get("Contents", [])
         return {thing["Key"]: thing for thing in found}
 
@@ -50,7 +50,7 @@ class S3:
 def s3_service():
     from botocore.loaders import JSONFileLoader
 
-    # Each client reads megabytes of descriptions anew, which is most of the time of a small copy.
+    # Each client reads megabytes of service descriptions, most of the time of a small copy.
     read = functools.cache(JSONFileLoader().load_file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", lambda _self, path: read(path))
@@ -61,7 +61,7 @@ def s3_service():
 
 @pytest.fixture
 def log_in(monkeypatch):
-    """Become a user of the service."""
+    """Use the credentials of a user."""
 
     def become(key, secret):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
@@ -72,7 +72,7 @@ def log_in(monkeypatch):
 
 @pytest.fixture
 def s3(s3_service, monkeypatch, log_in):
-    """The service with one empty bucket, and an environment that names it."""
+    """The service with one empty bucket, and environment variables for it."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_service.url)

@@ -1,16 +1,16 @@
-"""Scored clips small enough to work by hand, for the tests of evaluation."""
+"""Scored clips, few enough to calculate by hand, for the tests of evaluation."""
 
 import numpy as np
 import pandas as pd
 
 VOCAB = ["de", "en", "es"]
 
-# Seven clips of five recordings of four voices. Probabilities are exact in binary where the mean
+# Seven clips of five recordings of four speakers. Probabilities are exact in binary where the mean
 # over clips matters.
 CLIPS = [
     # path, offset, speaker, gender, language, p(de), p(en), p(es)
     ("a.flac", 0.0, "ann", "f", "de", 0.80, 0.10, 0.10),
-    ("a.flac", 10.0, "ann", "f", "de", 0.40, 0.50, 0.10),  # wrong alone, right in the mean
+    ("a.flac", 10.0, "ann", "f", "de", 0.40, 0.50, 0.10),  # wrong by itself, right on average
     ("b.flac", 0.0, "ann", "f", "de", 0.10, 0.60, 0.30),  # wrong
     ("c.flac", 0.0, "bob", "m", "en", 0.10, 0.80, 0.10),
     ("d.flac", 0.0, "cat", "f", "en", 0.20, 0.70, 0.10),
@@ -31,7 +31,7 @@ def make_clips() -> tuple[pd.DataFrame, np.ndarray]:
 def make_recordings(
     languages: list[str], predicted: list[str], groups: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """One clip a recording, scored 0.8 for `predicted` and 0.1 for each of the two others."""
+    """One clip per recording, scored 0.8 for `predicted` and 0.1 for each of the two others."""
     n = len(languages)
     clips = pd.DataFrame(
         {
@@ -50,7 +50,7 @@ def make_recordings(
 def random_scores(
     rng: np.random.Generator, n: int, n_languages: int, *, digits: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and plausible log-probabilities; few digits of the activations make ties."""
+    """Truth and plausible log-probabilities, with ties since activations are rounded."""
     truth = rng.integers(n_languages, size=n)
     activations = rng.normal(size=(n, n_languages))
     activations[np.arange(n), truth] += 1.5
@@ -59,6 +59,6 @@ def random_scores(
 
 
 def many_scores(n_languages: int = 3) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """400 rows, of 13 voices a language: truth, log-probabilities and groups."""
+    """400 rows, of 13 speakers per language: truth, log-probabilities and groups."""
     truth, log_probs = random_scores(np.random.default_rng(0), 400, n_languages)
     return truth, log_probs, [f"{language}-{i % 13}" for i, language in enumerate(truth)]

@@ -1,13 +1,13 @@
-"""Commands on disks that are too small, then larger, or that may not be written to.
+"""Run commands on disks that are too small, then larger, or read-only.
 
-Run as ``unshare -rm python small_disk.py JSON``: in a name space of its own, a folder is a disk in
-memory, which nobody else sees, and which goes with the process. JSON is an object: for the folder
-of each disk, `argv` and `steps`. Prints how the command ended at each step, and what lies on the
-disk at the end is copied to a folder ``kept`` beside it. Steps are objects with
+Run as ``unshare -rm python small_disk.py JSON``: in its own namespace, a folder is a disk in
+memory, which no other process sees, and which is removed with the process. JSON maps the folder
+of each disk to `argv` and `steps`. Prints how the command ended at each step; the content of the
+disk at the end is copied to a folder ``kept`` next to it. Steps are objects with
 
-- `room`: kB free before the command, or None if the disk may only be read;
-- `remove`: names that are removed before, as if the command had come to there only;
-- `kill_after`: seconds, if wanted.
+- `room`: kB free before the command, or None for a read-only disk;
+- `remove`: files that are removed before, as if the command had not reached them;
+- `kill_after`: seconds, optional.
 """
 
 import json
@@ -25,7 +25,7 @@ def mount(place, *options):
 
 
 def prepare(place, step):
-    """Bring the disk to what a step wants."""
+    """Prepare the disk for a step."""
     if step["room"] is None:
         mount(place, "-o", "remount,ro")
         return
@@ -39,7 +39,7 @@ def prepare(place, step):
 
 
 def run_steps(place, argv, steps):
-    """Run a command once a step, and keep what lies there at the end."""
+    """Run a command once per step, and keep the content at the end."""
     place.mkdir(parents=True)
     mount(place, "-t", "tmpfs", "none")
     words, ends = place.with_name("words.txt"), []

@@ -1,4 +1,4 @@
-"""What the tests of copies to and from S3 share: a folder, its content, and counts of files."""
+"""Shared by the tests of copies to and from S3: a folder, its content, and file counts."""
 
 import pytest
 
@@ -7,7 +7,7 @@ THERE = "s3://speech/corpus"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A few files, some with names that mean something elsewhere."""
+    """A few files, some with names that are special in other contexts."""
     names = ["de/a.wav", "de/b.wav", "es/ü [1]*?.wav", "es/a b%20c+d&e#f.wav", "index.csv", "empty"]
     for i, name in enumerate(names):
         file = tmp_path / "here" / name
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def content(folder):
-    """Relative path → bytes, without what is hidden."""
+    """Return relative path → bytes, without hidden files."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")

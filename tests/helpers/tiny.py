@@ -1,11 +1,11 @@
-"""A network of the usual form and of a size for tests, and what of a network has moved."""
+"""A small network for tests, and copies of its weights."""
 
 import torch
 from torch import nn
 
 
 def tiny_network():
-    """Body and head as `build_network` makes them, of a size for tests."""
+    """Body and head as made by `build_network`, but small."""
 
     def block(n_in, n_out):
         conv = nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False)

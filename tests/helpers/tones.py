@@ -1,4 +1,4 @@
-"""Recordings that a network tells apart at once: a "language" is a pitch."""
+"""Recordings that a network separates easily: a "language" is a pitch."""
 
 import numpy as np
 import soundfile as sf

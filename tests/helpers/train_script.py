@@ -1,4 +1,4 @@
-"""What pip makes of the console script `langid-train`."""
+"""The console script `langid-train`, as created by pip."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""What `test_distributed` has two processes do, and one of the doubled batch.
+"""Run by `test_distributed` in two processes, and in one with the double batch size.
 
-Run by torchrun: ``two_processes.py PICTURES OUT``, batches of 4 a process.
+Run by torchrun: ``two_processes.py IMAGES OUT``, batches of 4 per process.
 """
 
 import json
@@ -24,23 +24,23 @@ VARIED = (Stage("all", "all", epochs=2, lr=1e-3, masks=1, mixup=0.4),)
 
 
 class StoppedError(Exception):
-    """Stands for a kill of all processes."""
+    """Simulates a kill of all processes."""
 
 
-def make_learn(pictures, batch_size, dropout=0.0):
-    set_seed(rank())  # other weights in each process: those of rank 0 are to count
+def make_learn(images, batch_size, dropout=0.0):
+    set_seed(rank())  # different weights in each process: those of rank 0 must be used
     network = tiny_network()
     network[1][2].p = dropout  # each process draws its own
-    dls = make_dataloaders(pictures, batch_size=batch_size, device="cpu")
+    dls = make_dataloaders(images, batch_size=batch_size, device="cpu")
     learn = wrap_network(dls, network, "tiny", weights="none", precision="fp32")
     learn.remove_cb(learn.progress)
     learn.logger = lambda *_: None
     return learn
 
 
-def train(pictures, batch_size, out, *, stop_after=None):
-    """Train in all ways that differ; what came out, by name."""
-    plain, cached = make_learn(pictures, batch_size), make_learn(pictures, batch_size)
+def train(images, batch_size, out, *, stop_after=None):
+    """Train in all modes, and return the results by name."""
+    plain, cached = make_learn(images, batch_size), make_learn(images, batch_size)
     histories = {
         "plain": fit_stages(plain, STAGES),
         "cached": fit_stages(cached, STAGES, cache_frozen=True),
@@ -55,12 +55,12 @@ def train(pictures, batch_size, out, *, stop_after=None):
 
         try:
             fit_stages(
-                make_learn(pictures, batch_size), STAGES, checkpoints=checkpoints, on_epoch=stop
+                make_learn(images, batch_size), STAGES, checkpoints=checkpoints, on_epoch=stop
             )
         except StoppedError:
-            weights["resumed"] = make_learn(pictures, batch_size)
+            weights["resumed"] = make_learn(images, batch_size)
             histories["resumed"] = fit_stages(weights["resumed"], STAGES, checkpoints=checkpoints)
-    varied = make_learn(pictures, batch_size, dropout=0.25)
+    varied = make_learn(images, batch_size, dropout=0.25)
     drawn = []
     varied.model[1][2].register_forward_hook(
         lambda layer, _, y: drawn.append((y[0] == 0).tolist()) if layer.training else None

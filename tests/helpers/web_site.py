@@ -1,7 +1,7 @@
-"""A small web site of recordings, built as audio-lingua is, served on this machine, with faults.
+"""A small local web site of recordings, structured like audio-lingua, with optional faults.
 
-`WebSite.pages` maps a path with its query to the answers it gives, one after the other; the last
-one stays. An answer is `Answer`, or a function of the request's headers that makes one.
+`WebSite.pages` maps a path with its query to its successive responses; the last
+one is repeated. A response is an `Answer`, or a function of the request's headers that returns one.
 """
 
 import http.server
@@ -20,10 +20,10 @@ NAMES = {"en": "Anglais", "de": "Allemand", "es": "Espagnol"}
 
 @dataclass
 class Answer:
-    """What the server sends.
+    """A response of the server.
 
-    Only `n_sent` bytes of the body if that is given, then it hangs up; byte by byte if there is a
-    pause, in seconds, before each.
+    If `n_sent` is given, close the connection after that many bytes of the body. If there is a
+    pause, in seconds, send byte by byte, with a pause before each.
     """
 
     body: bytes = b""
@@ -41,7 +41,7 @@ def page(heading, *parts, more=()):
 
 
 def box(title, author, mp3, level="B1", gender="Femme", duration="1-2 min", article=""):
-    """One recording, as a list or an article shows it."""
+    """One recording, as in a list or an article."""
     link = f"<a href='{article}'>lien</a>" if article else ""
     sound = f"<section><p>Télécharger : <a href='{mp3}'>MP3</a></p></section>" if mp3 else ""
     who = f"<span class='fr-icon-account-circle-fill'> {author}\n</span>" if author else ""
@@ -63,7 +63,7 @@ def mp3(f, seconds=1.2, sr=8000):
 
 
 class WebSite:
-    """Answers by `pages` and notes in `asked` what it was asked for: path and headers."""
+    """Respond by `pages`, and record path and headers of requests in `asked`."""
 
     def __init__(self):
         self.pages = {"/robots.txt": Answer(status=404)}
@@ -72,7 +72,7 @@ class WebSite:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else each answer waits 40 ms for its other half
+            disable_nagle_algorithm = True  # otherwise each response is delayed by 40 ms
 
             def do_GET(self):
                 site.asked.append((self.path, dict(self.headers)))
@@ -94,7 +94,7 @@ class WebSite:
                 if not pause:
                     self.wfile.write(body)
                     return
-                with suppress(OSError):  # whoever asked has gone
+                with suppress(OSError):  # the client has disconnected
                     for byte in body:
                         time.sleep(pause)
                         self.wfile.write(bytes([byte]))
@@ -118,12 +118,12 @@ class WebSite:
         asked = re.fullmatch(r"bytes=(\d+)-", headers.get("Range", ""))
         if answer.status == 200 and asked and etag == headers.get("If-Range"):
             n, body = int(asked[1]), answer.body
-            told = {"Content-Range": f"bytes {n}-{len(body) - 1}/{len(body)}"}
-            return replace(answer, body=body[n:], status=206, headers=answer.headers | told)
+            span = {"Content-Range": f"bytes {n}-{len(body) - 1}/{len(body)}"}
+            return replace(answer, body=body[n:], status=206, headers=answer.headers | span)
         return answer
 
     def paths(self, part=""):
-        """What was asked for, as far as it holds `part`."""
+        """Return the requests that contain `part`."""
         return [path for path, _ in self.asked if part in path]
 
     def __enter__(self):
@@ -136,7 +136,7 @@ class WebSite:
 
 
 def make_site(site, speakers=("Ana", "Bea", "Cyd", "Dee")):
-    """Three languages: a list of two pages with boxes, one of articles, one whose boxes lack most.
+    """Three languages: a list of two pages with boxes, one of articles, one with incomplete boxes.
 
     Each speaker has one recording in each language; a language is a pitch.
     """

@@ -39,4 +39,4 @@ def test_images_lie_in_their_folder(run, langid, image, command):
     change(run / "images" / "images.csv", "image", image)
     code, _, err = langid(*command, run, command=cli.main)
     assert (code, err.count("\n")) == (1, 1)
-    assert "is no image in it; make the images anew" in err
+    assert "is outside it; regenerate the images" in err

@@ -56,7 +56,7 @@ def test_a_run_says_what_it_found_and_does(trained):
     for part in (
         "a folder per language",
         "2 languages, 16 recordings",
-        "files of one sub-folder stay on one side",
+        "files of one sub-folder stay in one split",
         "resnet18 without weights",
         "schedule   scratch, made for a body without weights",
         "fp32, batches of 8",
@@ -212,7 +212,7 @@ def test_a_language_without_a_readable_recording_stops_the_run(corpus, langid, t
         file.write_text(f"not audio {file}")
     code, _, err = langid(mixed, "--out", tmp_path / "out", *QUICK)
     assert code == 1
-    assert "'es' has 0, not counting files that cannot be read" in err
+    assert "'es' has 0, not counting files that are unreadable" in err
     for i, file in enumerate((mixed / "es").rglob("*.wav")):  # a header that promises sound
         sf.write(file, np.zeros(2 * SR + i), SR)
     code, _, err = langid(mixed, "--out", tmp_path / "silent", *QUICK)
@@ -268,7 +268,7 @@ def test_a_split_that_leaks_is_refused_and_the_audit_shows_it(corpus, langid, tm
     ("change", "message"),
     [
         (["--seed", "1"], "seed was 0, now 1"),
-        (["--n-mels", "16"], "another MelConfig (n_mels=32 there, 16 asked)"),
+        (["--n-mels", "16"], "another MelConfig (n_mels=32 there, 16 requested)"),
         (["--epochs", "1,4,1"], "epochs was [1, 3, 1], now [1, 4, 1]"),
     ],
 )
@@ -394,7 +394,7 @@ def test_a_body_that_knows_other_clips_is_told_of(trained, corpus, langid, tmp_p
     argv = [corpus, "--out", tmp_path / "out", *QUICK, "--weights", trained[0]]
     code, text, _ = langid(*argv, "--epochs", "1,0,0", "--n-mels", "40")
     assert code == 0
-    warning, made = "trained on other clips (n_mels=32 there, 40 asked)", "worked on now"
+    warning, made = "trained on other clips (n_mels=32 there, 40 requested)", "worked on now"
     assert 0 < text.index(warning) < text.index(made)
 
 

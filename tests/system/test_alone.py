@@ -11,7 +11,7 @@ from test_killed import close_to, voice_options
 from langid_fastai.errors import RunError
 from langid_fastai.utils.files import alone_in
 
-WAY_OUT = "wait until it is done, or choose another --out"
+WAY_OUT = "wait until it finishes, or choose another --out"
 COMMANDS = {
     "train": ["train", "CORPUS", "--out", "FOLDER", *MEL, *PLAIN],
     "prepare": ["prepare", "CORPUS", "--out", "FOLDER", *MEL],
@@ -42,7 +42,7 @@ def filled(argv, corpus, folder):
 def test_a_second_command_is_refused_and_leaves_nothing(name, corpus, tmp_path):
     folder, words = tmp_path / "made", tmp_path / "words.txt"
     folder.mkdir()
-    if name == "evaluate":  # it looks whether this is a run, before all else
+    if name == "evaluate":  # it first checks whether this is a run
         (folder / "run.json").write_text(json.dumps({}))
     argv = filled(COMMANDS[name], corpus, folder)
     with alone_in(folder, RunError):
@@ -50,11 +50,11 @@ def test_a_second_command_is_refused_and_leaves_nothing(name, corpus, tmp_path):
         ended = run(argv, words)
         assert sorted(folder.rglob("*")) == before
     assert ended.code == 1
-    assert ended.words == f"error: another command works in {folder}; {WAY_OUT}\n"
+    assert ended.words == f"error: another command is using {folder}; {WAY_OUT}\n"
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"crawl"}))
-def test_the_folder_of_somebody_else_stays_as_it_is(name, corpus, tmp_path):
+def test_foreign_folder_is_unchanged(name, corpus, tmp_path):
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "chapter.tmp").write_text("mine")
@@ -63,7 +63,7 @@ def test_the_folder_of_somebody_else_stays_as_it_is(name, corpus, tmp_path):
     assert [path.name for path in folder.rglob("*")] == ["chapter.tmp"]
 
 
-def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path):
+def test_new_empty_folder_is_removed_after_an_error(tmp_path):
     argv = filled(COMMANDS["train"], tmp_path / "nowhere", tmp_path / "run")
     assert run(argv, tmp_path / "words.txt").code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]
@@ -83,7 +83,7 @@ def test_the_first_of_two_trainings_is_not_disturbed(corpus, tmp_path, whole_tra
     assert (first.exitcode, (tmp_path / "first.txt").read_text()) == (0, "")
     for ended in refused:
         assert ended.code == 1
-        assert ended.words.startswith("error: another command works in")
+        assert ended.words.startswith("error: another command is using")
     assert not left_over(folder)
     assert content_of(folder).keys() == whole_training.content.keys()
     close_to(results(folder), whole_training.results)
@@ -92,11 +92,11 @@ def test_the_first_of_two_trainings_is_not_disturbed(corpus, tmp_path, whole_tra
 WITHIN = ("prepare", "evaluate")
 
 
-def test_a_run_of_a_comparison_is_taken_too(corpus, tmp_path):
+def test_run_of_a_comparison_is_locked_too(corpus, tmp_path):
     folder = tmp_path / "compared"
     (folder / "m5").mkdir(parents=True)
     (folder / "corpus.json").write_text("{}")
     with alone_in(folder / "m5", RunError):
         ended = run(filled(COMMANDS["compare"], corpus, folder), tmp_path / "words.txt")
     assert (ended.code, ended.words.count("\n")) == (1, 1)
-    assert f"another command works in {folder / 'm5'}" in ended.words
+    assert f"another command is using {folder / 'm5'}" in ended.words

@@ -1,4 +1,4 @@
-"""The page in a real browser: upload, record, choose, fail and go on, on a desk and on a phone.
+"""The page in a real browser: upload, record, select, recover from errors, on desktop and phone.
 
 Chromium is needed, as a part of the system: ``apt-get install chromium``.
 """
@@ -17,7 +17,7 @@ from langid_fastai.prediction import LanguageIdentifier
 
 # Gradio's player says this of a file that the browser cannot play.
 UNPLAYABLE = "error: Waveform load error: MediaError"
-# Elements with writing of their own.
+# Elements with text of their own.
 WRITTEN = """
 () => [...document.querySelectorAll('body *')].filter(element => element.checkVisibility()
     && !['SCRIPT', 'STYLE'].includes(element.tagName)
@@ -48,7 +48,7 @@ def address(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def microphone(tmp_path_factory, tone, write_audio):
-    """What the browser hears instead of a microphone: a tone, again and again."""
+    """The browser's input instead of a microphone: a repeated tone."""
     return write_audio(
         tmp_path_factory.mktemp("microphone") / "tone.wav", tone(440, 48_000, 3), 48_000
     )
@@ -70,7 +70,7 @@ def browser(microphone):
                 "--use-fake-device-for-media-stream",
                 "--use-fake-ui-for-media-stream",
                 f"--use-file-for-fake-audio-capture={microphone}",
-                # Chromium's sandbox does not run as root, as which containers run.
+                # Chromium's sandbox does not run as root, the usual user in containers.
                 *(["--no-sandbox"] if is_root else []),
             ],
         )
@@ -80,7 +80,7 @@ def browser(microphone):
 
 @pytest.fixture
 def visit(browser, address):
-    """Open the page in a window of its own, which must say nothing and ask nobody else."""
+    """Open the page in a new window, which must log nothing and send no other requests."""
     with contextlib.ExitStack() as stack:
 
         def open_page(viewport=DESK, scheme="light", *, may_say=()):
@@ -109,7 +109,7 @@ def visit(browser, address):
 
 @pytest.fixture
 def sound(tmp_path, tone, write_audio):
-    """Write a tone: ``sound(f, seconds)``, Hz, s."""
+    """Return a function that writes a tone: ``sound(f, seconds)``, Hz, s."""
 
     def write(f=440, seconds=1.0, name="sound.wav"):
         return write_audio(tmp_path / name, tone(f, SR, seconds), SR)
@@ -118,7 +118,7 @@ def sound(tmp_path, tone, write_audio):
 
 
 def send(page, file):
-    """Upload a file, when the one before is taken away."""
+    """Upload a file, after removing the previous one."""
     clear = page.locator("#recording").get_by_role("button", name="Clear")
     if clear.count():
         clear.click()
@@ -131,7 +131,7 @@ def ask(page):
 
 
 def answer_of(page):
-    """The answer, and the probability that each language is shown with."""
+    """Return the answer, and the displayed probability of each language."""
     expect(page.locator(".answer")).to_be_visible(timeout=30_000)
     rows = page.locator("table.scores tbody tr").all()
     cells = [(row.locator("th").inner_text(), row.locator(".number").inner_text()) for row in rows]
@@ -139,7 +139,7 @@ def answer_of(page):
     return page.locator(".answer").inner_text(), scores
 
 
-def test_a_clip_is_answered_as_python_answers_it(visit, sound, identifier):
+def test_prediction_equals_that_of_python(visit, sound, identifier):
     page, file = visit(), sound(seconds=2.5)
     send(page, file)
     ask(page)
@@ -155,33 +155,33 @@ def test_a_clip_is_answered_as_python_answers_it(visit, sound, identifier):
     assert page.locator(".strip span").count() == len(segments)
 
 
-def test_a_bad_file_is_told_and_the_page_lives_on(visit, sound, tmp_path, identifier):
+def test_bad_file_is_reported_and_the_page_still_works(visit, sound, tmp_path, identifier):
     page = visit(may_say=[UNPLAYABLE])
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF????")
     send(page, bad)
     ask(page)
-    told = page.get_by_role("alert")
-    expect(told).to_contain_text("Libsndfile cannot read it")
-    assert "/" not in told.inner_text()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Libsndfile cannot read it")
+    assert "/" not in alert.inner_text()
     send(page, sound(seconds=0.5, name="short.wav"))
-    expect(told).to_have_count(0)
+    expect(alert).to_have_count(0)
     ask(page)
-    expect(told).to_contain_text("0.5 s of sound is too short; 1 s is needed.")
+    expect(alert).to_contain_text("0.5 s of sound is too short; 1 s is needed.")
     file = sound(name="good.wav")
     send(page, file)
     ask(page)
     assert answer_of(page)[0] == identifier(file)[0]["label"]
-    expect(told).to_have_count(0)
+    expect(alert).to_have_count(0)
 
 
-def test_nothing_sent_is_told(visit):
+def test_empty_request_is_reported(visit):
     page = visit()
     ask(page)
     expect(page.get_by_role("alert")).to_contain_text("Choose a file or record something first.")
 
 
-def test_a_large_file_is_told(visit, tmp_path):
+def test_large_file_is_reported(visit, tmp_path):
     page = visit()
     large = tmp_path / "large.wav"
     large.write_bytes(bytes(600_000))
@@ -189,7 +189,7 @@ def test_a_large_file_is_told(visit, tmp_path):
     expect(page.locator(".toast-body")).to_contain_text("exceed the maximum allowed size")
 
 
-def test_candidates_and_unknown_are_chosen(visit, sound):
+def test_candidates_and_unknown_can_be_selected(visit, sound):
     page = visit()
     send(page, sound())
     page.get_by_label("Languages it can be").click()
@@ -202,7 +202,7 @@ def test_candidates_and_unknown_are_chosen(visit, sound):
     expect(page.locator(".answer")).to_have_text("unknown")
 
 
-def test_an_answer_goes_with_its_recording(visit, sound):
+def test_prediction_is_removed_with_its_recording(visit, sound):
     page = visit()
     send(page, sound())
     ask(page)
@@ -211,16 +211,16 @@ def test_an_answer_goes_with_its_recording(visit, sound):
     expect(page.locator(".answer")).to_have_count(0)
 
 
-def test_what_is_spoken_is_answered(visit):
+def test_microphone_recording_is_predicted(visit):
     page = visit()
     page.get_by_role("button", name="Record audio").click()
     page.get_by_role("button", name="Record", exact=True).click()
     recorded = page.locator("time").last
-    two_seconds = re.compile(r"0:(0[2-9]|[1-5]\d)")  # or more, where nobody looks in time
+    two_seconds = re.compile(r"0:(0[2-9]|[1-5]\d)")  # or more, if the test is slow
     expect(recorded).to_have_text(two_seconds, timeout=20_000)
     with page.expect_response(re.compile("/upload")):
         page.get_by_role("button", name="Stop").first.click()
-    # The recorder gives way to the player once the recording is uploaded.
+    # The player replaces the recorder once the recording is uploaded.
     expect(page.locator("#recording").get_by_role("button", name="Clear")).to_be_visible()
     expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
     ask(page)
@@ -231,7 +231,7 @@ def test_what_is_spoken_is_answered(visit):
     ("viewport", "scheme"), [(PHONE, "light"), (DESK, "dark")], ids=["phone-light", "desk-dark"]
 )
 def test_page_can_be_read(visit, sound, viewport, scheme):
-    """It fits its window, its writing stands out from its ground, its controls have names."""
+    """It fits its window, its text has enough contrast, and its controls have names."""
     page = visit(viewport, scheme)
     page.locator("summary").click()
     send(page, sound(seconds=2.5))

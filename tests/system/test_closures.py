@@ -1,8 +1,8 @@
 """The package with the base requirements alone, and with each extra alone.
 
 The environment of the tests has every extra; here a process sees only what ``pip install
-langid_fastai`` or ``pip install 'langid_fastai[extra]'`` brings (`tests/helpers/closure.py`). In
-it, every module is imported, every public name is touched, and the main use of the extra runs,
+langid_fastai`` or ``pip install 'langid_fastai[extra]'`` installs (`tests/helpers/closure.py`). In
+it, every module is imported, every public name is accessed, and the main use of the extra runs,
 small (`tests/helpers/closure_jobs.py`).
 """
 
@@ -44,12 +44,12 @@ def test_every_extra_has_a_test():
 
 @pytest.mark.slow
 def test_base(do, corpus, recording):
-    """Train, test, predict, prepare, audit, split, cut; in a notebook; and what extras are for."""
+    """Train, test, predict, prepare, audit, split, cut; in a notebook; errors name extras."""
     do("base", corpus, recording)
 
 
 def test_hidden_distributions_are_hidden(tmp_path):
-    """The tests here can fail: without the extra, accelerate is not there in any way."""
+    """Prove that these tests can fail: without the extra, accelerate cannot be imported."""
     code = (
         "import importlib.util, importlib.metadata as m\n"
         "print(importlib.util.find_spec('accelerate'), importlib.util.find_spec('torch') is None)\n"
@@ -63,7 +63,7 @@ def test_hidden_distributions_are_hidden(tmp_path):
 
 @pytest.mark.slow
 def test_app(do, tmp_path, recording, monkeypatch):
-    """The page is served, and answers."""
+    """The page is served, and predicts."""
     do("app")
     monkeypatch.setenv("PYTHONPATH", Closure(tmp_path / "closure", "app").env()["PYTHONPATH"])
     model = app_server.write_tiny_model(tmp_path / "model")

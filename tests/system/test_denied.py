@@ -1,4 +1,4 @@
-"""A disk that is full, or may not be written to: one clear line, and later the same result."""
+"""On a full or read-only disk, one clear line, and later the same result."""
 
 import json
 import shlex
@@ -11,11 +11,11 @@ from command_line import MEL
 from killing import PLAIN, TIMED, Ended, content_of, left_over, results, run_whole
 from test_killed import CACHED, close_to, voice_options
 
-MENDED = "mend that, and the same command goes on from here"
-FULL = f"No space left on device; {MENDED}"
-READ_ONLY = f"Read-only file system; {MENDED}"
+FIXED = "mend that, and the same command goes on from here"
+FULL = f"No space left on device; {FIXED}"
+READ_ONLY = f"Read-only file system; {FIXED}"
 ROOMY = 64_000  # kB
-# What comes after the last checkpoint; the model is written anew each time.
+# Files written after the last checkpoint; the model is rewritten each time.
 MADE_LAST = "model metrics.json predictions.csv report.html curves.png confusion.png"
 RESULTS = [f"run/{name}" for name in MADE_LAST.split()]
 MODEL = 1790  # kB
@@ -32,7 +32,7 @@ RUNS = {
 
 
 def filling(*rooms):
-    """Read-only, then with so many kB at a time, read-only again, and at last with room."""
+    """Read-only, then with the given free kB, read-only again, and finally with enough space."""
     return [{"room": None}, *({"room": room} for room in rooms), {"room": None}, {"room": ROOMY}]
 
 
@@ -47,14 +47,14 @@ STEPS = {
         {"room": None},
         {"room": ROOMY},
     ],
-    # Features are written to as memory, where a full disk would end the process.
+    # Features are memory-mapped, so a full disk would kill the process.
     "cached": [{"room": ROOMY}, {"room": 12, "remove": ["run/checkpoints"]}, {"room": ROOMY}],
 }
 
 
 @pytest.fixture(scope="module")
 def disks(corpus, tmp_path_factory):
-    """Each command on a disk of its own, once a step: how it ended, and what then lies there."""
+    """Run each command on its own disk, once per step: how it ended, and its files."""
     folder = tmp_path_factory.mktemp("disks")
     asked = {}
     for name, (command, options) in RUNS.items():
@@ -79,7 +79,7 @@ def disks(corpus, tmp_path_factory):
 
 
 def refused_at(ends, reason):
-    """Names of the files at which a command was refused, each time with one line."""
+    """Names of the files that a command could not write, each with a one-line error."""
     names = []
     for end in ends:
         lines = end.words.splitlines()
@@ -92,7 +92,7 @@ def refused_at(ends, reason):
 
 
 @pytest.mark.parametrize("name", ["prepare", "cut", "mix", "augment"])
-def test_a_disk_that_fills_and_one_to_be_read_only(name, disks, corpus, tmp_path):
+def test_full_and_read_only_disks(name, disks, corpus, tmp_path):
     (first, *full, last, end), kept = disks[name]
     assert len(set(refused_at(full, FULL))) > 1
     refused_at([first, last], READ_ONLY)
@@ -104,7 +104,7 @@ def test_a_disk_that_fills_and_one_to_be_read_only(name, disks, corpus, tmp_path
     assert content_of(kept, TIMED) == whole.content
 
 
-def test_training_on_a_disk_that_fills(disks, whole_training):
+def test_training_on_a_full_disk(disks, whole_training):
     ends, kept = disks["train"]
     names = refused_at([ends[0], *ends[2:4]], FULL)
     assert {"last.pth", "model.safetensors"} < set(names), names
@@ -115,7 +115,7 @@ def test_training_on_a_disk_that_fills(disks, whole_training):
     close_to(results(kept), whole_training.results)
 
 
-def test_features_on_a_disk_that_fills(disks):
+def test_features_on_a_full_disk(disks):
     ends, kept = disks["cached"]
     assert refused_at(ends[1:2], FULL) == ["train"]
     assert [end.code for end in ends] == [0, 1, 0]

@@ -1,4 +1,4 @@
-"""The examples run, small, as a reader would start them."""
+"""The examples run, with small settings, as a reader would start them."""
 
 import re
 import shutil
@@ -68,7 +68,7 @@ def test_python_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_asking_a_model(trained, corpus, tmp_path):
+def test_predicting_with_a_model(trained, corpus, tmp_path):
     run, _ = trained
     recordings = sorted(corpus.rglob("*.wav"))[:2]
     text = run_example("predict.py", run, *recordings, "--candidates", "es")
@@ -95,11 +95,11 @@ def test_timeline(trained, corpus, tmp_path):
 
 @pytest.mark.slow
 def test_onnx_alone(trained, corpus, tmp_path):
-    """The file alone says what the library says; of one clip, which has no overlap of windows."""
+    """The ONNX file alone gives the library's result, for one clip without overlapping windows."""
     run, _ = trained
     model = shutil.copytree(run / "model", tmp_path / "model")
     lf.export_onnx(model)
-    y, sr = sf.read(min(corpus.rglob("*.wav")), frames=8_000)  # a second, as its clips
+    y, sr = sf.read(min(corpus.rglob("*.wav")), frames=8_000)  # a second, like its clips
     sf.write(recording := tmp_path / "clip.wav", y, sr, subtype="FLOAT")
     text = run_example("onnx_alone.py", model / "model.onnx", recording)
     theirs = {line.split()[0]: float(line.split()[1]) for line in text.splitlines()}
@@ -109,7 +109,7 @@ def test_onnx_alone(trained, corpus, tmp_path):
 
 @pytest.mark.slow
 def test_own_folder(demo, tmp_path):
-    """A folder a language, as a user has it, from the demo's voices."""
+    """A folder per language, as a user may have it, from the demo's voices."""
     mine = tmp_path / "recordings"
     for file in demo.rglob("*.flac"):
         language, _, rest = file.name.split("_", 2)
@@ -148,7 +148,7 @@ def test_speaker_count(demo, tmp_path):
     options = f"{small} --arch m3-light --arch m5-light".split()
     text = run_example("speaker_count.py", demo, "--out", tmp_path / "run", *options)
     assert "mixtures of 1 to 2 speakers" in text
-    assert "test: 10 mixtures of 6 voices" in text
+    assert "test: 10 mixtures of 6 speakers" in text
     assert "0 leaks" in text
     for arch in ("m3-light", "m5-light"):
         assert re.search(rf"{arch} +accuracy \d\.\d{{4}} of 10 mixtures, 95 % ", text)

@@ -1,6 +1,6 @@
-"""Broken and hostile recordings and indexes: each ends as images or as a line that says why not.
+"""Damaged and hostile recordings and indexes: each gives images or a one-line error.
 
-A few here; ``make fuzz`` makes many thousands.
+A few here; ``make fuzz`` runs many thousands.
 """
 
 import os
@@ -53,21 +53,21 @@ def test_damaged_recordings(tmp_path, request):
 
 
 def highest_memory():
-    """Bytes that any process of this one has held at most."""
+    """Return the peak memory of this process and its children, bytes."""
     me, peaks = str(os.getpid()), [0]
     for process in Path("/proc").glob("[0-9]*"):
         try:
             status = dict(
                 line.split(":", 1) for line in (process / "status").read_text().splitlines()
             )
-        except OSError:  # gone meanwhile
+        except OSError:  # already gone
             continue
         if status["PPid"].strip() == me and "VmHWM" in status:
             peaks.append(int(status["VmHWM"].split()[0]) * 1024)
     return max(peaks)
 
 
-HUGE = "huge"  # stands for a megabyte, which hypothesis would write out
+HUGE = "huge"  # represents a megabyte, which hypothesis would print
 HOSTILE = st.sampled_from(
     [
         *("=cmd|' /C calc'!A0", "../../etc/passwd", "/etc/passwd", "C:\\a.wav", "~root/a.wav"),
@@ -86,7 +86,7 @@ COLUMNS = ("path", "language", "speaker", "group", "split", "variant", "duration
     tail=st.binary(max_size=40),
 )
 def test_hostile_indexes(header, rows, tail, tmp_path):
-    """An index is read, and all its files lie inside; or it is refused in a few words."""
+    """An index is read, with all its files inside the root; or it is refused with a short error."""
     text = "\n".join(",".join(row) for row in [header, *rows]).replace(HUGE, "x" * 10**6)
     (tmp_path / "index.csv").write_bytes(text.encode("utf-8", "surrogatepass") + tail)
     corpus, said = None, ""
@@ -100,7 +100,7 @@ def test_hostile_indexes(header, rows, tail, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"path,language\n" + b"\xff" * 99, b"\n" * 9])
-def test_indexes_that_are_none(content, tmp_path):
+def test_invalid_indexes(content, tmp_path):
     (tmp_path / "index.csv").write_bytes(content)
     with pytest.raises(CorpusError):
         read_index(tmp_path / "index.csv")

@@ -1,6 +1,6 @@
-"""Commands that are killed at any moment, and go on: the end is that of an undisturbed run.
+"""Commands that are killed at any time and resumed give the result of an undisturbed run.
 
-A few kills of each here; ``make soak`` makes at least thirty of each.
+A few kills of each command here; ``make soak`` runs at least thirty of each.
 """
 
 import json
@@ -17,7 +17,7 @@ from langid_fastai.pipeline.cross_validate import _keep_if_same
 from langid_fastai.pipeline.run_folder import Run
 
 CACHED = [*PLAIN, *shlex.split("--schedule seed --cache-frozen")]
-# Sums of floats in another order: the same machine gives the same bits, another may not.
+# The order of float sums: equal on the same machine, but maybe not on another.
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 
 
@@ -32,7 +32,7 @@ def test_mixing(corpus, tmp_path, n_kills):
 
 
 def voice_options():
-    """Of a small set of mixtures."""
+    """Kill the making of a small set of mixtures."""
     options = "--speakers 2 --n 24 --seconds 1 --valid 0.3 --test 0.3 --jobs 1 --speaker"
     return [*options.split(), "(?P<speaker>[^/]+)/[^/]+$"]
 
@@ -50,7 +50,7 @@ def test_augmenting(corpus, tmp_path, n_kills):
 
 
 def same_bytes(argv, tmp_path, n_kills, *, n_files, suffix):
-    """Kill a command whose files say nothing of the time of day, and compare them byte for byte."""
+    """Kill a command whose files contain no dates, and compare them byte for byte."""
     whole = run_whole(argv, tmp_path / "run", tmp_path / "words.txt", TIMED)
     assert sum(name.endswith(suffix) for name in whole.content) == n_files
 
@@ -65,7 +65,7 @@ def test_training(corpus, tmp_path, n_kills, whole_training):
 
 
 def trained(argv, n_kills, whole):
-    """Kill a training, and compare its images byte for byte and its figures."""
+    """Kill a training, and compare its images byte for byte, and its metrics."""
     run = argv[3]
     same = [name for name in whole.content if name.startswith("images/") or name == "index.csv"]
     assert len(same) == 36
@@ -90,7 +90,7 @@ def test_killed_between_the_first_checkpoint_and_its_note(corpus, tmp_path, whol
     close_to(results(run), whole_training.results)
 
 
-def test_a_fold_that_was_killed_before_its_note_is_begun_anew(tmp_path):
+def test_fold_killed_before_its_note_restarts(tmp_path):
     fold = Run(tmp_path / "folds" / "3" / "1")
     fold.folder.mkdir(parents=True)
     (fold.folder / "run.json.4711.tmp").write_text("{")
@@ -107,7 +107,7 @@ def test_training_on_cached_features(corpus, tmp_path, n_kills):
 
 
 def close_to(ours, wanted):
-    """See that what training came to is the same."""
+    """Check that the results of training are the same."""
     for table, other in zip(ours[:2], wanted[:2], strict=True):
         pd.testing.assert_frame_equal(table, other, **TOLERANCE)
     assert ours[2].keys() == wanted[2].keys()
@@ -125,7 +125,7 @@ def test_crawl(tmp_path, n_kills):
         assert sum(name.endswith(".mp3") for name in whole.content) == 12
 
         def compare(again):
-            for content in (again.content, whole.content):  # what is remembered is not the result
+            for content in (again.content, whole.content):  # the cache is not part of the result
                 for name in [name for name in content if name.startswith(".crawl/")]:
                     del content[name]
             assert again.content == whole.content

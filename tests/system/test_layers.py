@@ -1,6 +1,6 @@
-"""The rooms of the package: which imports which, which may load torch, and how files are written.
+"""The packages: which imports which, which may load torch, and the style of files.
 
-A room is a package, or a module at the root. Imports inside functions count; those under
+A "room" is a package, or a module at the root. Imports inside functions count; those under
 ``TYPE_CHECKING`` do not. ARCHITECTURE.md says what is in each room.
 """
 
@@ -17,7 +17,7 @@ FILES = {
     for file in sorted(ROOT.rglob("*.py"))
 }
 
-# From the bottom to the top: a room imports only itself and the rooms before it.
+# From bottom to top: a room may only import itself and the rooms before it.
 ROOMS = [
     "errors",
     "utils",
@@ -43,7 +43,7 @@ ROOMS = [
     "app",
     "cli",
 ]
-# Only these may import torch at the top of a file; the others do so inside functions, if at all.
+# Only these may import torch at the top of a file; others only inside functions.
 TORCH_ROOMS = {"models", "callbacks", "learner", "training", "inference"}
 TORCH = {"torch", "torchvision", "fastai", "timm"}
 # Importing these loads no torch, not even indirectly.
@@ -66,7 +66,7 @@ MAX_LINES = 400
 
 
 def room_of(module):
-    """Room of a module of the package: itself at the root, else the package that it is in."""
+    """Return the room of a module: itself at the root, else its package."""
     inside = module.removeprefix("langid_fastai.")
     if FILES[module].name == "__init__.py" or "." not in inside:
         return inside
@@ -74,7 +74,7 @@ def room_of(module):
 
 
 def imports_of(file):
-    """Every module imported anywhere in a file, with whether it is at the top level."""
+    """Return every module imported in a file, and whether at the top level."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     typing_only = {
         id(node)
@@ -96,7 +96,7 @@ def imports_of(file):
 
 
 def modules():
-    """Modules with their files; the root's ``__init__`` is not in the order."""
+    """Return modules with their files; the root's ``__init__`` is not in the order."""
     return ((module, file) for module, file in FILES.items() if module != "langid_fastai")
 
 
@@ -105,7 +105,7 @@ def test_every_room_is_in_the_order():
 
 
 def test_no_import_points_upwards():
-    """Then no two rooms import each other, either."""
+    """This also excludes circular imports between rooms."""
     place = {room: i for i, room in enumerate(ROOMS)}
     wrong = [
         f"{module} imports {name}"

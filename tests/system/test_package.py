@@ -38,7 +38,7 @@ def test_public_names_are_there():
 
 
 def test_public_functions_state_their_parameters():
-    """Shapes, units and errors stand in the docstring of what takes arguments."""
+    """Functions with arguments document shapes, units and errors."""
     for name in langid_fastai.__all__:
         thing = getattr(langid_fastai, name)
         if callable(thing) and not isinstance(thing, type):

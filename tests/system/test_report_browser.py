@@ -1,4 +1,4 @@
-"""The report page in a real browser: everything shows, plays and fits, and nothing else is loaded.
+"""The report page in a real browser: all is shown, plays and fits, and nothing else is loaded.
 
 Chromium is needed, as a part of the system: ``apt-get install chromium``.
 """
@@ -35,7 +35,7 @@ elements => elements.filter(element => element.checkVisibility()).map(element =>
     return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
 })
 """
-# What reaches beyond the window, but for what scrolls in a box of its own.
+# Elements that exceed the window, except those in scrollable boxes.
 BEYOND = """
 elements => elements
     .filter(element => !element.closest('.scroll *, .figure *'))
@@ -54,7 +54,7 @@ def browser():
         )
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     with sync_playwright() as playwright:
-        # Chromium's sandbox does not run as root, as which containers run.
+        # Chromium's sandbox does not run as root, the usual user in containers.
         chromium = playwright.chromium.launch(
             executable_path=found, args=["--no-sandbox"] if is_root else []
         )
@@ -64,7 +64,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The page of a run with everything measured, and how many mistakes it shows."""
+    """The page of a run with all metrics, and the number of mistakes that it shows."""
     folder = tmp_path_factory.mktemp("browser")
     metrics = make_metrics()
     write_run(folder / "run", metrics, corpus=folder / "corpus")
@@ -73,7 +73,7 @@ def report(tmp_path_factory):
 
 
 class Visit:
-    """A page opened in a window of its own, with all that it said and asked for."""
+    """A page opened in a new window, with its console messages and requests."""
 
     def __init__(self, browser, path: Path, viewport, scheme):
         self.said: list[str] = []
@@ -99,20 +99,20 @@ class Visit:
     ids=lambda param: f"{param[0]['width']}-{param[1]}",
 )
 def visit(browser, report, request):
-    """The page as different readers see it, with everything unfolded."""
+    """The page in different windows, with everything unfolded."""
     made = Visit(browser, report[0], *request.param)
     made.on_all("details", "folds => folds.forEach(fold => { fold.open = true })")
     yield made
     made.page.context.close()
 
 
-def test_page_asks_for_nothing_and_complains_of_nothing(visit, report):
+def test_page_loads_nothing_else_and_logs_no_errors(visit, report):
     assert visit.said == []
     assert [url for url in visit.asked if not url.startswith("data:")] == [report[0].as_uri()]
 
 
-def test_a_page_that_asks_for_more_would_be_caught(browser, report, tmp_path):
-    """The test above can fail: what strangers might smuggle in is refused, and seen."""
+def test_page_that_loads_more_would_be_caught(browser, report, tmp_path):
+    """Prove that the test above can fail: injected content is blocked, and detected."""
     html = report[0].read_text(encoding="utf-8")
     for name, smuggled in (
         ("script", "<script>document.title = 'mine'</script>"),
@@ -126,9 +126,9 @@ def test_a_page_that_asks_for_more_would_be_caught(browser, report, tmp_path):
         visit.page.context.close()
 
 
-def test_every_picture_is_loaded_in_the_colours_of_the_page(visit, report):
+def test_every_image_is_loaded_in_the_colours_of_the_page(visit, report):
     for picture in visit.page.query_selector_all("img"):
-        picture.evaluate("picture => picture.decode()")  # raises where it cannot be
+        picture.evaluate("picture => picture.decode()")  # raises if it cannot be decoded
     widths = visit.on_all("img", "pictures => pictures.map(picture => picture.naturalWidth)")
     assert len(widths) == 7 + report[1]
     assert min(widths) > 0
@@ -138,7 +138,7 @@ def test_every_picture_is_loaded_in_the_colours_of_the_page(visit, report):
     assert shown == meant
 
 
-def test_every_sound_plays(visit, report):
+def test_every_audio_clip_plays(visit, report):
     players = visit.page.query_selector_all("audio")
     assert len(players) == report[1] > 3
     for player in players:
@@ -151,14 +151,14 @@ def test_every_sound_plays(visit, report):
 
 
 def test_page_fits_its_window(visit):
-    """Tables and pictures that are wider scroll in their own box."""
+    """Tables and images that are wider scroll in their own box."""
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= visit.width
     assert visit.on_all("main *", BEYOND) == []
     widths = visit.on_all("audio", "players => players.map(p => p.getBoundingClientRect().width)")
     assert min(widths) > 200
 
 
-def test_text_stands_out_from_its_ground(visit):
+def test_text_has_enough_contrast(visit):
     texts = "p, h1, h2, h3, td, th, small, a, li, dt, dd, pre, summary, .headline, .path"
     contrasts = visit.on_all(texts, CONTRAST)
     assert len(contrasts) > 500
@@ -168,7 +168,7 @@ def test_text_stands_out_from_its_ground(visit):
     assert (visit.page.evaluate(brightness, ground) < 150) == (visit.scheme == "dark")
 
 
-def test_contents_lead_to_the_headings(visit):
+def test_contents_link_to_the_headings(visit):
     links = visit.page.query_selector_all("nav a")
     assert len(links) > 10
     for link in links:
@@ -178,7 +178,7 @@ def test_contents_lead_to_the_headings(visit):
     assert visit.said == []
 
 
-def test_screenshots_are_of_a_page_with_ink_on_it(visit, tmp_path):
+def test_screenshots_are_not_blank(visit, tmp_path):
     path = tmp_path / f"{visit.width}-{visit.scheme}.png"
     visit.page.screenshot(path=path, full_page=True)
     with Image.open(path) as image:

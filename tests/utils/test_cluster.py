@@ -1,4 +1,4 @@
-"""The export by a Dask cluster of two workers, one of which may be killed."""
+"""Export on a Dask cluster of two workers, one of which may be killed."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.errors import RunError
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils import parallel
-from langid_fastai.utils.parallel import Died, on_cluster
+from langid_fastai.utils.parallel import TaskFailure, on_cluster
 
 SR = 8_000
 CONFIG = MelConfig(sr=SR, clip_seconds=1.0, n_fft=256, hop_length=128, n_mels=16)
@@ -28,14 +28,14 @@ N_RECORDINGS = 48
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers on this machine, and the address of their scheduler."""
+    """Start two workers on this machine, and yield the address of their scheduler."""
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
         yield local.scheduler_address
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory, write_audio):
-    """Noise of two "languages", and one file that is no sound."""
+    """Noise of two "languages", and one file that is not audio."""
     root, rng = tmp_path_factory.mktemp("recordings"), np.random.default_rng(0)
     names = [f"{('de', 'es')[i % 2]}/{i:02d}.wav" for i in range(N_RECORDINGS)]
     for name in names:
@@ -47,7 +47,7 @@ def recordings(tmp_path_factory, write_audio):
 
 @pytest.fixture(scope="module")
 def undisturbed(recordings, tmp_path_factory):
-    """Files of an export by this process alone."""
+    """Files of an export by this process."""
     out = tmp_path_factory.mktemp("alone") / "images"
     export_images(recordings, out, CONFIG, n_jobs=1)
     return contents(out)
@@ -68,14 +68,16 @@ def test_a_cluster_makes_the_same_images(recordings, undisturbed, cluster, tmp_p
 
 
 def slowly(recording, *, folder, work):
-    """The work of an export, and which process does it."""
+    """Export a recording, and record which process did it."""
     (folder / f"{os.getpid()}.worker").touch()
     time.sleep(0.02)
     return work(recording)
 
 
-def test_a_killed_worker_costs_nothing(recordings, undisturbed, cluster, tmp_path, monkeypatch):
-    """SIGKILL in the midst: what it had is done again, and every file is as without it."""
+def test_tasks_of_a_killed_worker_are_rerun(
+    recordings, undisturbed, cluster, tmp_path, monkeypatch
+):
+    """After SIGKILL, its tasks are re-run, and all files are the same as without it."""
     killed = []
 
     def killing(work, tasks, address):
@@ -93,8 +95,8 @@ def test_a_killed_worker_costs_nothing(recordings, undisturbed, cluster, tmp_pat
     assert contents(tmp_path / "images") == undisturbed
 
 
-def test_a_cluster_works_from_address_to_address(recordings, undisturbed, cluster, tmp_path):
-    """Workers that share no disk with this machine, only a store."""
+def test_cluster_exports_from_address_to_address(recordings, undisturbed, cluster, tmp_path):
+    """Workers that share only a store with this machine, not a disk."""
     store = tmp_path / "store"
     place = SharedPlace(
         recordings.root, tmp_path / "images", f"file://{recordings.root}", f"file://{store}"
@@ -110,21 +112,21 @@ def test_a_cluster_works_from_address_to_address(recordings, undisturbed, cluste
 
 
 def deadly(number):
-    """Ends its process at one number."""
+    """End the process at one number."""
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return -number
 
 
-def test_a_task_that_kills_its_worker_is_given_up(cluster, monkeypatch):
-    """Several workers die of it, then one here, alone; the others' work is done."""
+def test_task_that_kills_its_worker_is_skipped(cluster, monkeypatch):
+    """The task crashes several workers, then a local process; the other tasks are done."""
     monkeypatch.setattr(parallel, "BATCH", 2)
     results = dict(on_cluster(deadly, range(10), cluster))
-    assert results.pop(3) == Died("the process that read it crashed")
+    assert results.pop(3) == TaskFailure("the process that read it crashed")
     assert results == {n: -n for n in range(10) if n != 3}
 
 
-def test_nobody_answers():
+def test_no_scheduler_answers():
     with pytest.raises(RunError, match=r"no Dask scheduler answers at 'nonsense://host:1'"):
         list(on_cluster(abs, [1], "nonsense://host:1"))
 

@@ -1,4 +1,4 @@
-"""Libraries that are missing or broken: one line that names the library and the command."""
+"""Missing or broken libraries give one line with the library and the command to run."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("module", BROKEN)
 def test_a_broken_required_library_is_one_line(module, tmp_path, corpus):
-    """Another module stands in for the library."""
+    """Another module replaces the library."""
     body, words = BROKEN[module]
     (tmp_path / f"{module}.py").write_text(body)
     done = subprocess.run(
@@ -63,7 +63,7 @@ def test_a_missing_optional_library_names_its_extra():
         require("app", "the page", "json", "nowhere")
 
 
-def test_other_errors_are_none_of_its_business():
+def test_other_errors_are_not_explained():
     with pytest.raises(ValueError, match="invalid literal") as caught:
         int("x")
     assert broken_library(caught.value) is None

@@ -1,4 +1,4 @@
-"""Processes that crash, hang or swell, and the work of the others."""
+"""Tasks that crash, hang or exceed the memory limit do not affect others."""
 
 import ctypes
 import os
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from langid_fastai.utils import parallel
-from langid_fastai.utils.parallel import Died, alive, in_processes
+from langid_fastai.utils.parallel import TaskFailure, alive, in_processes
 
 
 def work(task):
-    """What a task is told to do."""
+    """Do what the task requests."""
     if task == "crash":
         ctypes.string_at(0)
     if task == "hang":
@@ -27,7 +27,7 @@ def work(task):
     return f"{task} done"
 
 
-def test_what_dies_is_given_up_and_the_rest_is_done(monkeypatch):
+def test_crashing_tasks_are_skipped_and_the_others_are_done(monkeypatch):
     monkeypatch.setattr(parallel, "LIMIT", 2.0)
     monkeypatch.setattr(parallel, "MEMORY", 2**31)
     tasks = [1, 2, "crash", 3, "hang", "slow", "swell", 4, 5, "exit", *range(6, 30)]
@@ -42,7 +42,7 @@ def test_what_dies_is_given_up_and_the_rest_is_done(monkeypatch):
     assert results == {task: f"{task} done" for task in ["slow", *range(1, 30)]}
 
 
-def test_tasks_are_read_as_they_are_needed():
+def test_tasks_are_read_as_needed():
     read = []
 
     def tasks():
@@ -56,7 +56,7 @@ def test_tasks_are_read_as_they_are_needed():
     assert len(list(done)) == 999
 
 
-def test_limits_end_with_the_task():
+def test_limits_are_lifted_after_the_task():
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_DATA)
     [(_, (_, inside))] = in_processes(_limit, ["data"], n_jobs=2)
@@ -74,17 +74,17 @@ def _limit(task):
     return task, resource.getrlimit(resource.RLIMIT_DATA)[0]
 
 
-def test_an_error_is_raised_here():
+def test_error_of_a_task_is_raised_by_the_caller():
     with pytest.raises(ZeroDivisionError):
         list(in_processes((1).__truediv__, [1, 0], n_jobs=2))
 
 
-def test_one_job_is_done_in_this_process():
+def test_one_job_runs_in_this_process():
     assert list(in_processes(lambda task: (task, os.getpid()), "ab", n_jobs=1)) == [
         ("a", ("a", os.getpid())),
         ("b", ("b", os.getpid())),
     ]
 
 
-def test_died_is_plain():
-    assert Died("of old age") == Died("of old age")
+def test_task_failure_is_comparable():
+    assert TaskFailure("of old age") == TaskFailure("of old age")

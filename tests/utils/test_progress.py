@@ -12,7 +12,7 @@ from langid_fastai.utils.progress import Steps, track
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until told: ``clock.now += 3.0``."""
+    """A clock that only advances by ``clock.now += 3.0``."""
     clock = SimpleNamespace(now=1_000.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
@@ -20,7 +20,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Make stderr a terminal, from within the test, since pytest sets its own before each."""
+    """Make stderr a terminal, inside the test, since pytest replaces it before each."""
 
     def make():
         screen = io.StringIO()
@@ -34,13 +34,13 @@ def terminal(monkeypatch):
 
 
 def work(clock, n, seconds):
-    """Items that take some seconds each."""
+    """Yield items that take some seconds each."""
     for i in range(n):
         clock.now += seconds
         yield i
 
 
-def test_lines_tell_rate_and_time_left(clock, capsys):
+def test_lines_show_rate_and_time_left(clock, capsys):
     assert list(track(work(clock, 100, 0.5), total=100, what="images")) == list(range(100))
     out, err = capsys.readouterr()
     assert out == ""
@@ -52,7 +52,7 @@ def test_lines_tell_rate_and_time_left(clock, capsys):
     ]
 
 
-def test_slow_items_give_a_line_each(clock, capsys):
+def test_each_slow_item_prints_a_line(clock, capsys):
     list(track(work(clock, 3, 25.0), total=3, what="train", unit="epochs"))
     assert capsys.readouterr().err.splitlines() == [
         "train: 1 of 3, 0.04 epochs/s, 50 s left",
@@ -70,15 +70,15 @@ def test_nothing_to_do(clock, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_items_come_one_by_one(clock):
-    """An item is handed on before the next one is asked for."""
+def test_items_are_passed_through_one_by_one(clock):
+    """An item is passed through before the next one is requested."""
     asked = []
     items = track((asked.append(i) or i for i in range(3)), total=3, what="images")
     assert next(items) == 0
     assert asked == [0]
 
 
-def test_error_of_the_work_passes_through(terminal):
+def test_error_in_the_loop_passes_through(terminal):
     screen = terminal()
 
     def broken():

@@ -1,25 +1,24 @@
-"""A corpus of long recordings → a corpus of utterances, each cut out at pauses.
+"""Cut a corpus of long recordings into utterances, at pauses.
 
 ::
 
-    utterances/index.csv                                     one row an utterance
-    utterances/recordings.csv                                what became of each recording
-    utterances/failed.csv                                    path, reason: what gave no utterance
-    utterances/cut.json                                      the rules of all of them
-    utterances/de/interview.mp3/0012.340-0019.220.flac       a folder a recording, by its own path
+    utterances/index.csv                                     one row per utterance
+    utterances/recordings.csv                                one row per recording, with counts
+    utterances/failed.csv                                    path, reason: without an utterance
+    utterances/cut.json                                      the rules
+    utterances/de/interview.mp3/0012.340-0019.220.flac       a folder per recording, by its path
 
-How the places are chosen is told in `langid_fastai.corpus.make.pauses`. A recording is read twice,
-block by block, once for its levels and once for its sound, so hours need the memory of seconds.
+`langid_fastai.corpus.make.pauses` chooses where to cut. A recording is read twice, block by block,
+once for its levels and once for its samples, so memory use does not grow with its length.
 
-An utterance is mono FLAC at the rate of its recording, with 24 bits where the recording has more
-than 16, else 16. It keeps speaker, side, group and all that the index knows of its recording. Its
-`recording` is the path of that, unless the recording is itself a variant of another; so all
-utterances of a recording stay on one side of a split, and where nothing else is known, the
-recording is the group.
+An utterance is mono FLAC at the sampling rate of its recording, with 24 bits if the recording has
+more than 16, else 16. It inherits speaker, split, group and all other columns of its recording. Its
+`recording` is the path of the recording, unless that is itself a variant of another; so all
+utterances of a recording stay in one split, and by default the recording is the group.
 
-The work can be killed and started again: the folder of a recording appears whole or not at all, and
-is made anew when the recording has changed (by size and time of change). The same recordings and
-rules give the same bytes.
+Cutting can be killed and resumed: the folder of a recording appears atomically, and is regenerated
+if the recording has changed (by size and modification time). The same recordings and rules give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.make.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.utils.files import UNFINISHED, keep_choices, taken, write_json
-from langid_fastai.utils.parallel import Died, alive, in_processes, validate_jobs
+from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 
 __all__ = ["CutResult", "cut_corpus"]
@@ -47,24 +46,24 @@ __all__ = ["CutResult", "cut_corpus"]
 RULES = "cut.json"
 HIGHEST_FLAC_SR = 655_350  # Hz; RFC 9639, 8.2, and libsndfile
 NOTE = ".cut.json"  # in the folder of a recording; hidden, so that no reader counts it as a file
-# Columns that hold for the recording, not for a piece of it.
+# Columns that describe the whole recording, not an utterance.
 OF_THE_WHOLE = ("duration", "sr", "digest", "start", "end", "recording", "source")
 
 
 @dataclass(frozen=True)
 class CutResult:
-    """What cutting made.
+    """The result of cutting a corpus.
 
     Parameters
     ----------
-    index : one row an utterance, with `recording`, `source` (the path it was cut from), `start`,
+    index : one row per utterance, with `recording`, `source` (the path it was cut from), `start`,
         `end` and `duration` (s)
-    recordings : one row a recording that was read: `path`, `duration` (s), `n_utterances`,
+    recordings : one row per readable recording: `path`, `duration` (s), `n_utterances`,
         `seconds_kept`, `n_dropped` and `seconds_dropped` (speech too short for an utterance),
-        `seconds_silent` (left out of pauses), `n_forced` (cuts outside any pause), `n_clipped`
-        (samples beyond full scale, which FLAC cannot hold)
+        `seconds_silent` (removed pauses), `n_forced` (cuts outside any pause), `n_clipped`
+        (samples beyond full scale, which FLAC cannot store)
     failed : `path`, `reason`
-    n_made, n_kept : recordings worked on now, and those that were there already
+    n_made, n_kept : recordings processed now, and processed before
     """
 
     index: pd.DataFrame
@@ -77,23 +76,23 @@ class CutResult:
 def cut_corpus(
     corpus: Corpus, folder: str | Path, rules: CutRules = CutRules(), *, n_jobs: int = -1
 ) -> CutResult:
-    """Cut all recordings of a corpus into utterances, or those that are still to be cut.
+    """Cut all recordings of a corpus into utterances, or those that have not been cut yet.
 
     Parameters
     ----------
     corpus : from `read_corpus`; split or not
     folder : for the utterances; new, empty, or left by an earlier call with the same rules
-    n_jobs : processes; -1 for all cores
+    n_jobs : number of processes; -1 for all cores
 
     Returns
     -------
-    result : its tables also lie in `folder`
+    result : its tables are also written to `folder`
 
     Raises
     ------
-    CorpusError : `folder` holds something else or lies in the corpus, or no recording gave an
+    CorpusError : `folder` contains something else or is inside the corpus, or no recording gave an
         utterance
-    RunError : no process to work with
+    RunError : `n_jobs` is 0
 
     Examples
     --------
@@ -106,16 +105,16 @@ def cut_corpus(
     validate_jobs(n_jobs)
     if folder.resolve().is_relative_to(corpus.root.resolve()):
         raise CorpusError(
-            f"{folder} lies in the corpus {corpus.root}, where its utterances would be taken for "
+            f"{folder} is inside the corpus {corpus.root}, where its utterances would count as "
             "recordings; choose a folder outside"
         )
     with taken(folder, RULES, CorpusError):
-        keep_choices(folder / RULES, asdict(rules), CorpusError, "utterances cut by other rules")
+        keep_choices(folder / RULES, asdict(rules), CorpusError, "utterances cut with other rules")
         return _cut(corpus, folder, rules, n_jobs)
 
 
 def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResult:
-    """Cut what is still to be cut, in a folder that is ours alone."""
+    """Cut the recordings that have not been cut yet, in a locked folder."""
     paths = list(corpus.index["path"])
     notes = {path: note for path in paths if (note := _kept(corpus.root / path, folder / path))}
     todo = [path for path in paths if path not in notes]
@@ -124,7 +123,7 @@ def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResul
     done = in_processes(work, todo, n_jobs=n_jobs)
     reasons = {}
     for path, made in track(done, total=len(todo), what="cutting", unit="recordings"):
-        note, reason = ({}, made.reason) if isinstance(made, Died) else made
+        note, reason = ({}, made.reason) if isinstance(made, TaskFailure) else made
         if reason:
             reasons[path] = reason
         else:
@@ -134,7 +133,7 @@ def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResul
     if result.index.empty:
         raise CorpusError(
             f"{corpus.root}: no recording gave an utterance of {rules.shortest:g} to "
-            f"{rules.longest:g} s; the reasons stand in {folder / 'failed.csv'}"
+            f"{rules.longest:g} s; see {folder / 'failed.csv'} for the reasons"
         )
     write_index(result.recordings, folder / "recordings.csv")
     write_index(result.index, folder / "index.csv")
@@ -142,7 +141,7 @@ def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResul
 
 
 def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
-    """What is noted of a recording, if it was cut before, has not changed, and all is there."""
+    """Return the note of a recording that was cut, is unchanged, and has all its utterances."""
     note = folder / NOTE
     if not note.exists() or not source.exists():
         return None
@@ -153,10 +152,10 @@ def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
 
 
 def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> tuple[dict[str, Any], str]:
-    """Cut one recording into a folder that appears whole: its note, or why there is none.
+    """Cut one recording into a folder, atomically; return its note, or the reason of a failure.
 
-    The folder bears the whole name of the file, so that ``anna.wav`` and ``anna/001.wav`` cannot
-    get into each other's way.
+    The folder has the full name of the file, so that ``anna.wav`` and ``anna/001.wav`` do not
+    collide.
     """
     source, folder = root / path, out / path
     unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")
@@ -164,7 +163,7 @@ def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> tuple[d
     try:
         stamp, (sr, bits) = _stamp(source), native_format(source)
         if sr > HIGHEST_FLAC_SR:
-            raise AudioError(f"{sr} Hz is more than FLAC holds, {HIGHEST_FLAC_SR}; resample it")
+            raise AudioError(f"{sr} Hz is above the limit of FLAC, {HIGHEST_FLAC_SR}; resample it")
         powers, n = frame_powers(alive(stream_audio(source, sr=sr)), sr)
         cuts = find_cuts(powers, n, sr, rules)
         unfinished.mkdir(parents=True)
@@ -177,7 +176,7 @@ def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> tuple[d
         return {}, str(error).removeprefix(f"{source}: ")
     note = asdict(cuts) | {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
     write_json(unfinished / NOTE, note)
-    if folder.exists():  # of the recording before it changed
+    if folder.exists():  # from before the recording changed
         shutil.rmtree(folder)
     unfinished.rename(folder)
     return note, ""
@@ -191,7 +190,7 @@ def _gather(
     n_made: int,
     n_kept: int,
 ) -> CutResult:
-    """Tables of what was cut, in the order of the corpus."""
+    """Build the tables, in the order of the corpus."""
     known = [c for c in corpus.index.columns if c not in OF_THE_WHOLE]
     rows: list[dict[str, Any]] = []
     recordings: list[dict[str, Any]] = []
@@ -205,7 +204,7 @@ def _gather(
         counts = _counts(path, note)
         recordings.append(counts)
         if not note["utterances"]:
-            reason = f"holds no utterance of {rules.shortest:g} to {rules.longest:g} s"
+            reason = f"has no utterance of {rules.shortest:g} to {rules.longest:g} s"
             failed.append({"path": path, "reason": reason})
         for start, end in note["utterances"]:
             kept = {str(name): recording[name] for name in known}
@@ -225,7 +224,7 @@ def _gather(
 
 
 def _counts(path: str, note: dict[str, Any]) -> dict[str, Any]:
-    """A row of ``recordings.csv``."""
+    """Return a row of ``recordings.csv``."""
     kept, dropped = (
         sum(end - start for start, end in note[what]) for what in ("utterances", "dropped")
     )
@@ -243,7 +242,7 @@ def _counts(path: str, note: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(start: int, end: int, sr: int) -> dict[str, Any]:
-    """Where an utterance lies in its recording."""
+    """Return the position of an utterance in its recording."""
     return {
         "start": round(start / sr, 6),
         "end": round(end / sr, 6),
@@ -253,12 +252,12 @@ def _seconds(start: int, end: int, sr: int) -> dict[str, Any]:
 
 
 def _name(start: int, end: int, sr: int) -> str:
-    """File name of an utterance: from when to when, s; they sort by time below 2 h 46 min."""
+    """Return the file name of an utterance: start and end, s; sorts by time up to 2 h 46 min."""
     return f"{start / sr:08.3f}-{end / sr:08.3f}.flac"
 
 
 def _stamp(source: Path) -> list[int]:
-    """Size in bytes and time of change in ns.
+    """Return the size in bytes and the modification time in ns.
 
     Raises
     ------

@@ -1,28 +1,28 @@
-"""Voices of a corpus → mixtures of 1 to N of them, labelled by how many speak.
+"""Mix the speakers of a corpus: mixtures of 1 to N speakers, labelled with their number.
 
 ::
 
     langid corpus mix LibriSpeech --out mixtures --speakers 5 --n 100000
     langid-train mixtures/index.csv --arch m5 --weights none --sr 8000 --clip-seconds 5
 
-    mixtures/train/3/000002.flac      three voices
-    mixtures/index.csv                one row a mixture, as `read_corpus` takes it
-    mixtures/mix.json                 the settings, and a hash of the voices: who, where, how long
-    mixtures/mixtures.csv, failed.csv what is made, for going on after a break; what could not be
+    mixtures/train/3/000002.flac      three speakers
+    mixtures/index.csv                one row per mixture, as read by `read_corpus`
+    mixtures/mix.json                 the settings, and a hash of speakers, paths and durations
+    mixtures/mixtures.csv             what has been made, to resume after an interruption
+    mixtures/failed.csv               what could not be made
 
-What overlap and level mean, and how one mixture is made, stands in
-`langid_fastai.corpus.make.mixture`.
+`langid_fastai.corpus.make.mixture` defines overlap and level, and makes a single mixture.
 
-The source's split says who may be mixed: voices of one side only, so no voice stands on two sides.
-The column `group` is found from the voices, not from the side: mixtures that share a voice,
-directly or through others, are one group, named by one of their voices. So `audit_split` sees a
-mixture on the wrong side. As many voices meet, a side is usually one group; its figures then have
-no interval over groups.
+Only speakers of the same split of the source corpus are mixed, so no speaker is in two splits. The
+column `group` is computed from the speakers, not from the split: mixtures that share a speaker,
+directly or through others, are one group, named after one of their speakers. So `audit_split`
+detects a mixture in the wrong split. Since many speakers are combined, a split is usually one
+group; its metrics then have no confidence interval over groups.
 
-The other columns: `speakers`, `sexes` (``MMF``, in that order; U where unknown), `n_female` and
-`n_male`; `overlap`, `stretch` (its length, s); and, with ``|`` between the voices, `levels` (dB),
-`begins` (s in the mixture), `sources` and `starts` (s in the source). From these and ``mix.json``
-`remake_mixture` makes the mixture again.
+The other columns: `speakers`, `sexes` (``MMF``, in the same order; U if unknown), `n_female` and
+`n_male`; `overlap`, `stretch` (its length, s); and, separated by ``|``, for each speaker `levels`
+(dB), `begins` (s in the mixture), `sources` and `starts` (s in the source). From these and
+``mix.json``, `remake_mixture` regenerates a mixture.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import UNFINISHED, keep_choices, taken, write_whole
-from langid_fastai.utils.parallel import Died, in_processes, validate_jobs
+from langid_fastai.utils.parallel import TaskFailure, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 
 __all__ = ["mix_corpus", "read_voices"]
@@ -102,19 +102,19 @@ def mix_corpus(
     Parameters
     ----------
     corpus : from `read_voices`: measured and split, with speakers; its clean recordings are used
-    folder : made if need be; must be empty, or hold mixtures of the same corpus and settings
-    n_jobs : processes; -1 for all cores
+    folder : created if needed; must be empty, or contain mixtures of the same corpus and settings
+    n_jobs : number of processes; -1 for all cores
 
     Returns
     -------
-    corpus : the mixtures; its notes tell how many voices each side has, how many mixtures repeat an
-        utterance, and how many could not be made
+    corpus : the mixtures; its notes give the number of speakers in each split, of mixtures with a
+        repeated utterance, and of mixtures that could not be made
 
     Raises
     ------
-    CorpusError : speakers are not known, stand on two sides, or are too few on one; or the folder
-        holds something else
-    RunError : no process to work with
+    CorpusError : speakers are unknown, in two splits, or too few in one; or the folder contains
+        something else
+    RunError : `n_jobs` is 0
 
     Examples
     --------
@@ -133,24 +133,28 @@ def mix_corpus(
 def _mix(
     corpus: Corpus, folder: Path, config: MixConfig, cast: dict[str, list[Voice]], n_jobs: int
 ) -> Corpus:
-    """Make what is missing, in a folder that is ours alone."""
+    """Make the missing mixtures, in a locked folder."""
     rows = _kept(folder)
-    for side in SPLITS:
+    for split in SPLITS:
         for n in range(1, config.speakers + 1):
-            (folder / side / str(n)).mkdir(parents=True, exist_ok=True)
+            (folder / split / str(n)).mkdir(parents=True, exist_ok=True)
     todo = [
-        (side, number)
-        for side, size in config.sizes.items()
+        (split, number)
+        for split, size in config.sizes.items()
         for number in range(size)
-        if (side, number) not in rows
+        if (split, number) not in rows
     ]
     write_whole(_csv_text(rows.values(), header=True).encode(), folder / JOURNAL)
-    plans = (plan_mixture(cast[side], side, number, config) for side, number in todo)
+    plans = (plan_mixture(cast[split], split, number, config) for split, number in todo)
     work = partial(write_mixture, corpus.root.absolute(), folder.absolute(), config=config)
     results = in_processes(work, plans, n_jobs=n_jobs)
     with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as stream:
         for plan, made in track(results, total=len(todo), what="mixtures"):
-            row = plan | {"starts": "", "reason": made.reason} if isinstance(made, Died) else made
+            row = (
+                plan | {"starts": "", "reason": made.reason}
+                if isinstance(made, TaskFailure)
+                else made
+            )
             stream.write(_csv_text([row]))
             stream.flush()
             rows[row["split"], row["number"]] = row
@@ -160,33 +164,33 @@ def _mix(
 
 
 def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
-    """Who may be mixed, by side, in order of their names."""
+    """Return the speakers of each split, sorted by name."""
     index = corpus.index
     if (leaks := audit_split(corpus)).shape[0]:
         raise CorpusError(
-            f"{corpus.root}: {leaks.iloc[0]['kind']} {leaks.iloc[0]['name']!r} stands in "
-            f"{leaks.iloc[0]['sides']}; mixtures would leak. Split it anew (langid corpus split)"
+            f"{corpus.root}: {leaks.iloc[0]['kind']} {leaks.iloc[0]['name']!r} is in "
+            f"{leaks.iloc[0]['sides']}; mixtures would leak. Split it again (langid corpus split)"
         )
     usable = index[is_usable(index) & (index["speaker"] != "") & index["duration"].notna()]
     for column in ("speaker", "path"):
-        if spoilt := [name for name in usable[column].unique() if SEPARATOR in name]:
+        if invalid := [name for name in usable[column].unique() if SEPARATOR in name]:
             raise CorpusError(
-                f"{column} {spoilt[0]!r} must not hold {SEPARATOR!r}, which stands between the "
-                "voices of a mixture; rename it"
+                f"{column} {invalid[0]!r} must not contain {SEPARATOR!r}, which separates the "
+                "speakers of a mixture; rename it"
             )
     cast: dict[str, list[Voice]] = {}
-    for side in SPLITS:
-        by_speaker = usable[usable["split"] == side].sort_values("path").groupby("speaker")
-        cast[side] = [_voice(str(name), rows) for name, rows in by_speaker]
-        if len(cast[side]) < config.speakers:
+    for split in SPLITS:
+        by_speaker = usable[usable["split"] == split].sort_values("path").groupby("speaker")
+        cast[split] = [_voice(str(name), rows) for name, rows in by_speaker]
+        if len(cast[split]) < config.speakers:
             way_out = (
-                f"mix fewer (--speakers), or give {side} more of the recordings (--valid, --test)"
-                if cast[side]
-                else "tell who speaks, by --speaker or in the column 'speaker' of an index CSV"
+                f"mix fewer (--speakers), or assign more recordings to {split} (--valid, --test)"
+                if cast[split]
+                else "pass --speaker, or an index CSV with a column 'speaker'"
             )
             raise CorpusError(
-                f"{corpus.root}: {count(len(cast[side]), 'known speaker')} for {side}, and "
-                f"mixtures of {config.speakers} need as many on each side; {way_out}"
+                f"{corpus.root}: {count(len(cast[split]), 'known speaker')} for {split}, and "
+                f"mixtures of {config.speakers} need as many in each split; {way_out}"
             )
     return cast
 
@@ -198,24 +202,24 @@ def _voice(name: str, rows: pd.DataFrame) -> Voice:
 
 
 def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig) -> None:
-    """Note settings and voices, or see that they are the same; remove what a kill left."""
+    """Record settings and speakers, or check that they match; remove partial files."""
     digest = hashlib.blake2b(repr(_plain(cast)).encode(), digest_size=8).hexdigest()
     choices = asdict(config) | {"voices": digest}
     keep_choices(folder / NOTE, choices, CorpusError, "other mixtures")
-    for left_by_a_kill in folder.rglob(f"*{UNFINISHED}"):
-        left_by_a_kill.unlink()
+    for unfinished in folder.rglob(f"*{UNFINISHED}"):
+        unfinished.unlink()
 
 
 def _plain(cast: dict[str, list[Voice]]) -> list[tuple[str, list[tuple[Any, ...]]]]:
-    """All that plans are drawn from."""
+    """Return all data that the plans depend on, as plain values."""
     return [
-        (side, [(v.name, v.sex, v.paths, v.durations.tolist()) for v in voices])
-        for side, voices in cast.items()
+        (split, [(v.name, v.sex, v.paths, v.durations.tolist()) for v in voices])
+        for split, voices in cast.items()
     ]
 
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """Rows of mixtures that were made before and are still there; a torn last line is none."""
+    """Return rows of existing mixtures that were made before; ignore an incomplete last line."""
     journal = folder / JOURNAL
     content = journal.read_bytes() if journal.exists() else b""
     whole = content[: content.rfind(b"\n") + 1].decode()
@@ -249,14 +253,14 @@ def _index(
     index = make_index(made.to_dict("records"))
     write_index(index, folder / "index.csv")
     notes = [
-        f"{side}: {count(int((made['split'] == side).sum()), 'mixture')} of "
-        f"{count(len(voices), 'voice')}"
-        for side, voices in cast.items()
+        f"{split}: {count(int((made['split'] == split).sum()), 'mixture')} of "
+        f"{count(len(voices), 'speaker')}"
+        for split, voices in cast.items()
     ]
     if n_repeating := int((_shortest(made, cast) < made["stretch"].astype(float)).sum()):
         notes.append(
-            f"{count(n_repeating, 'mixture')} with an utterance repeated, for it is shorter than "
-            "its stretch; with shorter mixtures (--seconds) there are fewer"
+            f"{count(n_repeating, 'mixture')} with a repeated utterance, which is shorter than its "
+            "stretch; with shorter mixtures (--seconds) there are fewer"
         )
     if len(failed):
         notes.append(f"{count(len(failed), 'mixture')} could not be made: see failed.csv")
@@ -264,7 +268,7 @@ def _index(
 
 
 def _shortest(made: pd.DataFrame, cast: dict[str, list[Voice]]) -> pd.Series:
-    """Length of the shortest utterance in each mixture, s."""
+    """Return the duration of the shortest utterance in each mixture, s."""
     seconds = {
         path: duration
         for voices in cast.values()
@@ -275,9 +279,9 @@ def _shortest(made: pd.DataFrame, cast: dict[str, list[Voice]]) -> pd.Series:
 
 
 def _groups(made: pd.DataFrame) -> pd.Series:
-    """Mixtures that share a voice, directly or through others, named by the first of their voices.
+    """Group mixtures that share a speaker, directly or through others, named after a speaker.
 
-    Not by a mixture: of other mixtures under the same names it must be another group.
+    Not after a mixture: different mixtures with the same file names must be different groups.
     """
     voices = made["speakers"].str.split(SEPARATOR).explode()
     by_voice = pd.DataFrame({"group": voices, "recording": made["path"].loc[voices.index]})

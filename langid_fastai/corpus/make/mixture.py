@@ -1,22 +1,23 @@
-"""One mixture of voices: what is in it, drawn by chance, and its sound.
+"""Draw the content of one mixture of speakers, and make its audio.
 
 Conventions
 -----------
 Stretch
-    What is heard of a voice: a piece of one utterance, repeated if that is too short. All stretches
-    of a mixture are of one length, and begin at equal distances; the first begins and the last ends
-    with the mixture.
+    The speech of one speaker in a mixture: a piece of one utterance, repeated if that is too short.
+    All stretches of a mixture have the same length and are equally spaced; the first begins and the
+    last ends with the mixture.
 Overlap
-    Share of the mixture's time in which two stretches or more sound: 1 when all voices speak from
-    start to end, 0 when they take turns. It fixes the length of the stretches. Pauses inside a
-    stretch are not looked for.
+    Fraction of the mixture's duration in which two or more stretches overlap: 1 if all speak from
+    start to end, 0 if they take turns. It determines the length of the stretches. Pauses inside a
+    stretch are ignored.
 Level
-    Root mean square of a stretch, pauses included, in dB relative to that of the first voice.
+    Root mean square of a stretch, including pauses, in dB relative to that of the first speaker.
 
-The peak of every mixture is 0.9 of full scale: nothing is clipped, and loudness tells nothing.
+The peak of every mixture is 0.9 of full scale, so nothing is clipped, and loudness does not reveal
+the number of speakers.
 
-What a mixture is follows from the settings, its side and its number, and from nothing else: not
-from the number of processes, nor from what was made before.
+A mixture depends only on the settings, its split and its number: not on the number of processes or
+on the mixtures made before.
 
 Contents: `MixConfig`; `plan_mixture` and `write_mixture`, used by `langid_fastai.corpus.make.mix`;
 `remake_mixture`, from a row of the index; `place_stretches`, the geometry.
@@ -49,8 +50,8 @@ __all__ = [
 ]
 
 PEAK = 0.9  # of full scale
-FADE = 0.01  # s, at the edges of a stretch, so that no click tells where a voice begins
-# A piece of an utterance this far below the whole (20 dB) is a pause; so many pieces are tried.
+FADE = 0.01  # s, at the edges of a stretch, so that no click reveals where a speaker begins
+# A piece that is this far below its utterance (20 dB) is a pause; maximum number of pieces tried.
 QUIET = 0.1
 TRIES = 8
 
@@ -61,14 +62,14 @@ class MixConfig:
 
     Parameters
     ----------
-    n : mixtures on all sides together
-    speakers : most voices in one; there are as many mixtures of 1 voice as of 2, …
-    seconds : length of each, s
+    n : total number of mixtures in all splits
+    speakers : maximum number of speakers; each number from 1 has as many mixtures
+    seconds : duration of a mixture, s
     sr : Hz
-    levels : range in dB that the level of each further voice, relative to the first, is drawn from
-    overlap : range that the share of time with two voices or more is drawn from
-    valid, test : shares of the mixtures
-    seed : another seed, other mixtures
+    levels : range of the level of each further speaker relative to the first, dB
+    overlap : range of the fraction of time with two or more speakers
+    valid, test : fractions of the mixtures
+    seed : random seed
     format : of the files, 16 bits
 
     Raises
@@ -100,25 +101,25 @@ class MixConfig:
             raise CorpusError(f"overlap={self.overlap} must be a range within 0 to 1")
         if not (0 < self.valid < 1 and 0 < self.test < 1 and self.valid + self.test < 1):
             raise CorpusError(
-                f"valid={self.valid} and test={self.test} must be shares in (0, 1), sum below 1"
+                f"valid={self.valid} and test={self.test} must be fractions in (0, 1), sum below 1"
             )
         if self.format not in ("flac", "wav"):
             raise CorpusError(f"format={self.format!r} must be flac or wav")
-        if fewest := [side for side, n in self.sizes.items() if n < self.speakers]:
+        if too_few := [split for split, n in self.sizes.items() if n < self.speakers]:
             raise CorpusError(
-                f"n={self.n} leaves {self.sizes[fewest[0]]} mixtures for {fewest[0]}, fewer than "
-                f"the {self.speakers} numbers of speakers; make more"
+                f"n={self.n} leaves {self.sizes[too_few[0]]} mixtures for {too_few[0]}, less than "
+                f"one for each number of speakers up to {self.speakers}; make more"
             )
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Mixtures of each side."""
+        """Number of mixtures in each split."""
         valid, test = round(self.n * self.valid), round(self.n * self.test)
         return {"train": self.n - valid - test, "valid": valid, "test": test}
 
 
 class Voice(NamedTuple):
-    """A speaker with `F`, `M` or `U` (unknown), and the paths and lengths (s) of utterances."""
+    """A speaker; sex `F`, `M` or `U` (unknown); paths and durations (s) of the utterances."""
 
     name: str
     sex: str
@@ -127,23 +128,23 @@ class Voice(NamedTuple):
 
 
 def plan_mixture(
-    voices: Sequence[Voice], side: str, number: int, config: MixConfig
+    voices: Sequence[Voice], split: str, number: int, config: MixConfig
 ) -> dict[str, Any]:
-    """Draw who speaks in a mixture, which utterance of each, how loud, and where.
+    """Draw the speakers of a mixture, their utterances, levels and positions.
 
     Parameters
     ----------
-    voices : of the side, in the order of their names
-    side, number : which mixture; how many speak in it follows from the number
+    voices : speakers of the split, sorted by name
+    split, number : identify the mixture; the number determines how many speakers it has
 
     Returns
     -------
-    plan : the columns of its row that can be told without sound, rounded first and used then
+    plan : the columns of its row that do not depend on audio; values are rounded before use
     """
-    rng = random.Random(f"{config.seed}/{side}/{number}")
+    rng = random.Random(f"{config.seed}/{split}/{number}")
     n_speakers = 1 + number % config.speakers
     pool = list(voices)
-    # Python promises that `random()` stays the same from version to version, not `sample()`.
+    # Python guarantees the same `random()` in all versions, but not the same `sample()`.
     speaking = [pool.pop(int(rng.random() * len(pool))) for _ in range(n_speakers)]
     low, high = config.overlap
     overlap = round(low + (high - low) * rng.random(), 3) if n_speakers > 1 else 0.0
@@ -152,9 +153,9 @@ def plan_mixture(
     levels = [0.0] + [round(low + (high - low) * rng.random(), 2) for _ in speaking[1:]]
     sexes = "".join(voice.sex for voice in speaking)
     return {
-        "path": f"{side}/{n_speakers}/{number:06}.{config.format}",
+        "path": f"{split}/{n_speakers}/{number:06}.{config.format}",
         "language": str(n_speakers),
-        "split": side,
+        "split": split,
         "number": number,
         "speakers": SEPARATOR.join(voice.name for voice in speaking),
         "sexes": sexes,
@@ -175,14 +176,14 @@ def write_mixture(
 
     Parameters
     ----------
-    root : of the corpus that is mixed
+    root : of the source corpus
     folder : of the mixtures
     plan : from `plan_mixture`
 
     Returns
     -------
-    row : the plan, and where in each source its stretch `starts`, or the `reason` why it could not
-        be made
+    row : the plan, with the position in each source where its stretch `starts`, or the `reason` why
+        the mixture could not be made
     """
     rng = random.Random(f"{config.seed}/{plan['split']}/{plan['number']}/starts")
     n = round(plan["stretch"] * config.sr)
@@ -201,12 +202,12 @@ def write_mixture(
 
 
 def remake_mixture(row: Mapping[Any, Any], root: str | Path, config: MixConfig) -> np.ndarray:
-    """Make one mixture again from its row of the index, as before its file was rounded to 16 bits.
+    """Regenerate a mixture from its row of the index, without the rounding to 16 bits.
 
     Parameters
     ----------
     row : of ``index.csv``: `sources`, `starts`, `levels`, `begins` and `stretch` are used
-    root : of the corpus that was mixed
+    root : of the source corpus
     config : of the mixtures
 
     Returns
@@ -215,7 +216,7 @@ def remake_mixture(row: Mapping[Any, Any], root: str | Path, config: MixConfig) 
 
     Raises
     ------
-    AudioError : a source is gone
+    AudioError : a source is missing
     """
     n = round(float(row["stretch"]) * config.sr)
     starts = [round(start * config.sr) for start in _numbers(row["starts"])]
@@ -227,16 +228,17 @@ def remake_mixture(row: Mapping[Any, Any], root: str | Path, config: MixConfig) 
 
 
 def place_stretches(n_samples: int, n_speakers: int, overlap: float) -> tuple[int, list[int]]:
-    """Length of each stretch, and where each begins, so that the mixture has the overlap asked.
+    """Compute the length and positions of the stretches that give the requested overlap.
 
-    Let k stretches be d long and begin s apart, as shares of the mixture: d + (k - 1) s = 1. While
-    no more than two meet (d <= 2 s), neighbours overlap k - 1 times by d - s, together k d - 1.
-    Beyond that, a voice is alone only during the first s and the last s: the overlap is 1 - 2 s.
+    Let k stretches be d long and begin s apart, as fractions of the mixture: d + (k - 1) s = 1. If
+    at most two overlap (d <= 2 s), neighbours overlap k - 1 times by d - s, in total k d - 1.
+    Otherwise, only during the first s and the last s does one speaker speak alone: the overlap is
+    1 - 2 s.
 
     Parameters
     ----------
     n_samples : of the mixture
-    n_speakers : from 1; one voice speaks all the time
+    n_speakers : at least 1; a single speaker speaks all the time
     overlap : in [0, 1]
 
     Returns
@@ -261,7 +263,7 @@ def place_stretches(n_samples: int, n_speakers: int, overlap: float) -> tuple[in
 
 
 def _utterance(voice: Voice, seconds: float, rng: random.Random) -> str:
-    """One long enough for the stretch, by chance; else the longest."""
+    """Draw an utterance long enough for the stretch; if there is none, return the longest."""
     long_enough = np.flatnonzero(voice.durations >= seconds)
     if not len(long_enough):
         return voice.paths[int(voice.durations.argmax())]
@@ -269,9 +271,9 @@ def _utterance(voice: Voice, seconds: float, rng: random.Random) -> str:
 
 
 def _audible(y: np.ndarray, n: int, rng: random.Random, source: str) -> tuple[int, np.ndarray]:
-    """Where a piece of an utterance with speech in it starts, and the piece.
+    """Draw a piece of an utterance that is not a pause, and return its start and the piece.
 
-    The first of a few drawn that is no pause, else the loudest of them.
+    Return the first of up to `TRIES` random pieces that is not a pause, else the loudest.
     """
     quiet = QUIET * _rms(y)
     tried = []
@@ -287,12 +289,12 @@ def _audible(y: np.ndarray, n: int, rng: random.Random, source: str) -> tuple[in
 
 
 def _piece(y: np.ndarray, start: int, n: int) -> np.ndarray:
-    """`n` samples from `start`; what is too short is repeated."""
+    """Return `n` samples from `start`, repeated if there are too few."""
     return y[start : start + n] if start + n <= len(y) else np.resize(y[start:], n)
 
 
 def _add(stretches: list[np.ndarray], row: Mapping[Any, Any], config: MixConfig) -> np.ndarray:
-    """Fade, level and place the stretches, add them up, and bring the peak to `PEAK`."""
+    """Apply fades and levels to the stretches, sum them, and scale the peak to `PEAK`."""
     total = np.zeros(round(config.seconds * config.sr))
     n_fade = round(FADE * config.sr)
     fade = np.sin(np.linspace(0, np.pi / 2, n_fade)) ** 2

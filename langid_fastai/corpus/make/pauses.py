@@ -1,22 +1,21 @@
-"""Where a long recording can be cut: its pauses, and the utterances between them.
+"""Find the pauses of a long recording, and cut it into the utterances between them.
 
-A frame of sound is quiet when its level lies `pause_db` or more below the level of the speech, and
-a pause is an unbroken run of quiet frames at least `min_pause` long. This is the energy half of
-Rabiner & Sambur [1]_; their zero crossings, which find a weak fricative at the edge of a word, are
-replaced by a margin that every utterance keeps of the pauses around it.
+A frame is quiet if its level is `pause_db` or more below the speech level, and a pause is a run of
+quiet frames of at least `min_pause`. This is the energy criterion of Rabiner & Sambur [1]_; their
+zero-crossing criterion, which finds a weak fricative at the edge of a word, is replaced by a margin
+of the surrounding pauses that every utterance keeps.
 
-Who speaks `pause_db` softer than the rest of a recording, as an interviewer far from the
-microphone, is thereby taken for a pause and left out.
+As a consequence, a speaker `pause_db` softer than the rest of a recording, e.g. an interviewer far
+from the microphone, counts as a pause and is left out.
 
-The level of the speech is gated as programme loudness is [2]_: the mean power of all frames that
-are less than 10 dB below the mean power of all. So neither a click nor an hour of silence moves it.
+The speech level is gated like programme loudness [2]_: it is the mean power of all frames that are
+less than 10 dB below the overall mean power. So neither a click nor an hour of silence changes it.
 
-Which pauses become cuts is the best choice there is, found by dynamic programming: first, as little
-speech as possible is left out for being too short; then, as few cuts as possible are forced; then,
-as little time of pauses as possible stays inside the utterances. In other words: every stretch
-between two pauses is an utterance of its own; one that is too short is joined to its neighbour over
-the shorter pause; one that fits nowhere is dropped. A stretch that is too long and has no pause is
-cut at its softest point, which may lie inside a word: such a cut is called forced.
+Dynamic programming finds the optimal cuts: first, minimise the speech that is dropped because it is
+too short; then, the number of forced cuts; then, the duration of pauses inside utterances. In other
+words: every stretch between two pauses is an utterance; one that is too short is joined to its
+neighbour over the shorter pause; one that fits nowhere is dropped. A stretch that is too long and
+has no pause is cut at its softest point, which may be inside a word: such a cut is called forced.
 
 Conventions: powers are mean squares of frames of `FRAME` seconds; positions are samples.
 
@@ -50,25 +49,25 @@ __all__ = [
     "find_cuts",
 ]
 
-FRAME = 0.02  # s; holds a period of the lowest voice
-MARGIN = 0.2  # s of a pause that stay with the speech beside it: weak consonants and breath
-GATE_DB = 10.0  # of BS.1770
-SOFT_FRAMES = 3  # a forced cut goes where these are softest together: one frame may be a closure
-SPARE = 0.1  # s by which `longest` exceeds twice `shortest`, so that rounding to frames has room
-# Power of a recording that counts as silent: a full-scale sine is 0.5, one bit of 16 is 1e-9.
+FRAME = 0.02  # s; at least one period of the lowest voice
+MARGIN = 0.2  # s of a pause kept with the adjacent speech, for weak consonants and breath
+GATE_DB = 10.0  # BS.1770
+SOFT_FRAMES = 3  # a forced cut is where this many frames are softest; one could be a stop closure
+SPARE = 0.1  # s by which `longest` must exceed twice `shortest`, to allow for rounding to frames
+# A recording with less power is silent; a full-scale sine has 0.5, the lowest of 16 bits 1e-9.
 SILENT = 1e-10
 
 
 @dataclass(frozen=True)
 class CutRules:
-    """What is a pause, and how long an utterance may be.
+    """Limits of pauses and utterances.
 
     Parameters
     ----------
-    shortest, longest : limits of an utterance, margins included, s
-    pause_db : how far below the level of the speech a pause lies, dB
-    min_pause : shortest pause, s; quiet below 0.25 s belongs to articulation, as the closure of a
-        stop (F. Goldman-Eisler, "Psycholinguistics", 1968)
+    shortest, longest : limits of an utterance, including margins, s
+    pause_db : level of a pause below the speech level, dB
+    min_pause : shortest pause, s; silence below 0.25 s is part of articulation, e.g. a stop closure
+        (F. Goldman-Eisler, "Psycholinguistics", 1968)
 
     Raises
     ------
@@ -83,33 +82,33 @@ class CutRules:
     def __post_init__(self) -> None:
         if not 0.5 <= self.shortest <= self.longest <= 600:
             raise CorpusError(
-                f"shortest={self.shortest}, longest={self.longest} must be 0.5 s or more, and 600 s"
-                " or less, the shorter first; did you pass milliseconds?"
+                f"shortest={self.shortest}, longest={self.longest} must be between 0.5 and 600 s, "
+                "the shorter first; did you pass milliseconds?"
             )
         if self.longest < 2 * self.shortest + SPARE:
             raise CorpusError(
                 f"longest={self.longest} must be at least {2 * self.shortest + SPARE:g}, twice "
-                f"shortest={self.shortest} and {SPARE} s: else something too long for one "
-                "utterance can be too short for two"
+                f"shortest={self.shortest} plus {SPARE} s: otherwise speech too long for one "
+                "utterance may be too short for two"
             )
         if not 3 <= self.pause_db <= 80:
-            raise CorpusError(f"pause_db={self.pause_db} must lie between 3 and 80 dB")
+            raise CorpusError(f"pause_db={self.pause_db} must be between 3 and 80 dB")
         if not 3 * FRAME <= self.min_pause <= 5:
             raise CorpusError(
-                f"min_pause={self.min_pause} must lie between {3 * FRAME:g} and 5 s; did you pass "
+                f"min_pause={self.min_pause} must be between {3 * FRAME:g} and 5 s; did you pass "
                 "milliseconds?"
             )
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """What became of one recording; all positions are samples, ``start, end``.
+    """How one recording is cut; all positions are samples, ``start, end``.
 
     Parameters
     ----------
-    utterances : what is kept, in order
-    dropped : stretches of speech too short for an utterance, and too far from any to join it
-    n_forced : cuts that lie in no pause
+    utterances : the parts that are kept, in order
+    dropped : stretches of speech that are too short for an utterance and too far from any other
+    n_forced : number of cuts outside any pause
     """
 
     utterances: list[tuple[int, int]]
@@ -119,12 +118,13 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Sound between two pauses, with its margins.
+    """Speech between two pauses, with its margins.
 
     Parameters
     ----------
     start, end : samples
-    pause : samples of the whole pause before it; 0 where there is none, as after a forced cut
+    pause : length of the whole preceding pause, samples; 0 if there is none, e.g. after a forced
+        cut
     is_forced : begins at a forced cut
     """
 
@@ -135,9 +135,9 @@ class Stretch:
 
 
 def frame_powers(blocks: Iterable[np.ndarray], sr: int) -> tuple[np.ndarray, int]:
-    """Measure the frames of a recording of any length.
+    """Compute the power of each frame of a recording of any length.
 
-    The mean of a frame is taken out first: the offset of a microphone is no sound.
+    The mean of each frame is subtracted, to remove the DC offset of a microphone.
 
     Parameters
     ----------
@@ -146,8 +146,8 @@ def frame_powers(blocks: Iterable[np.ndarray], sr: int) -> tuple[np.ndarray, int
 
     Returns
     -------
-    powers : float32, (n_frames,); the last frame may be a shorter one
-    n : samples in all
+    powers : float32, (n_frames,); the last frame may be shorter
+    n : total number of samples
 
     Examples
     --------
@@ -183,7 +183,7 @@ def find_cuts(powers: np.ndarray, n: int, sr: int, rules: CutRules = CutRules())
 
     Examples
     --------
-    >>> speech, pause = np.full(200, 0.1), np.full(50, 1e-6)  # of 4 s and of 1 s
+    >>> speech, pause = np.full(200, 0.1), np.full(50, 1e-6)  # 4 s and 1 s
     >>> cuts = find_cuts(np.concatenate([speech, pause, speech]), 450 * 320, 16_000)
     >>> [(start / 16_000, end / 16_000) for start, end in cuts.utterances]
     [(0.0, 4.2), (4.8, 9.0)]
@@ -203,7 +203,7 @@ def find_cuts(powers: np.ndarray, n: int, sr: int, rules: CutRules = CutRules())
 
 
 def choose_cuts(stretches: list[Stretch], shortest: int, longest: int) -> Cuts:
-    """Join stretches of speech to utterances, by the order of wishes that the module states.
+    """Join stretches of speech to utterances, by the priorities given in the module docstring.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def choose_cuts(stretches: list[Stretch], shortest: int, longest: int) -> Cuts:
     """
     in_pauses = list(accumulate(stretch.pause for stretch in stretches))
     best: list[tuple[int, int, int]] = [(0, 0, 0)]  # speech dropped, cuts forced, pauses inside
-    first: list[int | None] = []  # of the utterance that ends with a stretch; None: dropped
+    first: list[int | None] = []  # first stretch of the utterance ending at i; None: dropped
     for i, last in enumerate(stretches):
         dropped, forced, inside = best[i]
         choice = (dropped + last.end - last.start, forced, inside)
@@ -232,7 +232,7 @@ def choose_cuts(stretches: list[Stretch], shortest: int, longest: int) -> Cuts:
     utterances: list[tuple[int, int]] = []
     lost: list[tuple[int, int]] = []
     n = len(stretches)
-    while n:  # from the end, what the best choice for the first `n` ends with
+    while n:  # backtrack through the best solutions for the first `n` stretches
         last, begins = stretches[n - 1], first[n - 1]
         if begins is None:
             lost.append((last.start, last.end))
@@ -244,7 +244,7 @@ def choose_cuts(stretches: list[Stretch], shortest: int, longest: int) -> Cuts:
 
 
 def _between_pauses(powers: np.ndarray, rules: CutRules) -> list[tuple[int, int, int]]:
-    """Stretches with their margins, and the whole pause before each, in frames."""
+    """Return stretches with their margins, and the whole pause before each, in frames."""
     gate = powers.mean(dtype=np.float64) * 10 ** (-GATE_DB / 10)
     speech_level = powers[powers > gate].mean(dtype=np.float64)
     is_quiet = powers < speech_level * 10 ** (-rules.pause_db / 10)
@@ -254,7 +254,7 @@ def _between_pauses(powers: np.ndarray, rules: CutRules) -> list[tuple[int, int,
     for quiet, loud in turns.reshape(-1, 2).tolist():
         if loud - quiet < min_frames:
             continue
-        # Half of a pause belongs to either side; one at an edge of the recording has a single side.
+        # Each neighbour keeps up to half of a pause; a pause at an edge has only one neighbour.
         is_inside = quiet > 0 and loud < len(powers)
         kept = min(margin, (loud - quiet) // (2 if is_inside else 1))
         if quiet > 0:
@@ -268,8 +268,10 @@ def _between_pauses(powers: np.ndarray, rules: CutRules) -> list[tuple[int, int,
 def _cut_long(
     whole: Stretch, powers: np.ndarray, hop: int, limits: tuple[int, int]
 ) -> list[Stretch]:
-    """The stretch, or parts of it that are not too long: from its start, a cut at the softest point
-    of the second half of what fits, so long as as much is left as an utterance needs.
+    """Cut a stretch that is too long into parts.
+
+    From its start, cut at the softest point of the second half of the maximum length, and leave at
+    least the minimum length for the last part.
     """
     shortest, longest = limits
     bounds = [whole.start]
@@ -279,7 +281,7 @@ def _cut_long(
         high = min(longest // hop, (whole.end - bounds[-1] - shortest) // hop)
         near = powers[start + low - 1 : start + high + 2].astype(np.float64)
         soft = np.convolve(near, np.ones(SOFT_FRAMES), mode="valid")
-        # Between the first frame of the softest three and the last: at the start of the middle one.
+        # Cut at the start of the middle one of the three softest frames.
         bounds.append((start + low + int(soft[: high - low + 1].argmin())) * hop)
     bounds.append(whole.end)
     return [

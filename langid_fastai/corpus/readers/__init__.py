@@ -1,1 +1,1 @@
-"""Readers of corpora: recognise the layout of a folder and make its index."""
+"""Readers of corpora: recognise the layout of a folder, and build its index."""

@@ -1,4 +1,4 @@
-"""Reader for the plainest corpus: a folder per language, and for an index CSV.
+"""Readers for one folder per language, and for an index CSV.
 
 ::
 
@@ -6,11 +6,11 @@
     corpus/de/bernd/001.wav     or    corpus/test/de/002.wav      or    corpus/index.csv
     corpus/yua/…
 
-What is known of who speaks decides how honest the split can be. With `speaker`, a regular
-expression with a group ``(?P<speaker>…)`` searched in each path, whole speakers stay together.
-Without it, files that share a sub-folder of their language stay together, in every language as soon
-as one language has two sub-folders or more. Where each has at most one (``de/clips/``), sub-folders
-say nothing of who speaks, and each file stands alone.
+A split without leaks needs the speakers. With `speaker`, a regular expression with a group
+``(?P<speaker>…)`` that is searched in each path, all files of a speaker stay in one split. Without
+it, files in the same sub-folder of a language stay in one split, provided that any language has two
+or more sub-folders. If each language has at most one (``de/clips/``), sub-folders cannot be
+speakers, and each file is its own group.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from langid_fastai.utils.files import is_there
 __all__ = ["read_folders", "read_index_csv", "split_folder", "compile_speaker"]
 
 
-# Names for the three sides met in the wild; mapped where they enter.
+# Usual names of the three splits, mapped to ours when a corpus is read.
 SPLIT_ALIASES = {
     "train": "train",
     "training": "train",
@@ -53,7 +53,7 @@ def read_folders(root: Path, paths: list[str], *, speaker: str | None = None) ->
 
     Raises
     ------
-    CorpusError : no file lies in a language folder; `speaker` does not fit every path
+    CorpusError : no file is in a language folder; `speaker` does not match every path
     """
     pattern = compile_speaker(speaker)
     rows, loose = [], []
@@ -70,8 +70,8 @@ def read_folders(root: Path, paths: list[str], *, speaker: str | None = None) ->
         rows.append(row)
     if not rows:
         raise CorpusError(
-            f"{root}: {len(loose)} audio files ({list_some(loose, 2)}) lie directly in it; "
-            "put those of each language into a folder named by its code, as in de/001.wav"
+            f"{root}: {len(loose)} audio files ({list_some(loose, 2)}) are directly in it; put "
+            "those of each language into a folder named after its code, e.g. de/001.wav"
         )
     has_folders = any("folder" in row for row in rows)
     is_grouped = _folders_tell(rows)
@@ -80,12 +80,12 @@ def read_folders(root: Path, paths: list[str], *, speaker: str | None = None) ->
         row["group"] = folder if is_grouped else ""
     notes = [f"{len(loose)} audio files outside any language folder left out"] if loose else []
     if is_grouped:
-        notes.append("files of one sub-folder stay on one side of the split")
+        notes.append("files of one sub-folder stay in one split")
     elif not pattern:
-        why = "no language has two sub-folders, so they say nothing of who speaks"
+        why = "no language has two sub-folders, so they cannot be speakers"
         notes.append(
-            f"{why if has_folders else 'speakers unknown'}: each file counts as its own; if one "
-            "speaker is in several files, say how to tell with --speaker REGEX"
+            f"{why if has_folders else 'speakers unknown'}: each file is its own group; if a "
+            "speaker has several files, pass --speaker REGEX to find the speaker in a path"
         )
     return Corpus(root, make_index(rows), "a folder per language", tuple(notes))
 
@@ -93,11 +93,11 @@ def read_folders(root: Path, paths: list[str], *, speaker: str | None = None) ->
 def read_index_csv(
     path: Path, *, root: Path | None = None, there: Container[str] | None = None
 ) -> Corpus:
-    """Read an index CSV; its paths are relative to `root`, by default the folder it lies in.
+    """Read an index CSV; its paths are relative to `root`, by default the folder of the CSV.
 
     Parameters
     ----------
-    there : paths that exist, where the files lie on no disk
+    there : paths that exist, if the files are not on a disk
 
     Raises
     ------
@@ -109,23 +109,23 @@ def read_index_csv(
     for row in rows:
         split = row.get("split", "")
         row["split"] = SPLIT_ALIASES.get(split.lower(), split)
-        if os.sep == "\\":  # Windows; elsewhere a backslash is a letter of a file name
+        if os.sep == "\\":  # Windows; elsewhere a backslash is part of a file name
             row["path"] = row["path"].replace("\\", "/")
     index = make_index(rows)
     exist = (is_there(root / p) if there is None else p in there for p in index["path"])
     if len(index) and not any(exist):
-        remedy = "say where they lie with --root"
+        remedy = "pass the folder that contains them as --root"
         if index["path"].str.contains("\\", regex=False).any():
             remedy = "write / between folders, not \\"
         raise CorpusError(
             f"{path}: none of its {len(index)} files exists below {root}, "
-            f"as in {root / index['path'].iloc[0]}; {remedy}"
+            f"e.g. {root / index['path'].iloc[0]}; {remedy}"
         )
     return Corpus(root, index, "an index CSV")
 
 
 def split_folder(path: str) -> tuple[str, tuple[str, ...]]:
-    """Take a leading ``train``, ``valid`` or ``test`` folder (or an alias) off a relative path.
+    """Strip a leading ``train``, ``valid`` or ``test`` folder (or an alias) from a relative path.
 
     Examples
     --------
@@ -140,16 +140,16 @@ def split_folder(path: str) -> tuple[str, tuple[str, ...]]:
 
 
 def compile_speaker(speaker: str | None) -> re.Pattern[str] | None:
-    """Compile the user's expression for speakers; it must have the group ``speaker``."""
+    """Compile the user's regular expression for speakers; it must have the group ``speaker``."""
     if speaker is None:
         return None
     try:
         pattern = re.compile(speaker)
     except re.error as error:
-        raise CorpusError(f"--speaker {speaker!r} is no regular expression: {error}") from error
+        raise CorpusError(f"--speaker {speaker!r} is not a regular expression: {error}") from error
     if "speaker" not in pattern.groupindex:
         raise CorpusError(
-            f"--speaker {speaker!r} needs a group named speaker, as in '(?P<speaker>[^/]+)/[^/]+$'"
+            f"--speaker {speaker!r} needs a group named speaker, e.g. '(?P<speaker>[^/]+)/[^/]+$'"
         )
     return pattern
 
@@ -162,9 +162,9 @@ def _speaker(pattern: re.Pattern[str], path: str) -> str:
 
 
 def _folders_tell(rows: list[dict[str, str]]) -> bool:
-    """Whether sub-folders part speakers: any language has two of them, whatever the split folder.
+    """Return whether sub-folders are groups: any language has two of them, in any split folder.
 
-    Then the one sub-folder of another language is one speaker too, not a heap of files.
+    Then the only sub-folder of another language is one group too.
     """
     by_language = defaultdict(set)
     for row in rows:

@@ -1,20 +1,20 @@
 """Reader for the Kaggle set `toponowicz/spoken-language-identification`.
 
 German, English and Spanish (some copies: French) from LibriVox, 90 speakers, ten-second FLAC at
-22 050 Hz. A file name tells everything (dataset README; the transformation index from the code of
-the dataset's repository)::
+22 050 Hz. File names have all labels (dataset README; the transformation index from the code of the
+dataset's repository)::
 
     de_f_63f5b79c76cf5a1a4bbd1c40f54b166e.fragment12.noise3.flac
-    │  │ └ recording ID, one a speaker     │         └ variant, absent on clean audio
+    │  │ └ recording ID, one per speaker   │         └ variant, absent on clean audio
     │  └ gender                            └ which ten seconds
     └ language
 
-Each training fragment comes in 29 versions (clean, 8 speeds, 8 pitches, 12 noises), so a split by
-file puts the same ten seconds on both sides; here the recording ID, which is the speaker, is the
-group. Folders differ from copy to copy (``train/train/``, ``test/de/``, ``build/test/``, a folder a
-language): files are searched everywhere and only their names are believed, except that a folder
-named ``test`` or ``train`` tells the side. Where no folder tells it, the six test speakers are
-known by their IDs.
+Each training fragment has 29 versions (clean, 8 speeds, 8 pitches, 12 noises), so a split by file
+would put the same ten seconds in training and test; here the recording ID, which is the speaker, is
+the group. Folders differ between copies (``train/train/``, ``test/de/``, ``build/test/``, one per
+language): files are searched everywhere and labelled by their names; only the split is that of a
+folder named ``test`` or ``train``. If there is no such folder, the six test speakers are recognised
+by their IDs.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def read_kaggle(root: Path, paths: list[str]) -> Corpus:
             continue
         found = {key: value or "" for key, value in match.groupdict().items()}
         found["recording"] = f"{found['speaker']}.fragment{found['fragment']}"
-        rows.append(found | {"path": path, "split": _side(path)})
+        rows.append(found | {"path": path, "split": _split_of(path)})
     if not any(row["split"] for row in rows):
         for row in rows:
             row["split"] = "test" if row["speaker"] in TEST_SPEAKERS else ""
     notes = []
     if others:
         notes.append(
-            f"{len(others)} files whose names are not of the Kaggle form left out "
+            f"{len(others)} files left out whose names do not have the Kaggle form "
             f"({list_some(others, 2)})"
         )
     index = make_index(row | {"group": row["speaker"]} for row in rows)
@@ -79,15 +79,15 @@ def read_kaggle(root: Path, paths: list[str]) -> Corpus:
 
 
 def holds_published_test(index: pd.DataFrame) -> bool:
-    """Whether the test side is spoken by all six of the set's test speakers and nobody else.
+    """Return whether the test split has exactly the set's six test speakers.
 
-    Only then can a figure stand beside the published ones.
+    Only then can results be compared with published ones.
     """
     return set(index.loc[index["split"] == "test", "speaker"]) == TEST_SPEAKERS
 
 
-def _side(path: str) -> str:
-    """``train`` or ``test``, by the innermost folder so named; empty where none is."""
+def _split_of(path: str) -> str:
+    """Return ``train`` or ``test``, from the innermost folder of that name; empty if none."""
     folders = [p.lower() for p in PurePosixPath(path).parts[:-1]]
     return next((f for f in reversed(folders) if f in ("train", "test")), "")
 
@@ -97,12 +97,12 @@ def download_kaggle(handle: str) -> Path:
 
     Parameters
     ----------
-    handle : ``owner/dataset``, as in ``toponowicz/spoken-language-identification`` (about 16 GB)
+    handle : ``owner/dataset``, e.g. ``toponowicz/spoken-language-identification`` (about 16 GB)
 
     Raises
     ------
-    CorpusError : `kagglehub` is not installed, Kaggle cannot be reached and nothing was downloaded
-        before, it refuses, or what it sends is damaged
+    CorpusError : `kagglehub` is not installed, Kaggle cannot be reached and nothing is in the
+        cache, Kaggle refuses the download, or the download is damaged
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", handle):
         raise CorpusError(f"kaggle:{handle} must be kaggle:<owner>/<dataset>")
@@ -113,14 +113,14 @@ def download_kaggle(handle: str) -> Path:
 
     otherwise = (
         "or download it in a browser from "
-        f"https://www.kaggle.com/datasets/{handle}, unpack it, and give its folder"
+        f"https://www.kaggle.com/datasets/{handle}, unpack it, and pass its folder"
     )
     try:
         return Path(kagglehub.dataset_download(handle))
     except KaggleApiHTTPError as error:
         raise CorpusError(
-            f"Kaggle refuses {handle}: {first_line(error).rstrip('.')}. Is the name right, and a "
-            "credential set? Make a token under kaggle.com → Settings → API and put it into "
+            f"Kaggle refuses {handle}: {first_line(error).rstrip('.')}. Is the name right, and are "
+            "credentials set? Create a token at kaggle.com → Settings → API and put it into "
             "KAGGLE_API_TOKEN or ~/.kaggle/access_token (a legacy key into ~/.kaggle/kaggle.json); "
             f"{otherwise}"
         ) from error
@@ -129,20 +129,20 @@ def download_kaggle(handle: str) -> Path:
             return earlier
         raise CorpusError(
             f"Kaggle cannot be reached for {handle}: {first_line(error)}. Check the network and "
-            f"repeat the command, which goes on where it stopped; {otherwise}"
+            f"repeat the command to resume; {otherwise}"
         ) from error
-    except Exception as error:  # kagglehub's own errors have no base; nor have those of archives
+    except Exception as error:  # errors of kagglehub and of archives have no common base class
         raise CorpusError(
             f"{handle} cannot be downloaded from Kaggle: {type(error).__name__}: "
-            f"{first_line(error)}. Is there room on the disk, is the credential file whole? "
+            f"{first_line(error)}. Is the disk full, or the credential file damaged? "
             f"Repeat the command; {otherwise}"
         ) from error
 
 
 def _find_cached(handle: str) -> Path | None:
-    """Folder of the newest version that lies whole in the cache of `kagglehub`.
+    """Return the folder of the newest complete version in the cache of `kagglehub`.
 
-    Itself it looks there only after it has asked Kaggle which version is the newest.
+    `kagglehub` itself only uses its cache after it has asked Kaggle for the newest version.
     """
     from kagglehub.config import get_cache_folder
 

@@ -1,4 +1,4 @@
-"""Reader for LibriSpeech: English read aloud, a folder a speaker, a folder a chapter.
+"""Reader for LibriSpeech: read English speech, one folder per speaker and chapter.
 
 V. Panayotov, G. Chen, D. Povey and S. Khudanpur, "LibriSpeech: an ASR corpus based on public domain
 audio books", ICASSP 2015; https://www.openslr.org/12, CC BY 4.0. 16 kHz FLAC, 1 to 35 s each::
@@ -7,10 +7,11 @@ audio books", ICASSP 2015; https://www.openslr.org/12, CC BY 4.0. 16 kHz FLAC, 1
     LibriSpeech/train-clean-100/19/198/19-198-0000.flac
                 └ subset        └ speaker, chapter, utterance
 
-The root may be the folder above, ``LibriSpeech`` itself, or one subset; ``SPEAKERS.TXT`` is looked
-for in the root, on the way to the utterances, and beside the root. Subsets of several sides are a
-split; one alone (``dev-clean`` is the smallest to begin with) is none. All of it is English, so by
-itself it teaches no language; it is what mixtures are made of (`langid_fastai.corpus.make.mix`).
+The root may be the parent folder, ``LibriSpeech`` itself, or one subset; ``SPEAKERS.TXT`` is
+searched in the root, in the folders between it and the utterances, and next to the root. Several
+subsets form a split; a single one (``dev-clean`` is the smallest) does not. All speech is English,
+so LibriSpeech alone cannot train language identification; it is used to make mixtures
+(`langid_fastai.corpus.make.mix`).
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ __all__ = ["LIBRISPEECH_NAME", "read_librispeech", "read_speakers"]
 
 LIBRISPEECH_NAME = re.compile(r"^(?P<speaker>\d+)-(?P<chapter>\d+)-(?P<utterance>\d{4})\.\w+$")
 SPEAKERS_FILE = "SPEAKERS.TXT"
-# By the first word of a subset: train-clean-100, dev-other, …
-SIDES = {"train": "train", "dev": "valid", "test": "test"}
+# Split by the first word of a subset: train-clean-100, dev-other, …
+SPLIT_OF = {"train": "train", "dev": "valid", "test": "test"}
 
 
 def read_librispeech(root: Path, paths: list[str]) -> Corpus:
     """Read speaker and chapter from the file names, gender from ``SPEAKERS.TXT``.
 
-    The subset tells the side: ``dev`` becomes ``valid``. Speakers and subsets do not overlap. Where
-    all subsets are of one side, `split` stays empty, to be made.
+    The subset determines the split: ``dev`` becomes ``valid``. No speaker is in two subsets. If all
+    subsets belong to one split, `split` stays empty, to be made later.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def read_librispeech(root: Path, paths: list[str]) -> Corpus:
 
     Raises
     ------
-    CorpusError : ``SPEAKERS.TXT`` is not of the form above
+    CorpusError : ``SPEAKERS.TXT`` does not have the form above
     """
     table = _find_speakers(root, paths)
     genders = read_speakers(table) if table else {}
@@ -61,22 +62,22 @@ def read_librispeech(root: Path, paths: list[str]) -> Corpus:
                 "path": path,
                 "language": "en",
                 "speaker": match["speaker"],
-                "split": _side(root, path),
+                "split": _split_of(root, path),
                 "gender": genders.get(match["speaker"], ""),
                 "chapter": match["chapter"],
             }
         )
     notes = []
-    if len(sides := {row["split"] for row in rows} - {""}) == 1:
-        notes.append(f"all subsets are of {sides.pop()}: no split by the corpus")
+    if len(splits := {row["split"] for row in rows} - {""}) == 1:
+        notes.append(f"all subsets are {splits.pop()} subsets: the corpus has no split")
         rows = [row | {"split": ""} for row in rows]
     if table is None:
         notes.append(f"no {SPEAKERS_FILE} found: the speakers' gender is unknown")
     elif unlisted := sorted({row["speaker"] for row in rows} - set(genders)):
-        notes.append(f"{SPEAKERS_FILE} does not tell of the speakers {list_some(unlisted)}")
+        notes.append(f"{SPEAKERS_FILE} does not list the speakers {list_some(unlisted)}")
     if others:
         notes.append(
-            f"{len(others)} files whose names are not speaker-chapter-utterance left out "
+            f"{len(others)} files left out whose names are not speaker-chapter-utterance "
             f"({list_some(others, 2)})"
         )
     return Corpus(root, make_index(rows), "LibriSpeech (speaker/chapter/utterance)", tuple(notes))
@@ -87,7 +88,7 @@ def read_speakers(file: Path) -> dict[str, str]:
 
     Raises
     ------
-    CorpusError : a line that is no comment and does not begin ``number | F or M |``
+    CorpusError : a line is not a comment and does not begin with ``number | F or M |``
     """
     genders = {}
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -97,22 +98,22 @@ def read_speakers(file: Path) -> dict[str, str]:
         fields = [field.strip() for field in line.split("|")]
         if len(fields) < 2 or not fields[0].isdigit() or fields[1] not in ("F", "M"):
             raise CorpusError(
-                f"{file}: line {number} must begin as '84 | F | dev-clean', not {line[:40]!r}; is "
-                "it the file of LibriSpeech?"
+                f"{file}: line {number} must begin like '84 | F | dev-clean', not {line[:40]!r}; "
+                "is it the file of LibriSpeech?"
             )
         genders[fields[0]] = fields[1].lower()
     return genders
 
 
 def _find_speakers(root: Path, paths: list[str]) -> Path | None:
-    """In the root, in a folder between it and the first utterance, or beside a subset."""
+    """Search the root, the folders between it and the first utterance, and the root's parent."""
     between = PurePosixPath(paths[0]).parents
     folders = [*(root / folder for folder in reversed(between)), root.resolve().parent]
     return next((f / SPEAKERS_FILE for f in folders if (f / SPEAKERS_FILE).is_file()), None)
 
 
-def _side(root: Path, path: str) -> str:
-    """By the innermost folder that names a subset; the root itself may be one."""
+def _split_of(root: Path, path: str) -> str:
+    """Return the split by the innermost folder named after a subset, possibly the root itself."""
     folders = [root.resolve().name, *PurePosixPath(path).parts[:-1]]
     words = (folder.lower().split("-")[0] for folder in reversed(folders) if "-" in folder)
-    return next((SIDES[word] for word in words if word in SIDES), "")
+    return next((SPLIT_OF[word] for word in words if word in SPLIT_OF), "")

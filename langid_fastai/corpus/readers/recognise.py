@@ -1,8 +1,8 @@
-"""From what the user names to a corpus: recognise the layout, read it, say what was found.
+"""Read a corpus: recognise its layout, read it, and report what was found.
 
-What may be named: a folder (read by its ``index.csv``, if it has one), an index CSV, ``demo``,
+A corpus is a folder (read by its ``index.csv``, if it has one), an index CSV, ``demo``,
 ``kaggle:<owner>/<dataset>``, or a folder or an index CSV in S3 (``s3://<bucket>/<folder>``), which
-is copied into the user's cache.
+is copied to the user's cache.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from langid_fastai.utils.files import is_there
 
 __all__ = ["AUDIO_SUFFIXES", "read_corpus", "find_audio"]
 
-# What libsndfile 1.1 and later reads, and what the extra `formats` does.
+# Read by libsndfile 1.1 or later, and with the extra `formats`.
 AUDIO_SUFFIXES = CONTAINER_SUFFIXES | {
     *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"),
     *(".snd", ".w64", ".wav", ".wve"),
 }
-# What a folder says of itself, where names cannot.
+# A folder's own index, which may have more labels than folder names do.
 INDEX = "index.csv"
-# A layout is believed when more than this share of the files bears its names.
+# A layout is recognised if more than this fraction of the files have its names.
 MAJORITY = 0.5
 
 
@@ -43,16 +43,16 @@ def read_corpus(
     demo_folder: Path = Path("runs/demo-corpus"),
     one_language: bool = False,
 ) -> Corpus:
-    """Recognise a corpus, read it, and check that it can be learned from.
+    """Recognise a corpus, read it, and check that it can be used for training.
 
     Parameters
     ----------
     source : a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``; a folder
-        that holds an ``index.csv`` is read by it
-    root : where the files of an index CSV lie; by default the folder of the CSV
+        that contains an ``index.csv`` is read by it
+    root : folder that the paths of an index CSV are relative to; default: the folder of the CSV
     speaker : for a folder per language: regular expression that finds the speaker in a path
     demo_folder : where ``demo`` is made
-    one_language : take a corpus of one language too, for what does not tell languages apart
+    one_language : accept a corpus of one language, for tasks other than language identification
 
     Returns
     -------
@@ -60,7 +60,7 @@ def read_corpus(
 
     Raises
     ------
-    CorpusError : nothing there, no audio, fewer than two languages, or an unusable index
+    CorpusError : no such file or folder, no audio, fewer than two languages, or an unusable index
     """
     name = str(source)
     if name == "demo" and not Path(name).exists():
@@ -77,10 +77,10 @@ def read_corpus(
     if not is_there(path):
         raise CorpusError(f"{path}: no such file or folder; a corpus is a folder or an index CSV")
     if root is not None and path.is_dir():
-        raise CorpusError(f"--root {root} goes with an index CSV; {path} is a folder")
+        raise CorpusError(f"--root {root} is for an index CSV; {path} is a folder")
     if speaker is not None and path.is_file():
         raise CorpusError(
-            f"--speaker goes with a folder per language; {path} is a file, and an index CSV has a "
+            f"--speaker is for a folder per language; {path} is a file, and an index CSV has a "
             "column 'speaker'"
         )
     if path.is_file():
@@ -94,7 +94,7 @@ def read_corpus(
 
 
 def find_audio(root: Path) -> tuple[list[str], list[str]]:
-    """Find audio files below `root`, by suffix; hidden files and folders are passed over.
+    """Find audio files below `root`, by suffix; hidden files and folders are skipped.
 
     Returns
     -------
@@ -107,26 +107,26 @@ def find_audio(root: Path) -> tuple[list[str], list[str]]:
         is_audio = PurePosixPath(path).suffix.lower() in AUDIO_SUFFIXES
         if is_audio and is_one_line(path):
             audio.append(path)
-        else:  # what is no text, or holds a line break, cannot stand in a CSV
+        else:  # names with line breaks or invalid Unicode do not fit into a CSV
             others.append(path)
     return sorted(audio), sorted(o if is_one_line(o) else ascii(o) for o in others)
 
 
 def _read_own_index(root: Path, speaker: str | None) -> Corpus | None:
-    """A folder with an ``index.csv`` of its files, as `langid corpus crawl` and others make it.
+    """Read a folder by the ``index.csv`` in it, as made by `langid corpus crawl` and others.
 
-    The index may know who speaks, and which file is a variant of which; names of folders do not,
-    and a split by them would put the same voice on two sides.
+    Unlike folder names, the index may have speakers and the originals of variants, without which
+    the same speaker could be in two splits.
     """
     path = root / INDEX
     if not path.is_file():
         return None
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         if not {"path", "language"} <= set(next(csv.reader(stream), ())):
-            return None  # somebody else's table
+            return None  # not an index of ours
     if speaker is not None:
         raise CorpusError(
-            f"--speaker goes with a folder per language; {root} is read by the {INDEX} in it, "
+            f"--speaker is for a folder per language; {root} is read by the {INDEX} in it, "
             "which has a column 'speaker'"
         )
     corpus = Corpus(root, read_index_csv(path).index, f"a folder with its {INDEX}")
@@ -144,7 +144,7 @@ def _read_folder(root: Path, speaker: str | None) -> Corpus:
     if not audio:
         seen = f"only {list_some(others, 3)}" if others else "the folder is empty"
         raise CorpusError(
-            f"{root}: no audio file ({seen}); wanted: {' '.join(sorted(AUDIO_SUFFIXES))}"
+            f"{root}: no audio file ({seen}); supported: {' '.join(sorted(AUDIO_SUFFIXES))}"
         )
     if _share(audio, KAGGLE_NAME) > MAJORITY:
         corpus = read_kaggle(root, audio)
@@ -156,14 +156,14 @@ def _read_folder(root: Path, speaker: str | None) -> Corpus:
         return _with_others(read_folders(root, audio, speaker=speaker), others)
     if speaker is not None:
         raise CorpusError(
-            f"--speaker goes with a folder per language; {root} has {corpus.layout}, "
-            "which tells by itself what belongs together"
+            f"--speaker is for a folder per language; {root} has {corpus.layout}, whose names "
+            "already define the groups"
         )
     return _with_others(corpus, others)
 
 
 def _with_others(corpus: Corpus, others: list[str]) -> Corpus:
-    """Say which files were passed over."""
+    """Add a note on the files that were skipped."""
     if not others:
         return corpus
     return corpus.with_index(
@@ -178,10 +178,10 @@ def _share(paths: list[str], pattern: re.Pattern[str]) -> float:
 
 
 def _walk(root: Path, *, unreadable: list[str]) -> Iterator[str]:
-    """Relative paths of all visible files; folders that cannot be read join `unreadable`.
+    """Yield relative paths of all visible files; add unreadable folders to `unreadable`.
 
-    Links to folders are followed after everything else and each folder is entered once, so that a
-    folder keeps its own name, and a link that leads back to where it lies ends there.
+    Links to folders are followed last, and each folder is entered once, so that a folder is listed
+    under its own name, and links cannot form a loop.
     """
 
     def note(error: OSError) -> None:
@@ -189,7 +189,7 @@ def _walk(root: Path, *, unreadable: list[str]) -> Iterator[str]:
 
     seen = set()
     tops = [root]
-    for top in tops:  # grows by the links met
+    for top in tops:  # links are appended
         for folder, folders, files in os.walk(top, onerror=note):
             real = os.path.realpath(folder)
             if real in seen:

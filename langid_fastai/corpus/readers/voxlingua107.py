@@ -7,11 +7,11 @@ development set, ``dev/<language>/``::
     de/-7hqy7xahkM__U__S106---0752.680-0761.950.flac
        └ video          └ segment label └ start and end, s
 
-The video is all that is known of who speaks: a segment label counts anew in each video. Clips of
-one video therefore form a group, and `speaker` stays empty.
+Speakers are unknown: segment labels start from the same number in each video. So the clips of a
+video form a group, and `speaker` stays empty.
 
-The set labels Hebrew and Javanese with the withdrawn codes ``iw`` and ``jw``; they become ``he``
-and ``jv`` here, and a note says so.
+The set labels Hebrew and Javanese with the withdrawn codes ``iw`` and ``jw``; they are mapped to
+``he`` and ``jv``, with a note.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ MODERN_CODES = {"iw": "he", "jw": "jv"}
 
 
 def read_voxlingua107(root: Path, paths: list[str]) -> Corpus:
-    """Read language from the folder and video from the file name.
+    """Read the language from the folder and the video from the file name.
 
-    A ``dev`` folder becomes ``test``: it is the set on which published figures are measured.
+    A ``dev`` folder becomes ``test``, since published results are on this set.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_voxlingua107(root: Path, paths: list[str]) -> Corpus:
 
     Raises
     ------
-    CorpusError : no file lies in a language folder
+    CorpusError : no file is in a language folder
     """
     rows, n_others, renamed = [], 0, set()
     for path in paths:
@@ -56,15 +56,15 @@ def read_voxlingua107(root: Path, paths: list[str]) -> Corpus:
         if language in MODERN_CODES:
             renamed.add(language)
             language = MODERN_CODES[language]
-        side = "test" if PurePosixPath(path).parts[0].lower() == "dev" else split
-        rows.append({"path": path, "language": language, "group": match["video"], "split": side})
+        split = "test" if PurePosixPath(path).parts[0].lower() == "dev" else split
+        rows.append({"path": path, "language": language, "group": match["video"], "split": split})
     if not rows:
         raise CorpusError(
-            f"{root}: {n_others} files of VoxLingua107 ({list_some(paths, 2)}) lie outside any "
-            "language folder; give the folder that holds a folder a language"
+            f"{root}: {n_others} files of VoxLingua107 ({list_some(paths, 2)}) are outside any "
+            "language folder; pass the folder that contains one folder per language"
         )
-    notes = ["the video is the group; who speaks is not known"]
+    notes = ["the video is the group; speakers are unknown"]
     notes += [f"language code {code} read as {MODERN_CODES[code]}" for code in sorted(renamed)]
     if n_others:
-        notes.append(f"{n_others} files whose names are not of the VoxLingua107 form left out")
+        notes.append(f"{n_others} files left out whose names do not have the VoxLingua107 form")
     return Corpus(root, make_index(rows), "VoxLingua107 (language/video)", tuple(notes))

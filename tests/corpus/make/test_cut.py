@@ -57,7 +57,7 @@ def cut(y, sr=SR, rules=RULES):
 
 @pytest.fixture
 def interviews(tmp_path, write_audio):
-    """Two languages, a folder a speaker, two recordings each of about a minute."""
+    """Two languages, a folder per speaker, two recordings each of about a minute."""
     for k, name in enumerate(["de/anna", "de/bert", "es/carla", "es/david"]):
         for take in range(2):
             rng = np.random.default_rng([k, take])
@@ -73,13 +73,13 @@ def interviews(tmp_path, write_audio):
     lead=st.sampled_from([0.0, 0.1, 1.5]),
     seed=st.integers(0, 3),
 )
-def test_cuts_lie_in_pauses_and_speech_is_kept_once(bursts, pauses, lead, seed):
+def test_cuts_are_in_pauses_and_speech_is_kept_once(bursts, pauses, lead, seed):
     y, spans = speak([0, *bursts], [lead, *pauses[: len(bursts) - 1]], seed=seed)
     spans = spans[1:]
     cuts = cut(y)
     assert cuts.n_forced == 0
     edges = [edge / SR for span in cuts.utterances + cuts.dropped for edge in span]
-    for edge in edges:  # to within the frame that a burst begins or ends in
+    for edge in edges:  # to the frame in which a burst begins or ends
         assert not any(start + FRAME < edge < end - FRAME for start, end in spans)
     for start, end in spans:
         middle = (start + end) / 2 * SR
@@ -100,8 +100,8 @@ stretch_lists = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(stretch_lists)
-def test_no_other_choice_is_better(drawn):
-    """Against all ways to join or drop, by the order of wishes that the module states."""
+def test_no_other_cuts_are_better(drawn):
+    """Compare with all ways to join or drop, by the priorities in the module docstring."""
     stretches, at = [], 0
     for length, pause, is_forced in drawn:
         stretches.append(Stretch(at + pause, at + pause + length, pause, is_forced))
@@ -148,14 +148,14 @@ def test_silence_at_the_edges_is_left_out():
     assert end == pytest.approx((7 + MARGIN) * SR, abs=HOP)
 
 
-def test_the_short_joins_its_neighbour_over_the_shorter_pause():
+def test_short_stretch_joins_its_neighbour_over_the_shorter_pause():
     y, _ = speak([5, 1.5, 5], [1.0, 0.4])
     assert [round((end - start) / SR, 1) for start, end in cut(y).utterances] == [5.2, 7.1]
     y, _ = speak([5, 1.5, 5], [0.4, 1.0])
     assert [round((end - start) / SR, 1) for start, end in cut(y).utterances] == [7.1, 5.2]
 
 
-def test_the_short_without_room_is_dropped_and_counted():
+def test_short_stretch_that_fits_nowhere_is_dropped_and_counted():
     y, _ = speak([14.2, 1.5, 14.2], [1.0, 1.0])
     cuts = cut(y)
     assert len(cuts.utterances) == 2
@@ -163,7 +163,7 @@ def test_the_short_without_room_is_dropped_and_counted():
     assert (end - start) / SR == pytest.approx(1.5 + 2 * MARGIN, abs=2 * FRAME)
 
 
-def test_a_stretch_without_pause_is_cut_where_it_is_softest():
+def test_stretch_without_pause_is_cut_at_its_softest_point():
     y, _ = speak([36], [])
     dips = (11, 23)  # s; too short for pauses
     for dip in dips:
@@ -187,7 +187,7 @@ def test_forced_cuts_keep_the_tightest_limits_at_any_rate(sr, seconds):
         assert 3 <= (end - start) / sr <= 6.1
 
 
-def test_gain_offset_click_and_long_silence_change_no_cut():
+def test_gain_offset_click_and_long_silence_do_not_change_cuts():
     y, _ = speak([4, 5, 4], [0.5, 0.5])
     expected = cut(y).utterances
     assert len(expected) == 3
@@ -252,7 +252,7 @@ def test_a_corpus_becomes_a_corpus_of_utterances(interviews, tmp_path):
     np.testing.assert_allclose(parts, totals["duration"], atol=1e-5)
 
 
-def test_alone_the_recording_is_the_group(tmp_path, write_audio):
+def test_recording_is_the_default_group(tmp_path, write_audio):
     for language in ("de", "es"):
         for take in range(3):
             y, _ = speak([5, 5, 5], [1, 1], seed=take)
@@ -264,7 +264,7 @@ def test_alone_the_recording_is_the_group(tmp_path, write_audio):
 
 
 def test_a_long_recording_is_cut_as_its_blocks_come(tmp_path, write_audio, monkeypatch):
-    """Utterances across the borders of blocks are whole; what is past is let go."""
+    """Utterances across blocks are complete; memory of earlier blocks is freed."""
     y, _ = speak(np.full(30, 4.3), np.full(29, 0.7))
     write_audio(tmp_path / "talks" / "de" / "a.wav", y, SR)
     write_audio(tmp_path / "talks" / "es" / "a.wav", y, SR)
@@ -284,7 +284,7 @@ def test_a_long_recording_is_cut_as_its_blocks_come(tmp_path, write_audio, monke
     assert all(np.abs(part).max() > 0.3 for part in back)
 
 
-def test_it_goes_on_where_it_was_and_gives_the_same_bytes(interviews, tmp_path, monkeypatch):
+def test_resumed_cut_gives_the_same_bytes(interviews, tmp_path, monkeypatch):
     corpus, out = read_corpus(interviews), tmp_path / "out"
     work, n_done = cut_module._cut_recording, []
 
@@ -340,10 +340,10 @@ def test_a_rate_beyond_flac_is_a_failure(interviews, tmp_path):
     sf.write(interviews / "de" / "anna" / "0.wav", y, 705_600)
     [failed] = cut_corpus(read_corpus(interviews), tmp_path / "out", n_jobs=1).failed.itertuples()
     assert failed.path == "de/anna/0.wav"
-    assert "705600 Hz is more than FLAC holds" in failed.reason
+    assert "705600 Hz is above the limit of FLAC" in failed.reason
 
 
-def test_what_flac_cannot_hold_is_counted(tmp_path, write_audio, langid):
+def test_clipped_samples_are_counted(tmp_path, write_audio, langid):
     y, _ = speak([4, 4], [1])
     y[SR : SR + 7] = 1.5
     for language in ("de", "es"):
@@ -356,7 +356,7 @@ def test_what_flac_cannot_hold_is_counted(tmp_path, write_audio, langid):
     assert piece[SR : SR + 7].min() > 0.999
 
 
-def test_a_kill_within_a_recording_at_the_top_is_gone_on_from(tmp_path, write_audio):
+def test_resumes_after_a_kill_within_a_top_level_recording(tmp_path, write_audio):
     y, _ = speak([4, 4], [1])
     for name in ("a", "b"):
         write_audio(tmp_path / "talks" / f"{name}.wav", y, SR)
@@ -379,7 +379,7 @@ def test_failures_are_listed_and_the_rest_is_cut(interviews, tmp_path, langid):
     assert "2 of 8 recordings gave no utterance" in err
     failed = pd.read_csv(out / "failed.csv").set_index("path")["reason"]
     assert "Format not recognised" in failed["de/anna/0.wav"]
-    assert failed["es/carla/1.wav"] == "holds no utterance of 3 to 15 s"
+    assert failed["es/carla/1.wav"] == "has no utterance of 3 to 15 s"
     assert f"langid-train {out / 'index.csv'}" in text
     assert "cut        7 recordings" in text
 
@@ -395,17 +395,17 @@ def test_the_command_reports_what_it_left_out(tmp_path, write_audio, langid):
     assert "2 stretches too short" in text
     code, _, err = langid(*argv, "--longest", 12, command=cli.main)
     assert code == 1
-    assert "cut by other rules (longest=15.0 there, 12.0 asked)" in err
+    assert "cut with other rules (longest=15.0 there, 12.0 requested)" in err
     assert json.loads((tmp_path / "out" / "cut.json").read_text())["longest"] == 15
 
 
-def test_no_folder_of_others_is_written_to(interviews, tmp_path, write_audio):
+def test_foreign_folders_are_not_written_to(interviews, tmp_path, write_audio):
     corpus = read_corpus(interviews)
-    with pytest.raises(CorpusError, match="lies in the corpus"):
+    with pytest.raises(CorpusError, match="is inside the corpus"):
         cut_corpus(corpus, interviews / "cut", n_jobs=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(CorpusError, match=r"no cut\.json of ours"):
+    with pytest.raises(CorpusError, match=r"does not contain cut\.json"):
         cut_corpus(corpus, tmp_path / "mine", n_jobs=1)
     with pytest.raises(CorpusError, match="is a file"):
         cut_corpus(corpus, tmp_path / "mine" / "letter.txt", n_jobs=1)

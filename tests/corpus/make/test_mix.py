@@ -1,4 +1,4 @@
-"""Mixtures: what is in them, that it is heard, that they leak nothing and can be made again."""
+"""Mixtures: their content and audio, splits without leaks, and regeneration."""
 
 import json
 from dataclasses import replace
@@ -27,13 +27,13 @@ SMALL = MixConfig(n=60, speakers=3, seconds=1.0, sr=SR, valid=0.2, test=0.2)
 
 
 def pitch(number):
-    """Hz of a speaker: each has a tone of their own, so that it can be seen who speaks."""
+    """Frequency of a speaker's tone, Hz, so that speakers can be identified in a mixture."""
     return 500 + 200 * number
 
 
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory, write_audio, tone):
-    """Four speakers a side, two utterances each, one of them of another rate."""
+    """Four speakers per split, two utterances each, one of them at another sampling rate."""
     root = tmp_path_factory.mktemp("voices")
     rows = []
     for number, (side, _) in enumerate(product(SIDES, range(4))):
@@ -55,16 +55,16 @@ def contents(folder):
     return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*.*")}
 
 
-# What they are
+# Content
 
 
-def test_counts_are_balanced_on_every_side(mixtures):
+def test_counts_are_balanced_in_every_split(mixtures):
     n = mixtures.index.groupby(["split", "language"]).size().unstack()
     assert n.loc["train"].tolist() == [12, 12, 12]
     assert n.loc["valid"].tolist() == n.loc["test"].tolist() == [4, 4, 4]
 
 
-def test_the_table_tells_who_speaks(mixtures):
+def test_table_has_the_speakers(mixtures):
     for row in mixtures.index.itertuples():
         speakers = row.speakers.split("|")
         assert len(speakers) == len(set(speakers)) == len(row.sexes) == int(row.language)
@@ -77,17 +77,17 @@ def test_the_table_tells_who_speaks(mixtures):
         assert [("F", "M", "F", "M")[int(s[1:]) % 4] for s in speakers] == list(row.sexes)
 
 
-def test_exactly_those_who_speak_are_heard(mixtures):
-    """A tone each: the spectrum shows them."""
+def test_mixture_contains_exactly_its_speakers(mixtures):
+    """Each speaker is a tone, visible in the spectrum."""
     for row in mixtures.index.itertuples():
         y, sr = sf.read(mixtures.root / row.path)
         assert (sr, len(y)) == (SR, SR)
         power = np.abs(np.fft.rfft(y * np.hanning(len(y)))) ** 2
-        heard = {n for n in range(12) if power[pitch(n)] > 1e-3 * power.max()}
-        assert heard == {int(s[1:]) for s in row.speakers.split("|")}
+        found = {n for n in range(12) if power[pitch(n)] > 1e-3 * power.max()}
+        assert found == {int(s[1:]) for s in row.speakers.split("|")}
 
 
-def test_levels_are_those_of_the_table(voices, tmp_path):
+def test_levels_equal_those_of_the_table(voices, tmp_path):
     config = replace(SMALL, overlap=(1.0, 1.0), levels=(-12.0, -6.0))
     mixed = mix_corpus(voices, tmp_path / "m", config, n_jobs=1)
     for row in mixed.index[mixed.index["language"] == "3"].itertuples():
@@ -100,15 +100,15 @@ def test_levels_are_those_of_the_table(voices, tmp_path):
         np.testing.assert_allclose(20 * np.log10(np.array(own) / own[0]), levels, atol=0.1)
 
 
-def test_nothing_is_clipped_and_loudness_tells_nothing(mixtures):
+def test_nothing_is_clipped_and_all_peaks_are_equal(mixtures):
     peaks = [np.abs(sf.read(mixtures.root / path)[0]).max() for path in mixtures.index["path"]]
     np.testing.assert_allclose(peaks, 0.9, atol=1e-4)
 
 
 @pytest.mark.parametrize("n_speakers", [2, 3, 4, 7])
 @pytest.mark.parametrize("overlap", [0.0, 0.2, 0.5, 0.75, 0.9, 1.0])
-def test_overlap_is_what_was_asked(n_speakers, overlap):
-    """Counted sample by sample; all time is spoken in."""
+def test_overlap_is_as_requested(n_speakers, overlap):
+    """Count samples with one or more speakers; no sample is silent."""
     n = 40_000
     length, begins = place_stretches(n, n_speakers, overlap)
     sounding = np.zeros(n)
@@ -120,7 +120,7 @@ def test_overlap_is_what_was_asked(n_speakers, overlap):
     assert np.mean(sounding == 0) < 1e-3
 
 
-def test_overlap_is_that_of_the_table(voices, tmp_path):
+def test_overlap_equals_that_of_the_table(voices, tmp_path):
     mixed = mix_corpus(voices, tmp_path / "m", replace(SMALL, overlap=(0.2, 0.6)), n_jobs=1)
     several = mixed.index[mixed.index["language"] != "1"]
     assert several["overlap"].between(0.2, 0.6).all()
@@ -131,14 +131,14 @@ def test_overlap_is_that_of_the_table(voices, tmp_path):
         assert [round(float(b) * SR) for b in row.begins.split("|")] == wanted[1]
 
 
-# Sides
+# Splits
 
 
-def test_no_voice_stands_on_two_sides_and_the_audit_would_see_it(mixtures):
-    heard = mixtures.index.groupby("split")["speakers"].agg(lambda x: set("|".join(x).split("|")))
-    assert not heard["train"] & heard["valid"]
-    assert not heard["train"] & heard["test"]
-    assert not heard["valid"] & heard["test"]
+def test_no_speaker_is_in_two_splits_and_the_audit_would_find_it(mixtures):
+    found = mixtures.index.groupby("split")["speakers"].agg(lambda x: set("|".join(x).split("|")))
+    assert not found["train"] & found["valid"]
+    assert not found["train"] & found["test"]
+    assert not found["valid"] & found["test"]
     assert audit_split(mixtures).empty
     assert not any("repeated" in note for note in mixtures.notes)
     moved = mixtures.index.copy()
@@ -147,18 +147,18 @@ def test_no_voice_stands_on_two_sides_and_the_audit_would_see_it(mixtures):
     assert (leak["kind"], leak["sides"]) == ("group", "test+train")
 
 
-def test_a_model_that_heard_a_voice_cannot_start_a_test_of_it(mixtures, voices, tmp_path):
-    """Told by voices: mixtures of another split have the same names, on the same sides."""
+def test_model_trained_on_a_speaker_cannot_start_a_test_of_it(mixtures, voices, tmp_path):
+    """Detected by the speakers: mixtures of another split have the same file names."""
     sides = {"train": "test", "valid": "valid", "test": "train"}
     turned = voices.index.assign(split=voices.index["split"].map(sides))
     other = mix_corpus(voices.with_index(turned), tmp_path / "m", SMALL, n_jobs=1)
-    heard = _group_hashes(mixtures.index[mixtures.index["split"] == "train"])
-    assert len(heard & _group_hashes(other.index[other.index["split"] == "test"])) == 4
-    assert not heard & _group_hashes(mixtures.index[mixtures.index["split"] == "test"])
+    found = _group_hashes(mixtures.index[mixtures.index["split"] == "train"])
+    assert len(found & _group_hashes(other.index[other.index["split"] == "test"])) == 4
+    assert not found & _group_hashes(mixtures.index[mixtures.index["split"] == "test"])
     assert index_hash(other.index) != index_hash(mixtures.index)
 
 
-def test_groups_follow_from_the_voices_alone():
+def test_groups_depend_on_the_speakers_only():
     made = pd.DataFrame(
         {"path": list("abcde"), "speakers": ["1|2", "3", "2|4", "5|6", "6"]}, index=[7, 1, 5, 3, 2]
     )
@@ -166,8 +166,8 @@ def test_groups_follow_from_the_voices_alone():
     assert groups.loc[[7, 1, 5, 3, 2]].tolist() == ["1", "3", "1", "5", "5"]
 
 
-def test_who_speaks_is_known(mixtures):
-    """Of a mixture all its voices, so nothing says that they are unknown."""
+def test_speakers_of_mixtures_are_known(mixtures):
+    """All speakers of a mixture are known, so no note says that they are unknown."""
     assert summarize_corpus(mixtures)["n_speakers"] == 12
     assert not any("unknown" in line for line in leak_lines(audit_split(mixtures), mixtures.index))
     test = mixtures.index[mixtures.index["split"] == "test"]
@@ -178,7 +178,7 @@ def test_who_speaks_is_known(mixtures):
     assert result["languages"]["3"]["n_speakers"] == 4
     rows = [row for row in result["speakers"] if row["language"] == "2"]
     assert sorted(row["speaker"] for row in rows) == ["s08", "s09", "s10", "s11"]
-    assert sum(row["n_recordings"] for row in rows) == 8  # 4 mixtures of 2 voices
+    assert sum(row["n_recordings"] for row in rows) == 8  # 4 mixtures of 2 speakers
     assert not any("unknown" in warning for warning in result["warnings"])
     assert any("of 4 voices that meet" in warning for warning in result["warnings"])
 
@@ -193,22 +193,22 @@ def test_the_index_is_a_corpus(mixtures):
 def test_a_source_that_leaks_is_refused(voices, tmp_path):
     index = voices.index.copy()
     index.loc[index["path"] == "0/0.wav", "split"] = "test"
-    with pytest.raises(CorpusError, match=r"speaker 's00' stands in test\+train"):
+    with pytest.raises(CorpusError, match=r"speaker 's00' is in test\+train"):
         mix_corpus(voices.with_index(index), tmp_path / "m", SMALL)
 
 
-# Again
+# Regeneration
 
 
-def test_a_mixture_is_made_again_from_its_row(mixtures, voices):
+def test_mixture_is_regenerated_from_its_row(mixtures, voices):
     index = pd.read_csv(mixtures.root / "index.csv", dtype=str, keep_default_na=False)
     for row in index.to_dict("records")[::7]:
         y, _ = sf.read(mixtures.root / row["path"])
         np.testing.assert_allclose(remake_mixture(row, voices.root, SMALL), y, atol=1 / 32_768)
 
 
-def test_processes_and_breaks_change_nothing(mixtures, voices, tmp_path):
-    """Two processes, and a run that was killed with a line half written, give the same bytes."""
+def test_processes_and_interruptions_do_not_change_results(mixtures, voices, tmp_path):
+    """Two processes, and a run that was killed in the middle of a line, give the same bytes."""
     wanted = contents(mixtures.root)
     folder = tmp_path / "m"
     mix_corpus(voices, folder, SMALL, n_jobs=2)
@@ -218,7 +218,7 @@ def test_processes_and_breaks_change_nothing(mixtures, voices, tmp_path):
     noted = [line.split(b",")[0].decode() for line in journal[1:20]]
     (folder / noted[3]).unlink()
     (folder / "index.csv").unlink()
-    (folder / "train/3/000002.flac.4711.tmp").write_bytes(b"fLaC")  # by a helper that was killed
+    (folder / "train/3/000002.flac.4711.tmp").write_bytes(b"fLaC")  # by a worker that was killed
     before = {f: f.stat().st_mtime_ns for f in folder.rglob("*.flac")}
     mix_corpus(voices, folder, SMALL, n_jobs=1)
     kept = {
@@ -228,13 +228,13 @@ def test_processes_and_breaks_change_nothing(mixtures, voices, tmp_path):
     assert contents(folder) == wanted
 
 
-def test_another_seed_makes_others(mixtures, voices, tmp_path):
+def test_another_seed_gives_other_mixtures(mixtures, voices, tmp_path):
     other = mix_corpus(voices, tmp_path / "m", replace(SMALL, seed=1), n_jobs=1)
     assert (other.index["speakers"] != mixtures.index["speakers"]).mean() > 0.5
 
 
 def test_mixtures_are_planned_one_by_one(voices, tmp_path, monkeypatch):
-    """Of many, only a few are ever under way: plans are drawn as processes take them."""
+    """Plans are drawn as processes need them, so few are in memory at a time."""
     planned, made, ahead = [], [], []
     plan, write = mix.plan_mixture, mix.write_mixture
 
@@ -256,13 +256,13 @@ def test_mixtures_are_planned_one_by_one(voices, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"n": 61}, {"overlap": (0.0, 1.0)}])
 def test_a_folder_of_other_mixtures_is_refused(mixtures, voices, change):
     [name] = change
-    with pytest.raises(CorpusError, match=rf"holds other mixtures \({name}=.* there, .* asked"):
+    with pytest.raises(CorpusError, match=rf"holds other mixtures \({name}=.* there, .* requested"):
         mix_corpus(voices, mixtures.root, replace(SMALL, **change))
 
 
 @pytest.mark.parametrize("column", ["gender", "duration", "speaker"])
-def test_mixtures_of_voices_that_have_changed_are_refused(mixtures, voices, column):
-    """Else rows that were kept and new ones would tell of the voices in two ways."""
+def test_mixtures_of_changed_speakers_are_refused(mixtures, voices, column):
+    """Otherwise, old and new rows would describe the speakers differently."""
     changed = {"gender": "f", "duration": 1.25, "speaker": "x" + voices.index["speaker"]}[column]
     index = voices.index.assign(**{column: changed})
     with pytest.raises(CorpusError, match=r"holds other mixtures \(voices="):
@@ -271,14 +271,16 @@ def test_mixtures_of_voices_that_have_changed_are_refused(mixtures, voices, colu
 
 def test_a_folder_of_something_else_is_refused(voices, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(CorpusError, match=r"is not empty and holds no mix\.json"):
+    with pytest.raises(CorpusError, match=r"is not empty and does not contain mix\.json"):
         mix_corpus(voices, tmp_path, SMALL)
 
 
-# What can go wrong
+# Errors
 
 
-def test_short_utterances_are_repeated_and_silent_ones_told(voices, tmp_path, write_audio, tone):
+def test_short_utterances_are_repeated_and_silent_ones_reported(
+    voices, tmp_path, write_audio, tone
+):
     rows = voices.index.to_dict("records")
     for number in range(12):
         y = tone(pitch(number), SR, 1.1)
@@ -295,11 +297,11 @@ def test_short_utterances_are_repeated_and_silent_ones_told(voices, tmp_path, wr
     assert failed["sources"].str.split("|").map(lambda s: "0.wav" in s).all()
     assert len(failed) + len(mixed.index) == config.n
     assert any("could not be made" in note for note in mixed.notes)
-    assert any(f"{len(mixed.index)} mixtures with an utterance repeated" in n for n in mixed.notes)
+    assert any(f"{len(mixed.index)} mixtures with a repeated utterance" in n for n in mixed.notes)
 
 
-def test_a_pause_is_no_voice(tmp_path, voices, write_audio, tone):
-    """Of an utterance that is silent for its most part, what sounds is taken."""
+def test_pause_is_not_speech(tmp_path, voices, write_audio, tone):
+    """From an utterance that is mostly silent, the part with speech is used."""
     for number in range(12):
         y = np.zeros(4 * SR, dtype=np.float32)
         y[SR : 3 * SR] = tone(pitch(number), SR, 2.0)
@@ -322,8 +324,8 @@ def test_a_pause_is_no_voice(tmp_path, voices, write_audio, tone):
         ({"sr": 8}, "sr=8 must be .*kHz"),
         ({"levels": (5, -5)}, "levels=.* must be a range"),
         ({"overlap": (0.5, 1.5)}, "overlap=.* must be a range within 0 to 1"),
-        ({"valid": 0.6, "test": 0.5}, "must be shares"),
-        ({"n": 8}, "n=8 leaves 2 mixtures for valid, fewer than the 3"),
+        ({"valid": 0.6, "test": 0.5}, "must be fractions"),
+        ({"n": 8}, "n=8 leaves 2 mixtures for valid, less than one for each"),
         ({"format": "mp3"}, "format='mp3' must be flac or wav"),
     ],
 )
@@ -332,23 +334,23 @@ def test_settings_out_of_range(change, words):
         replace(SMALL, **change)
 
 
-def test_voices_must_be_known_and_enough(voices, tmp_path):
+def test_speakers_must_be_known_and_enough(voices, tmp_path):
     with pytest.raises(CorpusError, match="4 known speakers for train, and mixtures of 5"):
         mix_corpus(voices, tmp_path / "m", replace(SMALL, speakers=5))
     unknown = voices.with_index(voices.index.assign(speaker="", group=voices.index["path"]))
     with pytest.raises(CorpusError, match="0 known speakers for train"):
         mix_corpus(unknown, tmp_path / "m", SMALL)
     for column in ("speaker", "path"):
-        spoilt = voices.index.assign(**{column: voices.index[column] + "|x"})
-        with pytest.raises(CorpusError, match=rf"{column} '.*\|x' must not hold '\|'"):
-            mix_corpus(voices.with_index(spoilt), tmp_path / "m", SMALL)
+        renamed = voices.index.assign(**{column: voices.index[column] + "|x"})
+        with pytest.raises(CorpusError, match=rf"{column} '.*\|x' must not contain '\|'"):
+            mix_corpus(voices.with_index(renamed), tmp_path / "m", SMALL)
     with pytest.raises(RunError, match="jobs=0 must be a number of processes"):
         mix_corpus(voices, tmp_path / "m", SMALL, n_jobs=0)
     assert not (tmp_path / "m").exists()
 
 
-def test_voices_are_split_by_speaker_whatever_they_speak(voices, tmp_path):
-    """Also where a language is spoken by one speaker alone."""
+def test_speakers_are_split_whatever_their_language(voices, tmp_path):
+    """Even if a language has a single speaker."""
     rows = voices.index.drop(columns=["split", "digest"]).to_dict("records")
     for i, row in enumerate(rows):
         row["language"] = "fr" if i < 2 else "en"
@@ -359,7 +361,7 @@ def test_voices_are_split_by_speaker_whatever_they_speak(voices, tmp_path):
     assert split.index.groupby("split")["gender"].agg(lambda g: len({x.lower() for x in g})).min()
 
 
-# The command
+# Command line
 
 
 def test_command(voices, tmp_path, langid):
@@ -368,7 +370,7 @@ def test_command(voices, tmp_path, langid):
     options = ["--levels", "-3,3", "--overlap", "1", "--seconds", 1, "--format", "wav", "--jobs", 1]
     code, text, _ = langid(*argv, *options, "--valid", 0.2, "--test", 0.2, command=cli.main)
     assert code == 0
-    assert "train: 12 mixtures of 4 voices" in text
+    assert "train: 12 mixtures of 4 speakers" in text
     assert f"langid-train {out / 'index.csv'} --arch m5 --weights none --sr 8000" in text
     settings = json.loads((out / "mix.json").read_text())
     assert (settings["levels"], settings["overlap"]) == ([-3.0, 3.0], [1.0, 1.0])

@@ -1,4 +1,4 @@
-"""The reader of index CSVs: which are read, and why others are not."""
+"""The reader of index CSVs: valid and invalid ones."""
 
 import planted
 import pytest
@@ -12,7 +12,7 @@ plant = planted.plant
 
 
 def test_a_folder_is_read_by_its_index(plant):
-    """Else a voice that only the index knows would stand on two sides."""
+    """Otherwise, a speaker that is only named in the index could be in two splits."""
     root = plant("de/1.wav", "es/1.wav", "es/2.wav")
     (root / "index.csv").write_text("path,language,speaker\nde/1.wav,de,a\nes/1.wav,es,a\n")
     corpus = read_corpus(root)
@@ -24,7 +24,7 @@ def test_a_folder_is_read_by_its_index(plant):
 
 
 @pytest.mark.parametrize("table", ["a,b\n1,2\n", ""])
-def test_a_table_of_somebody_else_is_no_index(plant, table):
+def test_foreign_table_is_not_an_index(plant, table):
     root = plant("de/1.wav", "es/1.wav")
     (root / "index.csv").write_text(table)
     corpus = read_corpus(root)
@@ -32,7 +32,7 @@ def test_a_table_of_somebody_else_is_no_index(plant, table):
     assert "index.csv" in corpus.notes[-1]
 
 
-def test_an_index_that_does_not_fit_is_not_passed_over(plant):
+def test_invalid_index_is_not_ignored(plant):
     root = plant("de/1.wav", "es/1.wav")
     (root / "index.csv").write_text("path,language\nno.wav,de\n")
     with pytest.raises(CorpusError, match=r"index\.csv: none of its 1 files exists below"):
@@ -44,7 +44,7 @@ def write(file, *lines: str) -> object:
     return file
 
 
-def test_index_csv_beside_its_files(plant):
+def test_index_csv_next_to_its_files(plant):
     root = plant("a/1.wav", "b/2.wav", "not in the index.wav")
     file = write(
         root / "index.csv",
@@ -70,9 +70,9 @@ def test_index_csv_with_root(plant, tmp_path):
     assert "--root" in message
 
 
-def test_index_csv_needs_only_some_of_its_files(plant):
+def test_index_csv_with_some_missing_files(plant):
     file = write(plant("1.wav") / "index.csv", "path,language", "1.wav,de", "gone.wav,es")
-    assert len(read_corpus(file).index) == 2  # failed.csv will name it
+    assert len(read_corpus(file).index) == 2  # reported in failed.csv
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_index_csv_needs_only_some_of_its_files(plant):
             "must be a path below the corpus root",
         ),
         (["path,language", "1.wav,de", "{root}/1.wav,es"], "must be a path below the corpus root"),
-        (["path,language", "1.wav,de", "1.wav,es"], "stands in the index twice"),
+        (["path,language", "1.wav,de", "1.wav,es"], "is in the index twice"),
         (["path,language", "1.wav,de", "2.wav"], "'2.wav' has no language"),
         (["path,language", "1.wav,de", ",es"], "'' has no path"),
         (["path,language", "1.wav,de"], "one language ('de')"),
@@ -94,7 +94,7 @@ def test_index_csv_needs_only_some_of_its_files(plant):
         (["path,language,offset", "1.wav,de,0"], "column 'offset'"),
         (
             ["path,language,variant", "1.wav,de,", "2.wav,de,noise1"],
-            "'2.wav' is a variant, and nothing tells of what: add a column 'recording'",
+            "'2.wav' is a variant of an unknown recording: add a column 'recording'",
         ),
         (
             ["path,language,speaker", "1.wav,de,anna", "2.wav,es,anna "],
@@ -111,12 +111,12 @@ def test_unusable_index_csv(plant, lines, message):
     assert message in found
 
 
-def test_missing_files_named_with_slashes_are_no_slip_in_the_slashes(plant):
+def test_missing_files_with_slashes_do_not_suggest_slashes(plant):
     file = write(plant("1.wav") / "index.csv", "path,language", "de/1.wav,de", "es/2.wav,es")
     assert "write /" not in refusal(file)
 
 
-def test_backslashes_part_folders_where_the_system_says_so(plant, monkeypatch):
+def test_backslashes_are_separators_on_windows(plant, monkeypatch):
     root = plant("de/1.wav", "es/2.wav")
     file = write(root / "index.csv", "path,language", r"de\1.wav,de", r"es\2.wav,es")
     monkeypatch.setattr("langid_fastai.corpus.readers.folders.os.sep", "\\")
@@ -124,17 +124,17 @@ def test_backslashes_part_folders_where_the_system_says_so(plant, monkeypatch):
     assert list(index["path"]) == list(index["group"]) == ["de/1.wav", "es/2.wav"]
 
 
-def test_header_alone_is_no_index(plant):
+def test_header_without_rows_is_not_an_index(plant):
     file = write(plant("1.wav") / "index.csv", "path,language")
     assert refusal(file) == f"{file}: no recording in it"
 
 
-def test_speaker_option_with_an_index_csv_is_not_passed_over(plant):
+def test_speaker_option_with_an_index_csv_is_refused(plant):
     file = write(plant("1.wav", "2.wav") / "index.csv", "path,language", "1.wav,de", "2.wav,es")
     assert "has a column 'speaker'" in refusal(file, speaker=SPEAKER)
 
 
-def test_audio_file_is_no_index(plant):
+def test_audio_file_is_not_an_index(plant):
     file = plant("1.wav") / "1.wav"
     file.write_bytes(b"RIFF\xff\xff\xff\xffWAVE")
     assert "not a readable index CSV" in refusal(file)

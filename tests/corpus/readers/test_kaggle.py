@@ -70,7 +70,7 @@ def plant(root: Path, names: list[str]) -> Path:
         ),
     ],
 )
-def test_a_name_tells_everything(name, expected):
+def test_file_name_has_all_labels(name, expected):
     row = read_kaggle(Path("x"), [name]).index.iloc[0]
     columns = ["language", "gender", "speaker", "fragment", "variant"]
     assert tuple(row[columns]) == expected
@@ -104,7 +104,7 @@ def test_wrong_names_are_left_out_and_counted(tmp_path):
     corpus = read_corpus(root)
     assert len(corpus.index) == len(TRAIN)
     assert corpus.notes[0] == (
-        "2 files whose names are not of the Kaggle form left out "
+        "2 files left out whose names do not have the Kaggle form "
         "(train/de_f_1.fragment1.flac, train/intro.flac)"
     )
     assert corpus.notes[1].startswith("1 file left out")
@@ -128,9 +128,9 @@ def test_folder_forms(tmp_path, layout):
     corpus = read_corpus(plant(tmp_path, [place(name, side) for name, side in sides.items()]))
     assert corpus.layout == "the Kaggle names (language_gender_speaker.fragment)"
     assert corpus.root == tmp_path
-    told = layout not in ("language", "flat")  # else by the six speakers
+    by_folder = layout not in ("language", "flat")  # otherwise by the six speakers
     found = {Path(row.path).name: row.split for row in corpus.index.itertuples()}
-    assert found == {name: s if told or s == "test" else "" for name, s in sides.items()}
+    assert found == {name: s if by_folder or s == "test" else "" for name, s in sides.items()}
     assert set(corpus.index["language"]) == set(LANGUAGES)
 
     split = split_corpus(corpus)
@@ -139,13 +139,13 @@ def test_folder_forms(tmp_path, layout):
     assert audit_split(split).empty
 
 
-def test_folders_are_believed_before_speakers(tmp_path):
+def test_folders_take_precedence_over_speakers(tmp_path):
     names = [f"train/{name}" for name in OWN_TEST] + [f"test/{name}" for name in TRAIN]
     index = read_corpus(plant(tmp_path, names)).index
     assert (index.loc[index["speaker"].isin(TEST_SPEAKERS), "split"] == "train").all()
 
 
-def test_training_part_alone_is_split_in_three(tmp_path):
+def test_training_part_alone_is_split_into_three(tmp_path):
     corpus = split_corpus(read_corpus(plant(tmp_path, [f"train/{name}" for name in TRAIN])))
     n_speakers = corpus.index.groupby(["language", "split"])["speaker"].nunique()
     assert (n_speakers > 0).all()
@@ -156,7 +156,7 @@ def test_training_part_alone_is_split_in_three(tmp_path):
 @pytest.mark.parametrize("folder", ["test", "somewhere"])
 def test_test_part_alone_cannot_be_trained_on(tmp_path, folder):
     corpus = read_corpus(plant(tmp_path, [f"{folder}/{name}" for name in OWN_TEST]))
-    with pytest.raises(CorpusError, match=r"all 12 recordings stand in test .* none in train"):
+    with pytest.raises(CorpusError, match=r"all 12 recordings are in test .* none in train"):
         split_corpus(corpus)
 
 
@@ -176,7 +176,7 @@ def test_realistic_size(realistic):
     assert (index["variant"] == "").sum() == 2_520 + 540
 
 
-def test_all_versions_of_a_fragment_on_one_side(realistic_split):
+def test_all_versions_of_a_fragment_in_one_split(realistic_split):
     train = realistic_split.index[realistic_split.index["split"] != "test"]
     versions = train.groupby("recording")
     assert (versions.size() == 29).all()
@@ -194,7 +194,7 @@ def test_only_training_uses_variants(realistic_split):
 def test_validation_is_balanced(realistic_split):
     index = realistic_split.index
     n_speakers = index.groupby(["split", "language", "gender"])["speaker"].nunique()
-    # 15 % of 14 speakers; the corpus' test speakers are no part of the choice.
+    # 15 % of 14 speakers; the corpus's test speakers do not count.
     assert (n_speakers["valid"] == 2).all()
     assert (n_speakers["train"] == 12).all()
     assert (n_speakers["test"] == 1).all()
@@ -212,7 +212,7 @@ def test_validation_is_balanced(realistic_split):
     ],
     ids=["all six", "five", "one", "seven", "none"],
 )
-def test_published_test_is_that_of_all_six_speakers(test_speakers, expected):
+def test_published_test_has_all_six_speakers(test_speakers, expected):
     index = read_kaggle(Path("x"), [f"train/{name}" for name in TRAIN + OWN_TEST]).index
     index.loc[index["speaker"].isin(test_speakers), "split"] = "test"
     assert holds_published_test(index) == expected

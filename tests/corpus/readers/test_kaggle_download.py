@@ -1,4 +1,4 @@
-"""The download from Kaggle, of a local server that speaks as Kaggle does to kagglehub 1.x."""
+"""The download from Kaggle, from a local server that responds like Kaggle to kagglehub 1.x."""
 
 import http.server
 import io
@@ -27,13 +27,13 @@ def make_tar() -> bytes:
 
 
 def refusal(handle: str = HANDLE) -> str:
-    """What `download_kaggle` says no with; every no names another way to the files."""
+    """Return the error of `download_kaggle`; every error names another way to get the files."""
     with pytest.raises(CorpusError) as caught:
         download_kaggle(handle)
     message = str(caught.value)
     assert handle in message
     assert "\n" not in message
-    assert f"https://www.kaggle.com/datasets/{handle}, unpack it, and give its folder" in message
+    assert f"https://www.kaggle.com/datasets/{handle}, unpack it, and pass its folder" in message
     return message
 
 
@@ -84,7 +84,7 @@ def test_without_network_from_the_cache(kaggle, monkeypatch, unused_address):
     assert download_kaggle(HANDLE) == first
 
 
-def test_half_a_download_is_no_cache(kaggle, monkeypatch, tmp_path, unused_address):
+def test_partial_download_is_not_a_cache(kaggle, monkeypatch, tmp_path, unused_address):
     (tmp_path / "cache" / "datasets" / HANDLE / "versions" / "3").mkdir(parents=True)
     monkeypatch.setenv("http_proxy", unused_address)
     assert "cannot be reached" in refusal()
@@ -117,7 +117,7 @@ def test_refusal_without_json(kaggle):
 
 @pytest.fixture
 def unused_address():
-    """Where nobody listens: a port that was free a moment ago."""
+    """An address without a server: a port that was free a moment ago."""
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         port = server.server_port
     return f"http://127.0.0.1:{port}"
@@ -130,15 +130,15 @@ def test_server_not_reachable(kaggle, monkeypatch, unused_address):
     assert "Check the network" in message
 
 
-def test_connection_lost_on_the_way(kaggle):
+def test_connection_lost_during_download(kaggle):
     kaggle.n_withheld = 1_000
     kaggle.answers["GetDataset"] = (200, b'{"currentVersionNumber": 3}' + b" " * 100)
     message = refusal()
     assert "cannot be reached" in message
-    assert "repeat the command, which goes on where it stopped" in message
+    assert "repeat the command to resume" in message
 
 
-def test_answer_that_is_no_json(kaggle):
+def test_response_is_not_json(kaggle):
     kaggle.answers["GetDataset"] = (200, b"{never closed")
     assert "cannot be reached" in refusal()
 
@@ -167,22 +167,22 @@ def test_damaged_credentials(kaggle, tmp_path, content):
     (tmp_path / "home" / "kaggle.json").write_text(content)
     message = refusal()
     assert "kaggle.json" in message
-    assert "is the credential file whole?" in message
+    assert "or the credential file damaged?" in message
 
 
-def test_disk_without_room(kaggle, tmp_path):
+def test_full_disk(kaggle, tmp_path):
     (tmp_path / "cache").write_text("a file where the cache should be")
     message = refusal()
     assert message.startswith(f"{HANDLE} cannot be downloaded from Kaggle: ")
-    assert "Is there room on the disk" in message
+    assert "Is the disk full" in message
 
 
-def test_data_set_without_a_version(kaggle):
+def test_dataset_without_a_version(kaggle):
     kaggle.answers["GetDataset"] = (200, b"{}")
     assert "No version provided" in refusal()
 
 
-def test_interruption_is_no_failure(kaggle, monkeypatch):
+def test_interrupt_is_not_a_failure(kaggle, monkeypatch):
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
@@ -200,7 +200,7 @@ def test_missing_extra_names_the_command(monkeypatch):
 @pytest.mark.parametrize(
     "handle", ["", "spoken", "a/b/c", "a/b/versions/3", "a b/c", "https://kaggle.com/a/b", "a/b\n"]
 )
-def test_handles_of_a_wrong_form(handle):
+def test_invalid_handles(handle):
     with pytest.raises(CorpusError, match="must be kaggle:<owner>/<dataset>") as caught:
         read_corpus(f"kaggle:{handle}")
     assert re.match(re.escape(f"kaggle:{handle}"), str(caught.value))

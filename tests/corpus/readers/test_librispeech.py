@@ -1,4 +1,4 @@
-"""The LibriSpeech reader, on a corpus of its form."""
+"""The LibriSpeech reader, on a corpus with its layout."""
 
 import shutil
 
@@ -25,7 +25,7 @@ SPEAKERS = """\
 
 @pytest.fixture
 def librispeech(tmp_path, write_audio, tone):
-    """Two training speakers, one of each other side, two chapters of two utterances each."""
+    """Two training speakers, one in each other split, two chapters of two utterances each."""
     root = tmp_path / "data" / "LibriSpeech"
     subsets = {"19": "train-clean-100", "26": "train-clean-100", "84": "dev-clean"}
     for speaker, subset in (subsets | {"61": "test-clean"}).items():
@@ -41,7 +41,7 @@ def librispeech(tmp_path, write_audio, tone):
 
 
 @pytest.mark.parametrize("above", [False, True])
-def test_speaker_gender_chapter_and_side(librispeech, above):
+def test_speaker_gender_chapter_and_split(librispeech, above):
     corpus = read_corpus(librispeech.parent if above else librispeech, one_language=True)
     assert corpus.layout == "LibriSpeech (speaker/chapter/utterance)"
     assert len(corpus.index) == 16
@@ -55,17 +55,19 @@ def test_speaker_gender_chapter_and_side(librispeech, above):
 
 
 @pytest.mark.parametrize("above", [False, True])
-def test_one_subset_alone_is_no_split_and_finds_the_table_beside_it(librispeech, above):
+def test_single_subset_is_not_a_split_and_finds_the_table_next_to_it(librispeech, above):
     for other in ("train-clean-100", "test-clean"):
         shutil.rmtree(librispeech / other)
     corpus = read_corpus(librispeech if above else librispeech / "dev-clean", one_language=True)
     assert set(corpus.index["split"]) == {""}
     assert set(corpus.index["gender"]) == {"f"}
-    assert any("all subsets are of valid: no split" in note for note in corpus.notes)
+    assert any(
+        "all subsets are valid subsets: the corpus has no split" in note for note in corpus.notes
+    )
 
 
 def test_mixtures_of_one_subset(librispeech, tmp_path, write_audio, tone):
-    """The smallest download will do: its voices are split here."""
+    """The smallest download is enough: its speakers are split here."""
     for number in range(100, 112):
         path = f"{number}/198/{number}-198-0000.flac"
         write_audio(librispeech / "dev-clean" / path, tone(number, 16_000, 1.5), 16_000)
@@ -75,7 +77,7 @@ def test_mixtures_of_one_subset(librispeech, tmp_path, write_audio, tone):
     assert len(mixed.index) == 30
 
 
-def test_without_the_table_gender_is_unknown_and_said_so(librispeech):
+def test_without_the_table_gender_is_unknown_with_a_note(librispeech):
     (librispeech / "SPEAKERS.TXT").unlink()
     corpus = read_corpus(librispeech, one_language=True)
     assert set(corpus.index["gender"]) == {""}
@@ -86,26 +88,26 @@ def test_speakers_that_the_table_lacks_are_named(librispeech):
     file = librispeech / "SPEAKERS.TXT"
     file.write_text("\n".join(line for line in SPEAKERS.splitlines() if "Denny" not in line))
     notes = read_corpus(librispeech, one_language=True).notes
-    assert any("does not tell of the speakers 26" in note for note in notes)
+    assert any("does not list the speakers 26" in note for note in notes)
 
 
 def test_other_files_are_left_out_and_counted(librispeech, write_audio, tone):
     write_audio(librispeech / "intro.wav", tone(440, 16_000), 16_000)
     corpus = read_corpus(librispeech, one_language=True)
     assert len(corpus.index) == 16
-    assert any("1 files whose names" in note for note in corpus.notes)
+    assert any("1 files left out whose names" in note for note in corpus.notes)
 
 
 @pytest.mark.parametrize("line", ["84 ; F ; dev-clean", "x84 | F | dev-clean", "84 | Q | dev"])
-def test_a_table_of_another_form_is_refused(tmp_path, line):
+def test_invalid_table_is_refused(tmp_path, line):
     file = tmp_path / "SPEAKERS.TXT"
     file.write_text(f"; comment\n\n{line}\n")
     with pytest.raises(CorpusError, match=r"SPEAKERS\.TXT: line 3 must begin"):
         read_speakers(file)
 
 
-def test_it_teaches_no_language(librispeech):
-    with pytest.raises(CorpusError, match=r"holds one language \('en'\)"):
+def test_cannot_train_language_identification(librispeech):
+    with pytest.raises(CorpusError, match=r"contains one language \('en'\)"):
         read_corpus(librispeech)
 
 
@@ -122,7 +124,7 @@ def test_other_names(name):
 
 
 def test_mixtures_of_it_through_the_command_line(librispeech, tmp_path):
-    """Two speakers a side are too few here: said with the way out."""
+    """Two speakers per split are too few here: the error says what to do."""
     argv = ["corpus", "mix", str(librispeech), "--out", str(tmp_path / "mix"), "--speakers", "2"]
     result = CliRunner().invoke(cli.app, argv)
     assert isinstance(result.exception, CorpusError)

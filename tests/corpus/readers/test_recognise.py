@@ -1,4 +1,4 @@
-"""Readers: which layout is recognised, what each file becomes, and what is left out and said."""
+"""Readers: recognised layouts, the row of each file, and notes on files left out."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def test_split_folder_counts_only_above_the_language():
     assert split_folder("test/de/anna/1.wav") == ("test", ("de", "anna", "1.wav"))
 
 
-def test_two_sub_folders_or_more_are_groups(plant):
+def test_two_or_more_sub_folders_are_groups(plant):
     corpus = read_corpus(
         plant("de/anna/1.wav", "de/anna/2.wav", "de/bernd/x/3.wav", "es/all/1.wav", "es/2.wav")
     )
@@ -70,34 +70,34 @@ def test_two_sub_folders_or_more_are_groups(plant):
         "es/2.wav": "es/2.wav",
     }
     assert (corpus.index["speaker"] == "").all()  # a folder need not be a speaker
-    assert corpus.notes == ("files of one sub-folder stay on one side of the split",)
+    assert corpus.notes == ("files of one sub-folder stay in one split",)
 
 
-def test_one_sub_folder_groups_beside_a_language_that_has_several(plant):
+def test_single_sub_folder_is_a_group_if_another_language_has_several(plant):
     corpus = read_corpus(plant(*(f"de/anna/{i}.wav" for i in range(9)), *FOLDERS_OF_ES))
     assert set(corpus.index.loc[corpus.index["language"] == "de", "group"]) == {"de/anna"}
     with pytest.raises(CorpusError, match=r"needs 3 groups.*'de' has 1, not"):
         split_corpus(corpus)
 
 
-def test_one_sub_folder_across_split_folders_groups_beside_several(plant):
+def test_single_sub_folder_across_splits_is_a_group_if_others_have_several(plant):
     corpus = read_corpus(plant("train/de/anna/1.wav", "test/de/anna/2.wav", *FOLDERS_OF_ES))
     groups = corpus.index.groupby("group")["split"].agg(set)
     assert groups["de/anna"] == {"train", "test"}
 
 
 @pytest.mark.parametrize("above", ["", "train/"])
-def test_sub_folders_say_nothing_where_each_language_has_at_most_one(plant, above):
+def test_single_sub_folders_are_not_groups(plant, above):
     corpus = read_corpus(
         plant(f"{above}de/clips/1.wav", "de/clips/2.wav", "es/x/1.wav", "fr/1.wav")
     )
     assert (corpus.index["group"] == corpus.index["path"]).all()
     assert len(corpus.notes) == 1
-    assert "no language has two sub-folders, so they say nothing of who speaks" in corpus.notes[0]
-    assert "each file counts as its own" in corpus.notes[0]
+    assert "no language has two sub-folders, so they cannot be speakers" in corpus.notes[0]
+    assert "each file is its own group" in corpus.notes[0]
 
 
-def test_group_of_a_sub_folder_shows_across_split_folders(plant):
+def test_sub_folder_is_one_group_across_split_folders(plant):
     corpus = read_corpus(plant(*(f"{s}/{f}/1.wav" for s in ("train", "test") for f in FOLDERS)))
     groups = corpus.index.groupby("group")["split"].agg(set)
     assert dict(groups) == {folder: {"train", "test"} for folder in FOLDERS}
@@ -115,9 +115,9 @@ def test_speaker_by_expression(plant):
 @pytest.mark.parametrize(
     ("speaker", "message"),
     [
-        ("[^/]+$", r"'\[\^/\]\+\$' needs a group named speaker, as in '\(\?P<speaker>"),
+        ("[^/]+$", r"'\[\^/\]\+\$' needs a group named speaker, e\.g\. '\(\?P<speaker>"),
         ("(?P<name>x)", "needs a group named speaker"),
-        ("(?P<speaker>[a-z", r"--speaker '\(\?P<speaker>\[a-z' is no regular expression"),
+        ("(?P<speaker>[a-z", r"--speaker '\(\?P<speaker>\[a-z' is not a regular expression"),
         ("(?P<speaker>anna)", r"--speaker '.*' finds no speaker in 'es/diego_1\.wav'"),
         ("(?P<speaker>x)?", r"finds no speaker in 'de/anna_1\.wav'"),
     ],
@@ -135,11 +135,11 @@ def test_loose_files_are_left_out_and_counted(plant):
 
 def test_only_loose_files(plant):
     message = refusal(plant("a.wav", "b.wav", "c.wav"))
-    assert "3 audio files (a.wav, b.wav and 1 more) lie directly in it" in message
-    assert "as in de/001.wav" in message
+    assert "3 audio files (a.wav, b.wav and 1 more) are directly in it" in message
+    assert "e.g. de/001.wav" in message
 
 
-def test_hidden_and_foreign_files(plant):
+def test_hidden_and_other_files(plant):
     corpus = read_corpus(
         plant(
             *("de/1.wav", "es/1.wav", "de/.1.wav", ".cache/de/2.wav", "__MACOSX/de/._1.wav"),
@@ -151,14 +151,14 @@ def test_hidden_and_foreign_files(plant):
     assert "README.txt, de/no_suffix, es/1.txt and 1 more" in corpus.notes[-1]
 
 
-def test_upper_case_suffixes_and_all_that_can_be_read(plant):
+def test_upper_case_and_all_supported_suffixes(plant):
     names = [f"x{suffix}" for suffix in AUDIO_SUFFIXES] + ["Y.WAV", "Z.Flac"]
     audio, others = find_audio(plant(*(f"de/{name}" for name in names), "de/video.avi"))
     assert audio == sorted(f"de/{name}" for name in names)
     assert others == ["de/video.avi"]
 
 
-def test_names_of_all_the_world(plant):
+def test_names_in_many_scripts(plant):
     names = [
         "日本語/録音 一.wav",
         "ελληνικά/ήχος.wav",
@@ -177,7 +177,7 @@ def test_names_of_all_the_world(plant):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems refuse such names")
-def test_names_that_cannot_stand_in_a_table(plant):
+def test_names_that_do_not_fit_into_a_table(plant):
     root = plant("de/1.wav", "es/1.wav", "de/a\nb.wav")
     (root / "es" / os.fsdecode(b"latin-\xfc.wav")).touch()
     corpus = read_corpus(root)
@@ -208,7 +208,7 @@ def test_links_in_a_loop(plant):
     assert find_audio(root)[0] == ["de/1.wav", "es/1.wav"]
 
 
-def test_folder_keeps_its_own_name_whatever_links_lead_to_it(plant):
+def test_folder_is_listed_under_its_own_name_despite_links(plant):
     root = plant("de/1.wav", "es/1.wav")
     (root / "aa").mkdir()
     (root / "aa" / "link").symlink_to(root / "de")  # met first, in any order
@@ -216,7 +216,7 @@ def test_folder_keeps_its_own_name_whatever_links_lead_to_it(plant):
     assert list(read_corpus(root).index["path"]) == ["de/1.wav", "es/1.wav"]
 
 
-def test_folder_that_cannot_be_listed_is_told(plant, monkeypatch):
+def test_unreadable_folder_is_reported(plant, monkeypatch):
     root = plant("de/1.wav", "es/1.wav", "lost+found/1.wav")
     scandir = os.scandir
 
@@ -242,7 +242,7 @@ def test_empty_folder(tmp_path):
     assert "no audio file (the folder is empty); wanted: .3gp" in refusal(tmp_path)
 
 
-def test_folder_of_texts(plant):
+def test_folder_of_text_files(plant):
     message = refusal(plant("de/1.txt", "de/2.txt", "es/1.txt", "es/2.txt"))
     assert "no audio file (only de/1.txt, de/2.txt, es/1.txt and 1 more)" in message
     assert ".wav" in message
@@ -250,17 +250,17 @@ def test_folder_of_texts(plant):
 
 def test_one_language(plant):
     message = refusal(plant("corpus/de/1.wav", "corpus/es/1.wav"))
-    assert "holds one language ('corpus')" in message
-    assert "a level too high or too deep?" in message
+    assert "contains one language ('corpus')" in message
+    assert "one level too high or too deep?" in message
 
 
-def test_root_goes_with_an_index(plant, tmp_path):
+def test_root_is_for_an_index(plant, tmp_path):
     root = plant("de/1.wav", "es/1.wav")
     message = refusal(root, root=tmp_path)
     assert f"--root {tmp_path} goes with an index CSV; {root} is a folder" in message
 
 
-def test_demo_is_made_unless_something_bears_its_name(plant, tmp_path, monkeypatch):
+def test_demo_is_made_unless_a_file_has_its_name(plant, tmp_path, monkeypatch):
     root = plant("de/1.wav", "es/1.wav")
     made = []
     monkeypatch.setattr(

@@ -1,7 +1,7 @@
 """Hide distributions from this process and its children: as if they were not installed.
 
-Python imports this file at its start when its folder is in PYTHONPATH. `closure.json`, beside it,
-lists what remains visible and what does not; see `tests/helpers/closure.py`.
+Python imports this file at its start if its folder is in PYTHONPATH. `closure.json`, next to it,
+lists what is visible and what is hidden; see `tests/helpers/closure.py`.
 """
 
 import json
