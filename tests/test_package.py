@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import langid_fastai
 
 ROOT = Path(langid_fastai.__file__).parent
@@ -142,37 +140,75 @@ def test_every_file_has_its_place_in_the_order():
     assert {layer(f) for f in FILES} == {*ORDER, "__init__"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_imports_point_upwards_only(file):
+def violations(rule):
+    """All that a rule finds in the package, each with its file."""
+    return [f"{file.relative_to(ROOT)}: {found}" for file in FILES for found in rule(file)]
+
+
+def imports_downwards(file):
     if layer(file) == "__init__":
         return
     allowed = ORDER[: ORDER.index(layer(file)) + 1]
     for name, _ in imports_of(file):
         parts = name.split(".")
-        if parts[0] == "langid_fastai" and len(parts) > 1 and parts[1] != "__version__":
-            assert parts[1] in allowed, f"{file.name} imports {name}"
+        is_ours = parts[0] == "langid_fastai" and parts[1:2] not in ([], ["__version__"])
+        if is_ours and parts[1] not in allowed:
+            yield f"imports {name}"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_light_modules_import_no_torch(file):
-    if layer(file) not in {*MAY_IMPORT_TORCH, "__init__"}:
-        heavy = {"torch", "torchvision", "fastai", "timm"}
-        assert not [n for n, top in imports_of(file) if top and n.split(".")[0] in heavy]
+def heavy_imports(file):
+    if layer(file) in {*MAY_IMPORT_TORCH, "__init__"}:
+        return
+    for name, at_top in imports_of(file):
+        if at_top and name.split(".")[0] in {"torch", "torchvision", "fastai", "timm"}:
+            yield f"imports {name}"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_a_file_is_one_page_and_hides_nothing(file):
+def hidden(file):
+    """What makes a file longer than a page, or hides what it does."""
     text = file.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 400
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            assert [a.name for a in node.names] != ["*"]
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert node.args.kwarg is None, f"{node.name} takes **{node.args.kwarg.arg}"
-        assert not isinstance(node, ast.Assert)
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None
+    n_lines = len(text.splitlines())
+    if n_lines > 400:
+        yield f"has {n_lines} lines"
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.ImportFrom(names=[ast.alias(name="*")]):
+                yield f"{node.lineno}: imports everything of {node.module}"
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if node.args.kwarg:
+                yield f"{node.lineno}: {node.name} takes **{node.args.kwarg.arg}"
+            case ast.Assert():
+                yield f"{node.lineno}: asserts"
+            case ast.ExceptHandler(type=None):
+                yield f"{node.lineno}: catches everything"
+
+
+def test_imports_point_upwards_only():
+    assert violations(imports_downwards) == []
+
+
+def test_light_modules_import_no_torch():
+    assert violations(heavy_imports) == []
+
+
+def test_a_file_is_one_page_and_hides_nothing():
+    assert violations(hidden) == []
+
+
+def test_the_rules_find_what_breaks_them(tmp_path, monkeypatch):
+    code = "from os import *\nimport torch\nfrom langid_fastai import cli\nassert cli\n"
+    code += "def f(**x):\n    try:\n        pass\n    except:\n        pass\n" + "\n" * 400
+    (tmp_path / "errors.py").write_text(code)
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "FILES", [tmp_path / "errors.py"])
+    assert violations(imports_downwards) == ["errors.py: imports langid_fastai.cli"]
+    assert violations(heavy_imports) == ["errors.py: imports torch"]
+    assert [found.partition(": ")[2] for found in violations(hidden)] == [
+        "has 409 lines",
+        "1: imports everything of os",
+        "4: asserts",
+        "5: f takes **x",
+        "8: catches everything",
+    ]
 
 
 def test_import_is_light():
