@@ -1,7 +1,8 @@
 import os
 
-# One thread each: the tests run side by side, and threads that share cores wait for each other.
+# One thread and one core each: the tests run side by side, and who shares cores waits for others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 import shutil
 import subprocess
@@ -12,8 +13,11 @@ import pytest
 import soundfile as sf
 from command_line import MEL, command_of
 from hypothesis import settings
+from langid_fastai.png import encode_png
 from PIL import Image
 from tones import make_tones
+
+BLANK_PNG = encode_png(np.zeros((1, 1), dtype=np.uint8))
 
 settings.register_profile("untimed", deadline=None)  # no test asserts a time
 settings.load_profile("untimed")
@@ -83,7 +87,22 @@ def picture_folder(tmp_path):
 
 
 @pytest.fixture
-def langid(monkeypatch, capsys):
+def quick_report(monkeypatch):
+    """Write reports with blank figures and few bootstrap draws: most of the time of a command."""
+    from langid_fastai.evaluation import intervals
+    from langid_fastai.report import media, page
+
+    def blank(_draw, path=None):
+        if path:
+            path.write_bytes(BLANK_PNG)
+        return media.Picture("data:image/png,", "data:image/png,", 1, 1)
+
+    monkeypatch.setattr(page, "draw_picture", blank)
+    monkeypatch.setattr(intervals, "N_DRAWS", 100)
+
+
+@pytest.fixture
+def langid_in_full(monkeypatch, capsys):
     """Run a command in this process: exit code, stdout, stderr."""
     from langid_fastai import cli
 
@@ -95,6 +114,12 @@ def langid(monkeypatch, capsys):
         return end.value.code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def langid(quick_report, langid_in_full):
+    """The same with a `quick_report`, for tests whose subject is not the report."""
+    return langid_in_full
 
 
 @pytest.fixture(scope="session")

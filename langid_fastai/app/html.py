@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def sentence(error: LangidError) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
+@cache  # compiled templates are kept in it
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

@@ -33,7 +33,7 @@ def bootstrap_interval(
     statistic: Callable[[np.ndarray], float | np.ndarray],
     groups: Sequence[str] | pd.Series,
     *,
-    n_draws: int = N_DRAWS,
+    n_draws: int | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> np.ndarray | None:
@@ -49,6 +49,7 @@ def bootstrap_interval(
     ----------
     statistic : weights, int (n,) -> a number, or an array of one shape for all draws
     groups : (n,), group of each row
+    n_draws : by default `N_DRAWS`
 
     Returns
     -------
@@ -70,7 +71,7 @@ def bootstrap_interval(
         return None
     rng = np.random.default_rng(seed)
     draws = []
-    for _ in range(n_draws):
+    for _ in range(N_DRAWS if n_draws is None else n_draws):
         drawn = rng.integers(len(names), size=len(names))
         draws.append(statistic(np.bincount(drawn, minlength=len(names))[group]))
     table = np.asarray(draws)  # (n_draws, ...)

@@ -148,12 +148,14 @@ def encode_audio(y: np.ndarray, sr: int) -> tuple[str, bytes]:
 
 
 def _png(figure: Figure, palette: Palette) -> bytes:
-    FigureCanvasAgg(figure)
+    figure.set_dpi(DPI)
+    figure.set_facecolor(palette.ground)
     stream = io.BytesIO()
     with warnings.catch_warnings():
         # A script the font lacks shows as boxes; the page's tables have the label in full.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure.savefig(stream, dpi=DPI, facecolor=palette.ground)
+        # Not `savefig`, which lays the figure out twice: a fifth longer, for the same bytes.
+        FigureCanvasAgg(figure).print_png(stream)
     return stream.getvalue()
 
 

@@ -19,6 +19,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ def _corpus_name(source: str) -> str:
     return _one_line(name) or "corpus"
 
 
+@cache  # compiling takes longer than filling
 def _template() -> jinja2.Template:
     """The page: it makes safe whatever it prints, and stops at a name the metrics do not have."""
     environment = jinja2.Environment(

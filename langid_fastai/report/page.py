@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,7 @@ def _mistake(images: Path, audio_root: Path | None, loss: dict[str, Any]) -> dic
     return {**loss, "picture": image_uri(images, loss["image"]), "sound": sound, "silence": silence}
 
 
+@cache  # compiling takes longer than filling
 def _template() -> jinja2.Template:
     """The page: it escapes whatever it is given, and stops at a name the metrics do not have."""
     environment = jinja2.Environment(

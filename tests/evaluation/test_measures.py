@@ -8,6 +8,13 @@ import pytest
 from scored import VOCAB, make_clips, make_recordings, many_scores
 
 from langid_fastai import evaluation
+from langid_fastai.evaluation import intervals
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """Intervals rougher than those of a report, to be quick."""
+    monkeypatch.setattr(intervals, "N_DRAWS", 250)
 
 
 def test_evaluate_by_hand():
@@ -212,11 +219,13 @@ def test_untested_languages_are_named():
     }
 
 
-def test_many_recordings_take_seconds():
+def test_many_recordings_take_seconds(monkeypatch):
+    """Of this process: other work on the machine does not count."""
+    monkeypatch.undo()
     rng = np.random.default_rng(0)
     languages = rng.choice(VOCAB, size=10_000).tolist()
     predicted = rng.choice(VOCAB, size=10_000).tolist()
     clips, log_probs = make_recordings(languages, predicted, [f"s{i}" for i in range(10_000)])
-    start = time.perf_counter()
+    start = time.process_time()
     evaluation.evaluate(clips, log_probs, VOCAB)
-    assert time.perf_counter() - start < 30  # four seconds on an idle core
+    assert time.process_time() - start < 60  # four seconds on an idle core

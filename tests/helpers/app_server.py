@@ -17,6 +17,7 @@ from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig
 
 SR = 8000
+PATIENCE = 300.0  # s, to end a test that hangs; what works takes less on any machine
 # The server records its connections, https://docs.python.org/3/library/audit_events.html: only to
 # itself.
 START = """
@@ -69,7 +70,7 @@ def running(model, scratch, *options):
             yield line.split()[1].rstrip("/")
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said_in(log)
         assert "asked" not in said_in(log)
     assert [path.name for path in scratch.iterdir()] == []
@@ -83,17 +84,17 @@ def said_in(log):
 def upload(address, file):
     """Upload a file, and return its path on the server in the form that a call needs."""
     with Path(file).open("rb") as stream:
-        sent = httpx.post(f"{address}/gradio_api/upload", files={"files": stream})
+        sent = httpx.post(f"{address}/gradio_api/upload", files={"files": stream}, timeout=PATIENCE)
     assert sent.status_code == 200, sent.text
     return {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
 
 
 def call(address, *data):
     """Send a request, and return name and content of the last event."""
-    asked = httpx.post(f"{address}/gradio_api/call/identify", json={"data": data})
+    asked = httpx.post(f"{address}/gradio_api/call/identify", json={"data": data}, timeout=PATIENCE)
     assert asked.status_code == 200, asked.text
     event_id = asked.json()["event_id"]
-    events = httpx.get(f"{address}/gradio_api/call/identify/{event_id}", timeout=60)
+    events = httpx.get(f"{address}/gradio_api/call/identify/{event_id}", timeout=PATIENCE)
     return last_event(events.text)
 
 

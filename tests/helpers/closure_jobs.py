@@ -1,11 +1,13 @@
 """Tasks of a user with the base requirements or one extra: small, in one process.
 
-``python closure_jobs.py NAME [ARGUMENT ...]`` imports every module, accesses every public name, and
-then runs the function NAME. `tests/system/test_closures.py` starts it where only the closure
-can be imported.
+``python closure_jobs.py base [ARGUMENT ...]`` imports every module, accesses every public name,
+reports which of them need which extra, and then runs the function `base`. ``python closure_jobs.py
+EXTRA NAME,... [ARGUMENT ...]`` accesses the names that need this extra, and runs its function.
+`tests/system/test_closures.py` starts it where only the closure can be imported.
 """
 
 import importlib
+import json
 import pkgutil
 import re
 import subprocess
@@ -26,21 +28,35 @@ SMALL = "--arch spectrogram_cnn-w4-d2 --weights none --epochs 1,1,1 --batch-size
 QUICK = [*MEL, *SMALL, "--jobs", "1", "--precision", "fp32"]
 
 
-def touch(extra):
-    """Import every module, and access every public name: each works, or names another extra."""
+def touch(name):
+    """Import a module, or access a public name."""
+    if name.startswith("langid_fastai."):
+        importlib.import_module(name)
+    else:
+        getattr(lf, name)
+
+
+def touch_all():
+    """Access all modules and public names: each works, or is refused because an extra is missing.
+
+    Returns
+    -------
+    wanting : extra → names that are refused
+    """
     modules = [module.name for module in pkgutil.walk_packages(lf.__path__, "langid_fastai.")]
     assert len(modules) > 80
-    for load, names in ((importlib.import_module, modules), (lf.__getattr__, lf.__all__)):
-        for name in names:
-            refusal = ""
-            try:
-                load(name)
-            except LangidError as error:
-                refusal = str(error)
+    wanting = {}
+    for name in [*modules, *lf.__all__]:
+        try:
+            touch(name)
+        except LangidError as error:
             named = re.search(
-                r"which is not installed: pip install 'langid_fastai\[(\w+)\]'", refusal
+                r"which is not installed: pip install 'langid_fastai\[(\w+)\]'", str(error)
             )
-            assert not refusal or (named and named[1] != extra), f"{name}: {refusal}"
+            if named is None:
+                raise
+            wanting.setdefault(named[1], []).append(name)
+    return wanting
 
 
 def langid(*argv):
@@ -76,7 +92,7 @@ def base(corpus="", call=""):
 def notebook(call):
     """Use the Python API, from images to a prediction."""
     dls = lf.make_dataloaders("prepared/images", batch_size=8)
-    learn = lf.language_learner(dls, "resnet18", weights="none")
+    learn = lf.language_learner(dls, "squeezenet1_1", weights="none")
     lf.fit_stages(learn, [replace(stage, epochs=1) for stage in lf.SEED_SCHEDULE])
     lf.save_learner(learn, "model")
     [answers] = [lf.LanguageIdentifier.load("model")(call)]
@@ -193,7 +209,11 @@ def timm(corpus):
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    touch("" if name in ("base", "app") else name)
+    if name == "base":
+        print("wanting", json.dumps(touch_all()))
+    else:
+        for wanted in filter(None, arguments.pop(0).split(",")):
+            touch(wanted)
     if name in globals():
         globals()[name](*arguments)
     print("done", name)

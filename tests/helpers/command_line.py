@@ -5,7 +5,8 @@ import sys
 
 SR = 8000
 MEL = shlex.split("--sr 8000 --clip-seconds 1 --n-fft 256 --hop-length 128 --n-mels 32")
-QUICK = MEL + shlex.split("--arch resnet18 --weights none --batch-size 8 --jobs 1 --precision fp32")
+ARCH = "spectrogram_cnn-w16-d4"
+QUICK = MEL + shlex.split(f"--arch {ARCH} --weights none --batch-size 8 --jobs 1 --precision fp32")
 
 
 def command_of(*argv):

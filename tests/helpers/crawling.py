@@ -10,7 +10,7 @@ from langid_fastai.crawl.client import Manners, PoliteClient
 from langid_fastai.crawl.crawler import crawl_site
 from langid_fastai.crawl.site import Site
 
-QUICK = Manners(delay=0, attempts=3, timeout=5)
+QUICK = Manners(delay=0, attempts=3, timeout=300)
 
 
 @pytest.fixture

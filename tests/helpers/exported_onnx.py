@@ -7,6 +7,7 @@ import pytest
 from langid_fastai.pipeline.run_folder import Run
 
 SR = 8000
+LAST = "1.5.weight"  # of the layer that gives a score for each language
 
 
 @pytest.fixture

@@ -90,11 +90,28 @@ def starter():
     return context
 
 
-def begin(argv, words):
-    """Start a command of `langid`; its stderr is written to the file `words`."""
-    process = starter().Process(target=_command, args=([str(a) for a in argv], str(words)))
+def begin(argv, words, pause_at=()):
+    """Start a command of `langid`; its stderr is written to the file `words`.
+
+    It stops itself when it has first written each of the files named in `pause_at`; see
+    `wait_for_pause` and `resume_from_pause`.
+    """
+    argv = [str(a) for a in argv]
+    process = starter().Process(target=_command, args=(argv, str(words), list(pause_at)))
     process.start()
     return process
+
+
+def wait_for_pause(process):
+    """Wait until a process has stopped itself; it must not have ended."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "T":
+        assert process.is_alive(), process.exitcode
+        time.sleep(0.01)
+
+
+def resume_from_pause(process):
+    os.kill(process.pid, signal.SIGCONT)
 
 
 def run(argv, words, *, kill_after=None, kill_helpers=True):
@@ -118,9 +135,23 @@ def end_orphans():
             os.killpg(ORPHANED.pop(), signal.SIGKILL)
 
 
-def _command(argv, words):
+def _pause_at(names):
+    """Make `os.replace`, which gives files their names, stop this process at some names."""
+    names, replace = set(names), os.replace
+
+    def pausing(source, target, **options):
+        replace(source, target, **options)
+        if (name := Path(target).name) in names:
+            names.remove(name)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    os.replace = pausing
+
+
+def _command(argv, words, pause_at):
     """In the new process, run the command with its own stderr, as if started by a shell."""
     os.setsid()
+    _pause_at(pause_at)
     for number, name in ((1, os.devnull), (2, words)):
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, number)

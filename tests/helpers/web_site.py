@@ -8,7 +8,7 @@ import http.server
 import io
 import re
 import threading
-import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -22,8 +22,8 @@ NAMES = {"en": "Anglais", "de": "Allemand", "es": "Espagnol"}
 class Answer:
     """A response of the server.
 
-    If `n_sent` is given, close the connection after that many bytes of the body. If there is a
-    pause, in seconds, send byte by byte, with a pause before each.
+    If `n_sent` is given, close the connection after that many bytes of the body. If `before_byte`
+    is given, send byte by byte, and call it before each.
     """
 
     body: bytes = b""
@@ -31,7 +31,7 @@ class Answer:
     kind: str | None = "text/html; charset=utf-8"
     headers: dict = field(default_factory=dict)
     n_sent: int | None = None
-    pause: float = 0.0
+    before_byte: Callable[[], None] | None = None
 
 
 def page(heading, *parts, more=()):
@@ -87,16 +87,16 @@ class WebSite:
                     if value is not None:
                         self.send_header(name, value)
                 self.end_headers()
-                self.write(answer.body[: answer.n_sent], answer.pause)
+                self.write(answer.body[: answer.n_sent], answer.before_byte)
                 self.close_connection = answer.n_sent is not None or not headers["Content-Length"]
 
-            def write(self, body, pause):
-                if not pause:
+            def write(self, body, before_byte):
+                if not before_byte:
                     self.wfile.write(body)
                     return
                 with suppress(OSError):  # the client has disconnected
                     for byte in body:
-                        time.sleep(pause)
+                        before_byte()
                         self.wfile.write(bytes([byte]))
 
             def log_message(self, *_):

@@ -14,7 +14,8 @@ import onnxruntime
 import pytest
 import soundfile as sf
 import torch
-from exported_onnx import SR, recordings_of
+from command_line import ARCH
+from exported_onnx import LAST, SR, recordings_of
 from safetensors.torch import load_file
 from torch import nn
 
@@ -163,8 +164,11 @@ def test_the_front_end_makes_the_images_of_training(config):
     assert_same_images(scorer.images(torch.from_numpy(y)).numpy(), y, config)
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_the_front_end_by_onnxruntime_makes_them_too(config, tmp_path):
+@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"small"}))
+def test_the_front_end_by_onnxruntime_makes_them_too(name, tmp_path):
+    """The small one is that of the exported model, whose answers are compared above."""
+    config = CONFIGS[name]
+
     class Images(nn.Module):
         def __init__(self):
             super().__init__()
@@ -242,7 +246,7 @@ def test_tensors_that_change_during_the_export_are_noticed(folder, monkeypatch):
     def retrained(folder):
         loaded = load(folder)
         tensors = load_file(folder / "model.safetensors")
-        write_model(folder, tensors | {"1.8.weight": -tensors["1.8.weight"]}, loaded[1])
+        write_model(folder, tensors | {LAST: -tensors[LAST]}, loaded[1])
         return loaded
 
     monkeypatch.setattr(onnx_export, "load_network", retrained)
@@ -284,7 +288,7 @@ def test_an_arch_that_cannot_be_exported_is_named(folder, monkeypatch):
         raise torch.onnx.OnnxExporterError("step 1") from RuntimeError("no such operator\nmore")
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
-    with pytest.raises(ModelError, match=r"'resnet18' cannot be exported \(no such operator\)"):
+    with pytest.raises(ModelError, match=rf"'{ARCH}' cannot be exported \(no such operator\)"):
         export_onnx(folder)
 
 

@@ -6,7 +6,7 @@ import exported_onnx
 import numpy as np
 import onnx
 import pytest
-from exported_onnx import SR, recordings_of
+from exported_onnx import LAST, SR, recordings_of
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file
 
@@ -25,7 +25,8 @@ folder = exported_onnx.folder
 
 def test_a_file_of_other_tensors_is_left_aside(folder, trained):
     tensors = load_file(folder / "model.safetensors")
-    tensors["1.8.weight"] = tensors["1.8.weight"].flip(0).contiguous()  # de and es change places
+    for name in (LAST, LAST.replace("weight", "bias")):  # de and es change places
+        tensors[name] = tensors[name].flip(0).contiguous()
     write_model(folder, tensors, read_info(folder))
     old = LanguageIdentifier.load(Run(trained[0]).model)
     with pytest.warns(UserWarning, match=r"model\.onnx is left aside.*of other tensors; make it"):
@@ -51,8 +52,9 @@ def test_a_file_of_another_description_is_left_aside(folder, changes, differing)
     write_info(folder, info)
     with pytest.warns(UserWarning, match=f"of other {differing}"):
         assert LanguageIdentifier.load(folder).engine.name == "torch"
-    assert export_onnx(folder).difference <= 1e-3
-    assert LanguageIdentifier.load(folder).engine.name == "onnx"
+    if differing == "mel":  # exported anew it is used again
+        assert export_onnx(folder).difference <= 1e-3
+        assert LanguageIdentifier.load(folder).engine.name == "onnx"
 
 
 def test_another_threshold_needs_no_new_file(folder):

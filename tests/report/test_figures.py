@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -176,14 +177,20 @@ def test_the_clip_is_the_one_that_was_scored(tmp_path):
         media.clip_uri(tmp_path, "a.wav", 7.0, config)
 
 
-@pytest.fixture
-def run(figures, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def written(figures, tmp_path_factory):
     """A run folder with its corpus beside it, and something that is nobody's business."""
-    monkeypatch.setattr(media, "DPI", 20)
-    write_run(tmp_path / "run", figures, corpus=tmp_path / "corpus")
-    sf.write(tmp_path / "secret.wav", speech(4, MEL.sr, 99), MEL.sr)
-    (tmp_path / "secret.png").write_bytes(b"not yours")
-    return tmp_path
+    folder = tmp_path_factory.mktemp("written")
+    write_run(folder / "run", figures, corpus=folder / "corpus")
+    sf.write(folder / "secret.wav", speech(4, MEL.sr, 99), MEL.sr)
+    (folder / "secret.png").write_bytes(b"not yours")
+    return folder
+
+
+@pytest.fixture
+def run(written, tmp_path, quick_report):
+    """A copy, to be changed."""
+    return shutil.copytree(written, tmp_path, dirs_exist_ok=True)
 
 
 def page_of(run, audio_root="corpus"):
@@ -240,5 +247,5 @@ def test_nothing_outside_the_run_and_the_corpus_is_shown(figures, run, way):
 
 
 @pytest.mark.parametrize("name", ["", ".", "x" * 5000, "a\0b", "test"])
-def test_names_that_no_file_can_have_are_no_files(run, name):
-    assert media.image_uri(run / "run" / "images", name) == ""
+def test_names_that_no_file_can_have_are_no_files(written, name):
+    assert media.image_uri(written / "run" / "images", name) == ""

@@ -1,11 +1,19 @@
 """Two commands on one folder at once: the second is refused, the first is not disturbed."""
 
 import json
-import time
 
 import pytest
 from command_line import MEL
-from killing import PLAIN, begin, content_of, left_over, results, run
+from killing import (
+    PLAIN,
+    begin,
+    content_of,
+    left_over,
+    results,
+    resume_from_pause,
+    run,
+    wait_for_pause,
+)
 from test_killed import close_to, voice_options
 
 from langid_fastai.errors import RunError
@@ -72,13 +80,13 @@ def test_new_empty_folder_is_removed_after_an_error(tmp_path):
 def test_the_first_of_two_trainings_is_not_disturbed(corpus, tmp_path, whole_training):
     folder = tmp_path / "run"
     argv = filled(COMMANDS["train"], corpus, folder)
-    first = begin(argv, tmp_path / "first.txt")
-    while not (folder / "images" / "mel.json").exists() and first.is_alive():
-        time.sleep(0.01)
+    first = begin(argv, tmp_path / "first.txt", pause_at=["mel.json", "last.pth"])
+    wait_for_pause(first)
     refused = [run(argv, tmp_path / "words.txt")]
-    while not (folder / "checkpoints" / "last.pth").exists() and first.is_alive():
-        time.sleep(0.01)
+    resume_from_pause(first)
+    wait_for_pause(first)
     refused += [run(filled(COMMANDS[n], corpus, folder), tmp_path / "words.txt") for n in WITHIN]
+    resume_from_pause(first)
     first.join()
     assert (first.exitcode, (tmp_path / "first.txt").read_text()) == (0, "")
     for ended in refused:

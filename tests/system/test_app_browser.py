@@ -11,7 +11,7 @@ import shutil
 import pytest
 from app_server import SR, running, write_tiny_model
 from playwright.sync_api import expect, sync_playwright
-from test_report_browser import BEYOND, BROWSERS, CONTRAST, DESK, PHONE
+from test_report_browser import BEYOND, BROWSERS, CONTRAST, DESK, PATIENCE, PHONE
 
 from langid_fastai.prediction import LanguageIdentifier
 
@@ -42,7 +42,7 @@ def identifier(model):
 
 @pytest.fixture(scope="module")
 def address(model, tmp_path_factory):
-    with running(model, tmp_path_factory.mktemp("scratch"), "--max-mb", "0.5") as found:
+    with running(model, tmp_path_factory.mktemp("scratch"), "--max-mb", "20") as found:
         yield found
 
 
@@ -66,6 +66,7 @@ def browser(microphone):
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=found,
+            timeout=PATIENCE,
             args=[
                 "--use-fake-device-for-media-stream",
                 "--use-fake-ui-for-media-stream",
@@ -87,6 +88,7 @@ def visit(browser, address):
             window = browser.new_context(
                 viewport=viewport, color_scheme=scheme, reduced_motion="reduce"
             )
+            window.set_default_timeout(PATIENCE)
             page = window.new_page()
             said, asked = [], []
             page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
@@ -132,7 +134,7 @@ def ask(page):
 
 def answer_of(page):
     """Return the answer, and the displayed probability of each language."""
-    expect(page.locator(".answer")).to_be_visible(timeout=30_000)
+    expect(page.locator(".answer")).to_be_visible()
     rows = page.locator("table.scores tbody tr").all()
     cells = [(row.locator("th").inner_text(), row.locator(".number").inner_text()) for row in rows]
     scores = {label: float(share.removesuffix(" %")) / 100 for label, share in cells}
@@ -184,7 +186,7 @@ def test_empty_request_is_reported(visit):
 def test_large_file_is_reported(visit, tmp_path):
     page = visit()
     large = tmp_path / "large.wav"
-    large.write_bytes(bytes(600_000))
+    large.write_bytes(bytes(21_000_000))
     page.set_input_files("input[type=file]", large)
     expect(page.locator(".toast-body")).to_contain_text("exceed the maximum allowed size")
 
@@ -216,8 +218,8 @@ def test_microphone_recording_is_predicted(visit):
     page.get_by_role("button", name="Record audio").click()
     page.get_by_role("button", name="Record", exact=True).click()
     recorded = page.locator("time").last
-    two_seconds = re.compile(r"0:(0[2-9]|[1-5]\d)")  # or more, if the test is slow
-    expect(recorded).to_have_text(two_seconds, timeout=20_000)
+    two_seconds = re.compile(r"0:(0[2-9]|[1-5]\d)|[1-9]:\d\d")  # or more, if the test is slow
+    expect(recorded).to_have_text(two_seconds)
     with page.expect_response(re.compile("/upload")):
         page.get_by_role("button", name="Stop").first.click()
     # The player replaces the recorder once the recording is uploaded.

@@ -1,11 +1,14 @@
 """The package with the base requirements alone, and with each extra alone.
 
 The environment of the tests has every extra; here a process sees only what ``pip install
-langid_fastai`` or ``pip install 'langid_fastai[extra]'`` installs (`tests/helpers/closure.py`). In
-it, every module is imported, every public name is accessed, and the main use of the extra runs,
-small (`tests/helpers/closure_jobs.py`).
+langid_fastai`` or ``pip install 'langid_fastai[extra]'`` installs (`tests/helpers/closure.py`).
+With the base requirements, every module is imported and every public name is accessed; with an
+extra, those that were refused without it. Then the main use runs, small
+(`tests/helpers/closure_jobs.py`).
 """
 
+import json
+import re
 import shutil
 
 import app_server
@@ -23,19 +26,34 @@ def recording(corpus):
     return min(corpus.rglob("*.wav"))
 
 
+def run(folder, extra, *arguments):
+    """Run a job where only its closure can be imported; what it prints."""
+    done = Closure(folder, "" if extra == "base" else extra).run(JOBS, extra, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"done {extra}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wanting(corpus, tmp_path_factory):
+    """Train, test, predict, prepare, audit, split, cut; in a notebook; and what extras are for.
+
+    With the base requirements. Gives the modules and names that want an extra, by extra.
+    """
+    text = run(tmp_path_factory.mktemp("base"), "base", corpus, min(corpus.rglob("*.wav")))
+    return json.loads(re.search(r"^wanting (.*)$", text, re.MULTILINE)[1])
+
+
 @pytest.fixture
-def do(tmp_path, monkeypatch):
-    """Run a job where only its closure can be imported."""
+def do(tmp_path, monkeypatch, wanting):
+    """Run the job of an extra."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def run(extra, *arguments):
-        folder = tmp_path / "closure"
-        folder.mkdir()
-        done = Closure(folder, "" if extra == "base" else extra).run(JOBS, extra, *arguments)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == f"done {extra}"
+    def run_job(extra, *arguments):
+        (tmp_path / "closure").mkdir()
+        run(tmp_path / "closure", extra, ",".join(wanting.get(extra, [])), *arguments)
 
-    return run
+    return run_job
 
 
 def test_every_extra_has_a_test():
@@ -43,9 +61,9 @@ def test_every_extra_has_a_test():
 
 
 @pytest.mark.slow
-def test_base(do, corpus, recording):
+def test_base(wanting):
     """Train, test, predict, prepare, audit, split, cut; in a notebook; errors name extras."""
-    do("base", corpus, recording)
+    assert {"crawl", "s3"} <= wanting.keys() <= set(EXTRAS)
 
 
 def test_hidden_distributions_are_hidden(tmp_path):

@@ -1,6 +1,7 @@
 """The examples run, with small settings, as a reader would start them."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from joblib.externals.loky import get_reusable_executor
 from web_site import WebSite, make_site
 
 import langid_fastai as lf
@@ -35,7 +37,23 @@ def demo(tmp_path_factory):
     )
 
 
-def run_example(name, *argv):
+@pytest.fixture
+def run_example(quick_report, monkeypatch, capsys):
+    """Run an example as a script, in this process, which has imported what takes seconds."""
+
+    def run(name, *argv):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, argv)])
+        with pytest.raises(SystemExit) as end:  # of typer, also where all is well
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        captured = capsys.readouterr()
+        assert not end.value.code, captured.err
+        return captured.out
+
+    return run
+
+
+def run_alone(name, *argv):
+    """Run an example in a process of its own."""
     done = subprocess.run(
         [sys.executable, EXAMPLES / name, *map(str, argv)], capture_output=True, text=True
     )
@@ -65,13 +83,14 @@ def test_python_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
     exec(code, found)
     assert len(list((tmp_path / "images").rglob("*.png"))) == 40
     assert {answer["label"] for answer in found["identifier"]("call.mp3")} == {"de", "es"}
+    get_reusable_executor().shutdown()  # its processes work in a folder that will be gone
 
 
 @pytest.mark.slow
 def test_predicting_with_a_model(trained, corpus, tmp_path):
     run, _ = trained
     recordings = sorted(corpus.rglob("*.wav"))[:2]
-    text = run_example("predict.py", run, *recordings, "--candidates", "es")
+    text = run_alone("predict.py", run, *recordings, "--candidates", "es")
     assert "knows de es" in text
     same = [line for line in text.splitlines() if line.startswith("  {")]
     assert len(same) == 3
@@ -80,7 +99,7 @@ def test_predicting_with_a_model(trained, corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_timeline(trained, corpus, tmp_path):
+def test_timeline(trained, corpus, tmp_path, run_example):
     """Two "languages" in one recording, one after the other."""
     run, _ = trained
     low, high = (sorted((corpus / x).rglob("*.wav"))[0] for x in ("de", "es"))
@@ -101,14 +120,14 @@ def test_onnx_alone(trained, corpus, tmp_path):
     lf.export_onnx(model)
     y, sr = sf.read(min(corpus.rglob("*.wav")), frames=8_000)  # a second, like its clips
     sf.write(recording := tmp_path / "clip.wav", y, sr, subtype="FLOAT")
-    text = run_example("onnx_alone.py", model / "model.onnx", recording)
+    text = run_alone("onnx_alone.py", model / "model.onnx", recording)
     theirs = {line.split()[0]: float(line.split()[1]) for line in text.splitlines()}
     ours = lf.LanguageIdentifier.load(run)(recording)
     assert theirs == pytest.approx({a["label"]: a["score"] for a in ours}, abs=2e-4)
 
 
 @pytest.mark.slow
-def test_own_folder(demo, tmp_path):
+def test_own_folder(demo, tmp_path, run_example):
     """A folder per language, as a user may have it, from the demo's voices."""
     mine = tmp_path / "recordings"
     for file in demo.rglob("*.flac"):
@@ -124,7 +143,7 @@ def test_own_folder(demo, tmp_path):
 
 
 @pytest.mark.slow
-def test_kaggle_replication(demo, tmp_path):
+def test_kaggle_replication(demo, tmp_path, run_example):
     small = "--arch resnet18 --weights none --epochs 1 1 1 --batch-size 4".split()
     ids = {f.name.split("_")[2][:32] for f in (demo / "test").iterdir()}
     renamed = dict(zip(sorted(ids), sorted(TEST_SPEAKERS), strict=False))
@@ -143,7 +162,7 @@ def test_kaggle_replication(demo, tmp_path):
 
 
 @pytest.mark.slow
-def test_speaker_count(demo, tmp_path):
+def test_speaker_count(demo, tmp_path, run_example):
     small = "--speakers 2 --n 40 --seconds 1 --epochs 1 --valid 0.5"
     options = f"{small} --arch m3-light --arch m5-light".split()
     text = run_example("speaker_count.py", demo, "--out", tmp_path / "run", *options)
@@ -155,7 +174,7 @@ def test_speaker_count(demo, tmp_path):
     assert "chance 0.5000" in text
 
 
-def test_crawl_and_sync(s3, tmp_path, monkeypatch):
+def test_crawl_and_sync(s3, tmp_path, monkeypatch, run_example):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with WebSite() as web:
         make_site(web)
@@ -169,7 +188,7 @@ def test_crawl_and_sync(s3, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_base_models(tmp_path):
+def test_base_models(tmp_path, run_example):
     small = "--arch squeezenet1_1,mobilenet_v2 --epochs 0 1 0 --voices 6".split()
     text = run_example("base_models.py", "--out", tmp_path / "run", *small)
     assert re.search(r"cut +12 recordings, 0\.14 h, into \d+ utterances", text)
@@ -182,7 +201,7 @@ def test_base_models(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "label"), [("music", "waltz"), ("accents", "en-029")])
-def test_any_classes(what, label, tmp_path):
+def test_any_classes(what, label, tmp_path, run_example):
     small = "--per-class 6 --arch squeezenet1_1 --epochs 0 1 0".split()
     text = run_example("any_classes.py", what, "--out", tmp_path, *small)
     assert "test       accuracy " in text
@@ -193,7 +212,7 @@ def test_any_classes(what, label, tmp_path):
 
 
 @pytest.mark.slow
-def test_transfer(tmp_path):
+def test_transfer(tmp_path, run_example):
     small = "--many-voices 4 --pair-voices 2 --test-voices 2 --clips 1 --arch squeezenet1_1"
     epochs = "--many-epochs 0 1 0 --pair-epochs 1 1 1".split()
     text = run_example("transfer.py", "--out", tmp_path, *small.split(), *epochs)
@@ -205,7 +224,7 @@ def test_transfer(tmp_path):
 
 
 @pytest.mark.slow
-def test_augmented(demo, tmp_path):
+def test_augmented(demo, tmp_path, run_example):
     small = "--arch spectrogram_cnn-w4-d2 --epochs 2 --seeds 2 --augment white_noise,speed".split()
     text = run_example("augmented.py", demo, "--out", tmp_path, *small)
     assert "of them of augmented variants" in text

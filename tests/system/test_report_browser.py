@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from report_fixtures import MEL, make_metrics, write_run
 
 from langid_fastai.report import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE = 300_000  # ms, to end what hangs; what works is quicker on any machine
+expect.set_options(timeout=PATIENCE)
 PHONE, DESK = {"width": 400, "height": 800}, {"width": 1100, "height": 900}  # CSS pixels
 READY = "audio => audio.readyState >= 2"  # HAVE_CURRENT_DATA
 # Contrast of text as WCAG 2.2 defines it (1.4.3), of an element against the first opaque ground
@@ -56,7 +58,7 @@ def browser():
     with sync_playwright() as playwright:
         # Chromium's sandbox does not run as root, the usual user in containers.
         chromium = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox"] if is_root else []
+            executable_path=found, args=["--no-sandbox"] if is_root else [], timeout=PATIENCE
         )
         yield chromium
         chromium.close()
@@ -82,6 +84,7 @@ class Visit:
         window = browser.new_context(
             viewport=viewport, color_scheme=scheme, reduced_motion="reduce"
         )
+        window.set_default_timeout(PATIENCE)
         self.page = window.new_page()
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
@@ -142,11 +145,11 @@ def test_every_audio_clip_plays(visit, report):
     players = visit.page.query_selector_all("audio")
     assert len(players) == report[1] > 3
     for player in players:
-        visit.page.wait_for_function(READY, arg=player, timeout=10_000)
+        visit.page.wait_for_function(READY, arg=player)
         seconds = player.evaluate("audio => audio.duration")
         assert seconds == pytest.approx(MEL.clip_seconds, abs=0.15)  # MP3 rounds up to frames
         player.evaluate("audio => { audio.muted = true; return audio.play() }")
-        visit.page.wait_for_function("audio => audio.currentTime > 0.1", arg=player, timeout=10_000)
+        visit.page.wait_for_function("audio => audio.currentTime > 0.1", arg=player)
         player.evaluate("audio => audio.pause()")
 
 
