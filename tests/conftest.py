@@ -1,6 +1,6 @@
 import os
 
-# One thread and one core each: the tests run side by side, and who shares cores waits for others.
+# One thread and one core each: the tests run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
@@ -13,9 +13,10 @@ import pytest
 import soundfile as sf
 from command_line import MEL, command_of
 from hypothesis import settings
-from langid_fastai.png import encode_png
 from PIL import Image
 from tones import make_tones
+
+from langid_fastai.utils.png import encode_png
 
 BLANK_PNG = encode_png(np.zeros((1, 1), dtype=np.uint8))
 
