@@ -140,7 +140,7 @@ def test_batches_are_waveforms(clips):
 @pytest.mark.parametrize(("arch", "kind"), [("resnet18", "waveform"), ("m5-light", "mel")])
 def test_a_network_takes_one_kind(clips, picture_folder, arch, kind):
     dls = make_dataloaders(clips if kind == "waveform" else picture_folder, device="cpu")
-    with pytest.raises(ModelError, match=rf"'{arch}' takes .* into another folder"):
+    with pytest.raises(ModelError, match=rf"'{arch}' takes .* to another folder"):
         language_learner(dls, arch, weights="none")
 
 

@@ -344,7 +344,7 @@ def test_a_corpus_that_changed_since_training_is_refused(trained, corpus, langid
         (["CORPUS", "--clip-seconds", "5000"], 1, "did you pass milliseconds?"),
         (["CORPUS", "--fmax", "9000"], 1, "fmax"),
         (["CORPUS", "--valid", "0.9", "--test", "0.3"], 1, "sum below 1"),
-        (["CORPUS", "--precision", "fp16", "--device", "cpu"], 1, "does not go with device"),
+        (["CORPUS", "--precision", "fp16", "--device", "cpu"], 1, "is not supported on device"),
         (["CORPUS", "--epochs", "0,0,0"], 1, "not all 0"),
         (["CORPUS", "--lr", "nan"], 1, "lr=nan"),
         (["CORPUS", "--jobs", "0"], 1, "jobs=0"),
