@@ -38,7 +38,7 @@ KEPT, LOOKED_FOR = 3600, 600
 API_NAME = "identify"
 API_WORDS = (
     "Identify the language of an uploaded recording. `candidates`: possible languages, an empty "
-    'list for any. `unknown`: allow the answer "unknown". Returns `duration` (s), `answers` (`label` '
+    'list for any. `unknown`: also answer "unknown". Returns `duration` (s), `answers` (`label` '
     "and `score`, best first) and, for a recording longer than a clip, `timeline` (`start` and "
     "`end` in s, `label`, `score`)."
 )

@@ -293,7 +293,7 @@ def robustness_figure(conditions: Sequence[dict[str, Any]], palette: Palette = L
 
 
 def interval_of(row: dict[str, Any]) -> tuple[float, float]:
-    """Interval of an accuracy: by bootstrap over groups, or by Wilson if there is only one group."""
+    """Interval of an accuracy: bootstrap over groups, or Wilson's if there is only one group."""
     low, high = row["accuracy_bootstrap"] or row["accuracy_wilson"]
     return low, high
 

@@ -177,7 +177,7 @@ def _rank(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _mistake(images: Path, audio_root: Path | None, loss: dict[str, Any]) -> dict[str, Any]:
-    """A misidentified recording with the image of its worst clip, and its audio or why it has none."""
+    """A misidentified recording with the image and audio of its worst clip, if available."""
     sound, silence = "", "The page was written without audio."
     if audio_root is not None:
         try:

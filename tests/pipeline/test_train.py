@@ -58,7 +58,7 @@ def test_a_run_says_what_it_found_and_does(trained):
         "2 languages, 16 recordings",
         "files of one sub-folder stay on one side",
         "resnet18 without weights",
-        "schedule   scratch, made for a body without weights",
+        "schedule   scratch, made for training from scratch",
         "fp32, batches of 8",
         f"report     {out / 'report.html'}",
     ):
@@ -112,7 +112,7 @@ def test_the_same_command_again_only_tests(trained, corpus, langid):
     stamp = image.stat().st_mtime_ns
     code, text, _ = langid(corpus, "--out", out, "--epochs", "1,3,1", *QUICK)
     assert code == 0
-    assert "0 recordings worked on now, 16 there already" in text
+    assert "0 recordings processed now, 16 already done" in text
     assert "epoch" not in text.partition("device")[2]
     assert image.stat().st_mtime_ns == stamp
     assert json.loads((out / "metrics.json").read_text())["test"] == before
@@ -261,7 +261,7 @@ def test_a_split_that_leaks_is_refused_and_the_audit_shows_it(corpus, langid, tm
     assert "LEAK       identical audio" in text
     code, text, _ = langid("corpus", "audit", corpus, command=cli.main)
     assert code == 0
-    assert "stands on two sides" in text
+    assert "is in two splits" in text
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_a_body_that_knows_other_clips_is_told_of(trained, corpus, langid, tmp_p
     argv = [corpus, "--out", tmp_path / "out", *QUICK, "--weights", trained[0]]
     code, text, _ = langid(*argv, "--epochs", "1,0,0", "--n-mels", "40")
     assert code == 0
-    warning, made = "trained on other clips (n_mels=32 there, 40 asked)", "worked on now"
+    warning, made = "trained on other clips (n_mels=32 there, 40 asked)", "processed now"
     assert 0 < text.index(warning) < text.index(made)
 
 

@@ -94,7 +94,7 @@ def visit(browser, address):
             page.on("request", lambda request: asked.append(request.url))
             stack.callback(check, window, said, asked, may_say)
             page.goto(address)
-            expect(page.get_by_role("button", name="Name the language")).to_be_visible()
+            expect(page.get_by_role("button", name="Identify the language")).to_be_visible()
             return page
 
         def check(window, said, asked, may_say):
@@ -127,7 +127,7 @@ def send(page, file):
 
 
 def ask(page):
-    page.get_by_role("button", name="Name the language").click()
+    page.get_by_role("button", name="Identify the language").click()
 
 
 def answer_of(page):
@@ -192,7 +192,7 @@ def test_a_large_file_is_told(visit, tmp_path):
 def test_candidates_and_unknown_are_chosen(visit, sound):
     page = visit()
     send(page, sound())
-    page.get_by_label("Languages it can be").click()
+    page.get_by_label("Possible languages").click()
     page.get_by_role("option", name="es").click()
     page.keyboard.press("Escape")
     ask(page)
