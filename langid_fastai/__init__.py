@@ -1,4 +1,4 @@
-"""Teach a computer which language is spoken in a recording, by transfer learning, on your data.
+"""Train spoken language identification models on your own recordings, by transfer learning.
 
 ::
 

@@ -1,4 +1,4 @@
-# The public names, and where they live: read by type checkers, and by __init__.py itself.
+# The public names and their modules: read by type checkers and by __init__.py.
 
 from .audio.files import load_audio, stream_audio
 from .audio.raw_pcm import stream_pcm

@@ -1,7 +1,7 @@
-"""What can go wrong with what the user gave us.
+"""Errors caused by user input.
 
-Every error says which value was met, which rule it breaks, and what to do. The command line prints
-a `LangidError` as one line and ends with code 1; any other exception is a bug of ours and keeps its
+Every message gives the value, the rule it breaks, and what to do. The command line prints a
+`LangidError` as one line and exits with code 1; any other exception is a bug of ours and keeps its
 traceback.
 """
 
@@ -10,15 +10,15 @@ import re
 __all__ = ["LangidError", "CorpusError", "AudioError", "ModelError", "RunError", "first_line"]
 
 
-LONG = re.compile(r"\S{301,}")  # files of strangers can hold a megabyte without a space
+LONG = re.compile(r"\S{301,}")  # untrusted files can hold a megabyte without a space
 
 
 class LangidError(Exception):
-    """Base of all errors that a user can mend.
+    """Base class of all errors that a user can fix.
 
     Parameters
     ----------
-    message : for people to read, so the middle of very long words is left out
+    message : for people to read, so very long words are shortened in the middle
 
     Examples
     --------
@@ -31,23 +31,23 @@ class LangidError(Exception):
 
 
 class CorpusError(LangidError, ValueError):
-    """A corpus, its index or its split does not allow what was asked."""
+    """A corpus, its index or its split does not support the request."""
 
 
 class AudioError(LangidError, ValueError):
-    """A recording cannot be read, or holds nothing to learn from."""
+    """A recording cannot be read, or contains nothing to learn from."""
 
 
 class ModelError(LangidError, ValueError):
-    """An architecture, a weight file or a model folder does not fit."""
+    """An architecture, a weight file or a model folder is unknown, damaged or does not match."""
 
 
 class RunError(LangidError, ValueError):
-    """A run folder belongs to something else, or lacks what a step needs."""
+    """A run folder belongs to another run, or lacks what a step needs."""
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says, in one line, to be quoted in ours.
+    """Return the first line of another library's error, to quote in ours.
 
     Examples
     --------

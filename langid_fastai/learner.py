@@ -1,11 +1,11 @@
-"""A folder of spectrogram images, or of clips of sound → DataLoaders → a fastai Learner.
+"""A folder of spectrogram images, or of audio clips → DataLoaders → a fastai Learner.
 
 ::
 
     dls = make_dataloaders("runs/demo/images")
     learn = language_learner(dls, arch="resnet152", weights="pretrained")
 
-Both are plain fastai objects: everything its documentation shows can be done with them.
+Both are plain fastai objects: everything in the fastai documentation works with them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
-import fastai.callback.progress  # gives every Learner its bar, and `no_bar`
-import fastai.callback.schedule  # noqa: F401  # gives every Learner `fit_one_cycle`, `lr_find`
+import fastai.callback.progress  # adds the progress bar and `no_bar` to every Learner
+import fastai.callback.schedule  # noqa: F401  # adds `fit_one_cycle`, `lr_find` to every Learner
 import pandas as pd
 import torch
 from fastai.callback.core import Callback
@@ -70,28 +70,28 @@ def make_dataloaders(
 ) -> DataLoaders:
     """Make fastai DataLoaders from ``images/train/<language>/*.png`` and ``images/valid/…``.
 
-    Images are loaded as grey bytes; on the device, a batch becomes ``(n, 3, n_mels, n_frames)``,
-    the grey image three times, normalised by the ImageNet statistics that pretrained weights
-    expect. Where the folder holds clips of sound (``*.wav``), a batch is ``(n, 1, n_samples)``.
+    Images are loaded as 8-bit grey; on the device, a batch becomes ``(n, 3, n_mels, n_frames)``:
+    the grey image in three channels, normalised by the ImageNet statistics that pretrained weights
+    expect. If the folder contains audio clips (``*.wav``), a batch is ``(n, 1, n_samples)``.
 
     Parameters
     ----------
-    images : folder made by `export_images`, or any folder of this form
+    images : folder made by `export_images`, or any folder with this layout
     clips : another split of the same images: `image` (path below `images`) and `split`, as
         `read_clips` returns them; by default the folder's
-    batch_size : images in a training batch; at most the number of training images
+    batch_size : images per training batch; at most the number of training images
     workers : loading processes; 0 loads in the training process. By default 0 on the CPU, where
-        loading costs 1 ms an image and all cores train, and up to 8 for a GPU
+        loading costs 1 ms per image and all cores train, and up to 8 with a GPU
     device : by default a GPU if there is one
-    seed : of the order of the training images
+    seed : random seed for the order of the training images
 
     Returns
     -------
-    dls : `dls.vocab` are the languages, sorted
+    dls : `dls.vocab` lists the languages, sorted
 
     Raises
     ------
-    RunError : no images, one language, or a language that is validated but not trained
+    RunError : no images, only one language, or a language in validation but not in training
 
     Examples
     --------
@@ -102,22 +102,22 @@ def make_dataloaders(
     """
     images = Path(images)
     if batch_size < 2:
-        raise RunError(f"batch_size={batch_size} must be at least 2: batch norm needs company")
-    train, valid = _pictures(images, clips)
-    pictures = train + valid
+        raise RunError(f"batch_size={batch_size} must be at least 2, as batch norm requires")
+    train, valid = _image_files(images, clips)
+    files = train + valid
     device = pick_device(str(device) if device is not None else None)
-    labels = CategoryBlock(vocab=sorted(set(map(parent_label, pictures))))
-    is_sound = pictures[0].endswith(SUFFIXES["waveform"])
+    labels = CategoryBlock(vocab=sorted(set(map(parent_label, files))))
+    is_sound = files[0].endswith(SUFFIXES["waveform"])
     norm = Normalize.from_stats(*imagenet_stats, cuda=device.type == "cuda")
     block = DataBlock(
         blocks=(TransformBlock(_load_sound) if is_sound else ImageBlock(PILImageBW), labels),
-        splitter=IndexSplitter(range(len(train), len(pictures))),
+        splitter=IndexSplitter(range(len(train), len(files))),
         get_y=parent_label,
         batch_tfms=None if is_sound else norm,
     )
     set_seed(seed)
     dls = block.dataloaders(
-        pictures,
+        files,
         path=images,
         bs=min(batch_size, len(train)),
         num_workers=_loading_processes(device) if workers is None else workers,
@@ -136,29 +136,29 @@ def language_learner(
     precision: Precision = "auto",
     seed: int = 0,
 ) -> Learner:
-    """Make a Learner: the body of a known network, a new head, and three layer groups.
+    """Make a Learner: the body of a standard network, a new head, and three layer groups.
 
     Parameters
     ----------
     dls : from `make_dataloaders`
     arch : any torchvision name, timm name (extra `timm`), ``speech_embedding`` for images by
-        `mel_config_for`, ``spectrogram_cnn`` or, for clips of sound, one of
+        `mel_config_for`, ``spectrogram_cnn`` or, for audio clips, one of
         `langid_fastai.clips.waveforms.RAW_ARCHS`
-    weights : ``pretrained``, the published weights of the network (of ImageNet, or of speech);
-        ``none``; or a path: a torchvision state dict, or a model folder of this library, to
-        transfer from one set of languages to another
-    precision : arithmetic of training; ``auto`` is bfloat16 where the hardware computes it, float16
-        on older GPUs, else float32. Weights are float32 always
-    seed : of the new weights
+    weights : ``pretrained``, the published weights of the network (trained on ImageNet or on
+        speech); ``none``; or a path: a torchvision state dict, or a model folder of this library,
+        to transfer from one set of languages to another
+    precision : training precision; ``auto`` is bfloat16 where the hardware supports it, float16 on
+        older GPUs, else float32. Weights are always float32
+    seed : random seed for the new weights
 
     Returns
     -------
-    learn : not frozen; `fit_stages` freezes and thaws. `learn.arch` and `learn.weights` say what it
-        was made of
+    learn : not frozen; `fit_stages` freezes and unfreezes. `learn.arch` and `learn.weights` record
+        these arguments
 
     Raises
     ------
-    ModelError : unknown arch, weights that cannot be had, or images the arch does not take
+    ModelError : unknown arch, unavailable weights, or images that the arch does not accept
 
     Examples
     --------
@@ -179,11 +179,11 @@ def wrap_network(
     weights: str | Path,
     precision: Precision = "auto",
 ) -> Learner:
-    """Make a Learner of a network that is built already; see `language_learner`."""
-    validate_vocab(list(dls.vocab))  # now, not when hours of training are to be saved
+    """Make a Learner from an existing network; see `language_learner`."""
+    validate_vocab(list(dls.vocab))  # now, not when saving after hours of training
     _try_clip(network, dls, arch)
     device = dls.device or default_device()
-    # In this memory order CPUs and GPUs convolve without reordering first.
+    # In this memory format CPUs and GPUs convolve without reordering first.
     network = network.to(device).to(memory_format=torch.channels_last)
     learn = Learner(
         dls,
@@ -199,12 +199,12 @@ def wrap_network(
 
 
 def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
-    """Make a Learner of a trained model folder, to test it or train it on, in float32.
+    """Make a Learner from a trained model folder, to test it or train it further, in float32.
 
     Parameters
     ----------
-    folder : a model folder, or a run folder that holds one
-    dls : with the languages of the model
+    folder : a model folder, or a run folder that contains one
+    dls : with the same languages as the model
 
     Raises
     ------
@@ -212,24 +212,26 @@ def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
     """
     network, info = load_network(folder)
     if list(info.vocab) != list(dls.vocab):
-        raise ModelError(f"{folder} knows {list(info.vocab)}, the images hold {list(dls.vocab)}")
+        raise ModelError(
+            f"{folder} has the languages {list(info.vocab)}, but the images have {list(dls.vocab)}"
+        )
     return wrap_network(dls, network, info.arch, weights=folder, precision="fp32")
 
 
 def save_learner(learn: Learner, folder: str | Path) -> None:
     """Write a trained Learner as a model folder, for `LanguageIdentifier.load` and `load_learner`.
 
-    It is not calibrated: its scores are those of training, usually too sure. `langid-train`
-    calibrates on the validation recordings.
+    The model is not calibrated, so its scores are usually overconfident. `langid-train` calibrates
+    on the validation recordings.
 
     Parameters
     ----------
     learn : from `language_learner`, with images made by `export_images`
-    folder : made if it is not there; a model in it is replaced
+    folder : created if missing; a model in it is replaced
 
     Raises
     ------
-    RunError : the images have no ``mel.json``, which tells how they were made
+    RunError : the images have no ``mel.json``, which records how they were made
 
     Examples
     --------
@@ -241,7 +243,7 @@ def save_learner(learn: Learner, folder: str | Path) -> None:
     note = Path(learn.dls.path) / "mel.json"
     if not note.exists():
         raise RunError(
-            f"{note}: no such file, so nobody could tell how the images were made; make them with "
+            f"{note}: no such file, so it is unknown how the images were made; make them with "
             "`export_images`"
         )
     info = ModelInfo(
@@ -255,17 +257,17 @@ def save_learner(learn: Learner, folder: str | Path) -> None:
 
 
 def full_precision(learn: Learner) -> AbstractContextManager[Learner]:
-    """Compute in float32 inside the block, as prediction does later."""
+    """Compute in float32 inside the block, as prediction does."""
     mixed = [cb for cb in learn.cbs if isinstance(cb, (CpuAutocast, MixedPrecision))]
     return learn.removed_cbs(mixed)
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device of that name, or a GPU if there is one.
+    """Return the device of that name; by default a GPU if there is one.
 
     Raises
     ------
-    ModelError : no such device here
+    ModelError : no such device on this machine
     """
     if name is None:
         return default_device()
@@ -273,13 +275,13 @@ def pick_device(name: str | None = None) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"device {name!r} cannot be used here ({first_line(error)}); take cpu, or cuda with a "
+            f"device {name!r} cannot be used here ({first_line(error)}); use cpu, or cuda with a "
             "GPU and its driver"
         ) from error
 
 
 def pick_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """The fastest arithmetic that the device computes itself."""
+    """Return the fastest precision that the device supports natively."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
@@ -296,7 +298,7 @@ class CpuAutocast(Callback):
         self.autocast.__enter__()
 
     def after_pred(self) -> None:
-        """Losses and metrics are computed in float32."""
+        """Compute losses and metrics in float32."""
         self.learn.pred = self.pred.float()
 
     def after_loss(self) -> None:
@@ -312,14 +314,14 @@ def _precision_callbacks(precision: str, device: torch.device) -> list[Callback]
     if device.type == "cuda" and precision in ("bf16", "fp16"):
         return [MixedPrecision(AMPMode(precision))]
     raise ModelError(
-        f"precision={precision!r} does not go with device {device.type!r}; "
+        f"precision={precision!r} is not supported on device {device.type!r}; "
         "use auto, fp32, bf16 (CPU or CUDA) or fp16 (CUDA)"
     )
 
 
 def _cpu_computes_bf16() -> bool:
-    """Whether the processor has bfloat16 instructions; emulated ones are slower than float32."""
-    # These are torch's only word on it, underscored; absent, float32 is the safe answer.
+    """Whether the processor has bfloat16 instructions; emulation is slower than float32."""
+    # torch has only these private checks; if they are missing, float32 is the safe answer.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
@@ -328,10 +330,10 @@ def _loading_processes(device: torch.device) -> int:
     return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
 
 
-def _pictures(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], list[str]]:
-    """Training and validation images, sorted, after checking that they can be learned from.
+def _image_files(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], list[str]]:
+    """Training and validation images, sorted, after checking that they can be trained on.
 
-    Text, as a `Path` needs five times the memory, in every process that loads.
+    As strings, since `Path` objects need five times the memory in every loading process.
     """
     if not images.is_dir():
         raise RunError(f"{images}: no such folder of images; make one with `langid prepare CORPUS`")
@@ -342,17 +344,17 @@ def _pictures(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], list
         )
     else:
         train, valid = (
-            [f"{images}/{image}" for image in sorted(clips.loc[clips["split"] == side, "image"])]
-            for side in ("train", "valid")
+            [f"{images}/{image}" for image in sorted(clips.loc[clips["split"] == split, "image"])]
+            for split in ("train", "valid")
         )
-    for side, pictures in (("train", train), ("valid", valid)):
-        if not pictures:
-            raise RunError(f"{images}: no image as {side}/<language>/*.png")
-    trained, validated = (set(map(parent_label, pictures)) for pictures in (train, valid))
+    for split, files in (("train", train), ("valid", valid)):
+        if not files:
+            raise RunError(f"{images}: no images in {split}/<language>/*.png")
+    trained, validated = (set(map(parent_label, files)) for files in (train, valid))
     if len(trained) < 2:
-        raise RunError(f"{images / 'train'}: holds one language; at least two are needed")
+        raise RunError(f"{images / 'train'}: has only one language; at least two are needed")
     if only_valid := validated - trained:
-        raise RunError(f"{images}: {sorted(only_valid)} stand in valid but not in train")
+        raise RunError(f"{images}: {sorted(only_valid)} are in valid but not in train")
     return train, valid
 
 
@@ -361,22 +363,22 @@ def _load_sound(source: str | Path | bytes) -> torch.Tensor:
 
 
 def _try_clip(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
-    """See that the arch takes such clips, and images of this size: some want 224 × 224 alone."""
+    """Check that the arch accepts such clips and image sizes: some accept only 224 × 224."""
     is_sound = dls.train.items[0].endswith(SUFFIXES["waveform"])
     if is_sound != takes_waveforms(arch):
         raise ModelError(
-            f"arch {arch!r} takes {'images' if is_sound else 'sound'}, and the clips are "
-            f"{'sound' if is_sound else 'images'}; make others, with "
-            f"MelConfig(kind={clip_kind(arch)!r}), into another folder"
+            f"arch {arch!r} takes {'images' if is_sound else 'waveforms'}, but the clips are "
+            f"{'waveforms' if is_sound else 'images'}; export clips with "
+            f"MelConfig(kind={clip_kind(arch)!r}) to another folder"
         )
     if is_sound:
-        return  # any length will do
+        return  # any length is accepted
     with Image.open(dls.train.items[0]) as image:
         width, height = image.size
     if differing := image_differences(arch, Path(dls.path), height):
         raise ModelError(
-            f"arch {arch!r} does not take images like those of {dls.path} ({differing}); make "
-            f"others into another folder, with mel_config_for({arch!r}) or `langid prepare --arch "
+            f"arch {arch!r} does not take images like those in {dls.path} ({differing}); export "
+            f"images to another folder, with mel_config_for({arch!r}) or `langid prepare --arch "
             f"{arch}`"
         )
     network.eval()
@@ -386,6 +388,6 @@ def _try_clip(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ModelError(
             f"arch {arch!r} does not take images of {height} × {width} ({error}); "
-            "take a convolutional one such as resnet152"
+            "use a convolutional network such as resnet152"
         ) from error
     network.train()

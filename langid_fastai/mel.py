@@ -1,8 +1,8 @@
-"""Mel filters: from the frequencies of a Fourier transform to bands as the ear spaces them.
+"""Mel filters: map the frequencies of a Fourier transform to bands spaced as the ear hears them.
 
-The scale is Slaney's: linear up to 1 kHz, logarithmic above. The filters are those of
+The scale is Slaney's: linear up to 1 kHz, logarithmic above. The filters equal those of
 `librosa.filters.mel`, bit for bit. They are computed here because librosa takes a second to import,
-for which every process of an export and every first prediction would wait.
+which would delay every export process and every first prediction.
 
 References: M. Slaney, *Auditory Toolbox*, technical report 1998-010, Interval Research, 1998;
 librosa 0.11, ``librosa/filters.py`` and ``librosa/core/convert.py``.
@@ -45,8 +45,8 @@ def mel_filters(
 
     Returns
     -------
-    filters : float32, (n_mels, 1 + n_fft // 2), sparse, since a bin falls into two bands at most;
-        ``.toarray()`` for a picture. Shared between calls: not to be written to.
+    filters : float32, (n_mels, 1 + n_fft // 2), sparse, since a bin falls into at most two bands;
+        plot ``.toarray()``. Shared between calls: do not modify.
 
     Examples
     --------
@@ -63,8 +63,8 @@ def mel_filters(
     filters *= 2 / (upper - lower)
     if empty := int((filters.max(axis=1) == 0).sum()):
         warnings.warn(
-            f"{empty} of {n_mels} mel bands hold no frequency of n_fft={n_fft} and stay black; "
-            "take fewer n_mels or a larger n_fft",
+            f"{empty} of {n_mels} mel bands contain no frequency bin of n_fft={n_fft} and stay "
+            "black; use fewer n_mels or a larger n_fft",
             stacklevel=2,
         )
     return scipy.sparse.csr_array(filters)

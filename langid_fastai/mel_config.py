@@ -1,6 +1,6 @@
-"""How a waveform becomes what a network takes: the numbers, their rules, and the file of them.
+"""Settings that turn a waveform into a network's input, their limits, and their JSON file.
 
-Contents: `MelConfig`; `Kind`, what a network can be given of a clip.
+Contents: `MelConfig`; `Kind`, the input representations.
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from langid_fastai.utils.options import option
 
 __all__ = ["Kind", "MelConfig"]
 
-# What a network is given of a clip: an image, see `langid_fastai.clips.features`, or the samples.
+# Input of a network: an image of a clip, see `langid_fastai.clips.features`, or its samples.
 Kind = Literal["mel", "mfcc", "chroma", "stft", "waveform"]
 
-# Less speech than this is no clip: too little to hear a language in.
+# The shortest clip, s: less speech is too little to identify a language.
 MIN_SECONDS = 1.0
-# Bounds on what a configuration makes us allocate, for one can come from a stranger. 16 times the
-# bands, 64 times the samples a frame, 38 times the pixels of the usual image; filters of 32 MB and
-# a spectrum of 0.5 GB, 152 times the usual one.
+# Bounds on the memory that a configuration can make us allocate, since it may be untrusted. 16
+# times the usual bands, 64 times the samples per frame, 38 times the pixels of an image; filters of
+# 32 MB and a spectrum of 0.5 GB, 152 times the usual one.
 MAX_MELS = 1 << 11
 MAX_N_FFT = 1 << 17
 MAX_PIXELS = 1 << 21
 MAX_FILTERS = 1 << 23  # n_mels × frequencies
 MAX_SPECTRUM = 1 << 26  # frequencies × frames
-# Less than this leaves no picture; float32 holds no powers further apart.
+# dB. Below this range an image shows nothing; float32 powers span no more than the upper limit.
 TOP_DB = (10, 200)
 # Pitch classes of an octave.
 N_CHROMA = 12
-# Frames that a delta spans, as librosa has it.
+# Frames that a delta spans, as in librosa.
 DELTA_WIDTH = 9
 # Heading of these options in the help of a command.
 PANEL = "Spectrogram"
-# What came after the first files were written, which lack it.
+# Fields that are missing from files written by the first versions.
 LATER = {"kind", "n_mfcc", "win_length"}
 
 
 @dataclass(frozen=True)
 class MelConfig:
-    """How a waveform becomes what a network takes. Stored beside the images and inside the model.
+    """Settings that turn a waveform into a network's input; stored with the images and the model.
 
     Parameters
     ----------
-    sr : Hz that audio is brought to
-    clip_seconds : length of sound in one image, s
+    sr : Hz that audio is resampled to
+    clip_seconds : duration of one clip, s
     n_fft : samples per frame; 2048 is 93 ms at 22 050 Hz
     hop_length : samples between frames, at most `win_length`; 512 is 23 ms at 22 050 Hz
     n_mels : mel bands, the image height
     fmin, fmax : band edges, Hz; `fmax` None is sr / 2
     top_db : dynamic range kept below the loudest bin, 10 to 200 dB
     kind : ``mel``, ``mfcc``, ``chroma`` and ``stft`` for images, see
-        `langid_fastai.clips.features`; ``waveform`` for clips of sound, see
-        `langid_fastai.clips.waveforms`: the other values but `sr` and `clip_seconds` then serve
-        only the pictures in the report and the classical reference
-    n_mfcc : cepstral coefficients of an image of kind ``mfcc``, which holds them and their deltas
-    win_length : samples under the Hann window, in the middle of a frame whose other samples count
-        as zeros, as librosa has it; None is `n_fft`
+        `langid_fastai.clips.features`; ``waveform`` for audio clips, see
+        `langid_fastai.clips.waveforms`: the values other than `sr` and `clip_seconds` are then
+        used only by the images in the report and the classical reference
+    n_mfcc : cepstral coefficients in an image of kind ``mfcc``, which also has their deltas
+    win_length : samples under the Hann window, which is centred in the frame and zero-padded, as
+        in librosa; None is `n_fft`
 
     Raises
     ------
-    AudioError : a value outside its range, or an image larger than any use needs
+    AudioError : a value outside its range, or an image too large for any use
 
     Examples
     --------
@@ -125,7 +125,7 @@ class MelConfig:
             raise AudioError(f"sr={self.sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
         if not MIN_SECONDS <= self.clip_seconds <= 60:
             raise AudioError(
-                f"clip_seconds={self.clip_seconds!r} must lie between {MIN_SECONDS:g} and 60 s; "
+                f"clip_seconds={self.clip_seconds!r} must be between {MIN_SECONDS:g} and 60 s; "
                 "did you pass milliseconds?"
             )
         if not 0 <= self.fmin < self.highest <= self.sr / 2:
@@ -134,51 +134,53 @@ class MelConfig:
                 f"{self.sr / 2:g} Hz"
             )
         if not TOP_DB[0] <= self.top_db <= TOP_DB[1]:
-            raise AudioError(f"top_db={self.top_db!r} must be {TOP_DB[0]} to {TOP_DB[1]} dB, as 80")
+            raise AudioError(
+                f"top_db={self.top_db!r} must be {TOP_DB[0]} to {TOP_DB[1]} dB, e.g. 80"
+            )
         self._validate_size()
         self._validate_kind()
 
     def _validate_size(self) -> None:
-        """Refuse what would skip sound, or take more memory than any use of it needs."""
+        """Reject settings that would skip samples or need an unreasonable amount of memory."""
         if self.window_length > self.n_fft:
             raise AudioError(
-                f"win_length={self.win_length} must be at most n_fft={self.n_fft}, the samples of "
-                "a frame; did you swap the two?"
+                f"win_length={self.win_length} must be at most n_fft={self.n_fft}, the samples per "
+                "frame; did you swap the two?"
             )
         if self.hop_length > self.window_length:
             name = "n_fft" if self.win_length is None else "win_length"
             raise AudioError(
-                f"hop_length={self.hop_length} must be at most {name}={self.window_length}: sound "
-                "between two frames would not be heard"
+                f"hop_length={self.hop_length} must be at most {name}={self.window_length}: "
+                "samples between two frames would be skipped"
             )
         n_bins, (height, width) = 1 + self.n_fft // 2, self.shape
         for what, size, largest in (
             ("mel bands", self.n_mels, MAX_MELS),
-            ("samples a frame (n_fft)", self.n_fft, MAX_N_FFT),
+            ("samples per frame (n_fft)", self.n_fft, MAX_N_FFT),
             ("pixels (height × frames)", height * width, MAX_PIXELS),
             ("filter weights (n_mels × frequencies)", self.n_mels * n_bins, MAX_FILTERS),
             ("powers (frequencies × frames)", n_bins * width, MAX_SPECTRUM),
         ):
             if size > largest:
                 raise AudioError(
-                    f"n_mels={self.n_mels}, n_fft={self.n_fft}, hop_length={self.hop_length} make "
-                    f"{size} {what}, and {largest} are the most; take smaller n_mels or n_fft, or "
-                    "a larger hop_length"
+                    f"n_mels={self.n_mels}, n_fft={self.n_fft}, hop_length={self.hop_length} give "
+                    f"{size} {what}; the maximum is {largest}. Use a smaller n_mels or n_fft, or a "
+                    "larger hop_length"
                 )
 
     def _validate_kind(self) -> None:
-        """Rules of single kinds."""
+        """Check the rules that apply to one kind only."""
         if self.kind == "mfcc" and self.n_mfcc > self.n_mels:
             raise AudioError(f"n_mfcc={self.n_mfcc} must be at most n_mels={self.n_mels}")
         if self.kind == "mfcc" and self.shape[1] < DELTA_WIDTH:
             raise AudioError(
-                f"hop_length={self.hop_length} leaves {self.shape[1]} frames in a clip; deltas "
-                f"span {DELTA_WIDTH}, so take a shorter hop_length"
+                f"hop_length={self.hop_length} gives {self.shape[1]} frames per clip, but deltas "
+                f"span {DELTA_WIDTH}; use a smaller hop_length"
             )
         if self.kind == "stft" and self.shape[0] < 1:
             raise AudioError(
-                f"no frequency of n_fft={self.n_fft} lies from fmin={self.fmin:g} to "
-                f"{self.highest:g} Hz; take a larger n_fft, or edges further apart"
+                f"no frequency bin of n_fft={self.n_fft} is between fmin={self.fmin:g} and "
+                f"{self.highest:g} Hz; use a larger n_fft, or move fmin and fmax further apart"
             )
 
     @property
@@ -198,14 +200,14 @@ class MelConfig:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of an image: mel bands (or what `kind` has instead), frames."""
+        """Height and width of an image: mel bands (or the rows of another `kind`), frames."""
         bins = self.bins
         heights = {"mfcc": 3 * self.n_mfcc, "chroma": N_CHROMA, "stft": bins.stop - bins.start}
         return heights.get(self.kind, self.n_mels), 1 + self.n_samples // self.hop_length
 
     @property
     def bins(self) -> slice:
-        """Which frequencies of the transform lie from `fmin` to `highest`."""
+        """Frequency bins of the transform between `fmin` and `highest`."""
         per_hz = self.n_fft / self.sr
         return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
 
@@ -217,16 +219,16 @@ class MelConfig:
         return values
 
     def write(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
+        """Write as JSON, atomically."""
         write_json(path, self.to_dict())
 
     @classmethod
     def read(cls, path: Path) -> MelConfig:
-        """Read what `write` wrote; unknown or missing names raise `AudioError`."""
+        """Read a file written by `write`; unknown or missing names raise `AudioError`."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if missing := {field.name for field in fields(cls)} - LATER - set(content):
                 raise AudioError(f"it lacks {', '.join(sorted(missing))}")
             return cls(**content)
         except (TypeError, ValueError) as error:
-            raise AudioError(f"{path}: no MelConfig ({error})") from error
+            raise AudioError(f"{path}: not a MelConfig ({error})") from error

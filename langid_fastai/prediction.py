@@ -1,4 +1,4 @@
-"""A trained model and a recording → which language is spoken, and how sure that is.
+"""Identify the language spoken in a recording, with a trained model.
 
 ::
 
@@ -6,13 +6,13 @@
     identifier("call.mp3")                    [{"label": "es", "score": 0.97}, …]
     identifier.timeline("call.mp3")           [{"start": 0.0, "end": 22.5, "label": "es", …}, …]
 
-A recording of any length is cut into windows of one clip that overlap by half; silent ones and
-pauses are skipped; the mean of their log-probabilities, calibrated by the model's temperature, is
-the recording's score. It is read block by block, so hours need the memory of seconds. The answer
-does not depend on what else is in the list.
+A recording of any length is cut into windows of one clip that overlap by half; silent windows and
+pauses are skipped; the mean of the log-probabilities of the others, calibrated by the model's
+temperature, is the score of the recording. It is read block by block, so hours of audio need no
+more memory than seconds. The answer does not depend on the other recordings in the list.
 
-How a timeline is made stands in `langid_fastai.inference.timeline`; what `candidates`, `prior` and
-`unknown` do, in `langid_fastai.inference.posterior`.
+See `langid_fastai.inference.timeline` for how a timeline is made, and
+`langid_fastai.inference.posterior` for what `candidates`, `prior` and `unknown` do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from langid_fastai.models.folder import ModelInfo, read_info
 
 __all__ = ["UNKNOWN", "Answer", "Audio", "LanguageIdentifier", "Segment"]
 
-# Windows scored at once: more are no faster on a CPU, and each needs memory.
+# Windows per batch: more are no faster on a CPU, and each needs memory.
 BATCH = 8
 
 Audio = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int]
@@ -51,12 +51,12 @@ AnyAudio = TypeVar("AnyAudio", bound=Audio)
 
 @dataclass(frozen=True)
 class LanguageIdentifier:
-    """Tells which language is spoken in a recording. Made by `load`.
+    """Identify the language spoken in a recording. Made by `load`.
 
     Parameters
     ----------
-    info : what the model is: its languages are ``info.vocab``
-    engine : what computes, ``engine.name`` says by which library
+    info : description of the model: its languages are ``info.vocab``
+    engine : runs the network; ``engine.name`` names the library it uses
     """
 
     info: ModelInfo
@@ -69,11 +69,11 @@ class LanguageIdentifier:
     def load(cls, folder: str | Path) -> LanguageIdentifier:
         """Load a model folder, or the one inside a run folder.
 
-        A folder from a stranger is safe to load: nothing in it is code.
+        An untrusted folder is safe to load: nothing in it is code.
 
         Parameters
         ----------
-        folder : as ``runs/demo`` or ``runs/demo/model``
+        folder : e.g. ``runs/demo`` or ``runs/demo/model``
 
         Raises
         ------
@@ -81,7 +81,7 @@ class LanguageIdentifier:
 
         Warns
         -----
-        UserWarning : its ``model.onnx`` was made of another model, and is left aside
+        UserWarning : its ``model.onnx`` was exported from another model, and is ignored
         """
         info = read_info(Path(folder))
         return cls(info, load_engine(Path(folder), info))
@@ -117,31 +117,30 @@ class LanguageIdentifier:
         prior: Mapping[str, float] | None = None,
         unknown: bool = False,
     ) -> list[Answer] | list[list[Answer]]:
-        """Name the languages of one recording, or of each in a list.
+        """Identify the language of a recording, or of each recording in a list.
 
         Parameters
         ----------
         audio : a path, the bytes of an audio file, a file opened in binary mode, or ``(y, sr)``: a
             mono waveform in [-1, 1], (n_samples,), and its Hz; or a list of any of these
-        top_k : most answers for a recording
-        candidates : the languages it can be; the others are left out, and the scores sum to one
-            over these
-        prior : how likely each candidate is before anything is heard, as ``{"es": 9, "ca": 1}``; by
-            default all alike
-        unknown : also answer "unknown", if the model has a threshold for it: where no candidate has
-            a probability as high as the threshold, before `candidates` and `prior` are applied
+        top_k : maximum number of answers per recording
+        candidates : possible languages; the others are left out, and the scores of these sum to one
+        prior : relative prior probability of each candidate, e.g. ``{"es": 9, "ca": 1}``; uniform
+            by default
+        unknown : also answer "unknown", if the model has a threshold for it: when the probability
+            of every candidate, before `candidates` and `prior` are applied, is below the threshold
 
         Returns
         -------
         answers : `label` and `score`, best first; for a list, a list of such lists. With `unknown`,
-            the label "unknown" stands first where it applies, and its score is the calibrated
-            probability that the best candidate is wrong: not to be compared with the others, which
-            say what it would be if it is one of the model's languages
+            the label "unknown" comes first where it applies, and its score is the calibrated
+            probability that the best candidate is wrong: do not compare it with the other scores,
+            which are conditional on the language being one of the model's
 
         Raises
         ------
-        AudioError : a recording that cannot be read, is silent, or shorter than a second
-        ModelError : an option the model does not allow, as an unknown label
+        AudioError : a recording is unreadable, silent, or shorter than a second
+        ModelError : an option that the model does not support, such as an unknown label
 
         Examples
         --------
@@ -164,7 +163,7 @@ class LanguageIdentifier:
         prior: Mapping[str, float] | None = None,
         unknown: bool = False,
     ) -> list[Segment]:
-        """Say which language is spoken when in one recording.
+        """Find which language is spoken when in a recording.
 
         Parameters
         ----------
@@ -174,13 +173,13 @@ class LanguageIdentifier:
         -------
         segments : `start` and `end`, s; `label`; `score`, the mean of the label's calibrated
             probability over the segment. In order, without overlap; silence and pauses are gaps, so
-            a silent recording has none. With `unknown`, a stretch may be labelled "unknown"; its
-            score is the mean probability that the best candidate is wrong
+            a silent recording has no segments. With `unknown`, a segment may be labelled "unknown";
+            its score is the mean probability that the best candidate is wrong
 
         Raises
         ------
-        AudioError : a recording that cannot be read, or is shorter than a second
-        ModelError : an option the model does not allow, as an unknown label
+        AudioError : the recording is unreadable or shorter than a second
+        ModelError : an option that the model does not support, such as an unknown label
 
         Examples
         --------
@@ -191,7 +190,7 @@ class LanguageIdentifier:
         """
         choice = Choice(self.info, candidates, prior, unknown)
         if isinstance(audio, list):
-            raise AudioError("a list; a timeline is of one recording, so ask for each in turn")
+            raise AudioError("a list; timeline takes one recording, so call it for each in turn")
         with _named(_name_of(audio)), _opened(audio, self.info.mel.sr) as blocks:
             return list(
                 find_segments(blocks, self.info.mel, self.engine.score, choice, batch=BATCH)
@@ -207,27 +206,27 @@ class LanguageIdentifier:
         unknown: bool = False,
         longest: float = 10.0,
     ) -> Iterator[Segment]:
-        """Say which language is spoken when in a stream, while it goes on.
+        """Find which language is spoken when in a live stream.
 
-        The segments are those of `timeline`, but one that lasts is given in pieces, so that nothing
-        waits for its end. A piece is given at most two clips after its end: 20 s for clips of 10 s,
-        mostly less.
+        The segments are those of `timeline`, but a long segment is yielded in pieces, before it
+        ends. A piece is yielded at most two clips after its end: 20 s for clips of 10 s, usually
+        less.
 
         Parameters
         ----------
         blocks : consecutive pieces of a mono waveform in [-1, 1], each (n_samples,), of any lengths
-        sr : Hz, of the blocks
+        sr : sampling rate of the blocks, Hz
         candidates, prior, unknown : as for a call
-        longest : s; a piece that reaches it is given. ``math.inf``: whole segments only
+        longest : s; a piece is yielded once it is this long. ``math.inf``: whole segments only
 
         Yields
         ------
-        segment : as of `timeline`
+        segment : as from `timeline`
 
         Raises
         ------
-        AudioError : less than a second until the end, or blocks that are no waveform
-        ModelError : an option the model does not allow
+        AudioError : the stream is shorter than a second, or a block is not a mono waveform
+        ModelError : an option that the model does not support
 
         Examples
         --------
@@ -240,7 +239,7 @@ class LanguageIdentifier:
         """
         choice = Choice(self.info, candidates, prior, unknown)
         if not longest > 0:
-            raise ModelError(f"longest={longest!r} must be seconds above 0")
+            raise ModelError(f"longest={longest!r} must be a number of seconds above 0")
         _validate_sr(sr)
         mel = self.info.mel
         waveforms = resampled(map(_waveform, blocks), sr, mel.sr)
@@ -255,7 +254,7 @@ class LanguageIdentifier:
 
         Returns
         -------
-        log_probs : (n_languages,), natural, calibrated, in the order of ``info.vocab``
+        log_probs : (n_languages,), natural logarithm, calibrated, in the order of ``info.vocab``
         """
         name = _name_of(audio)
         scores: list[np.ndarray] = []
@@ -271,15 +270,15 @@ class LanguageIdentifier:
         mean = spoken.mean(axis=0, dtype=np.float64)
         if not np.isfinite(mean).all():
             raise ModelError(
-                f"{name}: its scores are no numbers; did the model's training diverge?"
+                f"{name}: its scores are not finite; did the training of the model diverge?"
             )
         return mean - np.logaddexp.reduce(mean)
 
 
 def _name_of(audio: Audio) -> str:
-    """How messages call a recording."""
+    """Name of a recording in messages."""
     if isinstance(audio, (str, os.PathLike)):
-        return str(Path(audio))  # as `stream_audio` has it
+        return str(Path(audio))  # as in `stream_audio`
     if isinstance(audio, tuple):
         return "waveform"
     name = getattr(audio, "name", None)
@@ -288,7 +287,7 @@ def _name_of(audio: Audio) -> str:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Begin errors about the sound with the recording's name."""
+    """Prefix audio errors with the recording's name."""
     try:
         yield
     except AudioError as error:
@@ -297,7 +296,7 @@ def _named(name: str) -> Iterator[None]:
 
 @contextmanager
 def _opened(audio: Audio, sr: int) -> Iterator[Iterable[np.ndarray]]:
-    """Blocks of mono at `sr`, whatever the recording comes as."""
+    """Mono blocks at `sr`, from any kind of input."""
     if isinstance(audio, (str, os.PathLike)):
         yield stream_audio(Path(audio), sr=sr)
     elif isinstance(audio, tuple):
@@ -305,7 +304,7 @@ def _opened(audio: Audio, sr: int) -> Iterator[Iterable[np.ndarray]]:
             raise AudioError("a tuple must be (y, sr); pass several recordings as a list")
         yield [_resampled(*audio, sr)]
     else:
-        # Decoders read files; of streams, only those that can seek, and not in every format.
+        # Decoders need a file: they read only seekable streams, and not in every format.
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "audio"
             _copy(audio, file)
@@ -327,12 +326,12 @@ def _copy(audio: bytes | BinaryIO, file: Path) -> None:
     try:
         with file.open("wb") as target:
             shutil.copyfileobj(audio, target)
-    except TypeError as error:  # it gives str, not bytes
+    except TypeError as error:  # it returns str, not bytes
         raise AudioError("opened as text; open it in binary mode, as open(path, 'rb')") from error
 
 
 def _resampled(y: np.ndarray, sr_in: int, sr: int) -> np.ndarray:
-    """A waveform at the model's rate, after checking that it is one."""
+    """Check a waveform and resample it to the model's rate."""
     _validate_sr(sr_in)
     y = _waveform(y)
     return y if sr_in == sr else soxr.resample(y, sr_in, sr, quality="HQ")
@@ -343,11 +342,13 @@ def _waveform(y: np.ndarray) -> np.ndarray:
     if y.ndim != 1:
         raise AudioError(f"y.shape={y.shape} must be (n_samples,); average the channels first")
     if not np.issubdtype(y.dtype, np.floating):
-        raise AudioError(f"y.dtype={y.dtype} must be floating point; divide it by its range")
+        raise AudioError(
+            f"y.dtype={y.dtype} must be floating point; divide integers by their full scale"
+        )
     with np.errstate(over="ignore"):
         y = y.astype(np.float32, copy=False)
     if not np.isfinite(y).all():
-        raise AudioError("y holds NaN or infinite samples")
+        raise AudioError("y contains NaN or infinite samples")
     return y
 
 

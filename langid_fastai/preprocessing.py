@@ -1,6 +1,6 @@
 """Mono waveform → STFT → mel scale → decibels → 8-bit image → PNG file.
 
-Each step is a public function, in the order in which sound meets them::
+Each step is a public function, in processing order::
 
     y = load_audio("speech.flac")              (220500,)       float32, 10 s at 22 050 Hz
     S = stft_power(y)                          (1025, 431)     power
@@ -9,12 +9,12 @@ Each step is a public function, in the order in which sound meets them::
     image = db_to_image(M_db)                  (128, 431)      uint8, row 0 is the highest band
     write_png(image, "speech.png")
 
-`mel_image` makes the image in one go; `clips_of` cuts a recording into clips; `clips.export`
-exports all.
+`mel_image` does all of this in one call; `clips_of` cuts a recording into clips; `clips.export`
+exports a whole corpus.
 
-The values are those of `librosa.feature.melspectrogram` and `librosa.power_to_db(ref=np.max)`: mel
-power within 80 dB of the loudest bin to 1e-3 relative, decibels to 0.01 dB and so grey values to 1,
-where librosa's absolute floor `amin` does not bite; ours is relative, so that gain never shows.
+The values match `librosa.feature.melspectrogram` and `librosa.power_to_db(ref=np.max)`: mel power
+within 80 dB of the loudest bin to 1e-3 relative, decibels to 0.01 dB and so grey values to 1,
+except where librosa's absolute floor `amin` applies; ours is relative, so gain has no effect.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ __all__ = [
     "validate_sound",
 ]
 
-# A clip whose loudest sample lies below this amplitude (-80 dBFS) is silence: a few steps of
-# 16-bit audio, in which the relative scale would show nothing but quantisation noise.
+# A clip whose peak is below this amplitude (-80 dBFS) is silent: a few steps of 16-bit audio, of
+# which the relative scale would show only quantisation noise.
 SILENCE = 1e-4
-# A sample beyond this is none: samples of a damaged file, whose power float32 cannot hold.
+# A larger sample comes from a damaged file: float32 cannot represent its power.
 LOUDEST = 1e9
 # Frames transformed at once: few enough for their spectra to stay in the cache.
 FRAME_BLOCK = 64
@@ -60,10 +60,10 @@ FRAME_BLOCK = 64
 def clips_of(
     blocks: Iterable[np.ndarray], config: MelConfig = MelConfig()
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Cut a recording into clips of one length.
+    """Cut a recording into clips of equal length.
 
-    Clips follow one another without overlap. A remainder of at least `MIN_SECONDS` gives one more
-    clip, which ends where the recording ends and so overlaps the one before. A recording shorter
+    Clips are consecutive, without overlap. A remainder of at least `MIN_SECONDS` gives one more
+    clip, which ends where the recording ends and so overlaps the previous one. A recording shorter
     than a clip is repeated until it fills one.
 
     Parameters
@@ -110,12 +110,12 @@ def clips_of(
 
 
 def fit_clip(y: np.ndarray, n: int) -> np.ndarray:
-    """Bring a changed clip to its length: the middle of what is longer, repetition of the shorter.
+    """Fit a clip to a given length: take the middle of a longer one, repeat a shorter one.
 
     Parameters
     ----------
     y : (n_samples,)
-    n : samples wanted
+    n : length of the result, samples
 
     Examples
     --------
@@ -129,7 +129,7 @@ def fit_clip(y: np.ndarray, n: int) -> np.ndarray:
 def stft_power(
     y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512, win_length: int | None = None
 ) -> np.ndarray:
-    """Power of the short-time Fourier transform, Hann window, frames centred on their time.
+    """Power of the short-time Fourier transform: Hann window, centred frames.
 
     Parameters
     ----------
@@ -140,12 +140,12 @@ def stft_power(
 
     Returns
     -------
-    S : float32, (1 + n_fft // 2, 1 + n_samples // hop_length); half a frame of zeros stands before
-        and after `y`
+    S : float32, (1 + n_fft // 2, 1 + n_samples // hop_length); `y` is padded with half a frame of
+        zeros at either end
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty or holds NaN
+    AudioError : `y` is not mono, is empty or contains NaN
 
     Examples
     --------
@@ -158,7 +158,7 @@ def stft_power(
 
 @lru_cache(maxsize=8)
 def hann_window(n_fft: int = 2048, win_length: int | None = None) -> np.ndarray:
-    """Periodic Hann window, as for spectral analysis, in the middle of a frame of zeros.
+    """Periodic Hann window, zero-padded to the length of a frame.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def hann_window(n_fft: int = 2048, win_length: int | None = None) -> np.ndarray:
 
     Returns
     -------
-    window : float32, (n_fft,). Shared between calls: not to be written to.
+    window : float32, (n_fft,). Shared between calls: do not modify.
 
     Raises
     ------
@@ -180,13 +180,13 @@ def hann_window(n_fft: int = 2048, win_length: int | None = None) -> np.ndarray:
     """
     n = n_fft if win_length is None else win_length
     if not 0 < n <= n_fft:
-        raise AudioError(f"win_length={n} must be 1 to n_fft={n_fft}, the samples of a frame")
+        raise AudioError(f"win_length={n} must be 1 to n_fft={n_fft}, the samples per frame")
     before = (n_fft - n) // 2
     return np.pad(np.hanning(n + 1)[:-1], (before, n_fft - n - before)).astype(np.float32)
 
 
 def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> np.ndarray:
-    """Gather a power spectrogram into mel bands.
+    """Map a power spectrogram to mel bands.
 
     Parameters
     ----------
@@ -201,13 +201,13 @@ def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> n
     if filters.shape[1] != S.shape[0]:
         raise AudioError(
             f"S.shape={S.shape} and filters.shape={filters.shape} differ in frequency bins; "
-            "make both with one n_fft"
+            "make both with the same n_fft"
         )
     return filters @ S
 
 
 def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
-    """Decibels below the loudest bin, floored at `-top_db`.
+    """Convert power to decibels below the loudest bin, floored at `-top_db`.
 
     Parameters
     ----------
@@ -216,11 +216,11 @@ def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
 
     Returns
     -------
-    S_db : float32, like `S`, in [-top_db, 0]
+    S_db : float32, same shape as `S`, in [-top_db, 0]
 
     Raises
     ------
-    AudioError : `S` holds no power at all, or NaN
+    AudioError : `S` is zero everywhere or contains NaN
 
     Examples
     --------
@@ -231,13 +231,13 @@ def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
     if peak <= 0:
         raise AudioError("silent: no power in any bin")
     if not np.isfinite(peak):
-        raise AudioError("S holds NaN or infinite power")
+        raise AudioError("S contains NaN or infinite power")
     floor = 10 ** (-top_db / 10)
     return (10 * np.log10(np.maximum(S / peak, floor))).astype(np.float32, copy=False)
 
 
 def db_to_image(S_db: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
-    """Decibels to grey values: 0 dB becomes 255, `-top_db` becomes 0; high bands on top.
+    """Convert decibels to grey values: 0 dB becomes 255, `-top_db` becomes 0; high bands on top.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     """Turn a mono waveform into an 8-bit log-mel image.
 
     The loudest bin becomes 255; everything `config.top_db` or more below it becomes 0, so
-    recording gain does not show.
+    recording gain has no effect.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, silent or holds NaN
+    AudioError : `y` is not mono, is empty, silent or contains NaN
 
     Examples
     --------
@@ -277,25 +277,25 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     """
     y = validate_sound(y)
     filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
-    # stft_power and mel_scale, but block by block, which is faster: no large array is made.
+    # stft_power and mel_scale, but block by block, which is faster: no large array is allocated.
     blocks = _power_blocks(y, hann_window(config.n_fft, config.win_length), config.hop_length)
     M = np.concatenate([mel_scale(S, filters) for S in blocks], axis=1)
     return db_to_image(power_to_db(M, top_db=config.top_db), top_db=config.top_db)
 
 
 def validate_sound(y: np.ndarray) -> np.ndarray:
-    """Return a mono waveform as float32, if there is sound in it.
+    """Return a mono waveform as float32, after checking that it is usable.
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, silent, holds NaN, or is far out of [-1, 1]
+    AudioError : `y` is not mono, is empty, silent, contains NaN, or is far outside [-1, 1]
     """
     y = _validate_mono(y)
     peak = np.abs(y).max()
     if peak < SILENCE:
         raise AudioError(f"silent: no sample reaches {SILENCE:g} of full scale")
     if peak > LOUDEST:
-        raise AudioError(f"a sample of {peak:.1g} is not sound in [-1, 1]; is the file damaged?")
+        raise AudioError(f"a sample of {peak:.1g} is far outside [-1, 1]; is the file damaged?")
     return y
 
 
@@ -306,7 +306,7 @@ def _power_blocks(y: np.ndarray, window: np.ndarray, hop_length: int) -> Iterato
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     for i in range(0, len(frames), FRAME_BLOCK):
         windowed = frames[i : i + FRAME_BLOCK] * window
-        # Frames as columns: in this layout the mel filters take the power without a copy.
+        # Frames as columns: in this layout the mel filters apply to the power without a copy.
         spectrum = scipy.fft.rfft(windowed.T, axis=0)
         yield spectrum.real**2 + spectrum.imag**2
 
@@ -318,7 +318,9 @@ def _validate_mono(y: np.ndarray) -> np.ndarray:
     if y.size == 0:
         raise AudioError("y is empty")
     if not np.issubdtype(y.dtype, np.floating):
-        raise AudioError(f"y.dtype={y.dtype} must be floating point; divide it by its range")
+        raise AudioError(
+            f"y.dtype={y.dtype} must be floating point; divide integers by their full scale"
+        )
     if not np.isfinite(y).all():
-        raise AudioError("y holds NaN or infinite samples")
+        raise AudioError("y contains NaN or infinite samples")
     return y.astype(np.float32, copy=False)

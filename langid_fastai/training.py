@@ -1,10 +1,10 @@
-"""The three stages, as data; fit them, and go on where a killed run was.
+"""Training in three stages, defined as data; fit them, and resume an interrupted run.
 
-The recipe: train the head on a frozen body, then everything with rates that grow from the early
+The recipe: train the head on a frozen body, then everything with rates that increase from the early
 layers to the head, then the head again.
 
-Conventions: a stage counts its epochs from 0; rates are per layer group (early body, late body,
-head) or one for all; losses are means over an epoch; times are in seconds.
+Conventions: epochs of a stage count from 0; rates are per layer group (early body, late body, head)
+or one for all; losses are means over an epoch; times are in seconds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 Rate = float | tuple[float, ...]
 
-# Less of a clip holds too little speech to tell a language by.
+# A smaller crop has too little speech to identify a language.
 LEAST_CROP = 0.1
 
 
@@ -55,7 +55,7 @@ def discriminative(lr: float) -> tuple[float, float, float]:
 
     Parameters
     ----------
-    lr : rate of the head; early and late body get a ninth and a sixth of it
+    lr : rate of the head; the early and late body get a ninth and a sixth of it
 
     Examples
     --------
@@ -71,17 +71,17 @@ class Stage:
 
     Parameters
     ----------
-    name : for the history and the pictures
-    trains : ``head`` freezes the body (its batch norms go on learning, as fastai does it);
-        ``all`` trains everything
+    name : shown in the history and the plots
+    trains : ``head`` freezes the body (its batch norms keep learning, as in fastai); ``all`` trains
+        everything
     epochs : passes over the training images
-    lr : one rate, or one a layer group
+    lr : one rate, or one per layer group
     policy : ``constant`` keeps the rate; ``one_cycle`` rises to it and falls towards zero (Smith
-        2018, as fastai's `fit_one_cycle`)
-    masks : bands and stretches of time covered in each training image, see `SpecAugment`
-    mixup : how strongly training images are mixed, see `image_callbacks`; 0 for not at all
-    crop : share of each training clip that is trained on, another stretch of it in each epoch; 1
-        for all of it
+        2018, as in fastai's `fit_one_cycle`)
+    masks : number of frequency and of time masks in each training image, see `SpecAugment`
+    mixup : strength of mixup, see `image_callbacks`; 0 disables it
+    crop : fraction of each training clip that is trained on, a different part in each epoch; 1 for
+        the whole clip
 
     Raises
     ------
@@ -99,21 +99,21 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not 0 <= self.mixup <= 10:
-            raise RunError(f"mixup={self.mixup} must lie from 0 to 10, as 0.4")
+            raise RunError(f"mixup={self.mixup} must be from 0 to 10, e.g. 0.4")
         if not LEAST_CROP <= self.crop <= 1:
-            raise RunError(f"crop={self.crop} must lie from {LEAST_CROP} to 1, as 0.5")
+            raise RunError(f"crop={self.crop} must be from {LEAST_CROP} to 1, e.g. 0.5")
 
 
-# The recipe of the source project, for a body with weights.
+# The recipe of the original project, for a pretrained body.
 SEED_SCHEDULE: tuple[Stage, ...] = (
     Stage("head", "head", epochs=7, lr=1e-2),
     Stage("all", "all", epochs=12, lr=discriminative(1e-4)),
     Stage("refreeze", "head", epochs=8, lr=1e-4),
 )
 
-# For a body without weights, where there is nothing to freeze until it has learned: the long middle
-# stage does the work, at rates thirty times as high, one for all groups, and never on the same
-# image twice. Chosen on demo corpora of another seed than the default's.
+# For a body trained from scratch, which is not worth freezing until it has learned: most of the
+# learning is in the long middle stage, at a rate thirty times as high, the same for all groups, and
+# never on the same image twice. Tuned on demo corpora with a seed other than the default.
 SCRATCH_SCHEDULE: tuple[Stage, ...] = (
     Stage("head", "head", epochs=1, lr=1e-3, masks=1),
     Stage("all", "all", epochs=30, lr=3e-3, policy="one_cycle", masks=1),
@@ -144,27 +144,28 @@ def fit_stages(
 
     Parameters
     ----------
-    learn : from `language_learner`; where several processes train as one, each has its own, and
-        trains on its share (`langid_fastai.callbacks.distributed`)
-    stages : the schedule; change one with `dataclasses.replace`
-    checkpoints : folder that keeps the last finished epoch; if it holds one of the same schedule
-        and seed, training goes on from there, and ends as it would have without the break (in
-        float16, whose loss scale starts anew, nearly so)
-    seed : of the order of images and of dropout; each epoch's follows from it
-    cache_frozen : where the body is frozen, compute its features once and train the head on them;
-        its batch norms then stay as they are, but for one pass over the training images before a
-        first frozen stage, which fits them to spectrograms. Much faster; not what fastai does
+    learn : from `language_learner`; in distributed training each process has its own, and trains on
+        its share of the images (`langid_fastai.callbacks.distributed`)
+    stages : the schedule; modify a stage with `dataclasses.replace`
+    checkpoints : folder for the state after the last finished epoch; if it has one with the same
+        schedule and seed, training resumes from it and ends with the same result as an
+        uninterrupted run (nearly so in float16, whose loss scale is reset)
+    seed : random seed for the order of images and for dropout; each epoch's seed is derived from it
+    cache_frozen : while the body is frozen, compute its features once and train the head on them;
+        the batch norms of the body then stay fixed, except for one pass over the training images
+        before a first frozen stage, which adapts them to spectrograms. Much faster, but not what
+        fastai does
     on_epoch : called after each epoch with the history so far
 
     Returns
     -------
-    history : one row an epoch, columns `HISTORY`; `lr` is the head's at the end of the epoch, and
-        `train_loss` that of the images as they were trained on, masked and mixed
+    history : one row per epoch, columns `HISTORY`; `lr` is the head's rate at the end of the epoch,
+        and `train_loss` is computed on the images as trained on, masked and mixed
 
     Raises
     ------
-    RunError : the checkpoint is of another schedule, seed, set of languages or `cache_frozen`; or
-        features are to be cached of images that a stage changes anew in each epoch
+    RunError : the checkpoint has another schedule, seed, set of languages or `cache_frozen`; or
+        `cache_frozen` is used with a stage that changes its images in each epoch
 
     Examples
     --------
@@ -202,7 +203,7 @@ def fit_stages(
 
 
 def refuse_uncacheable(stages: Sequence[Stage]) -> None:
-    """See that a frozen body gives each image the same features in every epoch.
+    """Check that a frozen body computes the same features of an image in every epoch.
 
     Parameters
     ----------
@@ -210,31 +211,31 @@ def refuse_uncacheable(stages: Sequence[Stage]) -> None:
 
     Raises
     ------
-    RunError : a stage with a frozen body changes its images anew in each epoch
+    RunError : a stage with a frozen body changes its images in each epoch
     """
     for stage in stages:
         if stage.trains == "head" and (stage.masks or stage.mixup or stage.crop != 1):
             raise RunError(
                 f"cache_frozen: stage {stage.name!r} (masks={stage.masks}, mixup={stage.mixup:g}, "
-                f"crop={stage.crop:g}) changes its images anew in each epoch, so their features "
-                "cannot be cached; leave the cache out, or masks, mixup and crop, or the epochs of "
-                "that stage"
+                f"crop={stage.crop:g}) changes its images in each epoch, so their features cannot "
+                "be cached; turn off the cache, or masks, mixup and crop, or set the epochs of "
+                "that stage to 0"
             )
 
 
 def find_lr(
     learn: Learner, stage: Stage = SEED_SCHEDULE[1], *, picture: Path | None = None
 ) -> float:
-    """Suggest a rate for a stage: train a few batches at growing rates, then undo it.
+    """Suggest a learning rate for a stage: train a few batches at increasing rates, then undo it.
 
-    The suggestion is fastai's "valley": the steepest part of the longest fall of the loss. See
+    The suggestion is fastai's "valley": the steepest part of the longest decrease of the loss. See
     L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
 
     Parameters
     ----------
-    learn : left as it was
-    stage : tells what is frozen; for one with several rates, see `discriminative`
-    picture : PNG file for the curve, if wanted
+    learn : unchanged afterwards
+    stage : determines what is frozen; for a stage with several rates, see `discriminative`
+    picture : PNG file to write the curve to; None writes none
 
     Returns
     -------
@@ -243,7 +244,7 @@ def find_lr(
     _freeze(learn, stage)
     before = learn.path
     with tempfile.TemporaryDirectory() as folder, learn.no_bar(), learn.no_logging():
-        learn.path = Path(folder)  # where fastai keeps the weights meanwhile
+        learn.path = Path(folder)  # where fastai saves the weights in the meantime
         suggested = learn.lr_find(suggest_funcs=(valley,), show_plot=False)
     learn.path, learn.opt = before, None
     if picture is not None:
@@ -260,9 +261,9 @@ def find_lr(
 
 
 class BatchBar(Callback):
-    """Shows on stderr how far an epoch is: a bar on a terminal, plain lines in a log.
+    """Show the progress of an epoch on stderr: a bar on a terminal, plain lines in a log.
 
-    In place of fastai's own bar, which fills a log with its redrawing.
+    Replaces fastai's own bar, which fills a log by redrawing itself.
     """
 
     def before_train(self) -> None:
@@ -281,9 +282,9 @@ class BatchBar(Callback):
 
 
 def _freeze(learn: Learner, stage: Stage) -> None:
-    """Begin a stage: a new optimizer, and only what the stage trains set free."""
-    # A frozen weight that still has a gradient would go on decaying: fastai's optimizer steps on
-    # every weight with a gradient, also where it is all zeros.
+    """Begin a stage: make a new optimizer and freeze what the stage does not train."""
+    # A frozen weight that still has a gradient would keep decaying: fastai's optimizer updates
+    # every weight with a gradient, even if it is all zeros.
     learn.model.zero_grad(set_to_none=True)
     learn.create_opt()
     learn.freeze_to({"head": -1, "all": 0}[stage.trains])

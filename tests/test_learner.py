@@ -66,14 +66,14 @@ def test_missing_folder_names_the_command(tmp_path):
 
 
 def test_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(RunError, match=r"no image as train/<language>/\*\.png"):
+    with pytest.raises(RunError, match=r"no images in train/<language>/\*\.png"):
         make_dataloaders(tmp_path)
 
 
 def test_one_language_is_refused(picture_folder):
     for file in picture_folder.glob("*/es/*.png"):
         file.unlink()
-    with pytest.raises(RunError, match="holds one language"):
+    with pytest.raises(RunError, match="has only one language"):
         make_dataloaders(picture_folder)
 
 
@@ -81,7 +81,7 @@ def test_language_only_in_validation_is_refused(picture_folder):
     extra = picture_folder / "valid" / "fr"
     extra.mkdir()
     Image.fromarray(np.zeros((32, 48), np.uint8)).save(extra / "a.png")
-    with pytest.raises(RunError, match=r"\['fr'\] stand in valid but not in train"):
+    with pytest.raises(RunError, match=r"\['fr'\] are in valid but not in train"):
         make_dataloaders(picture_folder)
 
 
@@ -125,7 +125,7 @@ def test_gpu_arithmetic_follows_the_hardware(monkeypatch, supported, expected):
 
 def test_fp16_on_a_cpu_is_refused(picture_folder):
     dls = make_dataloaders(picture_folder, device="cpu")
-    with pytest.raises(ModelError, match="precision='fp16' does not go with device 'cpu'"):
+    with pytest.raises(ModelError, match="precision='fp16' is not supported on device 'cpu'"):
         language_learner(dls, "squeezenet1_1", weights="none", precision="fp16")
 
 
@@ -161,7 +161,9 @@ def test_folder_of_other_languages_is_refused(picture_folder, tmp_path):
     learn = language_learner(dls, "squeezenet1_1", weights="none")
     info = ModelInfo("squeezenet1_1", ("de", "fr"), MelConfig())
     write_model(tmp_path / "model", learn.model.state_dict(), info)
-    with pytest.raises(ModelError, match=r"knows \['de', 'fr'\], the images hold \['de', 'es'\]"):
+    with pytest.raises(
+        ModelError, match=r"languages \['de', 'fr'\], but the images have \['de', 'es'\]"
+    ):
         load_learner(tmp_path / "model", dls)
 
 

@@ -219,7 +219,7 @@ def test_filters_on_both_sides_of_1_khz_are_librosas(n_mels, band, n_fft):
 
 
 def test_bands_without_a_frequency_are_told():
-    with pytest.warns(UserWarning, match="3 of 80 mel bands hold no frequency of n_fft=128"):
+    with pytest.warns(UserWarning, match="3 of 80 mel bands contain no frequency bin of n_fft=128"):
         filters = mel_filters(8_000, 128, 80).toarray()
     assert (filters.max(axis=1) == 0).sum() == 3
 
@@ -245,7 +245,7 @@ def test_golden_image():
 
 
 def test_mel_scale_needs_filters_of_one_n_fft():
-    with pytest.raises(AudioError, match=r"\(129, 5\).*\(128, 1025\).*one n_fft"):
+    with pytest.raises(AudioError, match=r"\(129, 5\).*\(128, 1025\).*same n_fft"):
         mel_scale(np.ones((129, 5), dtype=np.float32))
 
 
@@ -283,7 +283,7 @@ def test_end_points_of_the_greys():
         (np.array([0.1, -np.inf]), "infinite"),
         (np.ones(8_000, dtype=np.int16), "y.dtype=int16 must be floating point.*divide"),
         (np.ones(8_000, dtype=bool), "y.dtype=bool"),
-        (np.full(8_000, 1e30, dtype=np.float32), r"a sample of 1e\+30 is not sound"),
+        (np.full(8_000, 1e30, dtype=np.float32), r"a sample of 1e\+30 is far outside"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -305,9 +305,9 @@ def test_no_image_of(y, message):
         ({"n_fft": True}, "n_fft=True must be a positive whole number"),
         ({"hop_length": 0}, "hop_length=0 must be a positive whole number"),
         ({"n_mels": None}, "n_mels=None must be a positive whole number"),
-        ({"clip_seconds": 10_000}, "clip_seconds=10000 must lie between 1 and 60 s; did you pass"),
-        ({"clip_seconds": 0.5}, "clip_seconds=0.5 must lie between 1 and 60 s"),
-        ({"clip_seconds": float("nan")}, "clip_seconds=nan must lie"),
+        ({"clip_seconds": 10_000}, "clip_seconds=10000 must be between 1 and 60 s; did you pass"),
+        ({"clip_seconds": 0.5}, "clip_seconds=0.5 must be between 1 and 60 s"),
+        ({"clip_seconds": float("nan")}, "clip_seconds=nan must be"),
         ({"fmin": -1.0}, "fmin=-1.0, fmax=None must be 0 <= fmin < fmax <= sr / 2 = 11025 Hz"),
         ({"fmin": 500.0, "fmax": 500.0}, "fmin=500.0, fmax=500.0 must be 0 <= fmin < fmax"),
         ({"fmax": 12_000.0}, "fmax=12000.0 must be"),
@@ -348,7 +348,7 @@ def test_config_is_written_and_read(tmp_path, config):
 )
 def test_damaged_config(tmp_path, content):
     (tmp_path / "mel.json").write_bytes(content)
-    with pytest.raises(AudioError, match=r"mel\.json: no MelConfig \(.+\)"):
+    with pytest.raises(AudioError, match=r"mel\.json: not a MelConfig \(.+\)"):
         MelConfig.read(tmp_path / "mel.json")
 
 

@@ -222,7 +222,7 @@ def test_checkpoint_with_code_is_refused_and_not_run(make_learn, tmp_path, capsy
 @pytest.mark.parametrize("content", [{}, {"of": None}, [1], torch.zeros(3)])
 def test_tensors_that_are_no_checkpoint(make_learn, tmp_path, content):
     torch.save(content, tmp_path / "last.pth")
-    with pytest.raises(RunError, match=r"last\.pth: no checkpoint of a training; remove it"):
+    with pytest.raises(RunError, match=r"last\.pth: not a training checkpoint; remove it"):
         fit_stages(make_learn(), STAGES, checkpoints=tmp_path)
 
 

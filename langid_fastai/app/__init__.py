@@ -1,7 +1,7 @@
-"""A page in the browser that names the language of a recording: ``langid app MODEL``.
+"""A web page that identifies the language of a recording: ``langid app MODEL``.
 
-It runs on this machine: the page loads nothing from another host, and nothing is sent to one.
+It runs on this machine: the page loads nothing from another host and sends nothing to one.
 
-Contents: `request`, a recording within limits → what is said of it; `html`, that → HTML; `guard`,
-what the server refuses; `server`, the page itself and its server, by Gradio (extra ``app``).
+Contents: `request` checks limits and scores a recording; `html` renders the result; `guard` rejects
+unsafe requests; `server` is the page and its server, with Gradio (extra ``app``).
 """

@@ -1,10 +1,10 @@
-"""What the page's server refuses, and what it tells browsers to refuse.
+"""Reject unsafe requests to the page's server, and restrict what the browser may load.
 
-Gradio fetches addresses that a request names, for its author's convenience. Here a recording is
-uploaded, or it is not heard: nobody can make this machine ask another one. Nor does the page in the
-browser load anything from elsewhere, by a Content Security Policy. Other pages that are open in the
-same browser are not answered, be it that they say whose they are (``Origin``), or that their name
-was made to lead to this machine (``Host``; DNS rebinding).
+By default Gradio fetches URLs given in a request. Here recordings must be uploaded, so that nobody
+can make this machine send requests to another (SSRF). A Content Security Policy keeps the page from
+loading anything from elsewhere. Requests from other web pages in the same browser are rejected,
+whether they state their ``Origin`` or use a host name that resolves to this machine (``Host``; DNS
+rebinding).
 
 `Guard` is ASGI middleware: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
@@ -24,12 +24,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-MAX_CALL = 1_000_000  # bytes of a call, which only names what was uploaded
-FORM = 100_000  # bytes that a form may add to the file in it; Gradio measures the file itself
+MAX_CALL = 1_000_000  # bytes of a call, which only refers to an uploaded file
+FORM = 100_000  # bytes that a form may add to its file; Gradio checks the size of the file
 UPLOAD = "/gradio_api/upload"
 SCHEMES = ("http:", "https:")
-# Gradio's page has scripts and styles within it and compiles its templates in the browser; all else
-# is in files of this server.
+# Gradio's page has inline scripts and styles and compiles its templates in the browser; everything
+# else is in files on this server.
 POLICY = "; ".join(
     [
         "default-src 'self'",
@@ -53,12 +53,12 @@ HEADERS = [
 
 
 class Guard:
-    """Middleware before Gradio's application.
+    """Middleware in front of Gradio's application.
 
     Parameters
     ----------
-    app : what it stands before
-    max_bytes : of a file
+    app : the application
+    max_bytes : maximum size of a file
     """
 
     def __init__(self, app: App, max_bytes: int) -> None:
@@ -66,7 +66,7 @@ class Guard:
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer why not."""
+        """Pass a request on, or respond with the reason for rejecting it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -75,33 +75,33 @@ class Guard:
             body = await _body(receive)
             receive = _replay(body, receive)
             if _names_address(body):
-                refusal = 403, "Upload the recording; addresses are not fetched."
+                refusal = 403, "Upload the recording; URLs are not fetched."
         if refusal is None:
             await self.app(scope, receive, _with_headers(send))
         else:
             await _answer(send, *refusal)
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
-        """Status and reason, as far as they follow from what comes before the body."""
+        """Status and reason of a rejection, judged by the request line and headers."""
         headers = dict(scope["headers"])
         if _is_foreign(headers, scope.get("server")):
-            return 403, "Other web pages are not answered."
+            return 403, "Requests from other web pages are refused."
         if any(scheme in scope["path"] for scheme in SCHEMES):
-            return 403, "Addresses are not fetched."
+            return 403, "URLs are not fetched."
         if scope["method"] != "POST":
             return None
         length = headers.get(b"content-length", b"")
         if not length.isdigit():
-            return 411, "A request must tell its length."
+            return 411, "A request must state its length."
         if scope["path"] == UPLOAD and int(length) > self.max_bytes + FORM:
-            return 413, f"A file may have {self.max_bytes / (1 << 20):g} MB at most."
+            return 413, f"A file may be at most {self.max_bytes / (1 << 20):g} MB."
         if scope["path"] != UPLOAD and int(length) > MAX_CALL:
-            return 413, f"The limit of a call is {MAX_CALL} bytes; upload the recording first."
+            return 413, f"A call may be at most {MAX_CALL} bytes; upload the recording first."
         return None
 
 
 def _is_foreign(headers: dict[bytes, bytes], server: tuple[str, int] | None) -> bool:
-    """Whether another page than ours asks; `server` is the address that was reached."""
+    """Whether the request comes from another web page; `server` is the address it reached."""
     host = headers.get(b"host", b"")
     if headers.get(b"origin", host).rpartition(b"://")[2] != host:
         return True
@@ -113,7 +113,7 @@ def _is_foreign(headers: dict[bytes, bytes], server: tuple[str, int] | None) -> 
 
 
 def _is_here(name: str) -> bool:
-    """Whether a name can be of this machine alone."""
+    """Whether a name can only refer to this machine."""
     if name == "localhost":
         return True
     try:
@@ -123,7 +123,7 @@ def _is_here(name: str) -> bool:
 
 
 async def _body(receive: Receive) -> bytes:
-    """Read a request to its end; the server holds it to the length it told."""
+    """Read a request to its end; the server enforces the stated length."""
     parts = []
     while True:
         message = await receive()
@@ -133,7 +133,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give the application what was read, then whatever comes after it."""
+    """Pass the application the body that was read, then whatever follows."""
     rest: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -143,13 +143,13 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _names_address(body: bytes) -> bool:
-    """Whether a call gives an address in the place of an uploaded file."""
+    """Whether a call has a URL in place of an uploaded file."""
     try:
         waiting = [json.loads(body)]
     except RecursionError:
-        return True  # nested to no purpose but to slip through
+        return True  # nested this deeply only to evade the check
     except ValueError:
-        return False  # no JSON: Gradio will say so
+        return False  # not JSON: Gradio reports it
     while waiting:
         thing = waiting.pop()
         if isinstance(thing, dict):

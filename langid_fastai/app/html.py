@@ -1,9 +1,9 @@
-"""What is said of a recording, and of the model → HTML and a picture, for the page.
+"""Render the model description and the result for a recording as HTML, with a spectrogram.
 
-Nothing here trusts a label: it may come from the model folder of a stranger.
+Labels are not trusted: they may come from an untrusted model folder.
 
-Contents: `about_html` of the model, `heard_html` of a recording, `failed_html` of one that has no
-answer; `sentence` for an error in words; `STYLE` of all.
+Contents: `about_html` for the model, `heard_html` for a recording, `failed_html` for an error;
+`sentence` formats an error message; `STYLE` is the style sheet.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ __all__ = ["STYLE", "about_html", "failed_html", "heard_html", "sentence"]
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = (TEMPLATES / "style.css.j2").read_text(encoding="utf-8")
 
-N_SHOWN = 10  # languages in the table; the rest is one row
-# Colours of languages in the timeline, told apart by most eyes: the scheme *bright* of P. Tol,
-# "Colour schemes", SRON/EPS/TN/09-002, 2021. The table beside it says the same in words.
+N_SHOWN = 10  # languages in the table; the others share one row
+# Colours of languages in the timeline, safe for most colour vision: the scheme *bright* of P. Tol,
+# "Colour schemes", SRON/EPS/TN/09-002, 2021. The table below it lists the same segments.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)  # Hz
-MIN_GAP = 0.055  # of the height between two ticks, so that their writing does not touch
-SIZE = (5.0, 2.6)  # inches: small, so that its writing can be read on a phone
-DPI = 220  # sharp on screens of two pixels a CSS pixel, in a column of 600
+MIN_GAP = 0.055  # fraction of the height between two ticks, so that their labels do not touch
+SIZE = (5.0, 2.6)  # inches: small, so that its text can be read on a phone
+DPI = 220  # sharp on screens with two pixels per CSS pixel, in a column of 600
 
 
 def about_html(info: ModelInfo, limits: Limits) -> str:
-    """Say what the model is, what it cannot know, and what may be sent."""
+    """Render the description of the model, its limits, and the limits of an upload."""
     return _environment().get_template("about.html.j2").render(info=info, limits=limits)
 
 
 def heard_html(heard: Heard, info: ModelInfo) -> str:
-    """Show the answer, the probabilities, the timeline and the spectrogram of a recording."""
+    """Render the answer, the probabilities, the timeline and the spectrogram of a recording."""
     languages = [answer for answer in heard.answers if answer["label"] != UNKNOWN]
     spoken = dict.fromkeys(segment["label"] for segment in heard.timeline)
     page = _environment().get_template("heard.html.j2")
@@ -64,12 +64,12 @@ def heard_html(heard: Heard, info: ModelInfo) -> str:
 
 
 def failed_html(reason: str) -> str:
-    """Say why there is no answer, where the answer would stand."""
+    """Render the reason for a missing answer, in place of the answer."""
     return _environment().get_template("failed.html.j2").render(reason=reason)
 
 
 def sentence(error: LangidError) -> str:
-    """What an error says, as a sentence.
+    """Format an error message as a sentence.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _clock(seconds: float) -> str:
-    """Minutes and seconds, as 1:05.0.
+    """Format seconds as minutes and seconds.
 
     >>> _clock(65)
     '1:05.0'
@@ -104,7 +104,7 @@ def _clock(seconds: float) -> str:
 
 
 def _spectrogram(image: np.ndarray, mel: MelConfig, offset: float) -> Figure:
-    """Draw an image of the network's with seconds and Hz beside it."""
+    """Draw an input image of the network with axes in seconds and Hz."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     top = len(image) - 0.5  # in bands

@@ -1,6 +1,6 @@
-"""A recording that somebody sent, within limits → its languages, and what the network saw.
+"""Identify the language of an uploaded recording, within limits.
 
-The length that a file states is not believed: it is read until it ends or the limit is passed.
+The length stated in a file is not trusted: it is read until it ends or exceeds the limit.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = ["Heard", "Limits", "hear"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a recording may measure.
+    """Limits of an uploaded recording.
 
     Parameters
     ----------
     max_mb : size of the file, MB of 2²⁰ bytes, as Gradio counts them
-    max_minutes : duration, min; it is held in memory, 5 MB a minute at 22 050 Hz
+    max_minutes : duration, min; the recording is held in memory, 5 MB per minute at 22 050 Hz
 
     Raises
     ------
-    RunError : a limit that is not above 0 and finite
+    RunError : a limit is not above 0 and finite
     """
 
     max_mb: float = 50.0
@@ -53,15 +53,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Heard:
-    """What is said of one recording.
+    """Result for one recording.
 
     Parameters
     ----------
     duration : s
-    answers : every language, best first; "unknown" before them where it applies
-    timeline : who speaks what when; none for a recording of one clip or less
-    image : uint8, (n_mels, n_frames), of the first clip that holds sound
-    offset : where that clip starts, s
+    answers : all languages, best first; "unknown" before them where it applies
+    timeline : which language is spoken when; empty for a recording of one clip or less
+    image : uint8, (n_mels, n_frames), of the first clip that is not silent
+    offset : start of that clip, s
     """
 
     duration: float
@@ -79,18 +79,18 @@ def hear(
     unknown: bool = False,
     limits: Limits = Limits(),
 ) -> Heard:
-    """Name the languages of a file.
+    """Identify the language of a file.
 
     Parameters
     ----------
-    path : of the file; no message names it
-    candidates : the languages it can be; none for any
+    path : the file; error messages do not reveal it
+    candidates : possible languages; empty for any
     unknown : also answer "unknown", as for a `LanguageIdentifier`
-    limits : of which the duration is checked here, the size where the file arrives
+    limits : the duration is checked here, the size on upload
 
     Raises
     ------
-    AudioError : a file that cannot be read, is longer than allowed, too short or silent
+    AudioError : the file is unreadable, longer than allowed, too short or silent
     ModelError : a candidate that the model does not know, or no threshold for "unknown"
     """
     mel = identifier.info.mel
@@ -111,7 +111,7 @@ def hear(
 
 
 def _read_within(path: str | Path, sr: int, max_minutes: float) -> np.ndarray:
-    """Read a recording as mono at `sr`, but no further than the limit."""
+    """Read a recording as mono at `sr`, up to the limit."""
     blocks = []
     n_left = int(max_minutes * 60 * sr)
     for y in stream_audio(path, sr=sr):
@@ -126,6 +126,6 @@ def _read_within(path: str | Path, sr: int, max_minutes: float) -> np.ndarray:
 
 
 def _without_names(message: str, path: str | Path) -> str:
-    """Leave out where the file lies on the server, which is no business of who sent it."""
+    """Remove the path of the file on the server, which the sender must not see."""
     message = message.removeprefix("waveform: ").removeprefix(f"{path}: ")
     return message.replace(str(path), "the file")

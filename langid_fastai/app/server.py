@@ -1,9 +1,9 @@
-"""The page and its server, by Gradio.
+"""The page and its server, with Gradio.
 
-Requests wait in one line; `N_AT_ONCE` of them are answered at a time, by one model. What is
-uploaded lies in a folder that only this user can read, and goes with the server.
+Requests wait in one queue; `N_AT_ONCE` of them are processed at a time, by one model. Uploads are
+in a folder that only this user can read, and are deleted when the server stops.
 
-Contents: `serve`, until it is told to stop; `make_page`, the page alone.
+Contents: `serve` runs until stopped; `make_page` makes the page only.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["make_page", "serve"]
 
-# One recording is decoded while another is scored; more would only share the same cores.
+# One recording is decoded while another is scored; more would only compete for the same cores.
 N_AT_ONCE = 2
-N_WAITING = 100  # beyond these, a request is told to come back
-# Uploads older than `KEPT` are deleted, looked for every `LOOKED_FOR`: s.
+N_WAITING = 100  # further requests are asked to try again later
+# Uploads older than `KEPT` are deleted, in a check every `LOOKED_FOR`: s.
 KEPT, LOOKED_FOR = 3600, 600
 
 API_NAME = "identify"
 API_WORDS = (
-    "Name the language of an uploaded recording. `candidates`: the languages it can be, an empty "
-    'list for any. `unknown`: answer "unknown" too. Returns `duration` (s), `answers` (`label` '
+    "Identify the language of an uploaded recording. `candidates`: possible languages, an empty "
+    'list for any. `unknown`: also answer "unknown". Returns `duration` (s), `answers` (`label` '
     "and `score`, best first) and, for a recording longer than a clip, `timeline` (`start` and "
     "`end` in s, `label`, `score`)."
 )
@@ -53,25 +53,25 @@ def serve(
     limits: Limits = Limits(),
     on_ready: Callable[[str], object] = print,
 ) -> None:
-    """Serve the page until the process is interrupted or told to end.
+    """Serve the page until the process is interrupted or terminated.
 
     Parameters
     ----------
-    model : a model folder, or a run folder that holds one
-    host : address to listen at; the default is reached from this machine only
+    model : a model folder, or a run folder that contains one
+    host : address to listen on; the default accepts connections from this machine only
     port : TCP port
-    limits : of what is sent
-    on_ready : is called with the address of the page, once it is there
+    limits : limits of an upload
+    on_ready : called with the URL of the page once it is up
 
     Raises
     ------
     ModelError : no model, or a damaged one
-    RunError : Gradio is not installed, or the address is not free
+    RunError : Gradio is not installed, or the address is not available
 
     Notes
     -----
-    It is to be the only work of its process, whose environment it changes: Gradio's reports to its
-    makers are switched off, and so are proxies, which have no part in a server's calls to itself.
+    Run this as the only task of its process, since it changes the environment: it turns off
+    Gradio's telemetry, and proxies, which must not handle the server's calls to itself.
     """
     _validate_installed()
     _validate_address(host, port)
@@ -91,16 +91,16 @@ def serve(
 
 
 def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> gradio.Blocks:
-    """Make the page; nothing is served yet.
+    """Make the page, without serving it.
 
     Parameters
     ----------
-    identifier : answers
-    limits : of what is sent
+    identifier : the model
+    limits : limits of an upload
 
     Returns
     -------
-    page : with one call for programs, ``/identify``
+    page : with one API call, ``/identify``
     """
     import gradio as gr
 
@@ -120,20 +120,20 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
                     sources=["upload", "microphone"],
                     type="filepath",
                     editable=False,
-                    buttons=[],  # by default one that shares it with the world
+                    buttons=[],  # by default there is one that shares the recording publicly
                 )
                 candidates = gr.Dropdown(
                     list(info.vocab),
                     value=[],
                     multiselect=True,
-                    label="Languages it can be",
-                    info="Empty: any that the model knows.",
+                    label="Possible languages",
+                    info="Empty: any language that the model knows.",
                 )
                 unknown = gr.Checkbox(
-                    label="Answer “unknown” where no language is probable enough",
+                    label="Answer “unknown” if no language is probable enough",
                     visible=info.calibration.threshold is not None,
                 )
-                button = gr.Button("Name the language", variant="primary")
+                button = gr.Button("Identify the language", variant="primary")
             with gr.Column(min_width=300, scale=2):
                 result = gr.HTML(WAITING, apply_default_css=False)
         asked = [audio, candidates, unknown]
@@ -145,7 +145,7 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
             concurrency_limit=N_AT_ONCE,
             concurrency_id="model",
         )
-        audio.input(  # an answer must not stand beside a recording that it is not of
+        audio.input(  # clear the answer to the previous recording
             lambda: WAITING, None, result, api_visibility="private", show_progress="hidden"
         )
         gr.on(
@@ -158,20 +158,20 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
             concurrency_limit=N_AT_ONCE,
             concurrency_id="model",
         )
-    # Calls that go past the line are closed, so that the limit holds for all.
+    # Calls that bypass the queue are closed, so that the limit applies to all.
     page.queue(max_size=N_WAITING, api_open=False)
     return page
 
 
 class _Desk:
-    """Answers the page, and programs, by one model."""
+    """Answer requests of the page and of programs with one model."""
 
     def __init__(self, identifier: LanguageIdentifier, limits: Limits) -> None:
         self.identifier = identifier
         self.limits = limits
 
     def show(self, audio: str | None, candidates: list[str], unknown: bool) -> str:
-        """Answer as HTML; so is what went wrong, and stands in the answer's place."""
+        """Answer as HTML; an error is rendered in place of the answer."""
         from langid_fastai.app.html import failed_html, heard_html, sentence
 
         try:
@@ -182,7 +182,7 @@ class _Desk:
     def identify(
         self, audio: str | None, candidates: list[str], unknown: bool = False
     ) -> dict[str, Any]:
-        """Answer as data; what went wrong is an event of its own."""
+        """Answer as data; an error is a separate event."""
         import gradio as gr
 
         from langid_fastai.app.html import sentence
@@ -202,7 +202,7 @@ class _Desk:
 
 
 def _launch(page: gradio.Blocks, host: str, port: int, limits: Limits) -> str:
-    """Start the server in a thread; returns the address of the page."""
+    """Start the server in a thread and return the URL of the page."""
     from starlette.middleware import Middleware
 
     from langid_fastai.app.html import STYLE
@@ -214,7 +214,7 @@ def _launch(page: gradio.Blocks, host: str, port: int, limits: Limits) -> str:
         quiet=True,
         inbrowser=False,
         share=False,
-        show_error=False,  # what is not meant for the page stays in the log
+        show_error=False,  # unexpected errors are shown in the log only
         max_file_size=limits.max_bytes,
         footer_links=[],  # they lead to other hosts; docs/deployment.md describes the REST call
         run_history=False,
@@ -230,13 +230,13 @@ def _launch(page: gradio.Blocks, host: str, port: int, limits: Limits) -> str:
 
 
 def _theme() -> gradio.themes.Base:
-    """Gradio's own, with text that stands out from its ground by 4.5 : 1 (WCAG 2.2, 1.4.3)."""
+    """Gradio's default theme, with a text contrast of at least 4.5 : 1 (WCAG 2.2, 1.4.3)."""
     import gradio as gr
 
     return gr.themes.Default(
         primary_hue="teal",
         neutral_hue="slate",
-        font=["system-ui", "sans-serif"],  # fonts that are there: others would be fetched
+        font=["system-ui", "sans-serif"],  # local fonts: others would be downloaded
         font_mono=["ui-monospace", "monospace"],
     ).set(
         body_text_color_subdued="*neutral_600",
@@ -259,30 +259,30 @@ def _validate_installed() -> None:
 
 
 def _validate_address(host: str, port: int) -> None:
-    """Refuse at once what would fail after the model is loaded."""
+    """Fail early, before the model is loaded, if the address cannot be used."""
     try:
         with socket.create_server((host, port)):
             return
     except OSError as error:
         raise RunError(
-            f"cannot listen at {host}, port {port} ({error.strerror}); choose another --port, or "
-            "as --host an address of this machine"
+            f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port, or "
+            "for --host an address of this machine"
         ) from error
 
 
 @contextmanager
 def _private_folder() -> Iterator[str]:
-    """A folder for uploads that others on this machine cannot read."""
+    """Folder for uploads that other users of this machine cannot read."""
     with tempfile.TemporaryDirectory(prefix="langid-app-", ignore_cleanup_errors=True) as folder:
         yield str(Path(folder).resolve())
 
 
 def _wait_for_the_end() -> None:
-    """Return when the process is interrupted or told to end."""
+    """Return when the process is interrupted or terminated."""
     end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: end.set())
     try:
-        while not end.wait(1):  # in steps: on Windows, a wait without end hears no interrupt
+        while not end.wait(1):  # in steps: on Windows, a wait without timeout blocks interrupts
             pass
     except KeyboardInterrupt:
         return

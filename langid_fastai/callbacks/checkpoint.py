@@ -1,10 +1,10 @@
-"""What a training keeps of every epoch: a row of its history, and all that a killed run needs.
+"""Checkpoints: after each epoch, save its history and the state needed to resume.
 
 ::
 
-    checkpoints/last.pth    weights, state of the optimizer, history, and what it is a training of
+    checkpoints/last.pth    weights, optimizer state, history, and the settings of the training
 
-Of several processes that train as one, rank 0 alone writes.
+In distributed training, only rank 0 writes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RANK_STEP = 1_000_000_007  # between the seeds of processes; those of epochs lie
 
 
 def history_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of the history as a table with the columns `HISTORY`."""
+    """Return the rows of the history as a table with the columns `HISTORY`."""
     return pd.DataFrame(rows, columns=list(HISTORY))
 
 
@@ -73,7 +73,7 @@ class Keeper(Callback):
         self.trained = learn
 
     def resume(self) -> dict[str, Any] | None:
-        """Load the checkpoint, if there is one; returns the state of the optimizer."""
+        """Load the checkpoint, if there is one, and return the state of the optimizer."""
         saved = distributed.from_main(self._read())
         if saved is not None:
             self.trained.model.load_state_dict(saved["model"])
@@ -91,11 +91,11 @@ class Keeper(Callback):
             saved = torch.load(self.file, map_location="cpu", weights_only=True)
         except UNREADABLE as error:
             raise RunError(
-                f"{self.file}: damaged ({first_line(error)}); remove it to train anew"
+                f"{self.file}: damaged ({first_line(error)}); remove it to restart training"
             ) from error
         if not isinstance(saved, dict) or not {"schedule"} <= set(saved.get("of") or ()):
-            raise RunError(f"{self.file}: no checkpoint of a training; remove it to train anew")
-        # Checkpoints from before there were mixup and crops do not name them.
+            raise RunError(f"{self.file}: not a training checkpoint; remove it to restart training")
+        # Older checkpoints do not have mixup and crop.
         before = {"mixup": 0.0, "crop": 1.0}
         saved["of"]["schedule"] = [before | stage for stage in saved["of"]["schedule"]]
         for what, value in self.of.items():
@@ -103,12 +103,12 @@ class Keeper(Callback):
             if there != value:
                 raise RunError(
                     f"{self.file} was made with another {what} ({there}, now {value}); "
-                    "choose another --out, or remove the folder to start anew"
+                    "choose another --out, or remove the folder to start over"
                 )
         return saved
 
     def start(self, stage: int, first_epoch: int) -> None:
-        """Begin a stage; its first epochs may be done already."""
+        """Begin a stage, possibly after its first epochs."""
         self.stage, self.first_epoch = stage, first_epoch
 
     def before_train(self) -> None:
@@ -120,18 +120,18 @@ class Keeper(Callback):
         self.learn.dls.train.rng = random.Random(epoch_seed)
 
     def after_batch(self) -> None:
-        """Sum up the loss, for its mean over the epoch."""
+        """Accumulate the loss, for its mean over the epoch."""
         if self.training:
             n = len(self.yb[0])
             self.loss_sum += float(self.loss.detach()) * n
             self.n_seen += n
-            # fastai keeps every batch's as a tensor, twenty times the memory of the number.
+            # fastai keeps the loss of every batch as a tensor, twenty times the memory of a number.
             losses = self.learn.recorder.losses
             losses[-1] = float(losses[-1])
 
     def after_epoch(self) -> None:
-        """Note the epoch and save it."""
-        if self.epoch < self.first_epoch:  # skipped: done before the break
+        """Record the epoch and save it."""
+        if self.epoch < self.first_epoch:  # skipped: done before the interruption
             return
         loss_sum, n_seen = distributed.total(
             self.loss_sum, self.n_seen, device=self.learn.dls.device

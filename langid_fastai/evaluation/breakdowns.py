@@ -1,8 +1,8 @@
-"""Who and what the figures of a test come from: languages, voices, genders, durations, mistakes.
+"""Break down a test result by language, speaker, gender and duration; list its worst mistakes.
 
-Every function takes ``recordings``, one row a recording, as `average_clips` returns them, and what
-belongs to its rows: ``truth`` and ``predicted``, int (n,), ``correct``, bool (n,), ``log_probs``,
-(n, n_languages). The rows that they return are plain Python values, ready for JSON.
+Every function takes ``recordings``, one row per recording, as `average_clips` returns them, and
+arrays aligned with its rows: ``truth`` and ``predicted``, int (n,), ``correct``, bool (n,),
+``log_probs``, (n, n_languages). The returned rows are plain Python values, ready for JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MIN_GROUPS = 10  # a language with fewer gets a warning
-MAX_TOP_LOSSES = 12  # as many pictures as one looks through
+MAX_TOP_LOSSES = 12  # as many images as a reader will look at
 # Edges of the durations, s; 3 and 10 are among NIST's (its evaluation of 2009 has 3, 10 and 30 s).
 BINS = (0.0, 3.0, 5.0, 10.0, 20.0, 60.0, math.inf)
 
@@ -51,10 +51,10 @@ def language_rows(
     *,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Precision, recall, F1 and equal error rate of each language, and what they rest on.
+    """Precision, recall, F1 and equal error rate of each language, with its counts.
 
-    A bootstrap draw without the language has no say in its intervals. With fewer than two groups a
-    language has none: nothing tells how its voices differ. Whatever is undefined is None.
+    Bootstrap draws without the language are ignored in its intervals. A language with fewer than
+    two groups has no intervals, since their variation is unknown. Undefined values are None.
     """
     n_languages, predicted = len(vocab), log_probs.argmax(axis=1)
     trials = part_trials(truth, log_likelihood_ratios(log_probs))
@@ -84,10 +84,10 @@ def language_rows(
 
 
 def speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict[str, Any]]:
-    """Accuracy of each voice in each language, worst first.
+    """Accuracy of each speaker in each language, worst first.
 
-    Where a group holds several speakers, such as the readers of one book, each has a row. A mixture
-    counts for each of its voices.
+    If a group has multiple speakers, such as the readers of one book, each has a row. A mixture
+    counts for each of its speakers.
     """
     rows = recordings.assign(gender=_genders(recordings), correct=correct)
     rows = rows.drop(columns="speaker").join(voices_of(recordings).rename("speaker"))
@@ -113,7 +113,7 @@ def gender_rows(
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Accuracy and macro F1 of each gender; voices whose gender is unknown are left out."""
+    """Accuracy and macro F1 of each gender; speakers of unknown gender are left out."""
     genders = _genders(recordings)
     rows = []
     for gender in sorted(set(genders) - {""}):
@@ -127,9 +127,9 @@ def gender_rows(
 def duration_rows(
     recordings: pd.DataFrame, correct: np.ndarray, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Accuracy of recordings of each `BINS`, `low` <= `duration` < `high`, those with recordings.
+    """Accuracy of recordings by duration, in non-empty `BINS`: `low` <= `duration` < `high`.
 
-    A recording of unknown duration is left out; without the column there are no rows.
+    Recordings of unknown duration are left out; without the column there are no rows.
     """
     if "duration" not in recordings:
         return []
@@ -150,9 +150,9 @@ def top_losses(
     log_probs: np.ndarray,
     vocab: list[str],
 ) -> list[dict[str, Any]]:
-    """The wrong recordings, largest cross-entropy first, at most `MAX_TOP_LOSSES`.
+    """Misidentified recordings, largest cross-entropy first, at most `MAX_TOP_LOSSES`.
 
-    `image` and `offset` are those of the clip of largest loss.
+    `image` and `offset` are those of the clip with the largest loss.
     """
     table = recordings[["path", "language"]].assign(
         predicted=np.array(vocab)[log_probs.argmax(axis=1)],
@@ -172,35 +172,35 @@ def top_losses(
 
 
 def list_warnings(recordings: pd.DataFrame, vocab: list[str]) -> list[str]:
-    """What limits the figures, a sentence each."""
+    """List the limits of the results, one sentence each."""
     unit = "speaker" if (recordings["speaker"] == recordings["group"]).all() else "group"
     n_groups = recordings.groupby("language")["group"].nunique()
     sentences = []
     if few := ", ".join(f"{x} {n}" for x, n in n_groups.items() if n < MIN_GROUPS):
         sentences.append(
-            f"the test rests on few {unit}s ({few}); below {MIN_GROUPS} a language, the interval "
-            f"is wide and a single {unit} can decide it"
+            f"the test has few {unit}s ({few}); with fewer than {MIN_GROUPS} per language, the "
+            f"interval is wide and a single {unit} can change the result"
         )
     if recordings["group"].nunique() == 1:
-        sentences.append(f"the test rests on one {unit}, so there is no bootstrap interval")
+        sentences.append(f"the test has only one {unit}, so there is no bootstrap interval")
     voices = voices_of(recordings)
     if len(voices) > len(recordings):
         sentences.append(
-            f"the mixtures are of {voices.nunique()} voices that meet in one another, so they are "
-            "not independent: with other voices the figures may move further than an interval shows"
+            f"the mixtures are made from {voices.nunique()} speakers and share them, so they are "
+            "not independent: with other speakers the results may vary more than the intervals show"
         )
     if n_unknown := (voices == "").sum():
         sentences.append(
-            f"the speaker of {n_unknown} of {len(recordings)} recordings is unknown; if one is in "
-            "several groups, the true intervals are wider than those shown"
+            f"the speaker of {n_unknown} of {len(recordings)} recordings is unknown; if a speaker "
+            "is in multiple groups, the true intervals are wider than those shown"
         )
     if absent := ", ".join(x for x in vocab if x not in n_groups):
-        sentences.append(f"no recording of {absent} was tested; macro F1 is over the others")
+        sentences.append(f"the test has no recording of {absent}; macro F1 is over the others")
     return sentences
 
 
 def plain(number: float) -> float | None:
-    """A Python float; None for NaN, which JSON does not know."""
+    """Convert to a Python float; None for NaN, which JSON does not have."""
     return None if math.isnan(number) else float(number)
 
 
@@ -228,7 +228,7 @@ def _genders(recordings: pd.DataFrame) -> pd.Series:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, with numbers of Python, as JSON takes them."""
+    """Convert to rows of Python numbers, ready for JSON."""
     rows = table.astype(object).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 

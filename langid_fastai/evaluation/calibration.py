@@ -1,13 +1,13 @@
-"""Scores that mean what they say, and the answer "none of these languages".
+"""Calibrated scores, and the answer "none of these languages".
 
-Both rest on the validation recordings alone: a *temperature*, by which log-probabilities are
+Both are fitted on the validation recordings only: a *temperature*, by which log-probabilities are
 divided (Guo et al. 2017, https://arxiv.org/abs/1706.04599), and a *threshold* on the highest
 calibrated probability (Hendrycks & Gimpel 2017, https://arxiv.org/abs/1610.02136), below which the
-answer is unknown. What they are worth is measured on the test, on recordings of the languages that
-were trained and of languages that were held out.
+answer is unknown. Their effect is measured on the test, on recordings in the languages of the model
+and in languages held out of training.
 
 Neither changes which language has the highest probability. A temperature commutes with the mean
-over clips in log space: it does not matter which is done first.
+over clips in log space: the order does not matter.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ __all__ = [
     "measure_unknown",
 ]
 
-COLDEST, HOTTEST = 0.05, 20.0  # far outside of what networks need, about 0.5 to 5
+COLDEST, HOTTEST = 0.05, 20.0  # far beyond what networks need, about 0.5 to 5
 
 
 def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide log-probabilities by a temperature, and let them sum to one again.
+    """Divide log-probabilities by a temperature and renormalise.
 
     Parameters
     ----------
     log_probs : (n, n_languages)
-    temperature : above 1 makes the scores humbler, below 1 bolder
+    temperature : above 1 makes the scores less confident, below 1 more
 
     Returns
     -------
@@ -68,11 +68,11 @@ def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(truth: np.ndarray, log_probs: np.ndarray) -> float:
-    """Find the temperature of least cross-entropy.
+    """Find the temperature with the lowest cross-entropy.
 
-    The truth counts as ``(n + 1) / (n + 2)``, the other languages share the rest, by Laplace's rule
-    of succession for right and wrong, as Platt (1999) did: n recordings without an error do not
-    show that none would ever be made, and a temperature near 0 would say so.
+    The target of the true language is ``(n + 1) / (n + 2)``, and the others share the rest, by
+    Laplace's rule of succession, as in Platt (1999): n recordings without an error do not show that
+    errors never occur, as a temperature near 0 would claim.
 
     Parameters
     ----------
@@ -98,19 +98,19 @@ def fit_temperature(truth: np.ndarray, log_probs: np.ndarray) -> float:
 def choose_threshold(scores: np.ndarray, false_alarm_rate: float) -> float | None:
     """Choose the score below which an answer is unknown.
 
-    The threshold is the k-th smallest validation score, k = floor(rate (n + 1)): for a further
-    recording like those of validation, the chance to fall below it is then at most the rate (split
-    conformal prediction, Vovk et al. 2005). Recordings of other voices are not quite like them, so
-    the test says what the rate is in truth.
+    The threshold is the k-th smallest validation score, k = floor(rate (n + 1)): another recording
+    from the same distribution is then below it with a probability of at most the rate (split
+    conformal prediction, Vovk et al. 2005). Recordings of other speakers differ somewhat, so the
+    true rate is measured on the test.
 
     Parameters
     ----------
     scores : (n,), highest probability of each validation recording
-    false_alarm_rate : share of recordings of known languages that may be called unknown
+    false_alarm_rate : fraction of recordings in known languages that may be rejected as unknown
 
     Returns
     -------
-    threshold : None where n < 1 / rate - 1, too few to tell so small a share
+    threshold : None if n < 1 / rate - 1, too few recordings for so small a rate
 
     Examples
     --------
@@ -119,7 +119,7 @@ def choose_threshold(scores: np.ndarray, false_alarm_rate: float) -> float | Non
     >>> choose_threshold(np.ones(10), 0.05)
     """
     if not 0 < false_alarm_rate < 1:
-        raise ModelError(f"false_alarm_rate={false_alarm_rate} must be a share in (0, 1), as 0.05")
+        raise ModelError(f"false_alarm_rate={false_alarm_rate} must be in (0, 1), e.g. 0.05")
     k = int(false_alarm_rate * (len(scores) + 1))
     return float(np.sort(scores)[k - 1]) if k else None
 
@@ -131,12 +131,12 @@ def calibrate(
     *,
     false_alarm_rate: float = 0.05,
 ) -> Calibration:
-    """Find temperature and threshold on scored validation clips.
+    """Fit temperature and threshold on scored validation clips.
 
     Parameters
     ----------
-    clips : one row a clip, see `average_clips`
-    log_probs : (n_clips, n_languages), as the network gives them
+    clips : one row per clip, see `average_clips`
+    log_probs : (n_clips, n_languages), as returned by the network
     vocab : (n_languages,)
     false_alarm_rate : see `choose_threshold`
     """
@@ -155,12 +155,12 @@ def measure_calibration(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare the scores of the test before and after: section `calibration` of ``metrics.json``.
+    """Compare test scores before and after: section `calibration` of ``metrics.json``.
 
     Parameters
     ----------
-    clips : test clips of known languages
-    log_probs : (n_clips, n_languages), as the network gives them
+    clips : test clips in known languages
+    log_probs : (n_clips, n_languages), as returned by the network
     """
     recordings, means = average_clips(clips, log_probs)
     truth = encode(recordings, means, vocab)
@@ -201,7 +201,7 @@ def measure_unknown(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Try the threshold on known and on held-out languages: section `unknown`.
+    """Test the threshold on known and held-out languages: section `unknown` of ``metrics.json``.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def measure_unknown(
 def _called_unknown(
     rows: pd.DataFrame, log_probs: np.ndarray, threshold: float | None, seed: int
 ) -> dict[str, Any]:
-    """Share of recordings whose highest probability lies below the threshold."""
+    """Fraction of recordings whose highest probability is below the threshold."""
     found: dict[str, Any] = {"n_recordings": len(rows), "n_groups": int(rows["group"].nunique())}
     if threshold is None:
         return found | {"rate": None, "rate_wilson": None, "rate_bootstrap": None}
@@ -247,7 +247,7 @@ def _called_unknown(
 def _separation(
     known: tuple[pd.DataFrame, np.ndarray], held_out: tuple[pd.DataFrame, np.ndarray], seed: int
 ) -> dict[str, Any]:
-    """How well the score tells known from held-out recordings, at all thresholds."""
+    """How well the score separates known from held-out recordings, over all thresholds."""
     from sklearn.metrics import roc_auc_score
 
     is_known = np.repeat([1, 0], [len(known[0]), len(held_out[0])])
@@ -256,7 +256,7 @@ def _separation(
 
     def area(weights: np.ndarray) -> float:
         drawn = weights > 0
-        if len(set(is_known[drawn])) < 2:  # a draw of one kind tells nothing apart
+        if len(set(is_known[drawn])) < 2:  # undefined if the draw has only one kind
             return np.nan
         return float(roc_auc_score(is_known, scores, sample_weight=weights))
 
@@ -270,7 +270,7 @@ def _separation(
 def _by_language(
     rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], threshold: float | None
 ) -> dict[str, Any]:
-    """For each held-out language: how much of it was called unknown, and what it was taken for."""
+    """For each held-out language: the rate of rejection, and the languages it was taken for."""
     highest = np.exp(log_probs.max(axis=1))
     named = pd.Series(np.asarray(list(vocab), dtype=object)[log_probs.argmax(axis=1)])
     languages = {}

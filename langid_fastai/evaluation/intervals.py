@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: intervals over recordings and over groups."""
+"""Confidence intervals over recordings and over groups."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from langid_fastai.errors import ModelError
 
 __all__ = ["wilson_interval", "bootstrap_interval", "share_with_intervals"]
 
-N_DRAWS = 1000  # each end of a 95 % interval then rests on the 25 outermost draws
+N_DRAWS = 1000  # 25 draws beyond each end of a 95 % interval
 
 
 def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share of independent trials (Wilson 1927); sound even where all succeed.
+    """Interval of a proportion in independent trials (Wilson 1927); valid even if all succeed.
 
     Examples
     --------
@@ -39,22 +39,22 @@ def bootstrap_interval(
 ) -> np.ndarray | None:
     """Percentile interval of a statistic when whole groups are drawn with replacement.
 
-    A draw gives each row a weight, how often its group was drawn; no row is copied. Groups are
-    drawn by sorted name, so the order of the rows has no effect.
+    A draw gives each row a weight, the number of times its group was drawn; rows are not copied.
+    Groups are drawn by sorted name, so the order of the rows has no effect.
 
-    Where a number of the statistic is NaN, undefined for what was drawn, its interval is over the
-    other draws.
+    If a value of the statistic is NaN, i.e. undefined in a draw, its interval is over the other
+    draws.
 
     Parameters
     ----------
-    statistic : weights, int (n,) -> a number, or an array of one shape for all draws
+    statistic : weights, int (n,) -> a number, or an array with the same shape in all draws
     groups : (n,), group of each row
     n_draws : by default `N_DRAWS`
 
     Returns
     -------
-    interval : (..., 2), low and high of each number of the statistic, NaN where it is NaN in every
-        draw; None where all rows are of one group, since nothing then tells how groups differ
+    interval : (..., 2), low and high of each value of the statistic, NaN where it is NaN in every
+        draw; None if there is only one group, since the variation between groups is unknown
 
     Examples
     --------
@@ -76,7 +76,7 @@ def bootstrap_interval(
         draws.append(statistic(np.bincount(drawn, minlength=len(names))[group]))
     table = np.asarray(draws)  # (n_draws, ...)
     undefined = np.isnan(table).all(axis=0)
-    table = np.where(undefined, 0.0, table)  # nanquantile would warn of what it was told to expect
+    table = np.where(undefined, 0.0, table)  # avoids a warning from nanquantile
     tail = (1 - confidence) / 2
     interval = np.moveaxis(np.nanquantile(table, [tail, 1 - tail], axis=0), 0, -1)
     return np.where(undefined[..., None], np.nan, interval)
@@ -85,17 +85,17 @@ def bootstrap_interval(
 def share_with_intervals(
     hits: np.ndarray, groups: Sequence[str] | pd.Series, *, seed: int = 0
 ) -> tuple[float, list[float], list[float] | None]:
-    """Share of rows that are hits, with both intervals, as ``metrics.json`` keeps them.
+    """Fraction of rows that are hits, with both intervals, in the form of ``metrics.json``.
 
     Parameters
     ----------
     hits : bool (n,)
     groups : (n,), group of each row
-    seed : of the bootstrap
+    seed : random seed of the bootstrap
 
     Returns
     -------
-    share, wilson, bootstrap : the last is None where all rows are of one group
+    share, wilson, bootstrap : the last is None if there is only one group
 
     Examples
     --------
@@ -111,7 +111,7 @@ def share_with_intervals(
     return float(np.mean(hits)), list(wilson), None if interval is None else interval.tolist()
 
 
-@functools.cache  # it takes 0.2 ms, and a table of ten thousand voices holds few different pairs
+@functools.cache  # takes 0.2 ms, and a table of ten thousand speakers has few distinct pairs
 def _wilson(n_correct: int, n: int, confidence: float) -> tuple[float, float]:
     from scipy.stats import binomtest
 

@@ -1,4 +1,4 @@
-"""All figures of one test, as ``metrics.json`` keeps them."""
+"""All metrics of a test, in the form of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -51,26 +51,26 @@ METRICS = (
 def evaluate(
     clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], *, seed: int = 0
 ) -> dict[str, Any]:
-    """Compute the figures of a test: the section `test` of ``metrics.json``.
+    """Compute the metrics of a test: section `test` of ``metrics.json``.
 
     Parameters
     ----------
-    clips : one row a clip, at least `CLIP_COLUMNS` of `scores`; `gender`, and `duration` of the
-        recording in s, are used where present
+    clips : one row per clip, at least `CLIP_COLUMNS` of `scores`; `gender`, and `duration` of the
+        recording in s, are used if present
     log_probs : (n_clips, n_languages)
     vocab : (n_languages,), the languages of the columns
-    seed : of the bootstrap
+    seed : random seed of the bootstrap
 
     Returns
     -------
     metrics : plain Python values, ready for JSON; by recording except for the rates of `clips`.
         `clips` and `recordings` are from `measure_rates`; `confusion` has the truth in rows;
-        `speakers` and `top_losses` stand worst first; what is undefined, such as the recall of a
-        language nobody spoke, is None. The order of the clips has no effect
+        `speakers` and `top_losses` are sorted worst first; undefined values, such as the recall of
+        a language without recordings, are None. The order of the clips has no effect
 
     Raises
     ------
-    ModelError : the scores, the clips and the vocab do not fit together
+    ModelError : the scores, the clips and the vocab are inconsistent
     """
     vocab = [str(label) for label in vocab]
     log_probs = validate_scores(clips, log_probs, CLIP_COLUMNS)
@@ -112,13 +112,13 @@ def measure_rates(
     truth : int (n,), position of each row's language in the vocab
     log_probs : float64, (n, n_languages)
     groups : (n,), group of each row
-    seed : of the bootstrap
+    seed : random seed of the bootstrap
 
     Returns
     -------
     rates : each metric; its interval over groups as `<metric>_bootstrap`, None for one group; and
-        `accuracy_wilson`. EER and Cavg need two spoken languages, else they are None; draws with
-        fewer have no say in their intervals
+        `accuracy_wilson`. EER and Cavg need recordings in two languages, else they are None; draws
+        with fewer are ignored in their intervals
 
     Examples
     --------
@@ -138,7 +138,7 @@ def measure_rates(
 
 
 def _rates_of_draws(truth: np.ndarray, log_probs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """What takes the weights of a draw and gives `METRICS`; sorts the scores once for all draws."""
+    """Return a function from the weights of a draw to `METRICS`; it sorts the scores only once."""
     predicted, n_languages = log_probs.argmax(axis=1), log_probs.shape[1]
     llr = log_likelihood_ratios(log_probs)
     trials = pool_trials(truth, llr)

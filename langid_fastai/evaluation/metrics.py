@@ -6,14 +6,14 @@ Conventions
   logarithms, (n, n_languages).
 - ``weights`` is int (n,), how often each row was drawn; None counts each row once. A weight of two
   does what a row given twice does, a weight of 0 what a row left out does.
-- A language nobody spoke has no recall. It is left out of every mean over languages, in a bootstrap
-  draw too; recordings mistaken for it still count as missed.
+- A language without recordings has no recall. It is left out of every mean over languages, also in
+  a bootstrap draw; recordings mistaken for it still count as errors.
 
 Contents
 --------
 `count_confusions` and what follows from it: `balanced_accuracy`, `macro_f1`,
 `precision_recall_f1`. Of the probabilities: `log_loss`, `expected_calibration_error`,
-`reliability`. What thresholds a detector, EER and Cavg, is in `detection`.
+`reliability`. For the detection metrics, EER and Cavg, see `detection`.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
 def macro_f1(confusion: np.ndarray) -> float:
     """Mean F1 of the languages spoken in the test, from counts whose rows are the truth.
 
-    A language nobody spoke has no recall and is left out, in a bootstrap draw too. Recordings
-    mistaken for it still count as missed.
+    A language without recordings has no recall and is left out, also in a bootstrap draw.
+    Recordings mistaken for it still count as errors.
 
     Examples
     --------
@@ -76,8 +76,8 @@ def precision_recall_f1(confusion: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    rates : (n_languages, 3); NaN for a language nobody spoke. The precision of one that was spoken
-        and never named is 0
+    rates : (n_languages, 3); NaN for a language without recordings. The precision of a language
+        that is never predicted is 0
 
     Examples
     --------
@@ -114,14 +114,14 @@ def log_loss(truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | Non
 def expected_calibration_error(
     truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-    """How far the confidence, the highest probability, lies from the accuracy, on average.
+    """Mean difference between confidence (the highest probability) and accuracy.
 
-    The rows are sorted into `N_BINS` bins of confidence, equally wide, each with its upper edge.
-    The error is the mean distance between mean confidence and accuracy over the bins, each counted
-    by its rows: eq. 3 of Guo et al. 2017. Bins without rows count nothing.
+    The rows are sorted into `N_BINS` equal bins of confidence, which include their upper edge. The
+    error is the mean absolute difference between mean confidence and accuracy over the bins,
+    weighted by their rows: eq. 3 of Guo et al. 2017.
 
-    Chance adds to it: few rows have some error even where the scores are sound, and bootstrap
-    draws, which repeat rows, have more. The interval may lie above the figure.
+    The estimate is biased upwards: with few rows it is above 0 even for calibrated scores, and
+    bootstrap draws, which repeat rows, increase it. The interval may be entirely above the value.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What others measured on the Kaggle set, to stand beside a run of ours."""
+"""Published results on the Kaggle set, for comparison with a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 __all__ = ["PUBLISHED_SEED", "PUBLISHED"]
 
-# The hobby project this library grew from, on Kaggle's toponowicz/spoken-language-identification;
-# figures from its README: validation accuracy after each of three stages, test accuracy on the
-# 540 test clips (511 right). Which clips validated it does not say.
+# The hobby project this library grew out of, on Kaggle's toponowicz/spoken-language-identification;
+# values from its README: validation accuracy after each of three stages, test accuracy on the 540
+# test clips (511 correct). It does not say which clips were used for validation.
 PUBLISHED_SEED: dict[str, Any] = {
     "system": "hobby project: fastai, ResNet152, 7 + 12 + 8 epochs, the same Kaggle set",
     "valid": [0.945, 0.976, 0.986],
@@ -28,11 +28,11 @@ def _system(
     }
 
 
-# Results on the 540 test clips of the same set, best first: accuracy, but where the name says
-# otherwise. `n_correct` is what a source counts, or the diagonal of the confusion matrix it prints;
-# None where it gives a rate only. Where a source gives several results of one system, the best
-# stands here. Left out: Hindawi CIN 2021 (98.63 %) and speak-sense (99.3 %), whose tests are of
-# other clips or languages or not said, and the ICIT 2019 paper, whose abstract has no number.
+# Results on the 540 test clips of the same set, best first: accuracy, unless the name says
+# otherwise. `n_correct` is the count given by the source, or the diagonal of its confusion matrix;
+# None if it gives only a rate. If a source has multiple results for one system, the best is listed.
+# Left out: Hindawi CIN 2021 (98.63 %) and speak-sense (99.3 %), whose tests use other or unstated
+# clips or languages, and the ICIT 2019 paper, whose abstract has no number.
 PUBLISHED: dict[str, Any] = {
     "seed": PUBLISHED_SEED,
     "systems": [

@@ -1,24 +1,24 @@
-"""The test clips again, each made worse in a stated way: how much of the accuracy stays.
+"""Measure the accuracy on degraded test clips.
 
 Conventions: `y` is one clip, ``(n_samples,)`` float32 at `sr` Hz. Each condition changes the clean
-clip alone; conditions are not combined. What comes out longer than a clip gives its middle, what
-comes out shorter is repeated until it fills one, as `clips_of` treats a short recording. The image
-(or sound) is made by `encode_clip` as ever, so under the condition ``clean`` every pixel is that of
-the export.
+clip; conditions are not combined. Of a result longer than a clip the middle is taken; a shorter one
+is repeated until it fills a clip, as `clips_of` treats a short recording. The image (or audio clip)
+is made by `encode_clip` as usual, so under the condition ``clean`` every pixel equals that of the
+export.
 
 =========  =========================================================================================
 clean      as recorded
 noise20 …  white noise, its power 20, 10 or 0 dB below the mean power of the clip, pauses included;
-           one clip meets the same noise at every level
-telephone  brought to 8 kHz, band-pass 300 to 3400 Hz (-3 dB there), and back
-mp3        written as MP3 at 16 kb/s and read again; left out where libsndfile writes no MP3
+           a clip gets the same noise at every level
+telephone  resampled to 8 kHz, band-pass 300 to 3400 Hz (-3 dB there), and back
+mp3        written as MP3 at 16 kb/s and read again; left out where libsndfile cannot write MP3
 slow fast  played at 0.9 and 1.1 of its speed, so that pitch moves too, as ``sox speed`` does
 cut1 …     its middle 1, 3, 5 or 10 s; left out where a clip is shorter than that. A clip that
            repeats a short recording is cut like any other
 =========  =========================================================================================
 
-Contents: `CONDITIONS` and those `available_conditions` of a `MelConfig`; `degrade` for one clip,
-`degraded_clips` for a test, `measure_conditions` for the figures.
+Contents: `CONDITIONS` and the `available_conditions` of a `MelConfig`; `degrade` for one clip,
+`degraded_clips` for a test, `measure_conditions` for the metrics.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ TELEPHONE_SR = 8_000  # Hz
 TELEPHONE_BAND = (300.0, 3400.0)  # Hz
 TELEPHONE_ORDER = 8  # of the Butterworth filter: -14 dB at 250 Hz, -29 dB at 200 Hz
 
-# MP3 knows nine sampling rates; one for all models makes their figures comparable.
+# MP3 supports nine sampling rates; the same one for all models makes their results comparable.
 MP3_SR = 22_050
 # libsndfile maps levels 0 to 1 to 160 to 8 kb/s at this rate (mpeg_l3_encoder_set_quality), and
 # LAME takes the nearest that MP3 has: 16 kb/s, measured 16.1 with the padded last frame. Below it
@@ -80,14 +80,14 @@ Seed = tuple[int, int]
 
 @dataclass(frozen=True)
 class Condition:
-    """One stated way in which a clip becomes worse.
+    """One way to degrade a clip.
 
     Parameters
     ----------
     name : in tables and ``metrics.json``
-    words : for people
+    words : description for people
     change : (y, sr, rng) -> y, of any length
-    seconds : what a cut leaves of the clip, s; None for all else
+    seconds : length of a cut, s; None for other conditions
     """
 
     name: str
@@ -105,14 +105,14 @@ class DegradedClip(NamedTuple):
 
 
 def degrade(y: np.ndarray, sr: int, condition: Condition, rng: np.random.Generator) -> np.ndarray:
-    """Make one clip worse.
+    """Degrade one clip.
 
     Parameters
     ----------
     y : (n_samples,), float; any peak, nothing is clipped
     sr : Hz
     condition : one of `CONDITIONS`
-    rng : where noise comes from
+    rng : random generator of the noise
 
     Returns
     -------
@@ -145,15 +145,15 @@ def degraded_clips(
     seed: int = 0,
     n_jobs: int = -1,
 ) -> Iterator[list[DegradedClip]]:
-    """Make the image of every clip under every condition, some at a time.
+    """Make the image of every clip under every condition, chunk by chunk.
 
     Each recording is read once, clip by clip, so a test of any length needs the memory of a chunk.
-    Noise follows from the seed, the path and the offset of a clip, whatever the order of the table
-    and the number of processes.
+    The noise is determined by the seed, the path and the offset of a clip, and does not depend on
+    the order of the table or the number of processes.
 
-    A clip that a condition leaves without sound, such as a cut of digital silence, is left out of
-    it. A recording that cannot be read ends the work: the figures would rest on other clips than
-    those of the test they stand beside.
+    A clip that becomes silent under a condition, such as a cut of digital silence, is left out of
+    it. An unreadable recording is an error, since the results would no longer be on the clips of
+    the clean test.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def degraded_clips(
     config : that of the exported images
     conditions : by default the `available_conditions`
     chunk : images to yield at most, though all of one clip; 256 are some 10 MB, their sound 20 MB
-    seed : of the noise
+    seed : random seed of the noise
     n_jobs : processes; -1 for all cores
 
     Yields
@@ -186,8 +186,8 @@ def degraded_clips(
     missing = [path for path in clips["path"].unique() if not (root / path).is_file()]
     if missing:
         raise AudioError(
-            f"{list_some(missing)}: no such file in {root}; making clips worse needs the "
-            "recordings themselves, so give the corpus that the images were made of"
+            f"{list_some(missing)}: no such file in {root}; degrading clips needs the recordings, "
+            "so pass the corpus that the images were made from"
         )
     sounds = _read_clips(root, clips, config)
     # Batch by batch: a generator of joblib runs ahead of a slow reader and keeps all it made.
@@ -203,7 +203,7 @@ def degraded_clips(
 def measure_conditions(
     scores: Mapping[str, tuple[pd.DataFrame, np.ndarray]], vocab: Sequence[str], *, seed: int = 0
 ) -> dict:
-    """Compute the figures of each condition: the section `robustness` of ``metrics.json``.
+    """Compute the metrics under each condition: section `robustness` of ``metrics.json``.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def measure_conditions(
     """
     names = [condition.name for condition in CONDITIONS]
     if "clean" not in scores or not set(scores) <= set(names):
-        raise ModelError(f"conditions {list(scores)} must be clean and others of {names}")
+        raise ModelError(f"conditions {list(scores)} must include clean and be from {names}")
     clips, _ = scores["clean"]
     return {
         "n_clips": len(clips),
@@ -240,7 +240,7 @@ def measure_conditions(
 
 
 def available_conditions(config: MelConfig = MelConfig()) -> tuple[Condition, ...]:
-    """Those of `CONDITIONS` that are possible here.
+    """Return the `CONDITIONS` that are possible with these clips and libraries.
 
     Cuts longer than a clip are left out, and MP3 where libsndfile is too old to write it.
 
@@ -275,19 +275,19 @@ def _read_clips(
         except AudioError as error:
             reason = str(error).removeprefix(f"{root / path}: ")
             raise AudioError(
-                f"{root / path}: {reason}; there are images of it, so it could be read once"
+                f"{root / path}: {reason}; it was readable when its images were made"
             ) from error
         if wanted:
             raise AudioError(
-                f"{root / path}: no clip at {min(wanted):g} s, though there is an image of it; "
-                "has the file changed? make the images again"
+                f"{root / path}: no clip at {min(wanted):g} s, although there is an image of it; "
+                "has the file changed? regenerate the images"
             )
 
 
 def _degraded(
     y: np.ndarray, row: int, config: MelConfig, conditions: Sequence[Condition], seed: Seed
 ) -> list[DegradedClip]:
-    """Make the images of one clip under all conditions that leave something to hear."""
+    """Make the images of one clip under all conditions that do not silence it."""
     degraded = []
     for condition in conditions:
         # A generator each, so that a condition's noise does not depend on those before it.
@@ -321,7 +321,7 @@ def _rates(clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], see
 
 
 def _hash(path: str, offset: float) -> int:
-    """A number of 64 bits that tells one clip from another, the same on every machine."""
+    """Hash a clip to 64 bits, with the same result on every machine."""
     digest = hashlib.blake2b(f"{path}@{offset:.6f}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
@@ -331,7 +331,7 @@ def _unchanged(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _add_noise(y: np.ndarray, sr: int, rng: np.random.Generator, *, snr: float) -> np.ndarray:
-    """Add white noise whose power lies exactly `snr` dB below that of `y`."""
+    """Add white noise whose power is exactly `snr` dB below that of `y`."""
     noise = rng.standard_normal(len(y))
     power = np.mean(np.square(y, dtype=np.float64)) / 10 ** (snr / 10)
     return y + noise * np.sqrt(power / np.mean(noise**2))
@@ -346,7 +346,7 @@ def _telephone(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _mp3(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
-    """Through the codec and back, in place: level and timing stay."""
+    """Encode and decode as MP3, preserving level and timing."""
     sound = soxr.resample(y, sr, MP3_SR)
     gain = MP3_PEAK / max(np.abs(sound).max(), np.finfo(np.float32).tiny)
     file = io.BytesIO()
@@ -365,7 +365,7 @@ def _mp3(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _play_at(y: np.ndarray, sr: int, rng: np.random.Generator, *, speed: float) -> np.ndarray:
-    """Play at another speed: samples that came at `sr` are taken to come `speed` times as fast."""
+    """Play `speed` times as fast, which also shifts the pitch."""
     return soxr.resample(y, speed * sr, sr)
 
 
@@ -381,8 +381,8 @@ CONDITIONS = (
     ),
     Condition("telephone", "telephone band: 8 kHz, 300–3400 Hz", _telephone),
     Condition("mp3", "MP3 at 16 kb/s", _mp3),
-    Condition("slow", "10 % slower, pitch with it", partial(_play_at, speed=0.9)),
-    Condition("fast", "10 % faster, pitch with it", partial(_play_at, speed=1.1)),
+    Condition("slow", "10 % slower, with lower pitch", partial(_play_at, speed=0.9)),
+    Condition("fast", "10 % faster, with higher pitch", partial(_play_at, speed=1.1)),
     *(
         Condition(f"cut{s}", f"cut to {s} s", partial(_cut, seconds=s), float(s))
         for s in (1, 3, 5, 10)

@@ -1,4 +1,4 @@
-"""Images → scores of clips → scores of recordings, and their table."""
+"""Score images, average clips to recordings, and make the table of predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORDING_COLUMNS = ("path", "language", "speaker", "group", "n_clips")
 
 
 def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray:
-    """Score spectrogram images, in float32 whatever the learner trains in.
+    """Score spectrogram images, in float32 regardless of the training precision.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray
     from langid_fastai.learner import full_precision
 
     if not images:
-        raise ModelError("images=[] must name at least one file; does the split hold any clip?")
+        raise ModelError("images=[] must name at least one file; is the split empty?")
     dl = learn.dls.test_dl(list(images))
     with learn.no_bar(), full_precision(learn):
         log_probs, _ = learn.get_preds(dl=dl, act=lambda x: torch.log_softmax(x, dim=-1))
@@ -44,16 +44,16 @@ def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray
 
 
 def average_clips(clips: pd.DataFrame, log_probs: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
-    """Average the scores of each recording's clips in log space, and let them sum to one again.
+    """Average the scores of each recording's clips in log space, and renormalise.
 
     Parameters
     ----------
-    clips : one row a clip, at least `CLIP_COLUMNS`; further columns are kept
+    clips : one row per clip, at least `CLIP_COLUMNS`; further columns are kept
     log_probs : (n_clips, n_languages)
 
     Returns
     -------
-    recordings : one row a `path`, in order of first appearance; `n_clips` added, `offset` and
+    recordings : one row per `path`, in order of first appearance; `n_clips` added, `offset` and
         `image` dropped
     log_probs : float64, (n_recordings, n_languages)
 

@@ -1,18 +1,17 @@
-"""A model folder → a function that scores windows, by onnxruntime or by torch.
+"""Load a model folder as a function that scores windows, with onnxruntime or torch.
 
 An engine takes windows, float32 ``(n, n_samples)`` at the model's `sr`, and returns calibrated
 log-probabilities, float32 ``(n, n_languages)``. Two engines of one model agree to 1e-3 in
 probability.
 
-``model.onnx``, made by ``langid export``, answers from a cold start in a fraction of the time, for
-torch is not imported (``benchmarks/first_prediction.py``). It is used where onnxruntime is
-installed and it belongs to the model beside it, to its tensors and to its ``model.json``, which
-knows the fingerprint of the one exported; ``model.safetensors`` is not needed then. It may come
-from a stranger, so it is not believed on its word: what it takes and gives is looked at, and it is
-given no other file to read.
+``model.onnx``, made by ``langid export``, answers from a cold start in a fraction of the time, as
+torch is not imported (``benchmarks/first_prediction.py``). It is used if onnxruntime is installed
+and it matches the tensors and the ``model.json`` in the same folder, which stores the fingerprint
+of the exported file; ``model.safetensors`` is then not needed. The file may be untrusted: its
+inputs and outputs are checked, and it cannot refer to other files.
 
-Contents: `load_engine`; `torch_score`, its half without a file; `onnx_metadata`, by which a file
-tells what it was made of.
+Contents: `load_engine`; `torch_score`, scoring by torch; `onnx_metadata`, which records what a file
+was exported from.
 """
 
 from __future__ import annotations
@@ -44,31 +43,31 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "load_engine", "onnx_metadata", "torch_score"]
 
 ONNX_FILE = "model.onnx"
-# Raised when an older reader would misunderstand the file.
+# Increased when an older reader would misinterpret the file.
 ONNX_FORMAT = 1
-# What goes in and what comes out: name, type, number of dimensions.
+# Input and output: name, type, number of dimensions.
 ONNX_INPUT = ("waveform", "tensor(float)", 2)
 ONNX_OUTPUT = ("log_probs", "tensor(float)", 2)
 
-# A string in protobuf is its length, a number of seven bits a byte, and its letters.
+# A string in protobuf is its length, as a varint, and its bytes.
 LOCATION = b"location"
 EIGHT = re.compile(rb"(?:\x08|\x88\x80*\x00)\Z")
 
-# Most pixels, and powers of a Fourier transform, computed at once: 19 images of the usual size.
-# Larger ones go in smaller batches, for memory grows with them.
+# Maximum pixels, and powers of a Fourier transform, per batch: 19 images of the usual size. Larger
+# images are scored in smaller batches, to limit memory.
 BATCH_PIXELS = 1 << 20
 BATCH_POWERS = 1 << 23
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What scores windows.
+    """A function that scores windows, and the name of its library.
 
     Parameters
     ----------
-    name : of the library that computes
+    name : library that runs the network
     score : windows, float32 (n, n_samples) → calibrated log-probabilities, float32
-        (n, n_languages). It raises ModelError where ``model.onnx`` gives none
+        (n, n_languages). Raises ModelError if ``model.onnx`` fails
     """
 
     name: Literal["onnx", "torch"]
@@ -76,22 +75,22 @@ class Engine:
 
 
 def load_engine(folder: Path, info: ModelInfo) -> Engine:
-    """Load the fastest engine that a model folder and this installation allow.
+    """Load the fastest engine that a model folder and this installation support.
 
     Parameters
     ----------
-    folder : a model folder, or a run folder that holds one
-    info : what its ``model.json`` says
+    folder : a model folder, or a run folder that contains one
+    info : content of its ``model.json``
 
     Raises
     ------
-    ModelError : damaged files, tensors that are not those of the arch or of ``model.json``, or a
-        ``model.onnx`` that takes or gives something else
+    ModelError : damaged files, tensors that do not match the arch or ``model.json``, or a
+        ``model.onnx`` with other inputs or outputs
 
     Warns
     -----
-    UserWarning : there is a ``model.onnx``, but of other tensors or another ``model.json``; it is
-        left aside
+    UserWarning : there is a ``model.onnx``, but from other tensors or another ``model.json``; it is
+        ignored
     """
     folder = model_folder(folder)
     if (folder / ONNX_FILE).exists() and find_spec("onnxruntime"):
@@ -106,7 +105,7 @@ def load_engine(folder: Path, info: ModelInfo) -> Engine:
 
 
 def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
-    """What a ``model.onnx`` says of itself, and all that its answers depend on.
+    """Return the metadata of a ``model.onnx``: everything that its answers depend on.
 
     Parameters
     ----------
@@ -115,8 +114,8 @@ def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
 
     Returns
     -------
-    metadata : `format`, `vocab` and `mel` (JSON), `sr` (Hz), `clip_seconds`, `temperature` (divided
-        by already), `arch`, `tensors`
+    metadata : `format`, `vocab` and `mel` (JSON), `sr` (Hz), `clip_seconds`, `temperature` (already
+        applied), `arch`, `tensors`
     """
     return {
         "format": f"langid_fastai-{ONNX_FORMAT}",
@@ -131,7 +130,7 @@ def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
 
 
 def torch_score(network: nn.Module, info: ModelInfo) -> Callable[[np.ndarray], np.ndarray]:
-    """What scores windows by torch, from the very clips of training.
+    """Return a function that scores windows with torch, on the same input as in training.
 
     Parameters
     ----------
@@ -146,11 +145,13 @@ def torch_score(network: nn.Module, info: ModelInfo) -> Callable[[np.ndarray], n
     from langid_fastai.clips.features import feature_image
     from langid_fastai.inference.scorers import ImageScorer, SoundScorer
 
-    hears = info.mel.kind == "waveform"
-    scorer = (SoundScorer if hears else ImageScorer)(network, info.calibration.temperature).eval()
+    is_sound = info.mel.kind == "waveform"
+    scorer = (SoundScorer if is_sound else ImageScorer)(
+        network, info.calibration.temperature
+    ).eval()
 
     def score(windows: np.ndarray) -> np.ndarray:
-        clips = windows if hears else np.stack([feature_image(y, info.mel) for y in windows])
+        clips = windows if is_sound else np.stack([feature_image(y, info.mel) for y in windows])
         with torch.inference_mode():
             return scorer(torch.from_numpy(clips)).numpy()
 
@@ -158,7 +159,7 @@ def torch_score(network: nn.Module, info: ModelInfo) -> Callable[[np.ndarray], n
 
 
 def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSession | None:
-    """Open ``model.onnx``; None, with a warning, where it is not of this model."""
+    """Open ``model.onnx``; None, with a warning, if it was exported from another model."""
     with needs("onnx", f"{folder / ONNX_FILE}", ModelError):
         import onnxruntime
 
@@ -175,13 +176,13 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
             )
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             raise ModelError(
-                f"{folder / ONNX_FILE}: damaged ({first_line(error)}); make it anew: "
+                f"{folder / ONNX_FILE}: damaged ({first_line(error)}); export it again: "
                 f"langid export {folder}"
             ) from error
         if info.onnx not in (None, fingerprint.result()):
             raise ModelError(
-                f"{folder / ONNX_FILE}: damaged, or not the one that was exported here; make it "
-                f"anew: langid export {folder}"
+                f"{folder / ONNX_FILE}: damaged, or not the file that was exported here; export it "
+                f"again: langid export {folder}"
             )
     wanted = onnx_metadata(info, info.tensors or tensors_hash(folder))
     found = session.get_modelmeta().custom_metadata_map
@@ -190,30 +191,30 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
         _validate_ends(session, folder)
         return session
     warnings.warn(
-        f"{folder / ONNX_FILE} is left aside: it was made of another model than the one beside it, "
-        f"of other {', '.join(differing)}; make it anew: langid export {folder}",
+        f"{folder / ONNX_FILE} is ignored: it was exported from another model than the one in its "
+        f"folder, with other {', '.join(differing)}; export it again: langid export {folder}",
         stacklevel=4,
     )
     return None
 
 
 def _refuse_other_files(folder: Path) -> None:
-    """Raise if weights lie in other files, which some versions of onnxruntime would read."""
+    """Raise if weights are in other files, which some versions of onnxruntime would read."""
     try:
         has_others = _names_files(folder / ONNX_FILE)
     except OSError as error:
         raise ModelError(f"{folder / ONNX_FILE}: cannot be read ({error.strerror})") from error
     if has_others:
         raise ModelError(
-            f"{folder / ONNX_FILE}: it has weights in other files, which are not read; make it "
-            f"anew: langid export {folder}"
+            f"{folder / ONNX_FILE}: it has weights in other files, which are not read; export it "
+            f"again: langid export {folder}"
         )
 
 
 def _names_files(file: Path) -> bool:
-    """Whether a tensor does: in ``TensorProto.external_data`` of onnx.proto, as "location"."""
+    """Whether a tensor refers to a file: "location" in ``TensorProto.external_data``."""
     with file.open("rb") as stream:
-        if os.fstat(stream.fileno()).st_size == 0:  # nothing that could be mapped
+        if os.fstat(stream.fileno()).st_size == 0:  # an empty file cannot be mapped
             return False
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             at = content.find(LOCATION)
@@ -223,10 +224,10 @@ def _names_files(file: Path) -> bool:
 
 
 def _validate_ends(session: onnxruntime.InferenceSession, folder: Path) -> None:
-    """Raise unless it takes waveforms and gives scores, as its metadata promise."""
+    """Raise unless its input is waveforms and its output scores, as the metadata state."""
     for what, ends, wanted in (
         ("takes", session.get_inputs(), ONNX_INPUT),
-        ("gives", session.get_outputs(), ONNX_OUTPUT),
+        ("returns", session.get_outputs(), ONNX_OUTPUT),
     ):
         found = [(end.name, end.type, len(end.shape)) for end in ends]
         if found != [wanted]:
@@ -245,7 +246,7 @@ def _onnx_score(
         if scores.shape != (len(windows), n_languages):
             raise _not_the_model(
                 folder,
-                f"it gives scores of shape {scores.shape} for {len(windows)} windows and "
+                f"it returns scores of shape {scores.shape} for {len(windows)} windows and "
                 f"{n_languages} languages",
             )
         return scores
@@ -255,7 +256,7 @@ def _onnx_score(
 
 def _not_the_model(folder: Path, reason: str) -> ModelError:
     return ModelError(
-        f"{folder / ONNX_FILE} is not the model beside it ({reason}); make it anew: "
+        f"{folder / ONNX_FILE} does not match the model in its folder ({reason}); export it again: "
         f"langid export {folder}, or remove it"
     )
 
@@ -263,7 +264,7 @@ def _not_the_model(folder: Path, reason: str) -> ModelError:
 def _in_batches(
     score: Callable[[np.ndarray], np.ndarray], config: MelConfig
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Score no more windows at once than there is reasonably memory for."""
+    """Limit the number of windows scored at once, to bound memory."""
     height, width = config.shape
     n_bins = 1 + config.n_fft // 2
     n = max(1, min(BATCH_PIXELS // (height * width), BATCH_POWERS // (n_bins * width)))

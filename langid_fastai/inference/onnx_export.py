@@ -1,18 +1,18 @@
-"""A model folder → ``model.onnx``: one file, waveform in, calibrated log-probabilities out.
+"""Export a model folder to ``model.onnx``: waveform in, calibrated log-probabilities out.
 
 ::
 
     waveform   float32, (batch, n_samples), mono, in [-1, 1], at the `sr` of the metadata
-    log_probs  float32, (batch, n_languages), natural, calibrated; columns as `vocab` names them
+    log_probs  float32, (batch, n_languages), natural logarithm, calibrated; columns as in `vocab`
 
-Everything between is inside: STFT, mel scale, decibels, 8-bit rounding, normalisation, network,
-temperature; of a network that hears waveforms, the last two. Batch and length are free; but a
-recording is best cut, or repeated, into clips of `clip_seconds`, as in training, and their log-
-probabilities averaged, as `LanguageIdentifier` does. A silent clip gets scores that mean nothing:
-look for silence before.
+The file contains the whole pipeline: STFT, mel scale, decibels, 8-bit rounding, normalisation,
+network, temperature; for a network that takes waveforms, only the last two. Batch size and length
+are free; but a recording should be cut, or repeated, into clips of `clip_seconds`, as in training,
+and their log-probabilities averaged, as `LanguageIdentifier` does. The scores of a silent clip are
+meaningless: detect silence first.
 
-The file's metadata (`onnx_metadata`) tell the rest, so it can be used without this library, in any
-language that has onnxruntime.
+The metadata of the file (`onnx_metadata`) have the rest, so it can be used without this library, in
+any programming language that has onnxruntime.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from langid_fastai.utils.files import replacing
 
 __all__ = ["OPSET", "OnnxExport", "export_onnx"]
 
-# STFT exists since 17; onnxruntime knows 20 since 1.17.
+# STFT exists since 17; onnxruntime supports 20 since 1.17.
 OPSET = 20
-# What torch's exporter warns of where it traces a recurrent layer of its own, to no harm.
+# Harmless warnings of torch's exporter for recurrent layers.
 EXPORTER_WARNINGS = (
     r"The tensor attributes .*_flat_weights",
     r"The \.grad attribute of a Tensor that is not a leaf",
 )
-# Largest difference of a probability between torch and onnxruntime.
+# Maximum difference of a probability between torch and onnxruntime.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What an export made, and how far it was seen to agree with torch.
+    """Result of an export, and its agreement with torch.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
         n_same, difference = _compare(torch_score(network, info), unfinished, clips)
         if not difference <= TOLERANCE:
             raise ModelError(
-                f"{folder}: probabilities by onnxruntime and torch differ by {difference:.1g}, and "
-                f"may by {TOLERANCE:g}; no file is written. Are the model's scores numbers at all?"
+                f"{folder}: probabilities from onnxruntime and torch differ by {difference:.1g}, "
+                f"more than {TOLERANCE:g}; no file is written. Are the model's scores finite?"
             )
         fingerprint = file_hash(unfinished)
         write_info(folder, replace(info, onnx=None))  # no moment at which it is of another file
@@ -127,7 +127,7 @@ def _need_onnx() -> None:
 
 
 def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file: Path) -> None:
-    """Export, add the metadata, check by onnx."""
+    """Export, add the metadata, and check with onnx."""
     import onnx
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -153,7 +153,7 @@ def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file:
             "`langid predict` works without model.onnx"
         ) from error
     program = cast("torch.onnx.ONNXProgram", program)  # None is for older ways of calling it
-    # torch notes at each node the lines of code it came from, with the paths of this machine.
+    # torch records the source lines of each node, with paths on this machine.
     ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props.update(metadata)
     program.save(file, external_data=False)
@@ -205,10 +205,10 @@ def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarr
 
 
 def _made_up(config: MelConfig) -> list[np.ndarray]:
-    """Four sounds that differ as speech does: noise and a buzz, swelling and fading."""
+    """Four synthetic sounds that vary like speech: noise and a buzz with changing amplitude."""
     rng = np.random.default_rng(0)
     t = np.arange(config.n_samples) / config.sr
-    swell = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * t)  # syllables, 3 a second
+    swell = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * t)  # syllables, 3 per second
     buzz = np.mod(t * 120, 1.0) - 0.5  # 120 Hz, all its harmonics
     noises = rng.standard_normal((3, config.n_samples)) / 10
     sounds = [noises[0], swell * noises[1], swell * buzz / 2, buzz * swell**4 + noises[2] / 100]

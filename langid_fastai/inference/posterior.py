@@ -1,12 +1,12 @@
-"""Log-probabilities of a model's languages → an answer, as the options of a call say.
+"""Turn the log-probabilities of a model into answers, according to the options of a call.
 
-A model knows no language but its own, and names one for whatever it hears. `candidates`, `prior`
-and `unknown` tell it more:
+A model knows only its own languages, and answers with one of them for any input. `candidates`,
+`prior` and `unknown` refine the answer:
 
-- *Posterior.* The log-probabilities of the candidates, the log of their prior added, made to sum to
-  one: Bayes' rule, for a model calibrated under a flat prior.
-- *Unknown.* The highest probability of a candidate lies below the model's threshold, before
-  `candidates` and `prior` are applied: neither makes the model surer than what it heard.
+- *Posterior.* The log-probabilities of the candidates plus the log of their prior, renormalised:
+  Bayes' rule, for a model calibrated under a flat prior.
+- *Unknown.* The highest probability of a candidate is below the model's threshold, before
+  `candidates` and `prior` are applied: neither makes the model more confident.
 
 Contents: `Choice`, the options of a call, checked; `answers_of`, for one recording.
 """
@@ -25,7 +25,7 @@ from langid_fastai.models.folder import UNKNOWN, ModelInfo
 
 __all__ = ["UNKNOWN", "Answer", "Choice", "answers_of"]
 
-LARGEST_PRIOR = 1e12  # only ratios count, and none between languages is larger
+LARGEST_PRIOR = 1e12  # only ratios matter; no realistic one is larger
 
 
 class Answer(TypedDict):
@@ -36,7 +36,7 @@ class Answer(TypedDict):
 
 
 class Choice:
-    """Among which languages a call chooses, and when it chooses none.
+    """Validated options of a call: candidates, prior and threshold.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ class Choice:
     Attributes
     ----------
     labels : the candidates, in the order of the vocab
-    threshold : for "unknown"; None where it is not asked for
+    threshold : for "unknown"; None if it is not requested
 
     Raises
     ------
-    ModelError : an option the model does not allow, as an unknown label
+    ModelError : an option that the model does not support, such as an unknown label
     """
 
     labels: list[str]
@@ -89,17 +89,17 @@ class Choice:
         return weighted - np.logaddexp.reduce(weighted)
 
     def highest(self, log_probs: np.ndarray) -> float:
-        """Log-probability of the best candidate, as the model heard it."""
+        """Log-probability of the best candidate, without the prior."""
         return float(log_probs[self._columns].max())
 
 
 def answers_of(log_probs: np.ndarray, choice: Choice, top_k: int) -> list[Answer]:
-    """Name the languages of one recording.
+    """Rank the languages of one recording.
 
     Parameters
     ----------
     log_probs : (n_languages,), natural, calibrated
-    top_k : most answers
+    top_k : maximum number of answers
 
     Returns
     -------
@@ -132,14 +132,14 @@ def _columns(vocab: Sequence[str], candidates: Iterable[str] | None) -> list[int
 def _log_prior(
     candidates: Sequence[str], prior: Mapping[str, float] | None, vocab: Sequence[str]
 ) -> np.ndarray:
-    """Natural log of each candidate's prior; a language may have none at all."""
+    """Natural log of each candidate's prior; -inf for a prior of 0."""
     if prior is None:
         return np.zeros(len(candidates))
     _validate_labels("prior", prior, vocab)
     if missing := [label for label in candidates if label not in prior]:
         raise ModelError(
-            f"prior lacks {missing[0]!r}; give every language a number, 0 if it cannot be, or name "
-            "in candidates those it can be"
+            f"prior lacks {missing[0]!r}; give every language a number, 0 if it is impossible, or "
+            "list the possible ones in candidates"
         )
     weights = [prior[label] for label in candidates]
     if not all(isinstance(weight, (int, float)) for weight in weights):

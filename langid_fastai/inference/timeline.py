@@ -1,24 +1,24 @@
-"""A recording → which language is spoken when, as segments; of any length, in constant memory.
+"""Find which language is spoken when, as segments; for any length, in constant memory.
 
 Conventions: times are seconds from the start. Segments are in order, do not overlap, and two that
 touch have different labels. Silence and pauses are gaps between segments.
 
 How a segment is found:
 
-1. The sound is cut into hops of a quarter of a clip (2.5 s). With each hop ends a window of one
-   clip, so a hop is heard in four windows, fewer near the start and the end.
-2. A hop 40 dB softer than the loudest heard so far, up to the end of the last window that holds it,
-   is a pause. Windows of pauses alone are not scored.
+1. The audio is cut into hops of a quarter of a clip (2.5 s). A window of one clip ends with each
+   hop, so a hop is in four windows, fewer near the start and the end.
+2. A hop 40 dB softer than the loudest so far, up to the end of the last window that contains it, is
+   a pause. Windows that contain only pauses are not scored.
 3. The log-probabilities of a hop are the mean of those of its windows, in log space.
-4. The labels are the best path through the hops: it gains the log-posterior of its language in
-   each, nothing in pauses, and loses `CHANGE_COST` with each change. Viterbi's algorithm finds it.
-   What all paths that can still become the best have in common is final, so a label waits no longer
-   than it must; after `LAG_HOPS` the path that is best by then decides.
-5. Neighbouring hops of one label are a segment. Its score is the mean probability of the label over
-   its time.
+4. The labels are the best path through the hops, found by Viterbi's algorithm: a path gains the
+   log-posterior of its language in each hop, nothing in pauses, and loses `CHANGE_COST` at each
+   change. The common prefix of all surviving paths is final, so labels are emitted as early as
+   possible; after `LAG_HOPS` the best path so far decides.
+5. Adjacent hops with the same label form a segment. Its score is the mean probability of the label
+   over its time.
 
-Borders lie on the grid of hops. A stretch shorter than about a clip and a half may be overlooked,
-for each window is scored as a whole, and normalised to its own loudest sound.
+Boundaries are on the grid of hops. A passage shorter than about a clip and a half may be missed,
+since each window is scored as a whole and normalised to its own loudest sound.
 
 References
 ----------
@@ -46,11 +46,11 @@ from langid_fastai.preprocessing import MelConfig
 
 __all__ = ["Segment", "find_segments"]
 
-# What a change of language must gain in log-probability: what follows must be e times as probable
-# as without it. Chosen by trial on made-up recordings, some of them noisy, that change every 10 to
-# 30 s or never: without a cost single hops flip, from 2 on changes are overlooked.
+# Gain in log-probability required for a change of language: what follows must be e times as
+# probable as without it. Tuned on synthetic recordings, some of them noisy, that change every 10 to
+# 30 s or never: without a cost single hops flip, from 2 on changes are missed.
 CHANGE_COST = 1.0
-# Hops that a label may wait for later ones: a clip. Longer changed nothing in that trial.
+# Hops to wait before a label is forced: a clip. A longer lag made no difference in that test.
 LAG_HOPS = 4
 
 
@@ -72,21 +72,21 @@ def find_segments(
     batch: int = 1,
     longest: float = math.inf,
 ) -> Iterator[Segment]:
-    """Give each segment as soon as it is final.
+    """Yield each segment as soon as it is final.
 
     Parameters
     ----------
     blocks : consecutive pieces of one mono recording at `mel.sr`; their lengths do not matter
-    mel : of the model
-    score : of an `Engine`
-    choice : among which languages
-    batch : windows scored at once; changes nothing but speed, and how soon a segment comes
-    longest : s; a segment that reaches it is given, and goes on as the next
+    mel : settings of the model
+    score : from an `Engine`
+    choice : candidates, prior and threshold
+    batch : windows scored at once; affects only speed and latency
+    longest : s; a segment that reaches this length is yielded, and continues as the next
 
     Raises
     ------
-    AudioError : less than a second of sound, or samples that are none
-    ModelError : scores that are no numbers
+    AudioError : less than a second of audio, or invalid samples
+    ModelError : scores that are not finite
     """
     windows = _windows(blocks, mel)
     hops = _labelled(_scored(windows, score, batch), choice)
@@ -95,13 +95,13 @@ def find_segments(
 
 @dataclass
 class _Hop:
-    """A quarter of a clip, and what is known of it so far.
+    """A quarter of a clip, with its scores so far.
 
     Parameters
     ----------
     start, end : samples
     level : root mean square; 0 for silence
-    pause : by what has been heard so far
+    pause : judged by the audio so far
     log_probs : sum over `n_windows`, (n_languages,)
     """
 
@@ -114,7 +114,7 @@ class _Hop:
 
     def add(self, log_probs: np.ndarray) -> None:
         if not np.isfinite(log_probs).all():
-            raise ModelError("its scores are no numbers; did the model's training diverge?")
+            raise ModelError("its scores are not finite; did the training of the model diverge?")
         self.log_probs = self.log_probs + log_probs.astype(np.float64)
         self.n_windows += 1
 
@@ -125,7 +125,7 @@ class _Hop:
 
 @dataclass(frozen=True)
 class _Window:
-    """One clip, and the hops it holds; `spoken` unless all were pauses when it was heard."""
+    """One clip and its hops; `spoken` unless all were pauses at that time."""
 
     y: np.ndarray
     hops: tuple[_Hop, ...]
@@ -133,7 +133,7 @@ class _Window:
 
 
 def _windows(blocks: Iterable[np.ndarray], mel: MelConfig) -> Iterator[_Window]:
-    """Windows in order, each hop in all that hold it; the last of them decides on its pause."""
+    """Yield windows in order; the last window of a hop decides whether the hop is a pause."""
     held: deque[_Hop] = deque()
     loudest = 0.0
     end = 0
@@ -154,7 +154,7 @@ def _windows(blocks: Iterable[np.ndarray], mel: MelConfig) -> Iterator[_Window]:
 def _scored(
     windows: Iterable[_Window], score: Callable[[np.ndarray], np.ndarray], batch: int
 ) -> Iterator[_Hop]:
-    """Score windows, and give each hop when all windows that hold it are scored."""
+    """Score windows, and yield each hop once all windows that contain it are scored."""
     windows = iter(windows)
     rest: tuple[_Hop, ...] = ()
     while some := list(islice(windows, batch)):
@@ -165,13 +165,13 @@ def _scored(
                 for hop in window.hops:
                     hop.add(log_probs)
         for window in some:
-            yield window.hops[0]  # the next window begins behind it
+            yield window.hops[0]  # the next window begins after it
         rest = some[-1].hops[1:]
     yield from rest
 
 
 def _labelled(hops: Iterable[_Hop], choice: Choice) -> Iterator[tuple[_Hop, str, float]]:
-    """Decide on the label of each hop, and say how probable it is there."""
+    """Yield the label of each hop and its probability."""
     labels = [*choice.labels, UNKNOWN] if choice.threshold is not None else choice.labels
     decoder = _Decoder(len(labels))
     waiting: deque[tuple[_Hop, np.ndarray]] = deque()
@@ -187,15 +187,15 @@ def _labelled(hops: Iterable[_Hop], choice: Choice) -> Iterator[tuple[_Hop, str,
 
 
 def _states(hop: _Hop, choice: Choice, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a hop adds to each state's path, and the probability it gives the state; (n,) each."""
+    """Weight and probability of each state in a hop; (n,) each."""
     if hop.pause:
         return np.zeros(n), np.zeros(n)
     log_probs = hop.mean()
     weights = choice.log_posterior(log_probs)
     scores = np.exp(weights)
     if choice.threshold is not None:
-        # As far from the best candidate as that is from the threshold: so "unknown" wins where,
-        # on average over its time, the best candidate is below.
+        # As far from the best candidate as that is from the threshold, so that "unknown" wins
+        # where the best candidate is below the threshold on average.
         highest = choice.highest(log_probs)
         unknown = weights.max() + math.log(choice.threshold) - highest
         weights, scores = np.append(weights, unknown), np.append(scores, -math.expm1(highest))
@@ -203,7 +203,7 @@ def _states(hop: _Hop, choice: Choice, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _merged(hops: Iterable[tuple[_Hop, str, float]], sr: int, longest: float) -> Iterator[Segment]:
-    """Join neighbours of one label; leave pauses out."""
+    """Join adjacent hops with the same label; leave pauses out."""
     run: _Run | None = None
     for hop, label, score in hops:
         if run and (hop.pause or label != run.label):
@@ -223,7 +223,7 @@ def _merged(hops: Iterable[tuple[_Hop, str, float]], sr: int, longest: float) ->
 
 @dataclass
 class _Run:
-    """A segment that may go on: samples, and the sum of the label's probability over them."""
+    """An open segment: its samples, and the sum of the label's probability over them."""
 
     start: int
     end: int
@@ -245,16 +245,16 @@ class _Decoder:
 
     def __init__(self, n: int) -> None:
         self._totals = np.zeros(n)  # log-probability of the best path that ends in each state
-        self._back: deque[np.ndarray] = deque()  # of each hop not yet final, the states before it
+        self._back: deque[np.ndarray] = deque()  # previous states of each hop that is not final
 
     def push(self, weights: np.ndarray) -> list[int]:
-        """Add a hop; return the states that are final now, of the oldest hops that were not."""
+        """Add a hop; return the states of the oldest hops that have become final."""
         best = int(self._totals.argmax())
         changed = self._totals[best] - CHANGE_COST
         stays = self._totals >= changed
         self._back.append(np.where(stays, np.arange(len(weights)), best))
         totals = np.where(stays, self._totals, changed) + weights
-        self._totals = totals - totals.max()  # hours add up to no large number
+        self._totals = totals - totals.max()  # bounded for hours of audio
         paths = np.arange(len(weights))
         for i in reversed(range(len(self._back))):
             if (paths == paths[0]).all():
@@ -265,11 +265,11 @@ class _Decoder:
         return []
 
     def finish(self) -> list[int]:
-        """Return the states of all hops left."""
+        """Return the states of all remaining hops."""
         return self._forced(len(self._back))
 
     def _forced(self, count: int) -> list[int]:
-        """Take the oldest hops as the best path has them."""
+        """Take the oldest hops from the best path."""
         state = int(self._totals.argmax())
         for i in reversed(range(count, len(self._back))):
             state = int(self._back[i][state])

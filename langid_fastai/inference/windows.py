@@ -1,9 +1,9 @@
-"""A recording → the overlapping windows that are scored.
+"""Cut a recording into the overlapping windows that are scored.
 
-For the language of a recording the windows are the clips that training made of it, and one more
-halfway between each two neighbours, so that what is said across a border is heard whole once. For a
-timeline they follow each other by a hop, a quarter of a clip. A recording of one clip, or shorter,
-has exactly the window that training saw.
+To identify the language of a recording, the windows are the clips that training would use, plus one
+halfway between each adjacent pair, so that speech across a boundary is complete in one window. For
+a timeline they are one hop apart, a quarter of a clip. A recording of one clip or less has exactly
+the window used in training.
 
 Contents: `windows_of` and `hop_windows`; `is_silent` and `are_pauses` for what is skipped.
 """
@@ -21,12 +21,12 @@ from langid_fastai.preprocessing import LOUDEST, SILENCE, MelConfig, clips_of
 
 __all__ = ["HOPS", "are_pauses", "hop_windows", "is_silent", "windows_of"]
 
-# Hops in a window of a timeline: a border is found to half a hop at best, and each hop costs the
-# network one window. A quarter of 10 s is 2.5 s.
+# Hops in a window of a timeline: a boundary is accurate to half a hop at best, and each hop costs
+# one window of computation. A quarter of 10 s is 2.5 s.
 HOPS = 4
 
-# A sound this far below the loudest of its recording is a pause: room noise lies 30 to 60 dB below
-# speech, the softer half of a conversation less than 20.
+# A sound this far below the loudest of its recording is a pause: room noise is 30 to 60 dB below
+# speech, the softer side of a conversation less than 20.
 PAUSE_DB = 40.0
 
 
@@ -67,11 +67,10 @@ def windows_of(
 def hop_windows(
     blocks: Iterable[np.ndarray], config: MelConfig = MelConfig()
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Cut a recording into hops, and give with each the window of one clip that ends with it.
+    """Cut a recording into hops, and yield with each the window of one clip that ends with it.
 
-    The first window brings as many hops as it holds, each further one brings one; the last hop may
-    be shorter than the others. A recording shorter than a clip is repeated until it fills the one
-    window that it has.
+    The first window comes with all its hops, each later one with one hop; the last hop may be
+    shorter than the others. A recording shorter than a clip is repeated until it fills one window.
 
     Parameters
     ----------
@@ -106,7 +105,7 @@ def hop_windows(
 
 
 def _pieces(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Cut anew into pieces of one size; the last may be shorter."""
+    """Regroup blocks into pieces of equal size; the last may be shorter."""
     rest = np.empty(0, dtype=np.float32)
     for block in blocks:
         block = np.asarray(block, dtype=np.float32)
@@ -119,25 +118,25 @@ def _pieces(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def is_silent(y: np.ndarray) -> bool:
-    """Whether a window holds no sound, by the rule of `mel_image`.
+    """Whether a window is silent, by the rule of `mel_image`.
 
     Raises
     ------
-    AudioError : a sample that is none of sound
+    AudioError : a sample far outside [-1, 1]
     """
     peak = np.abs(y).max()
     if peak > LOUDEST:
-        raise AudioError(f"a sample of {peak:.1g} is not sound in [-1, 1]; is the file damaged?")
+        raise AudioError(f"a sample of {peak:.1g} is far outside [-1, 1]; is the file damaged?")
     return bool(peak < SILENCE)
 
 
 def are_pauses(levels: np.ndarray, loudest: float | None = None) -> np.ndarray:
-    """Which sounds of a recording are so much softer than its loudest that nobody speaks there.
+    """Find the parts of a recording that are too soft, relative to its loudest, to be speech.
 
     Parameters
     ----------
     levels : (n,), root mean square of each; 0 for silence, which is always a pause
-    loudest : root mean square of the loudest known; by default that of these
+    loudest : root mean square of the loudest part; by default the maximum of `levels`
 
     Returns
     -------

@@ -1,12 +1,12 @@
-"""The model folder: a trained network that another machine can trust and use.
+"""The model folder: a trained network that can be shared and loaded safely.
 
 ::
 
-    model/model.json           what it is: languages, arch, MelConfig, how it was trained, versions
-    model/model.safetensors    its tensors
+    model/model.json           languages, arch, MelConfig, training settings, versions
+    model/model.safetensors    tensors
 
-Neither file can carry code, and what ``model.json`` says is checked before it is used, so a folder
-from a stranger is safe to load. It is read without torch, which takes seconds to import.
+Neither file can contain code, and the content of ``model.json`` is validated before use, so an
+untrusted folder is safe to load. It is read without torch, which takes seconds to import.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ __all__ = [
     "write_model",
 ]
 
-# The answer where a model is not sure enough of any language, so the name of none.
+# The answer if no language is probable enough; therefore not a valid label.
 UNKNOWN = "unknown"
 
-# Bounds on what a folder from a stranger can make us allocate, or print; those of images are
-# `MelConfig`'s. There are 8000 languages.
+# Bounds on what an untrusted folder can make us allocate or print; `MelConfig` has those of images.
+# There are about 8000 languages.
 MAX_LANGUAGES = 10_000
 MAX_NAME = 100  # characters of a label, or of an arch
 MAX_REASON = 300  # characters
 MAX_JSON = 1 << 24  # bytes; `heard` grows with the corpus, by 20 bytes a speaker
 
-# Calibration finds 0.05 to 20; far beyond, float32 knows no probabilities but 0 and 1.
+# Calibration gives 0.05 to 20; far beyond, float32 probabilities are only 0 and 1.
 TEMPERATURES = (0.01, 100)
 
 Checked = TypeVar("Checked", "MelConfig", "Calibration", "ModelInfo")
 
 # 1: no calibration; read as a model that is not calibrated.
-# 2: no `kind` in `mel`; read as a model that is given mel images.
+# 2: no `kind` in `mel`; read as a model for mel images.
 FORMAT_VERSION = 3
 
 
@@ -69,7 +69,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_short_text(text: str) -> bool:
-    """Neither blank, nor long, nor with characters that do not show."""
+    """Whether a text is not blank, not long, and printable."""
     return bool(text.strip()) and len(text) <= MAX_NAME and text.isprintable()
 
 
@@ -79,16 +79,16 @@ def _are_texts(values: object) -> bool:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What makes the scores of a model honest, found on its validation recordings.
+    """Calibration of a model's scores, fitted on its validation recordings.
 
     Parameters
     ----------
-    temperature : log-probabilities are divided by it, and sum to one again
-    threshold : an answer whose highest probability is below it is "none of these languages"; None
-        where validation was too small to choose one
-    false_alarm_rate : share of known recordings that may be called unknown, which `threshold` was
-        chosen for
-    n_recordings : of validation, that both rest on
+    temperature : log-probabilities are divided by it and renormalised
+    threshold : if the highest probability is below it, the answer is "none of these languages";
+        None if there were too few validation recordings to choose one
+    false_alarm_rate : fraction of recordings in known languages that may be rejected, for which
+        `threshold` was chosen
+    n_recordings : validation recordings that both were fitted on
     """
 
     temperature: float = 1.0
@@ -110,24 +110,24 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is, apart from its tensors.
+    """Description of a model: everything except its tensors.
 
     Parameters
     ----------
-    arch : of the network, see `build_network`
+    arch : name of the network, see `build_network`
     vocab : languages, in the order of the network's outputs
     mel : how a waveform becomes its input
     training : schedule, weights, seed, and under `heard` the hashes of the groups (speakers,
         videos, …) it was trained and validated on
-    versions : of the libraries that made it
+    versions : versions of the libraries used in training
     calibration : temperature of its scores, threshold for "none of these"
     tensors : `tensors_hash` of the tensors it was written with; None in older folders
-    onnx : `file_hash` of the ``model.onnx`` that was exported last; None where there is none
-    format_version : of the folder
+    onnx : `file_hash` of the last exported ``model.onnx``; None if there is none
+    format_version : format of the folder
 
     Raises
     ------
-    ModelError : languages that `validate_vocab` refuses, or a field of another type
+    ModelError : languages that `validate_vocab` rejects, or a field of another type
     """
 
     arch: str
@@ -142,7 +142,7 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         if not isinstance(self.arch, str) or not _is_short_text(self.arch):
-            raise ModelError(f"arch={self.arch!r} must be the name of a network, as 'resnet18'")
+            raise ModelError(f"arch={self.arch!r} must be the name of a network, e.g. 'resnet18'")
         validate_vocab(self.vocab)
         if not isinstance(self.training, dict) or not isinstance(self.versions, dict):
             raise ModelError("training and versions must be objects, names with values")
@@ -156,12 +156,12 @@ class ModelInfo:
 
 
 def validate_vocab(labels: Sequence[str]) -> None:
-    """Raise unless a network can be trained on these languages, and its answers be understood.
+    """Check that these labels are valid as the languages of a model.
 
     Raises
     ------
-    ModelError : too few or too many, one twice, blank, longer than 100 characters, "unknown", or
-        with characters that do not show (they could steer a terminal)
+    ModelError : too few or too many labels, a duplicate, or one that is blank, longer than 100
+        characters, "unknown", or has unprintable characters (which could control a terminal)
 
     Examples
     --------
@@ -170,22 +170,22 @@ def validate_vocab(labels: Sequence[str]) -> None:
     if not _are_texts(labels) or len(set(labels)) != len(labels):
         raise ModelError("vocab must be a list of different labels")
     if not 2 <= len(labels) <= MAX_LANGUAGES:
-        raise ModelError(f"vocab holds {len(labels)} labels, and must hold 2 to {MAX_LANGUAGES}")
+        raise ModelError(f"vocab has {len(labels)} labels, but must have 2 to {MAX_LANGUAGES}")
     for label in labels:
         if not _is_short_text(label):
             raise ModelError(
-                f"the language {reprlib.repr(label)} must be 1 to {MAX_NAME} characters, all of "
-                "which show; rename it"
+                f"the language {reprlib.repr(label)} must be 1 to {MAX_NAME} printable characters; "
+                "rename it"
             )
     if UNKNOWN in labels:
         raise ModelError(
-            f"a language cannot be named {UNKNOWN!r}, which is the answer for none of a model's "
-            "languages; rename it, or hold its recordings out of training"
+            f"a language cannot be named {UNKNOWN!r}, the answer for none of a model's languages; "
+            "rename it, or hold its recordings out of training"
         )
 
 
 def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -> None:
-    """Write a model folder; each file appears whole or not at all.
+    """Write a model folder; each file is written atomically.
 
     Parameters
     ----------
@@ -196,14 +196,14 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(folder / "model.safetensors") as temporary:
-        # `save_file` writes to a name of its own, which a kill would leave for ever.
+        # `save_file` uses a temporary name of its own, which would remain if the process is killed.
         temporary.write_bytes(save(tensors))
         fingerprint = file_hash(temporary)
     write_info(folder, replace(info, tensors=fingerprint, onnx=None))
 
 
 def write_info(folder: Path, info: ModelInfo) -> None:
-    """Write ``model.json`` alone, atomically."""
+    """Write ``model.json`` only, atomically."""
     content = asdict(info) | {"mel": info.mel.to_dict()}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with replacing(folder / "model.json") as temporary:
@@ -222,14 +222,14 @@ def read_model(folder: Path) -> tuple[ModelInfo, dict[str, torch.Tensor]]:
 
 
 def read_info(folder: Path) -> ModelInfo:
-    """Read ``model.json`` alone; errors as of `read_model`."""
+    """Read ``model.json`` only; errors as for `read_model`."""
     folder = model_folder(folder)
     try:
         with (folder / "model.json").open("rb") as stream:
             text = stream.read(MAX_JSON + 1)
     except OSError as error:
         raise ModelError(
-            f"{folder}: no model folder (it needs model.json and model.safetensors)"
+            f"{folder}: no model folder (it must have model.json and model.safetensors)"
         ) from error
     if len(text) > MAX_JSON:
         raise ModelError(f"{folder / 'model.json'}: damaged (more than {MAX_JSON} bytes)")
@@ -241,23 +241,23 @@ def read_info(folder: Path) -> ModelInfo:
 
 
 def read_tensors(folder: Path, info: ModelInfo) -> dict[str, torch.Tensor]:
-    """Read the tensors of a model folder, whose ``model.json`` is read already.
+    """Read the tensors of a model folder whose ``model.json`` has been read.
 
     Raises
     ------
-    ModelError : a damaged file, or one that ``model.json`` was not written with
+    ModelError : a damaged file, or one that does not match ``model.json``
     """
     tensors = _tensors(model_folder(folder) / "model.safetensors")
-    validate_tensors(folder, info)  # afterwards: what is replaced meanwhile is noticed
+    validate_tensors(folder, info)  # afterwards, to detect a file replaced in the meantime
     return tensors
 
 
 def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Read what tensors a model folder holds, without reading them or importing torch.
+    """Read the types and shapes of the tensors in a model folder, without importing torch.
 
     Returns
     -------
-    shapes : name → type, as ``F32``, and shape
+    shapes : name → type, e.g. ``F32``, and shape
 
     Raises
     ------
@@ -275,7 +275,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def tensors_hash(folder: Path) -> str:
-    """Short fingerprint of the tensors, so that figures can tell which model they are of.
+    """Short fingerprint of the tensors, to identify the model that results belong to.
 
     Raises
     ------
@@ -303,7 +303,7 @@ def file_hash(file: Path) -> str:
 
 
 def validate_tensors(folder: Path, info: ModelInfo) -> None:
-    """Raise unless the tensors are those that ``model.json`` was written with, where it tells.
+    """Check that the tensors are those that ``model.json`` was written with, if it records them.
 
     Raises
     ------
@@ -311,14 +311,14 @@ def validate_tensors(folder: Path, info: ModelInfo) -> None:
     """
     if info.tensors not in (None, tensors_hash(folder)):
         raise ModelError(
-            f"{model_folder(folder)}: model.json was written with other tensors than those of "
-            "model.safetensors. Is the model being trained? Then load it again; else copy both "
-            "files anew"
+            f"{model_folder(folder)}: model.json was written with other tensors than those in "
+            "model.safetensors. If the model is being trained, load it again; otherwise copy both "
+            "files again"
         )
 
 
 def model_folder(folder: Path) -> Path:
-    """The folder itself, or the one inside a run folder."""
+    """Return the folder itself, or the model folder inside a run folder."""
     is_run = not (folder / "model.json").exists() and (folder / "model" / "model.json").exists()
     return folder / "model" if is_run else folder
 
@@ -340,17 +340,17 @@ def _info(content: Any, folder: Path) -> ModelInfo:
             parts["vocab"] = tuple(parts["vocab"])
         parts["calibration"] = _made(Calibration, parts.get("calibration", {}), "calibration")
         return _made(ModelInfo, parts, "the file")
-    except (TypeError, ValueError) as error:  # those of ours are ValueErrors, too
+    except (TypeError, ValueError) as error:  # our own errors are ValueErrors too
         reason = str(error)[:MAX_REASON]
         raise ModelError(f"{folder / 'model.json'}: damaged ({reason})") from error
 
 
 def _made(kind: type[Checked], content: Any, what: str) -> Checked:
-    """Make a dataclass of what JSON holds, if it has the right fields."""
+    """Make a dataclass from JSON content, after checking its fields."""
     if not isinstance(content, dict):
-        raise ModelError(f"{what} must be an object, names with values")
+        raise ModelError(f"{what} must be an object of names and values")
     if strange := sorted(content.keys() - {part.name for part in fields(kind)}):
-        raise ModelError(f"{what} has a field {reprlib.repr(strange[0])}, which means nothing here")
+        raise ModelError(f"{what} has an unknown field {reprlib.repr(strange[0])}")
     defaults = (MISSING, MISSING)
     needed = {p.name for p in fields(kind) if (p.default, p.default_factory) == defaults}
     if lacking := sorted(needed - content.keys()):

@@ -1,8 +1,8 @@
-"""What the name of a network tells: which clips it takes, where its weights come from.
+"""Properties of a network that follow from its name: its input and its published weights.
 
-Contents: `mel_config_for`, the `MelConfig` that a network wants; `image_differences`, by what given
-images are not for it; `PUBLISHED`, names for the published weights of a network, and
-`weights_words`, what those are; `default_schedule`.
+Contents: `mel_config_for`, the `MelConfig` that a network requires; `image_differences`, how given
+images differ from it; `PUBLISHED`, names for the published weights of a network, and
+`weights_words`, their description; `default_schedule`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = [
 
 SPEECH_EMBEDDING = "speech_embedding"
 
-# Weights of these names are the published ones of a network; the second is the older name.
+# Names for the published weights of a network; the second is the older name.
 PUBLISHED = ("pretrained", "imagenet")
 
-# The front end that the published weights were trained with, in the values of this library; see
+# The front end that the published weights were trained with, as settings of this library; see
 # `langid_fastai.models.speech_embedding`. All but the length of a clip is fixed.
 WANTED = MappingProxyType(
     {
@@ -49,21 +49,21 @@ WANTED = MappingProxyType(
         )
     }
 )
-FREE = {"clip_seconds", "n_mfcc"}  # the second is of another kind of image
+FREE = {"clip_seconds", "n_mfcc"}  # the second applies to another kind of image
 NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 
 
 def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelConfig:
-    """Return the `MelConfig` that a network wants.
+    """Return the `MelConfig` that a network requires.
 
     Parameters
     ----------
-    arch : of any network
-    changes : values to set instead of the network's, by the names of `MelConfig`
+    arch : name of any network
+    changes : fields of `MelConfig` to override
 
     Raises
     ------
-    AudioError : a value outside its range, or one that the network does not take
+    AudioError : a value outside its range, or one that the network does not accept
 
     Examples
     --------
@@ -78,20 +78,20 @@ def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelCon
     config = replace(WANTED.get(arch, MelConfig()), **{**changes, "kind": kind})
     if differing := _differences(arch, config):
         raise AudioError(
-            f"arch {arch!r} takes one kind of image, which its weights were trained on "
-            f"({differing}); leave out all options of the image but clip_seconds"
+            f"arch {arch!r} takes only the kind of image that its weights were trained on "
+            f"({differing}); leave out all image settings except clip_seconds"
         )
     return config
 
 
 def image_differences(arch: str, folder: Path, height: int) -> str:
-    """Say in words by what images are not those that a network takes; empty if they are.
+    """Describe how images differ from those that a network takes; empty if they do not.
 
     Parameters
     ----------
-    arch : of any network
-    folder : of the images, with a ``mel.json`` if it was made by `export_images`
-    height : of the images
+    arch : name of any network
+    folder : folder of the images, with a ``mel.json`` if it was made by `export_images`
+    height : height of the images
 
     Examples
     --------
@@ -110,11 +110,11 @@ def image_differences(arch: str, folder: Path, height: int) -> str:
 
 
 def weights_words(arch: str, weights: str) -> str:
-    """Say where the weights of a body come from.
+    """Describe where the weights of a body come from.
 
     Parameters
     ----------
-    arch : of any network
+    arch : name of any network
     weights : a name, or a path
 
     Examples
@@ -134,7 +134,7 @@ def default_schedule(arch: str, weights: str) -> str:
 
     Parameters
     ----------
-    arch : of any network
+    arch : name of any network
     weights : a name, or a path
 
     Examples
@@ -148,7 +148,7 @@ def default_schedule(arch: str, weights: str) -> str:
 
 
 def _differences(arch: str, config: MelConfig) -> str:
-    """By what a configuration is not the one that a network wants."""
+    """Describe how a configuration differs from the one that a network requires."""
     if arch not in WANTED:
         return ""
     wanted, there = (

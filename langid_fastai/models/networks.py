@@ -1,17 +1,17 @@
-"""A name and a source of weights → a network with a fastai head.
+"""Build a network with a fastai head from a name and a source of weights.
 
 The network is ``Sequential(body, head)``: a torchvision or timm model up to its classifier, and
 fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
 width)``, its output ``(n, n_languages)``, unnormalised log-probabilities. A torchvision body and
-the head are built without fastai, whose import takes seconds that a prediction would wait for. The
-networks of `langid_fastai.models.spectrogram_cnn`, `langid_fastai.models.spectrogram_crnn` and
-`langid_fastai.models.speech_embedding` are of the same form, and those of
+the head are built without fastai, whose import would delay a prediction by seconds. The networks of
+`langid_fastai.models.spectrogram_cnn`, `langid_fastai.models.spectrogram_crnn` and
+`langid_fastai.models.speech_embedding` have the same form, as do those of
 `langid_fastai.models.raw_waveform`, which take ``(n, 1, n_samples)``.
 
 Weights are ``pretrained`` (the published weights of the network: of ImageNet for torchvision and
 timm, which also take the older name ``imagenet``, of speech for ``speech_embedding``), ``none``, or
 a path: a torchvision state dict (``.pth``, ``.safetensors``) or a model folder of this library,
-whose body is taken over. Weights that cannot be had are an error, never silently random.
+whose body is used. Unavailable weights are an error, never silently random.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from langid_fastai.utils.dependencies import needs
 
 __all__ = ["build_network", "load_network", "layer_groups"]
 
-# Parts of a ResNet's body that hold weights: first convolution, its norm, four stages.
+# Parts of a ResNet's body that have weights: first convolution, its norm, four stages.
 RESNET_BLOCKS = 6
 
-# What stands between the last feature map of a torchvision model and its logits.
+# Layers between the last feature map of a torchvision model and its logits.
 CLASSIFIER_NAMES = {"classifier", "fc", "head", "heads"}
 HEAD_LAYERS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Dropout, nn.Flatten, nn.Linear)
 
-# Auxiliary classifiers serve ImageNet's training alone and stand among the body's children; the
-# slow initial draw, and the input scaling of the published weights, are left out with them.
+# Auxiliary classifiers are used only to train on ImageNet and are among the body's children; the
+# slow initialisation, and the input scaling of the published weights, are turned off as well.
 BUILDER_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "init_weights": False, "transform_input": False},
     "inception_v3": {"aux_logits": False, "init_weights": False, "transform_input": False},
 }
 
-# Height and width of the image that tries a body: not square, so that swapped axes show, and
-# above the 75 pixels that inception_v3 needs.
+# Height and width of the image that tests a body: not square, to detect swapped axes, and above the
+# 75 pixels that inception_v3 needs.
 TRIAL_SIZE = (96, 128)
 
-# How safetensors names the types that networks hold.
+# Names of tensor types in safetensors.
 STORED_TYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
 
 
@@ -101,7 +101,7 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
         return _torchvision_network(arch, builder, n_languages, weights)
     network = _timm_network(arch, n_languages, weights)
     head: Any = network[1]
-    head[0] = _ConcatPool()  # as fastai's does, but for what is said there
+    head[0] = _ConcatPool()  # equivalent to fastai's; see there
     return network
 
 
@@ -110,11 +110,11 @@ def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:
 
     Raises
     ------
-    ModelError : no model folder, a damaged one, or tensors that are not those of its arch
+    ModelError : no model folder, a damaged one, or tensors that do not match its arch
     """
     folder = Path(folder)
     info = read_info(folder)
-    # A small folder can name an arch of billions of weights: what is allocated must be in the file.
+    # A small folder can name an arch with billions of weights: check the file before allocating.
     with _Weightless():
         wanted = build_network(info.arch, len(info.vocab)).state_dict()
     _validate_shapes(folder, info, wanted)
@@ -126,8 +126,8 @@ def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:
 def layer_groups(network: nn.Sequential) -> list[list[nn.Parameter]]:
     """Parameters in three groups, for discriminative rates: early body, late body, head.
 
-    The border in the body is that of fastai's ResNet splitter (before the third of a ResNet's four
-    stages); other bodies are cut before the last third of their blocks.
+    The body is split where fastai's ResNet splitter does (before the third of a ResNet's four
+    stages); other bodies are split before the last third of their blocks.
     """
     body, head = network[0], network[1]
     blocks = [body]
@@ -165,12 +165,13 @@ def _torchvision_network(
 
 
 def _torchvision_body(full: nn.Module, arch: str) -> tuple[nn.Sequential, int]:
-    """Cut before the classifier, as fastai's table does; count the channels that come out.
+    """Cut a model before its classifier, as fastai does, and count the output channels.
 
-    Not every model is its children in order: one image shows whether the body gives a feature map.
+    Not every model applies its children in order, so an image tests whether the body returns a
+    feature map.
     """
     body = _before_classifier(full)
-    # On the device that computes shapes alone: at once, and also where the weights are not there.
+    # On the meta device, which computes shapes only: immediate, and works without weights.
     image = torch.zeros(1, 3, *TRIAL_SIZE, device="meta")
     tensors = {n: t.to("meta") for n, t in [*body.named_parameters(), *body.named_buffers()]}
     try:
@@ -231,7 +232,7 @@ def _head(n_features: int, n_languages: int) -> nn.Sequential:
 
 def _no_body(arch: str) -> ModelError:
     return ModelError(
-        f"arch {arch!r} has no convolutional body to put a head on; take for example resnet34, "
+        f"arch {arch!r} has no convolutional body to put a head on; use for example resnet34, "
         "mobilenet_v3_large, efficientnet_b0, densenet121 or convnext_tiny"
     )
 
@@ -244,8 +245,8 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
     if not timm.is_model(arch.split(".")[0]):
         names = [*_torchvision_names(), *timm.list_models()]
         raise ModelError(
-            f"arch {arch!r} is no torchvision or timm model, not speech_embedding, "
-            "spectrogram_cnn or spectrogram_crnn, and none of the networks for waveforms, m3 to "
+            f"arch {arch!r} is not a torchvision or timm model, speech_embedding, spectrogram_cnn, "
+            "spectrogram_crnn, or one of the networks for waveforms, m3 to "
             f"m34-res{_nearest(arch, [*names, *RAW_ARCHS])}"
         )
     if str(weights) in PUBLISHED:
@@ -255,7 +256,7 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
         network, _ = create_timm_model(arch, n_languages, pretrained=False)
     # timm checks names and options deep inside, each model in its own way.
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"arch {arch!r}: timm does not build it ({first_line(error)})") from error
+        raise ModelError(f"arch {arch!r}: timm cannot build it ({first_line(error)})") from error
     if state is not None:
         model = network[0].model
         load_weights(network, model, model, state, source=weights, arch=arch)
@@ -276,15 +277,15 @@ def _timm_pretrained(arch: str, n_languages: int) -> nn.Sequential:
         raise ModelError(
             f"the weights of {arch!r} cannot be downloaded from {where} ({first_line(error)}; "
             f"cache folder {HF_HUB_CACHE}). Download its model.safetensors elsewhere and pass it "
-            "with --weights FILE; or train without weights: --weights none"
+            "with --weights FILE; or train from scratch: --weights none"
         ) from error
 
 
 class _Weightless(TorchFunctionMode):
-    """Within it, the tensors that weights are made of have a shape and no memory.
+    """Within this mode, new weight tensors have a shape but no memory.
 
-    Not ``torch.device("meta")``, under which also numbers are lost that RegNet computes its widths
-    by.
+    Unlike ``torch.device("meta")``, which would also lose the numbers that RegNet computes its
+    widths from.
     """
 
     makers = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
@@ -301,7 +302,7 @@ class _Weightless(TorchFunctionMode):
 
 
 def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
-    """Compare names, types and shapes before a tensor is read."""
+    """Compare names, types and shapes before reading a tensor."""
     stored = read_shapes(folder)
     wanted = {n: (STORED_TYPES[tensor.dtype], tuple(tensor.shape)) for n, tensor in state.items()}
     names = stored.keys() | wanted.keys()
@@ -309,8 +310,8 @@ def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
     if wrong:
         raise ModelError(
             f"{folder}: {len(wrong)} tensors do not fit arch {info.arch!r} with {len(info.vocab)} "
-            f"languages, as {wrong[0]!r}: {stored.get(wrong[0], 'absent')} there, "
-            f"{wanted.get(wrong[0], 'absent')} wanted. Were its files written together?"
+            f"languages, e.g. {wrong[0]!r}: {stored.get(wrong[0], 'absent')} in the file, "
+            f"{wanted.get(wrong[0], 'absent')} expected. Were its files written together?"
         )
 
 

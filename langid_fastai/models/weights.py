@@ -1,7 +1,7 @@
-"""Weights of a network: fetched from a server, or read from a file or a model folder.
+"""Weights of a network: downloaded, or read from a file or a model folder.
 
-In the order in which they are met: `fetch_state` and `read_state` give a state dict, `local_state`
-that of a file or of a model folder, `load_weights` fills a body with it.
+`fetch_state` and `read_state` return a state dict, `local_state` that of a file or of a model
+folder, `load_weights` loads it into a body.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["UNREADABLE", "State", "fetch_state", "load_weights", "local_state", 
 
 State = Mapping[str, torch.Tensor]
 
-# What `torch.load` raises for a file that is damaged, or that is more than plain tensors.
+# Raised by `torch.load` for a file that is damaged, or has more than plain tensors.
 UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
 
 # DenseNet's published files are older than the rule against dots in module names: `norm.1`.
@@ -32,11 +32,11 @@ OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 def fetch_state(url: str) -> State:
-    """Download a state dict, or take it from torch's cache folder.
+    """Download a state dict, or read it from torch's cache folder.
 
     Raises
     ------
-    ModelError : naming the address, the cache folder and both ways out
+    ModelError : the download fails; the message gives the URL, the cache folder and alternatives
     """
     try:
         return torch.hub.load_state_dict_from_url(
@@ -49,7 +49,7 @@ def fetch_state(url: str) -> State:
         raise ModelError(
             f"the weights cannot be downloaded from {url} ({first_line(error)}). Download that "
             f"file elsewhere and put it into {cache}, or pass it with --weights FILE; or train "
-            "without weights: --weights none"
+            "from scratch: --weights none"
         ) from error
 
 
@@ -78,17 +78,17 @@ def read_state(path: Path) -> State:
 
 
 def local_state(path: Path, arch: str) -> State:
-    """Read a model folder of ours, which must be of the same arch, or a weight file.
+    """Read a model folder of this library with the same arch, or a weight file.
 
     Raises
     ------
-    ModelError : another arch, or as of `read_state` and `read_model`
+    ModelError : another arch, or as for `read_state` and `read_model`
     """
     if not path.is_dir():
         return read_state(path)
     info, state = read_model(path)
     if info.arch != arch:
-        raise ModelError(f"{path} holds arch {info.arch!r}, not {arch!r}; pass --arch {info.arch}")
+        raise ModelError(f"{path} has arch {info.arch!r}, not {arch!r}; pass --arch {info.arch}")
     return state
 
 
@@ -101,14 +101,14 @@ def load_weights(
     source: str | Path,
     arch: str,
 ) -> None:
-    """Load a body from a network of ours, or from a published model.
+    """Load the weights of a body from a model of this library, or from a published model.
 
     Parameters
     ----------
     network : ``Sequential(body, head)``, changed in place
     full : the published model, of which `body` is a part
-    state : as `fetch_state` and `local_state` give it
-    source, arch : where it came from, and for what; a folder is a model of ours
+    state : from `fetch_state` or `local_state`
+    source, arch : origin of `state`, and name of the network; a folder is a model of this library
 
     Raises
     ------
@@ -121,29 +121,29 @@ def load_weights(
     in_body = {id(tensor) for tensor in [*body.parameters(), *body.buffers()]}
     own = full.state_dict(keep_vars=True)
     wanted = {name: tensor for name, tensor in own.items() if id(tensor) in in_body}
-    if len(wanted) != len(body.state_dict()):  # what is not wanted would stay random
-        raise ModelError(f"arch {arch!r}: its body holds tensors that no weight file names")
+    if len(wanted) != len(body.state_dict()):  # the others would stay random
+        raise ModelError(f"arch {arch!r}: its body has tensors that no weight file contains")
     missing = sorted(
         name
         for name, tensor in wanted.items()
-        # Files from before torch 0.4.1 lack this counter, which no layer here reads.
+        # Files from before torch 0.4.1 lack this counter, which no layer here uses.
         if not name.endswith("num_batches_tracked")
         and (name not in state or state[name].shape != tensor.shape)
     )
     if missing:
         raise ModelError(
             f"{source} does not fit arch {arch!r}: {len(missing)} of {len(wanted)} tensors of the "
-            f"body are absent or of another shape, as {missing[0]!r}. Are they weights of another "
-            "arch?"
+            f"body are missing or have another shape, e.g. {missing[0]!r}. Are they weights of "
+            "another arch?"
         )
-    # Tensor by tensor: `load_state_dict` of MNASNet refuses states without torch's metadata.
+    # Tensor by tensor: `load_state_dict` of MNASNet rejects states without torch's metadata.
     with torch.no_grad():
         for name in wanted.keys() & state.keys():
             wanted[name].copy_(state[name])
 
 
 def _load_body(network: nn.Sequential, state: State, *, source: str | Path) -> None:
-    """Take the body's weights from the state of another network of this library."""
+    """Load the body's weights from the state of another network of this library."""
     body = {name[2:]: value for name, value in state.items() if name.startswith("0.")}
     try:
         network[0].load_state_dict(body)

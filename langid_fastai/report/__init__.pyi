@@ -1,4 +1,4 @@
-# The public names, and where they live: read by type checkers, and by __init__.py itself.
+# The public names and their modules: read by type checkers and by __init__.py.
 
 from .figures import confusion_figure, curves_figure
 from .page import write_report

@@ -1,6 +1,6 @@
-"""What a run found, will do and reached, as lines of text for a terminal or a log.
+"""Describe the corpus, plan and results of a run as lines of text for a terminal or a log.
 
-Every number in these lines also stands in ``metrics.json``.
+Every number in the result lines is also in ``metrics.json``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = [
 
 MADE_FOR = {
     "seed": "for pretrained weights",
-    "scratch": "for a body without weights",
+    "scratch": "for training from scratch",
     "speech": "for a body trained on speech",
 }
 
 
 def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
-    """What was recognised, and how it is split; `summary` is from `summarize_corpus`."""
+    """Describe the recognised corpus and its split; `summary` is from `summarize_corpus`."""
     yield f"corpus     {source}: {summary['layout']}"
     yield from (f"           {note}" for note in summary["notes"])
     speakers = (
@@ -50,23 +50,23 @@ def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
         f"{count(summary['n_recordings'], 'recording')}, {summary['hours']:.2f} h, {speakers}"
     )
     width = max(map(len, summary["languages"])) + 2
-    yield "split      " + " " * width + "".join(f"{side:>24}" for side in SPLITS)
+    yield "split      " + " " * width + "".join(f"{split:>24}" for split in SPLITS)
     yield "           " + " " * width + f"{'recordings groups hours':>24}" * len(SPLITS)
-    for language, sides in summary["languages"].items():
-        counts = [sides.get(side, {"recordings": 0, "groups": 0, "hours": 0}) for side in SPLITS]
+    for language, splits in summary["languages"].items():
+        counts = [splits.get(split, {"recordings": 0, "groups": 0, "hours": 0}) for split in SPLITS]
         yield f"           {language:<{width}}" + "".join(
             f"{c['recordings']:>11} {c['groups']:>6} {c['hours']:>5.2f}" for c in counts
         )
 
 
 def cut_lines(result: CutResult) -> Iterator[str]:
-    """What became of long recordings; `result` is from `cut_corpus`."""
+    """Summarise the cutting of long recordings; `result` is from `cut_corpus`."""
     table, seconds = result.recordings, result.index["duration"].astype(float)
     totals = table.drop(columns="path").sum()
     yield (
         f"cut        {len(table)} recordings, {totals['duration'] / 3600:.2f} h, into "
         f"{len(seconds)} utterances, {totals['seconds_kept'] / 3600:.2f} h ({result.n_made} "
-        f"worked on now, {result.n_kept} there already)"
+        f"processed now, {result.n_kept} already done)"
     )
     yield (
         f"           of {seconds.min():.1f} to {seconds.max():.1f} s, half of them "
@@ -80,55 +80,55 @@ def cut_lines(result: CutResult) -> Iterator[str]:
     )
     yield (
         f"left out   {totals['seconds_silent'] / 60:.1f} min of pauses; "
-        f"{totals['n_dropped']:.0f} stretches too short, with no room beside them, "
+        f"{totals['n_dropped']:.0f} fragments too short, with no room to extend them, "
         f"{totals['seconds_dropped'] / 60:.1f} min"
     )
     if totals["n_forced"]:
         yield (
-            f"FORCED     {totals['n_forced']:.0f} cuts forced, in {(table['n_forced'] > 0).sum()} "
-            "recordings: too long without a pause, cut where softest, perhaps in a word; with "
-            "much noise or music, try a lower --pause-db or a shorter --min-pause"
+            f"FORCED     {totals['n_forced']:.0f} forced cuts in {(table['n_forced'] > 0).sum()} "
+            "recordings: too long without a pause, so cut at the quietest point, perhaps within a "
+            "word; with much noise or music, try a lower --pause-db or a shorter --min-pause"
         )
     if totals["n_clipped"]:
-        yield f"CLIPPED    {totals['n_clipped']:.0f} samples beyond full scale, cut off for FLAC"
+        yield f"CLIPPED    {totals['n_clipped']:.0f} samples beyond full scale, clipped for FLAC"
 
 
 def image_lines(exported: ExportResult, folder: object) -> Iterator[str]:
-    """What an export made, and the first of what it could not."""
+    """Summarise an export, with its first failure."""
     yield (
         f"{exported.noun:<10} {len(exported.clips)} in {folder}: {exported.n_made} recordings "
-        f"worked on now, {exported.n_kept} there already"
+        f"processed now, {exported.n_kept} already done"
     )
     if exported.n_variants:
-        yield f"           {exported.n_variants} of them of augmented variants, to train on"
+        yield f"           {exported.n_variants} of them from augmented variants, for training"
     if len(exported.failed):
         first = exported.failed.iloc[0]
         yield (
             f"           {len(exported.failed)} failed, for example "
             f"{first['path']}: {first['reason']}; "
-            f"all stand in {folder}/failed.csv"
+            f"all are listed in {folder}/failed.csv"
         )
 
 
 def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
-    """What an audit found, and what it could not see; `leaks` is from `audit_split`."""
+    """Summarise an audit, and what it could not check; `leaks` is from `audit_split`."""
     for leak in leaks.itertuples():
         yield f"LEAK       {leak.kind} {leak.name}: {leak.n_files} files in {leak.sides}"
         yield f"           {leak.example}"
     if len(leaks):
-        yield f"{len(leaks)} leaks: figures measured on this split would overstate"
+        yield f"{len(leaks)} leaks: results on this split would be too optimistic"
     else:
-        yield "audit      no speaker, group, recording or identical audio stands on two sides"
+        yield "audit      no speaker, group, recording or identical audio is in two splits"
     n_unknown = int((voices_of(index) == "").sum())
     if n_unknown:
         yield (
-            f"           who speaks is unknown for {n_unknown} of {len(index)} recordings: a voice "
-            "that stands in several groups cannot be seen"
+            f"           the speaker is unknown for {n_unknown} of {len(index)} recordings: a "
+            "speaker in multiple groups cannot be detected"
         )
 
 
 def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
-    """What training will do; `plan` is from `make_network`."""
+    """Describe the network, schedule and device; `plan` is from `make_network`."""
     weights = weights_words(plan["arch"], plan["weights"])
     yield f"network    {plan['arch']} {weights}, {_parameters(plan['n_parameters'])} parameters"
     why = MADE_FOR[plan["schedule"]]
@@ -142,7 +142,7 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
         for s in plan["stages"]
         if s["masks"] or s["mixup"] or s.get("crop", 1) != 1
     ]:
-        yield f"           training clips changed anew in each epoch: {'; '.join(changed)}"
+        yield f"           training clips changed in each epoch: {'; '.join(changed)}"
     each = f" in each of {n} processes" if (n := plan.get("n_processes", 1)) > 1 else ""
     yield (
         f"device     {plan['device']}, {plan['precision']}, batches of {plan['batch_size']}{each}, "
@@ -151,7 +151,7 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
 
 
 def _changes(stage: dict[str, Any]) -> Iterator[str]:
-    """What a stage does to its clips."""
+    """Changes that a stage makes to its clips."""
     if stage["masks"]:
         yield "rolled and masked (SpecAugment)"
     if stage["mixup"]:
@@ -161,16 +161,16 @@ def _changes(stage: dict[str, Any]) -> Iterator[str]:
 
 
 def body_lines(differing: str) -> Iterator[str]:
-    """A warning, where there is need of one; `differing` is from `body_differences`."""
+    """Warn about a body trained on other clips; `differing` is from `body_differences`."""
     if differing:
         yield (
-            f"WARNING    the body was trained on other clips ({differing}): what it knows may not "
-            "hold for these; stop here, and give the same options and a new --out"
+            f"WARNING    the body was trained on other clips ({differing}) and may transfer badly "
+            "to these; to avoid this, stop and use the same settings with a new --out"
         )
 
 
 def epoch_line(history: pd.DataFrame) -> str:
-    """The last epoch of a history."""
+    """Describe the last epoch of a history."""
     row = history.iloc[-1]
     return (
         f"{row['stage']:<10} epoch {row['epoch'] + 1:>2}  train loss {row['train_loss']:.4f}  "
@@ -180,7 +180,7 @@ def epoch_line(history: pd.DataFrame) -> str:
 
 
 def fold_line(fold: dict[str, Any]) -> str:
-    """One fold of a cross-validation."""
+    """Describe one fold of a cross-validation."""
     return (
         f"fold {fold['fold']:<6}accuracy {fold['accuracy']:.4f} of {fold['n_recordings']} "
         f"recordings, {fold['n_groups']} groups, {fold['seconds']:.1f} s"
@@ -188,12 +188,12 @@ def fold_line(fold: dict[str, Any]) -> str:
 
 
 def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
-    """The test result with what it rests on; `metrics` is from `assess_test`."""
+    """Describe the test result and its basis; `metrics` is from `assess_test`."""
     test = metrics["test"]
     if metrics["corpus"]["leaks"]:
         yield (
-            f"LEAKED SPLIT: {metrics['corpus']['leaks']} leaks between the sides; "
-            "the figures below overstate"
+            f"LEAKED SPLIT: {metrics['corpus']['leaks']} leaks between the splits; "
+            "the results below are too optimistic"
         )
     for level in ("recordings", "clips"):
         rates = test[level]
@@ -205,8 +205,8 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
         )
     rates = test["recordings"]
     yield (
-        f"           macro F1 {rates['macro_f1']:.4f}, EER {_figure(rates['eer'])}, "
-        f"Cavg {_figure(rates['cavg'])}, log-loss {rates['log_loss']:.4f}, "
+        f"           macro F1 {rates['macro_f1']:.4f}, EER {_value(rates['eer'])}, "
+        f"Cavg {_value(rates['cavg'])}, log-loss {rates['log_loss']:.4f}, "
         f"calibration error {rates['ece']:.4f} at temperature "
         f"{metrics['calibration']['temperature']:.4f}"
     )
@@ -222,7 +222,7 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"elsewhere  accuracy {other['there']['accuracy']:.4f} of {other['n_recordings']} "
             f"recordings of {other['source']}, 95 % interval "
             f"{_interval(other['there']['accuracy_wilson'])}, against "
-            f"{other['home']['accuracy']:.4f} of {other['home_n_recordings']} at home"
+            f"{other['home']['accuracy']:.4f} of {other['home_n_recordings']} on the own test"
         )
         if other["left_out"]:
             yield f"           left out, unknown to the model: {', '.join(other['left_out'])}"
@@ -249,7 +249,7 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
 
 
 def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
-    """Another model on the same recordings; the run's own figure is of the shared languages too."""
+    """Compare with another model on the same recordings, over the shared languages."""
     paired = block["difference"]
     for who, name in (("run", "this run"), ("there", block["model"])):
         rates = block[who]
@@ -257,12 +257,13 @@ def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
             f"{'against' if who == 'run' else '':<11}{name}: accuracy {rates['accuracy']:.4f} of "
             f"{block['n_recordings']} recordings, 95 % interval "
             f"{_interval(rates['accuracy_wilson'])}, macro F1 {rates['macro_f1']:.4f}, "
-            f"Cavg {_figure(rates['cavg'])}"
+            f"Cavg {_value(rates['cavg'])}"
         )
     yield (
-        f"           the run is {paired['accuracy']:+.4f} away "
-        f"{_interval(paired['accuracy_bootstrap'])}, right alone in {paired['n_only_ours']}, the "
-        f"other in {paired['n_only_theirs']}, p {paired['mcnemar_p']:.3f} (McNemar)"
+        f"           difference of this run {paired['accuracy']:+.4f} "
+        f"{_interval(paired['accuracy_bootstrap'])}, only this run right on "
+        f"{paired['n_only_ours']}, only the other on {paired['n_only_theirs']}, "
+        f"p {paired['mcnemar_p']:.3f} (McNemar)"
     )
     yield f"           {block['cut']}; scores sum to one over {', '.join(block['languages'])}"
     if block["left_out"]:
@@ -271,11 +272,11 @@ def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
 
 
 def _baseline_lines(baseline: dict[str, Any]) -> Iterator[str]:
-    """The classical reference, and whether the model is worth its cost."""
+    """Compare with the classical reference."""
     gain, interval = (baseline["difference"][x] for x in ("accuracy", "accuracy_bootstrap"))
     yield (
-        f"reference  {baseline['system']}: {baseline['recordings']['accuracy']:.4f}; the network "
-        f"is {gain:+.4f} away {_interval(interval)}".rstrip()
+        f"reference  {baseline['system']}: {baseline['recordings']['accuracy']:.4f}; difference "
+        f"of the network {gain:+.4f} {_interval(interval)}".rstrip()
     )
     if gain <= 0 or (interval and interval[0] <= 0):
         yield "           a model that does not beat it is not ready"
@@ -286,19 +287,19 @@ def _unknown_lines(unknown: dict[str, Any]) -> Iterator[str]:
         yield f"unknown    {unknown['reason']}"
         return
     yield (
-        f"unknown    below a score of {unknown['threshold']:.4f}, chosen for "
-        f"{unknown['false_alarm_rate']} false alarms: {unknown['known']['rate']:.4f} of "
-        f"{unknown['known']['n_recordings']} known recordings"
+        f"unknown    below a score of {unknown['threshold']:.4f}, chosen for a false alarm rate of "
+        f"{unknown['false_alarm_rate']}: {unknown['known']['rate']:.4f} of "
+        f"{unknown['known']['n_recordings']} recordings in known languages"
     )
     if held_out := unknown["held_out"]:
         yield (
-            f"           and {held_out['rate']:.4f} of {held_out['n_recordings']} of languages "
-            f"held out ({', '.join(held_out['languages'])}), AUROC {held_out['auroc']:.4f}"
+            f"           and {held_out['rate']:.4f} of {held_out['n_recordings']} in held-out "
+            f"languages ({', '.join(held_out['languages'])}), AUROC {held_out['auroc']:.4f}"
         )
 
 
-def _figure(x: float | None) -> str:
-    """A rate, or that it is undefined: one language has no error rate between languages."""
+def _value(x: float | None) -> str:
+    """Format a rate, or "undefined": with one language there are no errors between languages."""
     return "undefined" if x is None else f"{x:.4f}"
 
 
@@ -307,7 +308,7 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def _parameters(n: int) -> str:
-    """58.2 million, or all digits of a small network."""
+    """Format as 58.2 million, or with all digits for a small network."""
     return f"{n / 1e6:.1f} million" if n >= 950_000 else f"{n:,}"
 
 

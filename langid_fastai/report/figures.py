@@ -1,8 +1,7 @@
-"""Measured figures → matplotlib pictures of the report page.
+"""Metrics → matplotlib figures of the report page.
 
-Each function draws what it is given and computes nothing but where on the paper it goes. The
-pictures are narrow, to be read on a phone, and take their colours from a `Palette`, of which there
-is one for a light page and one for a dark.
+Each function draws its arguments and computes only positions. The figures are narrow, to be
+readable on a phone, and take their colours from a `Palette`, for a light or a dark page.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ __all__ = [
     "robustness_figure",
 ]
 
-MAX_ANNOTATED = 15  # with more languages, numbers in the confusion picture are too small to read
-MAX_LABEL = 14  # characters of a label in a picture; the tables show all of it
-MAX_WORDS = 27  # of each of two lines that name a condition
-WIDTH = 4.85  # inches of a picture: 466 CSS pixels, half a page
+MAX_ANNOTATED = 15  # with more languages, numbers in the confusion matrix are too small to read
+MAX_LABEL = 14  # characters of a label in a figure; the tables have the full label
+MAX_WORDS = 27  # characters in each of the two lines that name a condition
+WIDTH = 4.85  # width of a figure, inches: 466 CSS pixels, half a page
 
-# Where a detection error curve has its ticks; 0 and 1 lie at infinity on that scale.
+# Ticks of a detection error tradeoff curve; 0 and 1 are at infinity on that scale.
 DET_TICKS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
-DET_LOWEST = 0.0007  # what is rarer is drawn here: fewer than one in a test of a thousand
+DET_LOWEST = 0.0007  # lower rates are drawn here: fewer than one in a test of a thousand
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of a picture.
+    """Colours of a figure.
 
     Parameters
     ----------
-    ground, ink, line : paper, writing and grid
-    soft, accent : of what is compared, and of what counts
-    shares : from none to all, for the confusion matrix
+    ground, ink, line : background, text and grid
+    soft, accent : secondary and main data
+    shares : colour map from 0 to 1, for the confusion matrix
     """
 
     ground: str
@@ -83,7 +82,7 @@ def curves_figure(history: pd.DataFrame, palette: Palette = LIGHT) -> Figure:
 
     Parameters
     ----------
-    history : one row an epoch, in the order of training, with the columns of ``history.csv``
+    history : one row per epoch, in training order, with the columns of ``history.csv``
     """
     figure = Figure(figsize=(WIDTH, 5.8), layout="constrained")
     loss, accuracy, rate = figure.subplots(
@@ -114,7 +113,7 @@ def curves_figure(history: pd.DataFrame, palette: Palette = LIGHT) -> Figure:
 def confusion_figure(
     labels: Sequence[str], matrix: Sequence[Sequence[int]], palette: Palette = LIGHT
 ) -> Figure:
-    """Draw a confusion matrix: counts as numbers, shares of each row as colour.
+    """Draw a confusion matrix: counts as numbers, fractions of each row as colour.
 
     Parameters
     ----------
@@ -123,7 +122,7 @@ def confusion_figure(
     """
     counts = np.asarray(matrix)
     spoken = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(spoken, 1)  # a language nobody spoke has an empty row
+    shares = counts / np.maximum(spoken, 1)  # a language without recordings has an empty row
     n = len(labels)
     size = float(np.clip(2.2 + 0.42 * n, 4.4, 9.5))  # inches
     figure = Figure(figsize=(1.15 * size, size), layout="constrained")
@@ -131,7 +130,7 @@ def confusion_figure(
     colours = LinearSegmentedColormap.from_list("shares", palette.shares)
     image = axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
     bar = figure.colorbar(image, ax=axes, shrink=0.7)
-    bar.set_label("share of the row", color=palette.ink)
+    bar.set_label("fraction of the row", color=palette.ink)
     bar.ax.tick_params(length=0, colors=palette.ink)
     bar.outline.set_visible(False)
 
@@ -140,7 +139,7 @@ def confusion_figure(
     font = 11 if n <= MAX_ANNOTATED else 8.5
     axes.set_xticks(range(n), short, rotation=90 if upright else 0, fontsize=font, parse_math=False)
     axes.set_yticks(range(n), short, fontsize=font, parse_math=False)
-    axes.set_xlabel("language named")
+    axes.set_xlabel("predicted language")
     axes.set_ylabel("language spoken")
     axes.set_xticks(np.arange(n - 1) + 0.5, minor=True)
     axes.set_yticks(np.arange(n - 1) + 0.5, minor=True)
@@ -157,13 +156,12 @@ def det_figure(
 ) -> Figure:
     """Draw a detection error tradeoff curve (Martin et al. 1997), with the equal error rate.
 
-    Both axes are normal deviates, on which the scores of two normal distributions give a straight
-    line.
+    Both axes are normal deviates, on which normally distributed scores give a straight line.
 
     Parameters
     ----------
     false_alarm, miss : rates at each threshold, (n_points,)
-    eer : where the two are equal
+    eer : equal error rate
     """
     from scipy.stats import norm
 
@@ -175,7 +173,7 @@ def det_figure(
     )  # from few false alarms to few misses
     x, y = place(false_alarm)[order], place(miss)[order]
     ends = place([DET_LOWEST, DET_TICKS[-1]])
-    # Not along the borders of the paper, where a rate is too low to be drawn.
+    # Do not draw along the edges of the axes, where a rate is below the scale.
     first = max(0, int(np.count_nonzero(x <= ends[0])) - 1)
     last = len(y) - max(0, int(np.count_nonzero(y <= ends[0])) - 1)
 
@@ -207,26 +205,27 @@ def det_figure(
 def reliability_figure(
     before: dict[str, Any], after: dict[str, Any], palette: Palette = LIGHT
 ) -> Figure:
-    """Draw reliability diagrams: how often the model is right where it is so sure.
+    """Draw reliability diagrams: accuracy against confidence.
 
     Parameters
     ----------
-    before, after : `ece` and `reliability` of the section `calibration`; each bin a dot at its mean
-        confidence and its accuracy, joined to the diagonal, with its number of recordings below
+    before, after : `ece` and `reliability` from the section `calibration`; each bin is a dot at its
+        mean confidence and accuracy, joined to the diagonal, with its number of recordings below
     """
     figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
     panels = figure.subplots(
         2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [4, 1.1]}
     )
-    for column, (name, side) in enumerate((("before", before), ("after", after))):
+    for column, (name, calibration) in enumerate((("before", before), ("after", after))):
         diagram, counts = panels[:, column]
-        bins = pd.DataFrame(side["reliability"])
+        bins = pd.DataFrame(calibration["reliability"])
         diagram.plot([0, 1], [0, 1], color=palette.soft, linewidth=1, linestyle=(0, (4, 3)))
         diagram.vlines(
             bins["confidence"], bins["confidence"], bins["accuracy"], color=palette.soft, lw=2
         )
         diagram.plot(bins["confidence"], bins["accuracy"], "o", color=palette.accent, clip_on=False)
-        diagram.set_title(f"{name}: ECE {side['ece']:.4f}", fontsize=10.5, color=palette.ink)
+        title = f"{name}: ECE {calibration['ece']:.4f}"
+        diagram.set_title(title, fontsize=10.5, color=palette.ink)
         diagram.set_xlim(0, 1)
         diagram.set_ylim(0, 1)
         diagram.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
@@ -238,18 +237,18 @@ def reliability_figure(
         counts.set_xlabel("highest probability")
         _quiet(diagram, palette, grid="both")
         _quiet(counts, palette, grid="y")
-    panels[0, 0].set_ylabel("share right")
+    panels[0, 0].set_ylabel("accuracy")
     panels[1, 0].set_ylabel("recordings")
     figure.align_ylabels()
     return figure
 
 
 def length_figure(cuts: Sequence[dict[str, Any]], palette: Palette = LIGHT) -> Figure:
-    """Draw accuracy with its interval over the seconds that the model may hear.
+    """Draw accuracy with its interval against the length of speech.
 
     Parameters
     ----------
-    cuts : conditions of the section `robustness` that have `seconds`; two or more make a curve
+    cuts : conditions from the section `robustness` that have `seconds`; two or more make a curve
     """
     cuts = sorted(cuts, key=lambda cut: cut["seconds"])
     seconds = [cut["seconds"] for cut in cuts]
@@ -263,18 +262,18 @@ def length_figure(cuts: Sequence[dict[str, Any]], palette: Palette = LIGHT) -> F
     axes.set_xticks(seconds, [f"{x:g}" for x in seconds])
     axes.set_xlim(left=0)
     axes.set_ylim(max(0, min(low) - 0.05), 1)
-    axes.set_xlabel("seconds heard")
+    axes.set_xlabel("speech, s")
     axes.set_ylabel("accuracy of clips")
     _quiet(axes, palette, grid="y")
     return figure
 
 
 def robustness_figure(conditions: Sequence[dict[str, Any]], palette: Palette = LIGHT) -> Figure:
-    """Draw accuracy with its interval under each condition, and a line at the first one.
+    """Draw accuracy with its interval under each condition, and a line at that of the first.
 
     Parameters
     ----------
-    conditions : of the section `robustness`; the first is the clean test
+    conditions : from the section `robustness`; the first is the clean test
     """
     place = np.arange(len(conditions))
     accuracy = np.array([row["accuracy"] for row in conditions])
@@ -294,7 +293,7 @@ def robustness_figure(conditions: Sequence[dict[str, Any]], palette: Palette = L
 
 
 def interval_of(row: dict[str, Any]) -> tuple[float, float]:
-    """Interval of an accuracy: over groups, or by Wilson where there is one group only."""
+    """Interval of an accuracy: bootstrap over groups, or Wilson's if there is only one group."""
     low, high = row["accuracy_bootstrap"] or row["accuracy_wilson"]
     return low, high
 
@@ -305,7 +304,7 @@ def _short(label: object, n: int) -> str:
 
 
 def _quiet(axes: Axes, palette: Palette, *, grid: Any = None) -> None:
-    """Take away the frame, soften what is left, and draw a grid along ``x``, ``y`` or ``both``."""
+    """Remove the frame, soften the rest, and draw a grid along ``x``, ``y`` or ``both``."""
     axes.set_facecolor(palette.ground)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.tick_params(length=0, colors=palette.ink)
@@ -317,11 +316,11 @@ def _quiet(axes: Axes, palette: Palette, *, grid: Any = None) -> None:
 
 
 def _mark_stages(panels: list[Axes], stages: list[str], palette: Palette) -> None:
-    """Name the stages above the first panel, and draw their borders through all panels."""
+    """Name the stages above the first panel, and draw their boundaries in all panels."""
     starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
     for start, end in zip(starts, [*starts[1:], len(stages)], strict=True):
         panels[0].text(
-            (start + end + 1) / 2,  # the middle; epoch i + 1 stands at i + 1
+            (start + end + 1) / 2,  # the middle; epoch i + 1 is at x = i + 1
             1.03,
             stages[start],
             transform=panels[0].get_xaxis_transform(),
@@ -336,7 +335,7 @@ def _mark_stages(panels: list[Axes], stages: list[str], palette: Palette) -> Non
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray, palette: Palette) -> None:
-    """Write the counts into the cells, as large as the cells allow."""
+    """Write the counts into the cells, as large as fits."""
     n = len(counts)
     size = float(np.clip(60 / n, 8.5, 13))  # points
     for row, column in np.ndindex(counts.shape):

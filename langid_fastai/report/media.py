@@ -1,7 +1,7 @@
-"""Pictures and sounds → ``data:`` URIs, so that the page stays one file.
+"""Images and audio → ``data:`` URIs, so that the page is a single file.
 
-What a page shows of a stranger's run must lie where it should: images below the run's ``images``
-folder, recordings below the corpus root. Whatever a path says, nothing else is read.
+Since a run may be untrusted, images are read only from the run's ``images`` folder and recordings
+only from the corpus root, whatever a path says.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from langid_fastai.utils.files import write_whole
 
 __all__ = ["Picture", "draw_picture", "image_uri", "clip_uri", "encode_audio"]
 
-DPI = 192  # two pixels a CSS pixel, for sharp screens
+DPI = 192  # two pixels per CSS pixel, for high-resolution screens
 
-MP3_KBITS = 48  # of mono speech: no artefact that a listener would take for the recording's
+MP3_KBITS = 48  # mono speech: no artefacts that could be mistaken for those of the recording
 # The rates of MPEG-1, -2 and -2.5 Layer III, and for each the lowest and highest constant bit rate
 # in kbit/s, between which libsndfile's `compression_level` runs from 1 to 0 (src/mpeg_l3_encode.c).
 MP3_RATES = {
@@ -41,7 +41,7 @@ MP3_RATES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page shows it.
+    """A figure as embedded in the page.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def draw_picture(draw: Callable[[Palette], Figure], path: Path | None = None) ->
     Parameters
     ----------
     draw : palette -> figure
-    path : where the light one is to lie as a PNG too
+    path : PNG file to write the light version to as well
     """
     figure = draw(LIGHT)
     light = _png(figure, LIGHT)
@@ -73,14 +73,14 @@ def draw_picture(draw: Callable[[Palette], Figure], path: Path | None = None) ->
 
 
 def image_uri(images: Path, name: str) -> str:
-    """A spectrogram of the run as a URI; empty if it is gone, or lies elsewhere.
+    """Return a spectrogram of the run as a URI; empty if it is missing or outside `images`.
 
-    Of a clip of sound it is made.
+    For an audio clip, the spectrogram is computed.
 
     Parameters
     ----------
     images : the run's ``images`` folder
-    name : of the image, relative to it
+    name : path of the image, relative to `images`
     """
     image = _below(images, name)
     if image is None:
@@ -91,18 +91,18 @@ def image_uri(images: Path, name: str) -> str:
 
 
 def clip_uri(root: Path, path: str, offset: float, config: MelConfig) -> str:
-    """The clip of a recording that an image shows, as a URI.
+    """Return the audio of a clip as a URI.
 
     Parameters
     ----------
-    root : of the corpus
-    path : of the recording, relative to `root`
+    root : root of the corpus
+    path : path of the recording, relative to `root`
     offset : start of the clip, s
-    config : of the images, for sampling rate and length
+    config : settings of the images, for sampling rate and length
 
     Raises
     ------
-    AudioError : the recording is gone, unreadable, lies elsewhere, or ends before the clip
+    AudioError : the recording is missing, unreadable, outside `root`, or ends before the clip
     """
     file = _below(root, path)
     if file is None:
@@ -114,16 +114,16 @@ def clip_uri(root: Path, path: str, offset: float, config: MelConfig) -> str:
 
 
 def encode_audio(y: np.ndarray, sr: int) -> tuple[str, bytes]:
-    """Encode a waveform in a format that browsers play, as MP3 where libsndfile can.
+    """Encode a waveform in a format that browsers can play: MP3 where libsndfile supports it.
 
     Parameters
     ----------
     y : (n_samples,), in [-1, 1]
-    sr : Hz; at one that MP3 does not know, the sound becomes FLAC
+    sr : Hz; at a rate that MP3 does not support, the audio becomes FLAC
 
     Returns
     -------
-    media_type, content : as ``audio/mpeg``, and the bytes of the file
+    media_type, content : e.g. ``audio/mpeg``, and the bytes of the file
 
     Examples
     --------
@@ -152,7 +152,7 @@ def _png(figure: Figure, palette: Palette) -> bytes:
     figure.set_facecolor(palette.ground)
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        # A script the font lacks shows as boxes; the page's tables have the label in full.
+        # Characters missing from the font are drawn as boxes; the tables have the full label.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         # Not `savefig`, which lays the figure out twice: a fifth longer, for the same bytes.
         FigureCanvasAgg(figure).print_png(stream)
@@ -160,11 +160,11 @@ def _png(figure: Figure, palette: Palette) -> bytes:
 
 
 def _below(folder: Path, name: str) -> Path | None:
-    """The file of that name, if it is one and lies below the folder, links followed."""
+    """Return the file of that name if it exists below the folder, with links resolved."""
     try:
         file = (folder / name).resolve()
         return file if file.is_relative_to(folder.resolve()) and file.is_file() else None
-    except (OSError, ValueError):  # no name that a file could have
+    except (OSError, ValueError):  # not a valid file name
         return None
 
 

@@ -1,16 +1,15 @@
-"""What was measured in, a model card out: the ``README.md`` of a model folder.
+"""Write a model card from the metrics of a run: the ``README.md`` of a model folder.
 
-It is what a stranger reads who was given the folder and nothing else, and what Hugging Face shows
-when the folder is uploaded: front matter in YAML (languages, licence, results) and a page in
-Markdown.
+The card must make sense to readers who have only the folder, and is displayed by Hugging Face when
+the folder is uploaded: front matter in YAML (languages, licence, results) and a page in Markdown.
 
 Conventions
 -----------
-- Every figure is read from ``metrics.json``, and the form of the images from ``model.json``. In the
-  front matter figures stand as they are, on the page rates have 4 digits.
-- Names of files, corpora and labels come from strangers. Whatever the template prints is made plain
-  text of one line, unless a filter here has made it `Markdown`.
-- Of the corpus the card says the name, not the folder it lay in; of the speakers only how many.
+- Every value is read from ``metrics.json``, and the image settings from ``model.json``. Values in
+  the front matter are not rounded; rates on the page have 4 digits.
+- Names of files, corpora and labels are untrusted. The template escapes every value to plain text
+  on one line, unless a filter here has made it `Markdown`.
+- The card gives the name of the corpus but not its folder, and only the number of speakers.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ __all__ = ["validate_license", "write_card"]
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the Hub: mit, cc-by-4.0, openrail++
 
-# Of `metrics.json`, with the identifier that the Hub knows the metric by, and in words.
+# Key in `metrics.json`, identifier of the metric on the Hub, and name.
 RESULTS = (
     ("accuracy", "accuracy", "accuracy"),
     ("macro_f1", "f1", "macro F1"),
@@ -57,7 +56,7 @@ MEASURES = (
 
 
 class Markdown(str):
-    """Text that is Markdown already, not to be made safe again."""
+    """Text that is already Markdown and must not be escaped again."""
 
 
 def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Path:
@@ -65,9 +64,10 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
 
     Parameters
     ----------
-    folder : holds ``model.json``
-    metrics : what ``metrics.json`` holds
-    license : of the model, by its identifier on the Hub: ``mit``, ``cc-by-4.0``, ``unknown``, …
+    folder : contains ``model.json``
+    metrics : content of ``metrics.json``
+    license : licence of the model, as an identifier of the Hub: ``mit``, ``cc-by-4.0``,
+        ``unknown``, …
 
     Returns
     -------
@@ -75,7 +75,7 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
 
     Raises
     ------
-    ModelError : the licence is no identifier, or the folder holds no model
+    ModelError : the licence is not an identifier, or the folder contains no model
     """
     validate_license(license)
     mel = read_info(folder).mel
@@ -96,16 +96,16 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
 
 
 def validate_license(license: str) -> None:
-    """Raise `ModelError` unless it is of the form of the Hub's identifiers."""
+    """Raise `ModelError` unless the licence has the form of a Hub identifier."""
     if not LICENSE.fullmatch(license):
         raise ModelError(
-            f"license={license!r} must be an identifier in lower case, such as apache-2.0, "
+            f"license={license!r} must be a lower-case identifier, such as apache-2.0, "
             "cc-by-4.0, other or unknown; see https://huggingface.co/docs/hub/repositories-licenses"
         )
 
 
 def _front_matter(metrics: Mapping[str, Any], license: str) -> dict[str, Any]:
-    """What the Hub reads (hub-docs, modelcard.md)."""
+    """Metadata that the Hub reads (hub-docs, modelcard.md)."""
     run, test, corpus = metrics["run"], metrics["test"], metrics["corpus"]
     codes = filter(is_language_code, test["confusion"]["labels"])
     leaked = ", on a leaked split" if corpus["leaks"] else ""
@@ -158,10 +158,10 @@ def _corpus_name(source: str) -> str:
 
 @cache  # compiling takes longer than filling
 def _template() -> jinja2.Template:
-    """The page: it makes safe whatever it prints, and stops at a name the metrics do not have."""
+    """Load the card template: it escapes all values, and fails on a name missing in the metrics."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # it is for HTML; `finalize` sees to Markdown and HTML
+        autoescape=False,  # it escapes HTML only; `finalize` escapes Markdown and HTML
         finalize=_make_safe,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -181,17 +181,17 @@ def _template() -> jinja2.Template:
 
 
 def _make_safe(value: Any) -> Any:
-    """Text that Markdown shows as it is, in a line of its own, a list or a table alike."""
+    """Escape text so that Markdown displays it literally, in a paragraph, a list or a table."""
     if not isinstance(value, str) or isinstance(value, Markdown):
         return value
     text = html.escape(_one_line(value), quote=False)
     text = re.sub(r"([\\`*_{}\[\]#~!$])", r"\\\1", text).replace("|", "&#124;")
-    # What makes a list, a rule or a heading at the beginning of a line.
+    # Characters that start a list, a rule or a heading at the beginning of a line.
     return re.sub(r"^([-+=:]|\d+[.)](?=\s|$))", lambda m: f"{m[0][:-1]}\\{m[0][-1]}", text)
 
 
 def _code_block(text: str) -> Markdown:
-    """A fenced block, whose fence is longer than any run of backticks in the text."""
+    """Format a fenced block whose fence is longer than any run of backticks in the text."""
     line = _one_line(text)
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -199,7 +199,7 @@ def _code_block(text: str) -> Markdown:
 
 
 def _one_line(text: str) -> str:
-    """Text without line breaks, and with a mark where a character cannot be shown."""
+    """Remove line breaks, and replace control characters and lone surrogates."""
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c
         for c in " ".join(text.split())

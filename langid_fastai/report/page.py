@@ -30,8 +30,7 @@ __all__ = ["write_report"]
 TEMPLATES = Path(__file__).parent / "templates"
 MAKER = "`langid evaluate RUN` makes it"
 
-# What the page cannot do without; `other`, `hub`, `robustness`, `cross_validation` and `published`
-# may be absent.
+# Required sections; `other`, `hub`, `robustness`, `cross_validation` and `published` are optional.
 REQUIRED: dict[str, tuple[str, ...]] = {
     "run": ("command", "seed", "versions", "index_hash", "model_hash"),
     "corpus": ("source", "languages", "leaks", "held_out"),
@@ -55,8 +54,8 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 HISTORY_COLUMNS = ("stage", "train_loss", "valid_loss", "accuracy", "lr")
 
-N_SHOWN = 10  # rows of a long table that stand open
-N_CONFUSIONS = 6  # as many as stand beside the matrix
+N_SHOWN = 10  # rows of a long table that are not folded
+N_CONFUSIONS = 6  # as many as fit beside the matrix
 MAX_SPEAKERS = 200  # rows of the speaker table; each recording of unknown speakers may be a group
 
 
@@ -65,8 +64,8 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
 
     Parameters
     ----------
-    folder : holds ``metrics.json``, and ``images/`` with its ``mel.json``
-    audio_root : of the corpus, for the sound of the mistakes; None for a page without
+    folder : contains ``metrics.json``, and ``images/`` with its ``mel.json``
+    audio_root : root of the corpus, for the audio of the mistakes; None for a page without audio
 
     Returns
     -------
@@ -74,7 +73,7 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
 
     Raises
     ------
-    RunError : ``metrics.json`` is missing, unreadable, or of a version that measured less
+    RunError : ``metrics.json`` is missing, unreadable, or from an older version that measured less
     """
     metrics = _read_metrics(folder / "metrics.json")
     test = metrics["test"]
@@ -100,7 +99,7 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
-    """Read ``metrics.json``, of which at least `REQUIRED` must be there."""
+    """Read ``metrics.json`` and check that it has everything in `REQUIRED`."""
     if not path.is_file():
         raise RunError(f"{path}: is missing; {MAKER}")
     try:
@@ -115,12 +114,12 @@ def _read_metrics(path: Path) -> dict[str, Any]:
             raise RunError(f"{path}: its section {section!r} lacks {lack}; {MAKER}")
     history = metrics["training"]["history"]
     if not history or set(HISTORY_COLUMNS) - set(history[0]):
-        raise RunError(f"{path}: tells of no epoch of training; {MAKER}")
+        raise RunError(f"{path}: has no epoch of training; {MAKER}")
     return metrics
 
 
 def _draw(metrics: dict[str, Any], folder: Path) -> dict[str, Picture]:
-    """All pictures of the run itself, by name."""
+    """Draw all plots of the run itself, by name."""
     test, calibration = metrics["test"], metrics["calibration"]
     history = pd.DataFrame(metrics["training"]["history"])
     confusion = partial(confusion_figure, test["confusion"]["labels"], test["confusion"]["matrix"])
@@ -143,13 +142,13 @@ def _draw(metrics: dict[str, Any], folder: Path) -> dict[str, Picture]:
 
 
 def _cuts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The conditions in which the model heard the middle seconds only."""
+    """Conditions in which only the middle seconds of a clip are used."""
     conditions = metrics.get("robustness", {}).get("conditions", [])
     return [condition for condition in conditions if condition["seconds"] is not None]
 
 
 def _confusions(confusion: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """The commonest mistakes: language spoken, language named, number of recordings."""
+    """Most frequent mistakes: language spoken, language predicted, number of recordings."""
     labels, matrix = confusion["labels"], confusion["matrix"]
     found = [
         (spoken, named, n)
@@ -161,7 +160,7 @@ def _confusions(confusion: dict[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def _rank(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Published systems with ours among them, best first; empty on another corpus."""
+    """Rank published systems together with this run, best first; empty on another corpus."""
     if "published" not in metrics:
         return []
     test = metrics["test"]
@@ -178,20 +177,20 @@ def _rank(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _mistake(images: Path, audio_root: Path | None, loss: dict[str, Any]) -> dict[str, Any]:
-    """A wrong recording with the picture of its worst clip, and with its sound or why not."""
-    sound, silence = "", "The page was written without the recordings."
+    """A misidentified recording with the image and audio of its worst clip, if available."""
+    sound, silence = "", "The page was written without audio."
     if audio_root is not None:
         try:
             config = MelConfig.read(images / "mel.json")
             sound, silence = clip_uri(audio_root, loss["path"], loss["offset"], config), ""
         except (AudioError, OSError) as error:
-            silence = f"No sound: {error}."
+            silence = f"No audio: {error}."
     return {**loss, "picture": image_uri(images, loss["image"]), "sound": sound, "silence": silence}
 
 
 @cache  # compiling takes longer than filling
 def _template() -> jinja2.Template:
-    """The page: it escapes whatever it is given, and stops at a name the metrics do not have."""
+    """Load the page template: it escapes all values, and fails on a name missing in the metrics."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -214,7 +213,7 @@ def _template() -> jinja2.Template:
 
 
 def _duration(seconds: float) -> str:
-    """Say seconds as one would, such as ``1 h 5 min``."""
+    """Format seconds for people, e.g. ``1 h 5 min``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

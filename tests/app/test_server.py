@@ -166,7 +166,7 @@ def test_the_model_is_described():
     for words in ("de, es", "no other", "resnet18", "108 validation", "70.0 %", "20 MB and 5 min"):
         assert words in html
     html = about_html(ModelInfo("resnet18", ("de", "es"), MelConfig()), Limits())
-    assert "not to be taken literally" in html
+    assert "do not take the probabilities literally" in html
     assert "no threshold" in html
 
 
@@ -264,7 +264,7 @@ def test_a_large_file_is_refused_before_it_is_read(address, tmp_path):
         with large.open("rb") as stream:
             sent = httpx.post(f"{address}/gradio_api/upload", files={"files": stream})
         assert sent.status_code == 413
-    assert sent.json() == {"detail": "A file may have 0.5 MB at most."}
+    assert sent.json() == {"detail": "A file may be at most 0.5 MB."}
     endless = httpx.post(f"{address}/gradio_api/upload", content=iter([b"x"]))
     assert endless.status_code == 411
     call_of_a_book = httpx.post(
@@ -378,7 +378,7 @@ def test_an_address_that_is_not_free_is_told(langid, model):
         port = server.getsockname()[1]
         code, _, err = langid("app", model, "--port", port, command=cli.main)
     assert code == 1
-    assert err.startswith(f"error: cannot listen at 127.0.0.1, port {port} (")
+    assert err.startswith(f"error: cannot listen on 127.0.0.1, port {port} (")
     assert len(err.splitlines()) == 1
     code, _, err = langid(
         "app", model, "--host", "192.0.2.1", command=cli.main

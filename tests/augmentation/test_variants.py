@@ -334,7 +334,7 @@ def test_training_on_augmented_clips(corpus, tmp_path, langid):
     varied = "--augment white_noise:10..20,speed --mixup 0.4 --epochs 0,2,0 --jobs 1".split()
     code, out, err = langid(corpus, "--out", tmp_path / "run", *MEL, *small, *varied)
     assert code == 0, err
-    assert "of them of augmented variants, to train on" in out
+    assert "of them from augmented variants, for training" in out
     run = Run(tmp_path / "run")
     noted = run.read()["images"]["augment"]
     assert noted["augmentations"] == ["white_noise:10..20", "speed:0.9..1.1"]

@@ -104,5 +104,5 @@ def test_a_checkpoint_with_the_cache_is_not_one_without(make_learn, tmp_path):
 
 
 def test_masked_images_cannot_be_cached(make_learn):
-    with pytest.raises(RunError, match="its images anew in each epoch"):
+    with pytest.raises(RunError, match="its images in each epoch"):
         fit_stages(make_learn(), SCRATCH_SCHEDULE, cache_frozen=True)

@@ -202,7 +202,7 @@ def test_masks_come_before_mixup(make_learn):
 
 @pytest.mark.parametrize("mixup", [-0.1, 11, float("nan")])
 def test_a_mixup_out_of_bounds_is_refused(mixup):
-    with pytest.raises(RunError, match=r"must lie from 0 to 10, as 0\.4"):
+    with pytest.raises(RunError, match=r"must be from 0 to 10, e\.g\. 0\.4"):
         replace(MIXED, mixup=mixup)
 
 
@@ -215,7 +215,7 @@ def test_features_of_mixed_images_cannot_be_cached(make_learn):
 
 @pytest.mark.parametrize("choice", [{"mixup": 0.4}, {"weights": "none"}])
 def test_the_choice_of_a_cache_is_refused_before_the_corpus_is_read(choice):
-    with pytest.raises(RunError, match="leave the cache out"):
+    with pytest.raises(RunError, match="turn off the cache"):
         choose_stages(TrainSettings(cache_frozen=True, **choice))
     choose_stages(TrainSettings(cache_frozen=True))
     choose_stages(TrainSettings(weights="none", epochs=(0, 3, 0), cache_frozen=True))
@@ -271,12 +271,12 @@ def test_training_batches_are_cropped_and_no_others(shape):
 
 @pytest.mark.parametrize("crop", [0, 0.05, 1.1, float("nan")])
 def test_a_crop_out_of_bounds_is_refused(crop):
-    with pytest.raises(RunError, match=r"crop=.* must lie from 0.1 to 1"):
+    with pytest.raises(RunError, match=r"crop=.* must be from 0.1 to 1"):
         Stage("all", "all", 1, 1e-3, crop=crop)
 
 
 def test_cropped_images_cannot_be_cached(make_learn):
-    with pytest.raises(RunError, match=r"crop=0.5\) changes its images anew"):
+    with pytest.raises(RunError, match=r"crop=0.5\) changes its images in"):
         fit_stages(make_learn(), (Stage("head", "head", 1, 1e-2, crop=0.5),), cache_frozen=True)
 
 

@@ -193,5 +193,5 @@ def test_export_is_told_and_used_until_the_model_changes(langid, model, folder, 
     code, out, err = langid("predict", model, folder / "low.wav", command=cli.main)
     assert code == 0
     assert out.startswith(str(folder / "low.wav"))
-    assert err.startswith(f"warning: {model / 'model.onnx'} is left aside")
+    assert err.startswith(f"warning: {model / 'model.onnx'} is ignored")
     assert len(err.splitlines()) == 1

@@ -144,7 +144,7 @@ def test_file_for_a_folder(corpus, out):
 def test_damaged_config(corpus, out):
     export(corpus, out)
     (out / "mel.json").write_text('{"sr": 80')
-    with pytest.raises(AudioError, match=r"mel\.json: no MelConfig"):
+    with pytest.raises(AudioError, match=r"mel\.json: not a MelConfig"):
         export(corpus, out)
 
 

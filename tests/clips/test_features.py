@@ -152,8 +152,8 @@ def test_mfcc_image_has_the_stated_scale(speech, S):
     [
         ({"kind": "mffc"}, "kind='mffc' must be one of mel, mfcc, chroma, stft, waveform"),
         ({"kind": "mfcc", "n_mfcc": 33}, "n_mfcc=33 must be at most n_mels=32"),
-        ({"kind": "mfcc", "n_fft": 1024, "hop_length": 1001}, "leaves 8 frames in a clip"),
-        ({"kind": "stft", "fmin": 1001.0, "fmax": 1010.0}, "no frequency of n_fft=256"),
+        ({"kind": "mfcc", "n_fft": 1024, "hop_length": 1001}, "gives 8 frames per clip"),
+        ({"kind": "stft", "fmin": 1001.0, "fmax": 1010.0}, "no frequency bin of n_fft=256"),
         ({"n_mfcc": 0}, "n_mfcc=0 must be a positive whole number"),
     ],
 )

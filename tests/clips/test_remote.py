@@ -68,7 +68,7 @@ def test_images_from_address_to_address(langid, corpus, table, store, tmp_path):
     stray.write_bytes(b"of no recording")
     code, said, error = prepare(langid, table, store, tmp_path / "run")
     assert code == 0, error
-    assert "1 recordings worked on now, 15 there already" in said
+    assert "1 recordings processed now, 15 already done" in said
     assert lost.read_bytes() == before
     assert not stray.exists()
 

@@ -140,7 +140,7 @@ def test_batches_are_waveforms(clips):
 @pytest.mark.parametrize(("arch", "kind"), [("resnet18", "waveform"), ("m5-light", "mel")])
 def test_a_network_takes_one_kind(clips, picture_folder, arch, kind):
     dls = make_dataloaders(clips if kind == "waveform" else picture_folder, device="cpu")
-    with pytest.raises(ModelError, match=rf"'{arch}' takes .* into another folder"):
+    with pytest.raises(ModelError, match=rf"'{arch}' takes .* to another folder"):
         language_learner(dls, arch, weights="none")
 
 
@@ -194,7 +194,7 @@ def test_run_trains_and_reports(run):
     page = (run / "report.html").read_text()
     assert "m5-light" in page
     card = (run / "model" / "README.md").read_text()
-    assert "sample by sample" in card
+    assert "as a raw waveform" in card
     assert "*.wav" in card
     assert "mel bands" not in card
 
@@ -257,7 +257,7 @@ def test_prepare_makes_clips_for_later_training(corpus, tmp_path, langid):
     argv = [corpus, "--out", out, "--kind", "waveform", *OPTIONS[:10], "--jobs", 1]
     code, text, _ = langid("prepare", *argv, command=cli.main)
     assert code == 0
-    assert f"clips      32 in {out / 'images'}: 16 recordings worked on now" in text
+    assert f"clips      32 in {out / 'images'}: 16 recordings processed now" in text
     assert "image" not in text.replace(str(out / "images"), "")
     assert json.loads((out / "images" / "mel.json").read_text())["kind"] == "waveform"
     code, _, err = langid(corpus, "--out", out, *OPTIONS[:10], "--arch", "resnet18",

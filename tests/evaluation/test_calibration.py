@@ -111,7 +111,7 @@ def test_threshold_keeps_its_promise_on_average(rng):
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 5])
 def test_a_rate_that_is_no_share_is_refused(rate):
-    with pytest.raises(ModelError, match=f"false_alarm_rate={rate} must be a share"):
+    with pytest.raises(ModelError, match=f"false_alarm_rate={rate} must be in"):
         choose_threshold(np.ones(10), rate)
 
 

@@ -61,7 +61,7 @@ def test_evaluate_by_hand():
         ("cat", "cat", "en", "f", 1, 1, 1.0),
     ]
     (warning,) = metrics["warnings"]
-    assert warning.startswith("the test rests on few speakers (de 1, en 2, es 1); below 10 a lang")
+    assert warning.startswith("the test has few speakers (de 1, en 2, es 1); with fewer than 10 ")
 
 
 SECTION = """n_clips n_recordings n_groups n_speakers costs clips recordings languages confusion
@@ -197,7 +197,7 @@ def test_one_group_gets_no_bootstrap_interval_and_is_told_so():
     for rates in (metrics["clips"], metrics["recordings"]):
         assert all(rates[f"{name}_bootstrap"] is None for name in evaluation.METRICS)
         assert rates["accuracy_wilson"] == list(evaluation.wilson_interval(1, 3))
-    assert any("rests on one speaker" in sentence for sentence in metrics["warnings"])
+    assert any("has only one speaker" in sentence for sentence in metrics["warnings"])
     # One voice in three languages: a row each.
     assert [row["language"] for row in metrics["speakers"]] == ["en", "es", "de"]
 
@@ -208,7 +208,7 @@ def test_untested_languages_are_named():
     )
     metrics = evaluation.evaluate(clips, log_probs, VOCAB)
     assert metrics["warnings"] == [
-        "no recording of es was tested; macro F1 is over the others",
+        "the test has no recording of es; macro F1 is over the others",
     ]
     assert metrics["recordings"]["macro_f1"] == pytest.approx(0.5)  # de 1, en 0
     absent = metrics["languages"]["es"]

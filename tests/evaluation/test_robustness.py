@@ -185,9 +185,9 @@ def test_a_clip_that_falls_silent_is_left_out_of_that_condition(corpus, clips, w
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "test/es/b.wav: no such file in .*give the corpus that the images were made of"),
-        (b"no sound", "b.wav: libsndfile cannot read it.*there are images of it"),
-        (b"", "b.wav: the file is empty; there are images of it"),
+        (None, "test/es/b.wav: no such file in .*pass the corpus that the images were made from"),
+        (b"no sound", "b.wav: libsndfile cannot read it.*readable when its images were made"),
+        (b"", "b.wav: the file is empty; it was readable when its images"),
     ],
 )
 def test_a_recording_that_cannot_be_read_ends_the_work(corpus, clips, content, message):
@@ -210,8 +210,8 @@ def test_a_missing_recording_is_told_before_the_work_begins(corpus, clips, monke
 @pytest.mark.parametrize(
     ("seconds", "message"),
     [
-        (2.0, "a.wav: no clip at 1.5 s, though there is an image.*make the images again"),
-        (0.5, "a.wav: 0.5 s of sound is too short.*there are images of it"),
+        (2.0, "a.wav: no clip at 1.5 s, although there is an image.*regenerate the images"),
+        (0.5, "a.wav: 0.5 s of sound is too short.*readable when its images were made"),
     ],
 )
 def test_a_recording_that_has_changed_ends_the_work(
@@ -302,7 +302,7 @@ def test_one_group_has_no_bootstrap():
 
 @pytest.mark.parametrize("names", [["noise0"], ["clean", "noise5"], []])
 def test_conditions_must_be_known_and_clean_among_them(names):
-    with pytest.raises(ModelError, match=r"conditions .* must be clean and others of"):
+    with pytest.raises(ModelError, match=r"conditions .* must include clean and be from"):
         measure_conditions({name: make_scores(["3"]) for name in names}, VOCAB)
 
 

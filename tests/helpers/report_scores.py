@@ -11,8 +11,8 @@ from langid_fastai.evaluation.intervals import wilson_interval
 
 VOCAB = ("de", "en", "es")
 FEW = (
-    "the test rests on few speakers ({}); below 10 a language, the interval is wide and a single "
-    "speaker can decide it"
+    "the test has few speakers ({}); with fewer than 10 per language, the interval is wide and a "
+    "single speaker can change the result"
 )
 
 

@@ -1,4 +1,4 @@
-"""A ``model.onnx`` that is not of the model beside it: left aside or refused, and named."""
+"""A ``model.onnx`` that does not match the model in its folder is ignored or rejected."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def test_a_file_of_other_tensors_is_left_aside(folder, trained):
         tensors[name] = tensors[name].flip(0).contiguous()
     write_model(folder, tensors, read_info(folder))
     old = LanguageIdentifier.load(Run(trained[0]).model)
-    with pytest.warns(UserWarning, match=r"model\.onnx is left aside.*of other tensors; make it"):
+    with pytest.warns(UserWarning, match=r"model\.onnx is ignored.*with other tensors; export it"):
         new = LanguageIdentifier.load(folder)
     assert new.engine.name == "torch"
     for file in recordings_of(trained):
@@ -68,7 +68,7 @@ def test_a_file_without_our_metadata_is_left_aside(folder):
     del model.metadata_props[:]
     onnx.save(model, folder / "model.onnx")
     write_info(folder, replace(read_info(folder), onnx=None))
-    with pytest.warns(UserWarning, match="left aside"):
+    with pytest.warns(UserWarning, match="is ignored"):
         assert LanguageIdentifier.load(folder).engine.name == "torch"
 
 
@@ -154,7 +154,7 @@ def test_scores_of_another_shape_are_refused(folder, tone, n_columns, shape, mes
     identifier = LanguageIdentifier.load(folder)
     assert identifier.engine.name == "onnx"
     with pytest.raises(
-        ModelError, match=rf"is not the model beside it \(.*{message}.*make it anew"
+        ModelError, match=rf"does not match the model in its folder \(.*{message}.*export it again"
     ):
         identifier.engine.score(np.zeros((8, SR), dtype=np.float32) + tone(440, SR)[:SR])
 
@@ -163,14 +163,18 @@ def test_scores_of_another_shape_are_refused(folder, tone, n_columns, shape, mes
     ("start", "end", "message"),
     [
         ("sound", ("log_probs", TensorProto.FLOAT, ["a", "b"]), "it takes .*'sound'"),
-        ("waveform", ("scores", TensorProto.FLOAT, ["a", "b"]), "it gives .*'scores'"),
-        ("waveform", ("log_probs", TensorProto.DOUBLE, ["a", "b"]), r"it gives .*tensor\(double\)"),
+        ("waveform", ("scores", TensorProto.FLOAT, ["a", "b"]), "it returns .*'scores'"),
+        (
+            "waveform",
+            ("log_probs", TensorProto.DOUBLE, ["a", "b"]),
+            r"it returns .*tensor\(double\)",
+        ),
     ],
 )
 def test_other_ends_are_refused_on_loading(folder, start, end, message):
     operation = helper.make_node("Cast", [start], [end[0]], to=end[1])
     forge(folder, [operation], end=end, start=(start, TensorProto.FLOAT, ["a", "b"]))
-    with pytest.raises(ModelError, match=f"is not the model beside it.*{message}"):
+    with pytest.raises(ModelError, match=f"does not match the model in its folder.*{message}"):
         LanguageIdentifier.load(folder)
 
 
@@ -183,7 +187,7 @@ def test_scores_of_other_dimensions_are_refused_on_loading(folder, shape):
         helper.make_node("Expand", ["highest", "shape"], ["log_probs"]),
     ]
     forge(folder, nodes, [sizes, axes], end=("log_probs", TensorProto.FLOAT, shape))
-    with pytest.raises(ModelError, match=rf"it gives .*'tensor\(float\)', {len(shape)}\)"):
+    with pytest.raises(ModelError, match=rf"it returns .*'tensor\(float\)', {len(shape)}\)"):
         LanguageIdentifier.load(folder)
 
 
@@ -192,7 +196,7 @@ def test_a_file_for_one_length_is_named_when_it_fails(folder):
     forge(folder, same, start=("waveform", TensorProto.FLOAT, ["batch", 2]))
     score = LanguageIdentifier.load(folder).engine.score
     with pytest.raises(
-        ModelError, match=r"is not the model beside it \(.*invalid dimensions.*waveform"
+        ModelError, match=r"does not match the model in its folder \(.*invalid dimensions.*waveform"
     ):
         score(np.zeros((1, SR), dtype=np.float32))
 
@@ -206,7 +210,7 @@ def test_memory_that_nobody_has_is_an_error_of_the_file(folder):
     ]
     forge(folder, nodes, [("times", np.array([1 << 20, 128]))])
     score = LanguageIdentifier.load(folder).engine.score
-    with pytest.raises(ModelError, match=r"is not the model beside it.*langid export"):
+    with pytest.raises(ModelError, match=r"does not match the model in its folder.*langid export"):
         score(np.zeros((1, SR), dtype=np.float32))
 
 

@@ -180,9 +180,9 @@ def test_tensors_are_refused_before_they_are_read(folder, monkeypatch):
         ({"vocab": ["de", 3, "es"]}, "vocab must be a list of different labels"),
         ({"vocab": ["de"]}, "holds 1 labels"),
         ({"vocab": ["de", "unknown", "es"]}, "cannot be named 'unknown'.*rename it"),
-        ({"vocab": ["de", "\x1b[2J", "es"]}, r"'\\x1b\[2J' must be 1 to 100 .*which show"),
+        ({"vocab": ["de", "\x1b[2J", "es"]}, r"'\\x1b\[2J' must be 1 to 100 printable"),
         ({"vocab": ["de", "e\nn", "es"]}, r"'e\\nn' must be"),
-        ({"vocab": ["de", "\u202een", "es"]}, "must be .*which show"),
+        ({"vocab": ["de", "\u202een", "es"]}, "must be .*printable"),
         ({"vocab": ["de", " ", "es"]}, "' ' must be 1 to 100"),
         ({"vocab": ["de", "e" * 101, "es"]}, r"'e+\.\.\.e+' must be 1 to 100"),
         ({"vocab": None}, "vocab must be a list"),
@@ -198,27 +198,27 @@ def test_tensors_are_refused_before_they_are_read(folder, monkeypatch):
         ({"versions": {"torch": 3}}, "versions must be texts"),
         ({"tensors": 3}, "tensors must be a hash"),
         ({"vocab": [str(i) for i in range(10_001)]}, "holds 10001 labels"),
-        ({"arch": "no_such_net"}, "arch 'no_such_net' is no torchvision"),
+        ({"arch": "no_such_net"}, "arch 'no_such_net' is not a torchvision"),
         ({"mel": {"sr": 22}}, "sr=22 must be"),
         ({"mel": {"sr": "8000"}}, "sr='8000' must be"),
-        ({"mel": {"n_mels": 10**9}}, "n_mels=1000000000.* 2048 are the most"),
+        ({"mel": {"n_mels": 10**9}}, "n_mels=1000000000.* maximum is 2048"),
         # The filters alone, dense and in float64, would take 98 GB.
         (
             {"mel": {"n_mels": 200_000, "n_fft": 1 << 17, "hop_length": 10**7}},
             "hop_length=10000000",
         ),
         ({"mel": {"n_mels": 2000, "n_fft": 1 << 16}}, "65538000 filter weights.*8388608 are"),
-        ({"mel": {"n_mels": 2048, "hop_length": 1}}, "pixels .*2097152 are the most"),
-        ({"mel": {"n_fft": 1 << 17, "hop_length": 1}}, "powers .*67108864 are the most"),
+        ({"mel": {"n_mels": 2048, "hop_length": 1}}, "pixels .*maximum is 2097152"),
+        ({"mel": {"n_fft": 1 << 17, "hop_length": 1}}, "powers .*maximum is 67108864"),
         ({"mel": {"hop_length": 257}}, "hop_length=257 must be at most n_fft=256"),
-        ({"mel": {"clip_seconds": 61}}, "clip_seconds=61 must lie between"),
+        ({"mel": {"clip_seconds": 61}}, "clip_seconds=61 must be between"),
         ({"mel": {"clip_seconds": True}}, "clip_seconds=True must be a number"),
         ({"mel": {"fmin": "0"}}, "fmin='0' must be a number"),
         ({"mel": {"fmax": []}}, r"fmax=\[\] must be a number"),
         ({"mel": {"top_db": 1e300}}, r"top_db=1e\+300 must be 10 to 200 dB"),
         ({"mel": {"top_db": 1e-300}}, "top_db=1e-300 must be 10 to 200 dB"),
         ({"mel": {"n_fft": 2**30}}, "n_fft=1073741824"),
-        ({"mel": {"n_ffts": 3}}, "damaged .mel has a field 'n_ffts'"),
+        ({"mel": {"n_ffts": 3}}, "damaged .mel has an unknown field 'n_ffts'"),
         ({"mel": None}, "damaged .mel must be an object"),
         ({"calibration": {"temperature": 0}}, "temperature=0 must be 0.01 to 100"),
         ({"calibration": {"temperature": 1e-300}}, "temperature=1e-300 must be 0.01 to 100"),
@@ -226,14 +226,14 @@ def test_tensors_are_refused_before_they_are_read(folder, monkeypatch):
         ({"calibration": {"threshold": "x"}}, "threshold='x' must be a probability"),
         ({"calibration": {"false_alarm_rate": 5}}, "false_alarm_rate=5 must be a probability"),
         ({"calibration": {"n_recordings": -1}}, "n_recordings=-1 must be a whole number"),
-        ({"calibration": {"thresholds": 1}}, "calibration has a field 'thresholds'"),
+        ({"calibration": {"thresholds": 1}}, "calibration has an unknown field 'thresholds'"),
         ({"calibration": {"threshold": 2}}, "threshold=2 must be a probability"),
         ({"calibration": 3}, "damaged .calibration must be an object"),
         ({"format_version": 0}, "not a model of this library"),
         ({"format_version": "1"}, "not a model of this library"),
         ({"format_version": True}, "not a model of this library"),
         ({"format_version": 10**400}, r"format 10*\.\.\.0* is newer"),
-        ({"extra": 1}, "damaged .the file has a field 'extra', which means nothing here"),
+        ({"extra": 1}, "damaged .the file has an unknown field 'extra'"),
     ],
 )
 def test_model_json_of_a_stranger_is_checked(folder, changes, message):
@@ -267,7 +267,7 @@ def test_names_from_a_hub_are_not_fetched(folder, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", lambda *address: pytest.fail("connected"))
     change(folder, arch="hf-hub:stranger/model")
-    with pytest.raises(ModelError, match="is no torchvision or timm model"):
+    with pytest.raises(ModelError, match="is not a torchvision or timm model"):
         load_network(folder)
 
 

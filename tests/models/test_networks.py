@@ -135,7 +135,7 @@ def test_timm_names_build():
 
 def test_a_timm_name_that_timm_does_not_build_is_refused():
     pytest.importorskip("timm")
-    with pytest.raises(ModelError, match=r"'resnet18d\.evil': timm does not build it.*evil"):
+    with pytest.raises(ModelError, match=r"'resnet18d\.evil': timm cannot build it.*evil"):
         build_network("resnet18d.evil", 3)
 
 

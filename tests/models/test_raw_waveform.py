@@ -122,5 +122,5 @@ def test_a_body_is_taken_over_from_a_model_folder(tmp_path):
     torch.testing.assert_close(network.state_dict(), trained.state_dict())
     other = build_network("m5-light", 2, weights=tmp_path)
     torch.testing.assert_close(other[0].state_dict(), trained[0].state_dict())
-    with pytest.raises(ModelError, match="holds arch 'm5-light', not 'm5'; pass --arch m5-light"):
+    with pytest.raises(ModelError, match="has arch 'm5-light', not 'm5'; pass --arch m5-light"):
         build_network("m5", 2, weights=tmp_path)

@@ -119,7 +119,7 @@ def test_it_goes_on_from_a_model_of_its_own(tmp_path):
     loaded, info = load_network(tmp_path)
     assert info.arch == TINY
     torch.testing.assert_close(loaded[1][-1].weight, old[1][-1].weight)
-    with pytest.raises(ModelError, match="holds arch 'spectrogram_cnn-w4-d2'"):
+    with pytest.raises(ModelError, match="has arch 'spectrogram_cnn-w4-d2'"):
         build_spectrogram_cnn("spectrogram_cnn-w4-d3", 2, weights=tmp_path)
     with pytest.raises(ModelError, match=r"none are published.*--weights none"):
         build_network(TINY, 2, weights="imagenet")

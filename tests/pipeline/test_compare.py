@@ -69,8 +69,8 @@ def test_all_of_it_in_one_command(tones, langid, tmp_path, monkeypatch):
     assert (out / "squeezenet1_1" / "images").resolve() == out / "images"
     assert (out / "squeezenet1_0" / "images").resolve() == out / "images"
     assert (out / "m3-light" / "images").resolve() == out / "waveforms"
-    assert "12 there already" not in text
-    assert "24 there already" in text
+    assert "12 already done" not in text
+    assert "24 already done" in text
 
     # Each is a run as any other.
     code, again, err = langid("evaluate", out / "squeezenet1_0", command=cli.main)

@@ -58,7 +58,7 @@ def test_a_run_says_what_it_found_and_does(trained):
         "2 languages, 16 recordings",
         "files of one sub-folder stay in one split",
         f"{ARCH} without weights",
-        "schedule   scratch, made for a body without weights",
+        "schedule   scratch, made for training from scratch",
         "fp32, batches of 8",
         f"report     {out / 'report.html'}",
     ):
@@ -112,7 +112,7 @@ def test_the_same_command_again_only_tests(trained, corpus, langid):
     stamp = image.stat().st_mtime_ns
     code, text, _ = langid(corpus, "--out", out, "--epochs", "1,3,1", *QUICK)
     assert code == 0
-    assert "0 recordings worked on now, 16 there already" in text
+    assert "0 recordings processed now, 16 already done" in text
     assert "epoch" not in text.partition("device")[2]
     assert image.stat().st_mtime_ns == stamp
     assert json.loads((out / "metrics.json").read_text())["test"] == before
@@ -264,7 +264,7 @@ def test_a_split_that_leaks_is_refused_and_the_audit_shows_it(corpus, langid, tm
     assert "LEAK       identical audio" in text
     code, text, _ = langid("corpus", "audit", corpus, command=cli.main)
     assert code == 0
-    assert "stands on two sides" in text
+    assert "is in two splits" in text
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_a_corpus_that_changed_since_training_is_refused(trained, corpus, langid
         (["CORPUS", "--clip-seconds", "5000"], 1, "did you pass milliseconds?"),
         (["CORPUS", "--fmax", "9000"], 1, "fmax"),
         (["CORPUS", "--valid", "0.9", "--test", "0.3"], 1, "sum below 1"),
-        (["CORPUS", "--precision", "fp16", "--device", "cpu"], 1, "does not go with device"),
+        (["CORPUS", "--precision", "fp16", "--device", "cpu"], 1, "is not supported on device"),
         (["CORPUS", "--epochs", "0,0,0"], 1, "not all 0"),
         (["CORPUS", "--lr", "nan"], 1, "lr=nan"),
         (["CORPUS", "--jobs", "0"], 1, "jobs=0"),
@@ -399,7 +399,7 @@ def test_a_body_that_knows_other_clips_is_told_of(trained, corpus, langid, tmp_p
     argv = [corpus, "--out", tmp_path / "out", *QUICK, "--weights", trained[0]]
     code, text, _ = langid(*argv, "--epochs", "1,0,0", "--n-mels", "40")
     assert code == 0
-    warning, made = "trained on other clips (n_mels=32 there, 40 requested)", "worked on now"
+    warning, made = "trained on other clips (n_mels=32 there, 40 requested)", "processed now"
     assert 0 < text.index(warning) < text.index(made)
 
 

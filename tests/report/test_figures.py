@@ -213,16 +213,16 @@ def test_lost_pictures_and_sounds_become_sentences(figures, run):
     (run / "corpus" / losses[1]["path"]).unlink()
     (run / "corpus" / losses[2]["path"]).write_text("not audio")
     html = page_of(run)
-    assert html.count("the picture was not kept") == 1
+    assert html.count("the image was not kept") == 1
     assert html.count("<audio ") == len(losses) - 2
-    assert f"No sound: {losses[1]['path']}: no such file below {run / 'corpus'}." in html
+    assert f"No audio: {losses[1]['path']}: no such file below {run / 'corpus'}." in html
     assert "libsndfile cannot read it" in html
 
 
 def test_a_page_without_recordings_says_so(figures, run):
     html = page_of(run, audio_root=None)
     assert "<audio " not in html
-    assert html.count("written without the recordings") == len(figures["test"]["top_losses"])
+    assert html.count("written without audio") == len(figures["test"]["top_losses"])
 
 
 def test_without_its_mel_config_a_run_has_no_sound(figures, run):

@@ -89,7 +89,7 @@ def test_nothing_but_the_test_is_a_page_too(metrics, show):
         ([0.01, 0.2], "clear of zero.", True),
         ([0.0, 0.2], ": not ready.", False),
         ([-0.2, -0.1], ": not ready.", False),
-        (None, "whether it beats the reference is not shown.", None),
+        (None, "so it is unknown whether it beats the reference.", None),
     ],
 )
 def test_a_model_that_does_not_beat_the_reference_is_not_ready(
@@ -106,10 +106,10 @@ def test_leaked_figures_are_marked(metrics, show):
     assert "leak" not in show(metrics).text
     metrics["corpus"]["leaks"] = 12
     text = show(metrics).text
-    assert "These figures are on leaked data." in text
+    assert "These results are on leaked data." in text
     assert "12 leaks between" in text
     assert "a split with leaks" in text
-    assert text.index("leaked data") < text.index("named right")
+    assert text.index("leaked data") < text.index("correct")
 
 
 def test_published_results_rank_with_ours_among_them(figures, plain):
@@ -117,7 +117,7 @@ def test_published_results_rank_with_ours_among_them(figures, plain):
     ours = (figures["test"]["recordings"]["accuracy"], "this run: resnet152")
     ranked = sorted([*systems, ours], key=lambda row: -row[0])
     places = [
-        plain.text.index(name, plain.text.index("Beside the published")) for _, name in ranked
+        plain.text.index(name, plain.text.index("Comparison with published")) for _, name in ranked
     ]
     assert places == sorted(places)
     assert [attrs for tag, attrs in plain.tags if tag == "tr" and attrs] == [{"class": "ours"}]
@@ -145,7 +145,7 @@ def test_no_threshold_is_told_with_its_reason(metrics, show):
 def test_perfect_test_has_no_mistakes_to_show(show):
     metrics = make_metrics(Test(margin=20.0))
     shown = show(metrics)
-    assert "named every recording of the test right" in shown.text
+    assert "identified every test recording correctly" in shown.text
     assert "108 of 108 recordings" in shown.text
 
 
@@ -161,8 +161,8 @@ def test_one_group_has_no_bootstrap_interval(metrics, show):
     metrics["test"] |= {"n_groups": 1, "n_speakers": 0}
     metrics["test"]["speakers"][0] |= {"speaker": "", "group": "tape"}
     text = show(metrics).text
-    assert "undefined by bootstrap, since 1 group cannot tell how others fare," in text
-    assert "rest on 1 group (0 known speakers)" in text
+    assert "undefined by bootstrap, since there is only 1 group," in text
+    assert "based on 1 group (0 known speakers)" in text
     assert "unknown, group tape" in text
 
 
@@ -181,8 +181,8 @@ def test_one_cut_is_told_but_makes_no_curve(metrics, show):
     metrics["robustness"]["conditions"] = [row for row in conditions if row["name"] not in cuts]
     metrics["test"]["durations"] = []
     shown = show(metrics)
-    assert "heard accuracy by Wilson 1 s 0." in shown.text
-    assert "Accuracy of clips over the seconds" not in " ".join(shown.values("alt"))
+    assert "length accuracy by Wilson 1 s 0." in shown.text
+    assert "Accuracy of clips against seconds" not in " ".join(shown.values("alt"))
 
 
 def test_unspoken_languages_have_no_rates(metrics, show):
@@ -196,8 +196,8 @@ def test_long_tables_are_folded(show):
     metrics["other"][0]["languages"] = {}
     shown = show(metrics)
     assert shown.text.count("All 12 languages") == 1
-    assert "The others of 216 rows" in shown.text
-    assert "Further ones are in metrics.json" in shown.text
+    assert "The rest of the 216 rows" in shown.text
+    assert "The remaining rows are in metrics.json" in shown.text
     listed = [
         s["speaker"] for s in metrics["test"]["speakers"] if f" {s['speaker']} " in shown.text
     ]
@@ -287,7 +287,7 @@ def test_figures_of_an_older_version_are_refused(metrics, tmp_path, section, nam
 def test_a_run_without_an_epoch_is_refused(metrics, tmp_path):
     metrics["training"]["history"] = []
     write_metrics(tmp_path, metrics)
-    with pytest.raises(RunError, match=r"tells of no epoch of training"):
+    with pytest.raises(RunError, match=r"has no epoch of training"):
         write_report(tmp_path)
 
 
@@ -298,7 +298,7 @@ def test_metrics_are_what_the_fixture_says():
 
 
 def test_augmentation_is_told_where_there_was_any(metrics, show, plain):
-    assert "augmented variants of it" not in plain.text
+    assert "augmented variants of" not in plain.text
     assert "masks of each kind" not in plain.text
     metrics["images"]["augment"] = {"augmentations": ["pitch:-2..2", "speed:0.9..1.1"], "copies": 3}
     for stage in metrics["training"]["stages"]:

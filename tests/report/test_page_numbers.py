@@ -155,11 +155,11 @@ def test_each_section_shows_its_own_figures(figures, plain):
         return f"{rates[name]:.4f} {low:.4f} to {high:.4f}"
 
     rows = [
-        f"Recordings {test['recordings']['accuracy']:.4f} named right",
-        f"Clips {test['clips']['accuracy']:.4f} named right",
-        f"Elsewhere {other['there']['accuracy']:.4f} named right",
-        f"false alarms, to be rare {measured(unknown['known'], 'rate')}",
-        f"detections, to be frequent {measured(unknown['held_out'], 'rate')}",
+        f"Recordings {test['recordings']['accuracy']:.4f} correct",
+        f"Clips {test['clips']['accuracy']:.4f} correct",
+        f"Another corpus {other['there']['accuracy']:.4f} correct",
+        f"false alarms; lower is better {measured(unknown['known'], 'rate')}",
+        f"detections; higher is better {measured(unknown['held_out'], 'rate')}",
         f"against held-out is {unknown['held_out']['auroc']:.4f}",
         f"equal error rate, {test['recordings']['eer']:.4f}",
         f"Mean of 5 folds {cross['mean']['accuracy']:.4f}",
@@ -172,7 +172,7 @@ def test_each_section_shows_its_own_figures(figures, plain):
         rows.append(f"{words} {measured(other['home'], name)} {measured(other['there'], name)}")
     for name, words in (("log_loss", "log loss"), ("ece", "ECE")):
         rows.append(f"{words} {measured(sides['before'], name)} {measured(sides['after'], name)}")
-    for name, meaning in (("accuracy", "share named right"), ("ece", "error; lower is better")):
+    for name, meaning in (("accuracy", "fraction correct"), ("ece", "error; lower is better")):
         both = [measured(test[side], name) for side in ("recordings", "clips")]
         rows.append(" ".join([meaning, *both]))
     assert [row for row in rows if row not in plain.text] == []
@@ -186,5 +186,5 @@ def test_page_tells_how_it_was_made(figures, plain):
         assert f"{name.replace('_', ' ')} {figures['run'][name]}" in made
     assert "fastai 2.8.12" in made
     assert "71 recordings lack a speaker" in plain.text
-    assert "The test rests on few speakers (de 4, en 4, es 4)" in plain.text
-    assert "rest on 12 speakers" in plain.text
+    assert "The test has few speakers (de 4, en 4, es 4)" in plain.text
+    assert "based on 12 speakers" in plain.text

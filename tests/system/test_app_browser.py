@@ -96,7 +96,7 @@ def visit(browser, address):
             page.on("request", lambda request: asked.append(request.url))
             stack.callback(check, window, said, asked, may_say)
             page.goto(address)
-            expect(page.get_by_role("button", name="Name the language")).to_be_visible()
+            expect(page.get_by_role("button", name="Identify the language")).to_be_visible()
             return page
 
         def check(window, said, asked, may_say):
@@ -129,7 +129,7 @@ def send(page, file):
 
 
 def ask(page):
-    page.get_by_role("button", name="Name the language").click()
+    page.get_by_role("button", name="Identify the language").click()
 
 
 def answer_of(page):
@@ -194,7 +194,7 @@ def test_large_file_is_reported(visit, tmp_path):
 def test_candidates_and_unknown_can_be_selected(visit, sound):
     page = visit()
     send(page, sound())
-    page.get_by_label("Languages it can be").click()
+    page.get_by_label("Possible languages").click()
     page.get_by_role("option", name="es").click()
     page.keyboard.press("Escape")
     ask(page)

@@ -391,7 +391,7 @@ def test_the_command_reports_what_it_left_out(tmp_path, write_audio, langid):
     argv = ("corpus", "cut", tmp_path / "talks", "--out", tmp_path / "out", "--jobs", 1)
     code, text, err = langid(*argv, "--shortest", 3, "--longest", 15, command=cli.main)
     assert code == 0, err
-    assert "2 cuts forced" in text
+    assert "2 forced cuts" in text
     assert "2 stretches too short" in text
     code, _, err = langid(*argv, "--longest", 12, command=cli.main)
     assert code == 1

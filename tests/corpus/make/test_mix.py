@@ -180,7 +180,7 @@ def test_speakers_of_mixtures_are_known(mixtures):
     assert sorted(row["speaker"] for row in rows) == ["s08", "s09", "s10", "s11"]
     assert sum(row["n_recordings"] for row in rows) == 8  # 4 mixtures of 2 speakers
     assert not any("unknown" in warning for warning in result["warnings"])
-    assert any("of 4 voices that meet" in warning for warning in result["warnings"])
+    assert any("made from 4 speakers" in warning for warning in result["warnings"])
 
 
 def test_the_index_is_a_corpus(mixtures):
