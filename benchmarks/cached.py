@@ -50,7 +50,7 @@ def main() -> None:
     n_train = int((index["split"] == "train").sum())
     print(f"## `--cache-frozen`: time and accuracy ({asked.arch}, {asked.seeds} seeds)\n")
     print(
-        f"Demo corpus, split by voice: {n_train} clips trained on, 108 recordings of 6 unheard "
+        f"Demo corpus, split by voice: {n_train} clips trained on, 108 recordings of 6 other "
         "voices tested; the same split and body for all. Synthetic voices: it compares two ways of "
         "training, and tells nothing about languages.\n"
     )

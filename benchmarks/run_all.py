@@ -2,7 +2,7 @@
 
     python benchmarks/run_all.py [export training …]
 
-With names, only those are run anew and the sections of the others are kept. Nothing else should
+With names, only those are run, and the sections of the others are kept. Nothing else should
 run on the machine meanwhile.
 """
 

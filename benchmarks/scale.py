@@ -221,7 +221,7 @@ def make_images(corpus: Corpus, folder: Path) -> None:
     )
     journal.to_csv(folder / "images.csv", index=False)
     if n_made := export_images(corpus, folder, MEL, n_jobs=1).n_made:
-        raise RuntimeError(f"{n_made} images were made anew; is the journal another one now?")
+        raise RuntimeError(f"{n_made} images were made again; has the manifest changed?")
 
 
 def no_network(n_languages: int) -> nn.Sequential:

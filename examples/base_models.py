@@ -4,7 +4,7 @@
     python examples/base_models.py                                       with recordings made here
 
 It began as Spanish and Yucatec Maya: hours of interviews, two folders. Each may hold a folder a
-speaker; whoever is in one stays on one side of the split.
+speaker; all recordings in one stay in one split.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Mel filters: map the frequencies of a Fourier transform to bands spaced as the ear hears them.
+"""Mel filters: map the frequencies of a Fourier transform to bands spaced as in human hearing.
 
 The scale is Slaney's: linear up to 1 kHz, logarithmic above. The filters equal those of
 `librosa.filters.mel`, bit for bit. They are computed here because librosa takes a second to import,

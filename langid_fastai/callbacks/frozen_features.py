@@ -50,7 +50,7 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-    # So named, what a kill leaves is swept by whoever is in the folder next.
+    # So named, the remains of a killed command are removed by the next one in the folder.
     mark = f".{os.getpid()}{UNFINISHED}"
     with tempfile.TemporaryDirectory(mark, "features-", folder) as scratch:
         train = _features(learn, passive, images.train, Path(scratch) / "train")

@@ -47,7 +47,7 @@ def mask_images(x: torch.Tensor, n_masks: int = 1) -> torch.Tensor:
     Parameters
     ----------
     x : (n, n_channels, height, width)
-    n_masks : masks of each kind on each image; width and place are drawn anew for each, from
+    n_masks : masks of each kind on each image; width and place are drawn for each, from
         torch's generator
 
     Returns
@@ -174,7 +174,7 @@ def image_callbacks(masks: int = 0, mixup: float = 0.0, crop: float = 1.0) -> li
     Parameters
     ----------
     masks : see `mask_images`; 0 for neither masks nor rolling
-    mixup : alpha of Zhang et al.: shares are drawn from Beta(alpha, alpha), anew for each image; 0
+    mixup : alpha of Zhang et al.: shares are drawn from Beta(alpha, alpha) for each image; 0
         for no mixup, 0.2 to 0.4 as theirs for images
     crop : see `crop_images`; 1 for whole clips
 

@@ -64,7 +64,7 @@ STOPPED = 130  # exit code after an interrupt, as shells have it
 
 
 def main() -> NoReturn:
-    """Run `langid`; what the user can mend becomes one line and exit code 1."""
+    """Run `langid`; an error that the user can fix becomes one line and exit code 1."""
     _run(app)
 
 
@@ -78,7 +78,7 @@ def train_main() -> NoReturn:
 def _run(command: typer.Typer) -> NoReturn:
     import warnings
 
-    # fastai's own imports warn of torch functions it still uses; nothing a user can mend.
+    # fastai's own imports warn of torch functions it still uses; nothing a user can fix.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
     for stream in (sys.stdout, sys.stderr):  # a name in another script must not end the run
         if isinstance(stream, io.TextIOWrapper):
@@ -108,5 +108,5 @@ def _explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in DENIED:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; mend that, and the same command goes on from here"
+        return f"{where}{error.strerror}; fix that, and the same command resumes from here"
     return broken_library(error)

@@ -179,7 +179,7 @@ def _validate_usage(
     if in_time and top_k is not None:
         raise typer.BadParameter("--top-k: a segment has one language")
     if follow and names != [STDIN]:
-        raise typer.BadParameter("--follow hears stdin: MODEL - --follow --sr 22050")
+        raise typer.BadParameter("--follow reads stdin: MODEL - --follow --sr 22050")
     if follow and sr is None:
         raise typer.BadParameter("raw sound tells no rate; add --sr, as in --follow --sr 22050")
     if sr is not None and not follow:

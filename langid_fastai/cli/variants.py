@@ -49,8 +49,8 @@ def augment(
     result = write_variants(found, folder, plan, n_jobs=jobs)
     index = folder / "index.csv"
     print(f"variants   {result.n_made} made now, {result.n_kept} there already")
-    unheard = corpus.resolved().hold_out
-    held_out = f" --hold-out {','.join(unheard)}" if unheard else ""
+    languages = corpus.resolved().hold_out
+    held_out = f" --hold-out {','.join(languages)}" if languages else ""
     print(f"index      {index}; train on it with: langid-train {index}{held_out}")
     if len(result.failed):
         print(

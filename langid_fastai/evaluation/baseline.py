@@ -1,6 +1,6 @@
 """A classical reference on the same split: what a network must beat to be of use.
 
-It sees the very pixels that the network sees, or the mel images of the sound that it hears. An
+It sees the very pixels that the network sees, or the mel images of its sound. An
 image's decibels give 20 mel-frequency cepstral coefficients a frame and their deltas; mean and
 standard deviation over the frames make 80 numbers a clip; a logistic regression tells the languages
 apart. No tuning, no augmentation, seconds of work.

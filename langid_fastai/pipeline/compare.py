@@ -11,7 +11,7 @@
 
 Each network is trained, calibrated and tested as `langid train` does it, with the same settings. A
 comparison that was killed goes on from its last epoch; a network may be added later, but not
-another corpus or split, for which the shared clips would be made anew.
+another corpus or split, for which the shared clips would be made again.
 
 The best is the one that names most test recordings right, among equals the smallest. The others are
 held against it, pair by pair, see `compare_paired`. One seed is one draw: networks whose intervals

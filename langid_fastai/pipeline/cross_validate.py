@@ -7,7 +7,7 @@
 
 Fold i is tested, the next one validates, the others train; the settings are those of the run, the
 precision that of the machine. A fold that is finished is kept, one that was killed goes on from its
-last epoch; one begun with other settings, another split or other files is begun anew.
+last epoch; one begun with other settings, another split or other files starts from the beginning.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, short cuts
     assess_other(run, learn, settings)     other: a second corpus, beside the home one
 
-Each writes its sections into ``metrics.json`` and makes the report and the model card anew.
+Each writes its sections into ``metrics.json`` and rewrites the report and the model card.
 Sections of an earlier call stay while the model and the split are the same. Scores are calibrated
 by the model's temperature everywhere but in the section `calibration`, which shows both.
 """
@@ -86,7 +86,9 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
     known, held_out = clips_to_test(run, corpus, info)
     raw = evaluation.predict_images(learn, [run.images / image for image in known["image"]])
     scores = evaluation.apply_temperature(raw, info.calibration.temperature)
-    unheard = (held_out, score_clips(run.images, learn, held_out, info)) if len(held_out) else None
+    held_out_scores = (
+        (held_out, score_clips(run.images, learn, held_out, info)) if len(held_out) else None
+    )
     metrics = {
         "run": remembered["plan"]
         | {
@@ -106,15 +108,15 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
         "test": evaluation.evaluate(known, scores, info.vocab),
         "calibration": evaluation.measure_calibration(known, raw, info.vocab, info.calibration),
         "unknown": evaluation.measure_unknown(
-            (known, scores), unheard, info.vocab, info.calibration
+            (known, scores), held_out_scores, info.vocab, info.calibration
         ),
         "baseline": _baseline(run, corpus, info, (known, scores), n_jobs),
     }
     if holds_published_test(corpus.index):
         metrics["published"] = evaluation.PUBLISHED
     _write_predictions(run.folder / "predictions.csv", known, scores, info)
-    if unheard is not None:
-        _write_predictions(run.folder / "predictions_held_out.csv", *unheard, info)
+    if held_out_scores is not None:
+        _write_predictions(run.folder / "predictions_held_out.csv", *held_out_scores, info)
     return keep_sections(run, metrics)
 
 
@@ -214,7 +216,7 @@ def assess_other(
 
 
 def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
-    """Put sections into ``metrics.json``, and make the report and the model card anew.
+    """Put sections into ``metrics.json``, and rewrite the report and the model card.
 
     Returns
     -------

@@ -8,7 +8,7 @@
 Any audio-classification model of `transformers` will do (extra ``hub``). Nothing of it is run but
 what `transformers` itself brings, and weights are read as safetensors alone.
 
-Both hear the same: the test clips of the run, cut as the run cuts them, each read anew from its
+Both hear the same: the test clips of the run, cut as the run cuts them, each read again from its
 recording at the rate the model wants; what is shorter than a clip is repeated, as the run does. A
 recording's score is the mean of its clips' log-probabilities. Labels are matched by language code,
 see `match_languages`; where several of the model's fit one of the run's, their probabilities are
@@ -264,7 +264,7 @@ def _sounds(
             part.index, excerpts(stream_audio(root / str(path), sr=sr), spans), strict=True
         ):
             if not len(y):
-                raise AudioError(f"{root / str(path)}: is shorter than it was; make the run anew")
+                raise AudioError(f"{root / str(path)}: is shorter than it was; repeat the run")
             yield row, np.resize(y, n)
 
 

@@ -143,7 +143,7 @@ def read_and_split(run: Run, settings: CorpusSettings) -> Corpus:
         raise CorpusError(
             f"{settings.source}: {len(leaks)} leaks between the sides of its split, as "
             f"{first['kind']} {first['name']!r} in {first['sides']} ({first['example']}). See all "
-            "with `langid corpus audit`, mend the corpus, or go on with --allow-leaks: "
+            "with `langid corpus audit`, fix the corpus, or continue with --allow-leaks: "
             "the figures will overstate, and say so"
         )
     began = run.checkpoints.exists() and run.index.exists()
@@ -192,7 +192,7 @@ def read_images(run: Run) -> ExportResult:
     clips = read_clips(run.images, run.corpus().index)
     missing = [image for image in clips["image"] if not (run.images / image).exists()]
     if missing:
-        raise RunError(f"{list_some(missing, 3)}: not in {run.images}; fetch the run anew")
+        raise RunError(f"{list_some(missing, 3)}: not in {run.images}; fetch the run again")
     failed = pd.read_csv(run.images / "failed.csv", keep_default_na=False)
     return ExportResult(clips[["image", "path", "offset"]], failed, 0, clips["path"].nunique())
 

@@ -93,7 +93,7 @@ class Run:
         """Refuse a folder that is no run, or whose work so far was done with other choices.
 
         Choices bind once work was done with them: those of the corpus with the index, those of
-        training with the first checkpoint. A slip before that can be mended by trying again.
+        training with the first checkpoint. A mistake before that can be corrected by trying again.
 
         Raises
         ------

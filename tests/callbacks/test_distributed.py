@@ -85,7 +85,7 @@ def test_both_processes_end_with_the_same(two):
 
 
 def test_a_training_of_two_goes_on_as_the_unbroken_one(two):
-    """Both begin anew, only rank 0 has a checkpoint."""
+    """Both start from the beginning, only rank 0 has a checkpoint."""
     (ours, _), ((histories, _), _) = two
     assert histories["resumed"] == histories["plain"]
     for name, value in ours["plain"].items():

@@ -131,7 +131,7 @@ def test_the_loss_of_mixed_images_is_that_of_both_labels(make_learn):
         one, other = (cross_entropy(b["pred"], y, reduction="none") for y in (b["y"], b["other"]))
         expected = (b["lam"] * one + (1 - b["lam"]) * other).mean()
         assert b["loss"] == pytest.approx(float(expected), rel=1e-5)
-    assert len(torch.cat([b["lam"] for b in training]).unique()) > len(training)  # anew for each
+    assert len(torch.cat([b["lam"] for b in training]).unique()) > len(training)  # drawn for each
     # What the history calls the loss of training is what was trained on, batch by batch.
     epochs = [training[: len(training) // 2], training[len(training) // 2 :]]
     for row, batches in zip(history.to_dict("records"), epochs, strict=True):

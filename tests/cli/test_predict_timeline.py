@@ -178,7 +178,7 @@ def test_a_file_on_stdin_has_a_timeline_too(predict, folder, feed):
         (["a.wav", "--timeline", "--top-k", "2"], "--top-k: a segment has one language"),
         (["-", "--timeline", "--follow", "--sr", "8000"], "choose --timeline for recordings or"),
         (["-", "--follow"], "raw sound tells no rate; add --sr"),
-        (["a.wav", "--follow", "--sr", "8000"], "--follow hears stdin"),
+        (["a.wav", "--follow", "--sr", "8000"], "--follow reads stdin"),
         (["a.wav", "--timeline", "--sr", "8000"], "--sr is for --follow; files tell their own"),
     ],
 )

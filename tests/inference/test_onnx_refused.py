@@ -52,7 +52,7 @@ def test_a_file_of_another_description_is_left_aside(folder, changes, differing)
     write_info(folder, info)
     with pytest.warns(UserWarning, match=f"of other {differing}"):
         assert LanguageIdentifier.load(folder).engine.name == "torch"
-    if differing == "mel":  # exported anew it is used again
+    if differing == "mel":  # exported again, it is used
         assert export_onnx(folder).difference <= 1e-3
         assert LanguageIdentifier.load(folder).engine.name == "onnx"
 

@@ -1,4 +1,4 @@
-"""Which language is spoken when: borders, pauses, streams; with a model that hears pitch."""
+"""Which language is spoken when: borders, pauses, streams; with a model of pitch."""
 
 import itertools
 import math

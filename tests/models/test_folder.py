@@ -82,7 +82,7 @@ def test_a_folder_is_for_all_to_read(folder, state):
 
 
 def test_a_mixture_of_two_models_is_refused(folder, state):
-    """Of the same shapes, so nothing else tells; seen while a model is trained anew."""
+    """Of the same shapes, so nothing else tells; seen while a model is trained again."""
     assert read_info(folder).tensors == tensors_hash(folder)
     save_file({**state, "1.2.bias": state["1.2.bias"] + 1}, folder / "model.safetensors")
     for load in (load_network, read_model, LanguageIdentifier.load):

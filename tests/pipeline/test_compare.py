@@ -136,7 +136,7 @@ def test_weights_of_one_network_are_refused(tones, langid, tmp_path):
 def test_a_folder_holds_one_split(tones, langid, tmp_path):
     out = tmp_path / "out"
     assert compare(langid, tones, out, "--seed", 1, archs=["resnet18", "resnet81"])[0] == 1
-    code, _, err = compare(langid, tones, out, archs=ARCHS[:2])  # a slip can be mended
+    code, _, err = compare(langid, tones, out, archs=ARCHS[:2])  # a mistake can be corrected
     assert code == 0, err
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix}
     code, _, err = compare(langid, tones, out, "--seed", 1, archs=["spectrogram_cnn", "m3-light"])

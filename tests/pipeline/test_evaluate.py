@@ -80,7 +80,7 @@ def test_what_was_measured_stays_until_the_model_changes(run, elsewhere, langid)
     assert langid(*evaluate, command=cli.main)[0] == 0
     assert read_metrics(run)["other"] == other
     assert langid(*evaluate, "--corpus", elsewhere, command=cli.main)[0] == 0
-    assert read_metrics(run)["other"] == other  # measured anew, not twice
+    assert read_metrics(run)["other"] == other  # measured again, not twice
 
     metrics = read_metrics(run)
     metrics["run"]["model_hash"] = "another"

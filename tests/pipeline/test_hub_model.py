@@ -76,7 +76,7 @@ def test_it_stands_beside_the_run(run, hub, corpus, langid):
     assert 'id="hub"' in page
     assert "spa, es-MX" in page
 
-    # Measured anew it gives the same, once.
+    # Measured again, it gives the same, once.
     assert evaluate(langid, run, f"hf:{hub}")[0] == 0
     assert json.loads((run / "metrics.json").read_text())["hub"] == metrics["hub"]
 

@@ -1,4 +1,4 @@
-"""The page says what it should to anybody, and lets nobody's file name act in it."""
+"""The page is complete, and no file name in it is executed."""
 
 import copy
 import json

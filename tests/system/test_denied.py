@@ -11,7 +11,7 @@ from command_line import MEL
 from killing import PLAIN, TIMED, Ended, content_of, left_over, results, run_whole
 from test_killed import CACHED, close_to, voice_options
 
-FIXED = "mend that, and the same command goes on from here"
+FIXED = "fix that, and the same command resumes from here"
 FULL = f"No space left on device; {FIXED}"
 READ_ONLY = f"Read-only file system; {FIXED}"
 ROOMY = 64_000  # kB
