@@ -136,7 +136,7 @@ def test_failed_recording_does_not_stop_the_others(tmp_path):
     sf.write(folder / second, np.full(20_000, 0.1), 10_000)
     made = write_variants(corpus, tmp_path / "made", make_plan("mp3"), n_jobs=1)
     assert made.failed["path"].tolist() == [first, second]
-    assert "0.050 s of sound is too short for mp3" in made.failed["reason"][0]
+    assert "0.050 s of audio is too short for mp3" in made.failed["reason"][0]
     assert "mp3:8..32 at 10000 Hz" in made.failed["reason"][1]
     assert made.n_made == len(others)
 

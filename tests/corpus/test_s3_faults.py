@@ -11,7 +11,7 @@ from s3fs import S3FileSystem
 from syncing import THERE, content, counts
 
 from langid_fastai import cli
-from langid_fastai.corpus import s3 as s3
+from langid_fastai.corpus import s3 as s3_module
 from langid_fastai.corpus.s3 import sync_corpus
 from langid_fastai.corpus.s3_client import Bucket, refusal
 from langid_fastai.errors import CorpusError
@@ -92,16 +92,16 @@ def test_download_with_another_size_is_not_kept(s3, large, tmp_path, monkeypatch
 
 def test_file_edited_after_its_copy_is_uploaded_again(s3, folder, monkeypatch):
     """Even if it has the same size, and the record is written after the edit."""
-    count_pair = s3._Pair._count
+    count_pair = s3_module._Pair._count
 
     def edit_then_count(self, name, result):
         if name == "de/b.wav":
             (folder / name).write_bytes(bytes(reversed(range(40))))
         count_pair(self, name, result)
 
-    monkeypatch.setattr(s3._Pair, "_count", edit_then_count)
+    monkeypatch.setattr(s3_module._Pair, "_count", edit_then_count)
     assert counts(sync_corpus(str(folder), THERE)) == (6, 0, 0, 0)
-    monkeypatch.setattr(s3._Pair, "_count", count_pair)
+    monkeypatch.setattr(s3_module._Pair, "_count", count_pair)
     assert counts(sync_corpus(str(folder), THERE)) == (1, 5, 0, 0)
 
 
@@ -141,13 +141,13 @@ def test_object_deleted_during_the_copy_is_a_failure(s3, tmp_path, monkeypatch):
 def test_two_mirrors_may_delete_the_same_file(s3, folder, monkeypatch):
     sync_corpus(str(folder), THERE)
     s3.client.delete_object(Bucket="speech", Key="corpus/de/a.wav")
-    copy_all = s3._Pair._copy_all
+    copy_all = s3_module._Pair._copy_all
 
     def copy_while_another_deletes(self, *args):
         copy_all(self, *args)
         (folder / "de" / "a.wav").unlink()
 
-    monkeypatch.setattr(s3._Pair, "_copy_all", copy_while_another_deletes)
+    monkeypatch.setattr(s3_module._Pair, "_copy_all", copy_while_another_deletes)
     assert counts(sync_corpus(THERE, str(folder), delete=True)) == (0, 5, 1, 0)
 
 

@@ -66,7 +66,7 @@ def test_index_csv_with_root(plant, tmp_path):
     file = write(tmp_path / "elsewhere.tsv", "path\tlanguage", "1.wav\tde", "2.wav\tes")
     assert read_corpus(file, root=root).root == root
     message = refusal(file)
-    assert f"none of its 2 files exists below {tmp_path}, as in {tmp_path / '1.wav'}" in message
+    assert f"none of its 2 files exists below {tmp_path}, e.g. {tmp_path / '1.wav'}" in message
     assert "--root" in message
 
 

@@ -239,7 +239,7 @@ def test_missing_path(tmp_path):
 
 
 def test_empty_folder(tmp_path):
-    assert "no audio file (the folder is empty); wanted: .3gp" in refusal(tmp_path)
+    assert "no audio file (the folder is empty); supported: .3gp" in refusal(tmp_path)
 
 
 def test_folder_of_text_files(plant):
@@ -257,7 +257,7 @@ def test_one_language(plant):
 def test_root_is_for_an_index(plant, tmp_path):
     root = plant("de/1.wav", "es/1.wav")
     message = refusal(root, root=tmp_path)
-    assert f"--root {tmp_path} goes with an index CSV; {root} is a folder" in message
+    assert f"--root {tmp_path} is for an index CSV; {root} is a folder" in message
 
 
 def test_demo_is_made_unless_a_file_has_its_name(plant, tmp_path, monkeypatch):
