@@ -1,10 +1,10 @@
-"""Labels are just labels: musical styles, and accents of one language, with the same few lines.
+"""Train on any classes: musical styles, or accents of one language, with the same few lines.
 
     python examples/any_classes.py music
     python examples/any_classes.py accents
 
-The sounds are made here: styles that are rhythm and chords alone, and English read by eSpeak in
-several accents. With recordings of your own, begin at step 2. The answer comes in the form of a
+The audio is synthesised here: styles made of rhythm and chords, and English read by eSpeak in
+several accents. With your own recordings, start at step 2. The answer has the format of a
 `transformers` pipeline for audio classification: ``[{"label": …, "score": …}, …]``, best first.
 """
 

@@ -1,9 +1,9 @@
-"""Does augmentation help on your recordings? The same training without and with it, several seeds.
+"""Test whether augmentation helps on your recordings: train without and with it, several seeds.
 
     python examples/augmented.py recordings --augment white_noise,pitch,speed --seeds 3
 
 Four treatments of one split: none; augmented variants of the training clips; masks and mixup of the
-images; all of these. Each is trained for as many steps as the first, so a gain is not one of longer
+images; all of these. All are trained for the same number of steps, so a gain is not due to longer
 training. Needs the extra `augment`.
 """
 

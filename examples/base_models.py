@@ -3,8 +3,8 @@
     python examples/base_models.py interviews --out runs/base-models
     python examples/base_models.py                                       with recordings made here
 
-It began as Spanish and Yucatec Maya: hours of interviews, two folders. Each may hold a folder a
-speaker; all recordings in one stay in one split.
+Originally for Spanish and Yucatec Maya: hours of interviews, in two folders. Each may have one
+sub-folder per speaker; a speaker is then in one split only.
 """
 
 from collections import defaultdict

@@ -2,8 +2,8 @@
 
     python examples/crawl_and_sync.py web --contact me@example.org --bucket s3://my-bucket/web
 
-This is what `langid corpus crawl`, `langid corpus sync` and an `s3://` corpus do, taken apart. The
-defaults are for audio-lingua.ac-versailles.fr; read what a site allows before you crawl it.
+This shows the steps of `langid corpus crawl`, `langid corpus sync` and an `s3://` corpus. The
+defaults are for audio-lingua.ac-versailles.fr; check the terms of a site before you crawl it.
 """
 
 from dataclasses import replace

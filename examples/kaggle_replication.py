@@ -1,10 +1,11 @@
-"""Repeat the source project on the Kaggle set: ResNet152, ImageNet weights, 7 + 12 + 8 epochs.
+"""Replicate the source project on the Kaggle set: ResNet152, ImageNet weights, 7 + 12 + 8 epochs.
 
     python examples/kaggle_replication.py                     downloads 16 GB with kagglehub
     python examples/kaggle_replication.py path/to/the/set     or reads a copy
 
-It reached 0.945, 0.976 and 0.986 on its validation after the three stages, and 0.9463 (511 of 540)
-on the test. Its validation shared speakers with training; ours does not, so expect less there.
+The source project reached 0.945, 0.976 and 0.986 on its validation after the three stages, and
+0.9463 (511 of 540) on the test. Its validation shared speakers with training; ours does not, so
+expect a lower validation accuracy.
 """
 
 from pathlib import Path

@@ -3,9 +3,9 @@
     langid export runs/mine
     python examples/onnx_alone.py runs/mine/model/model.onnx call.wav
 
-All that a program needs to know stands in the file's metadata, so the same can be written in any
-language that has onnxruntime. It answers for a whole recording as `langid predict` does, but for
-the overlap of windows and the pauses.
+All the settings a program needs are in the metadata of the file, so this can be ported to any
+programming language that has onnxruntime. The answer for a whole recording is computed as by
+`langid predict`, except that windows do not overlap and pauses are not skipped.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Train on a folder of your own, one folder a language inside, step by step in Python.
+"""Train on your own folder, with one sub-folder per language, step by step in Python.
 
     python examples/own_folder.py recordings --out runs/mine
 
-This is what `langid-train recordings` does, taken apart: stop after any line and look.
+These are the steps of `langid-train recordings`; stop after any line to inspect the result.
 """
 
 from dataclasses import replace

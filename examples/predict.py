@@ -1,8 +1,8 @@
-"""Ask a trained model which language recordings are in, in Python.
+"""Identify the language of recordings with a trained model, in Python.
 
     python examples/predict.py runs/mine call.mp3 interview.wav --candidates es,ca
 
-`langid predict` does this at the command line.
+`langid predict` does this on the command line.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from langid_fastai.prediction import Audio
 def main(
     model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
     recordings: Annotated[list[Path], typer.Argument(help="Any number, of any length.")],
-    candidates: Annotated[str, typer.Option(help="Languages it can be, as es,ca.")] = "",
+    candidates: Annotated[str, typer.Option(help="Possible languages, e.g. es,ca.")] = "",
 ) -> None:
     """Print the likeliest languages of each recording."""
     identifier = lf.LanguageIdentifier.load(model)

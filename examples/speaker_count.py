@@ -1,10 +1,10 @@
-"""How many people speak? Mix voices, then count them: from the waveform, and from a spectrogram.
+"""Count speakers in mixtures: from the waveform, and from a spectrogram.
 
     langid corpus demo voices --train-voices 33 --test-voices 12 --train-clips 3 --test-clips 3
     python examples/speaker_count.py voices --out runs/count
 
-Any corpus will do that tells who speaks, as LibriSpeech. Both networks are trained on the same
-mixtures and tested on voices that neither has heard.
+Any corpus with known speakers will do, such as LibriSpeech. Both networks are trained on the same
+mixtures and tested on speakers that are in neither training set.
 """
 
 from dataclasses import replace

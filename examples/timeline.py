@@ -1,9 +1,9 @@
-"""Who speaks what when: the languages of a long or mixed recording, as segments.
+"""Find which language is spoken when in a long or mixed recording, as segments.
 
     python examples/timeline.py runs/mine meeting.mp3 --out meeting.txt
 
-The file that it writes is a label track: Audacity shows it under the waveform (File, Import,
-Labels). `langid predict MODEL AUDIO --timeline` prints the same.
+The output file is a label track that Audacity shows under the waveform (File, Import, Labels).
+`langid predict MODEL AUDIO --timeline` prints the same segments.
 """
 
 from collections import defaultdict

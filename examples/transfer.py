@@ -1,14 +1,14 @@
-"""Does a body that knows other languages help with a new pair? Trained thrice, told honestly.
+"""Test whether a body trained on other languages helps with a new pair, in three trainings.
 
     python examples/transfer.py --out runs/transfer
 
-Robots read numbers in six languages, and a body learns them. Then few voices read numbers in two
-other languages. One network starts from that body at the low rates for pretrained weights, one from
-that body at the rates for a new one, and one from nothing at the same. What the body brings is the
-difference of the last two. All are tested on the same recordings of voices that none has heard, nor
-has the body.
+A body is trained on synthetic speech: numbers read in six languages. Then a few speakers read
+numbers in two other languages. One network starts from that body at the low rates for pretrained
+weights, one from that body at the rates for training from scratch, and one from scratch at the same
+rates. The benefit of the body is the difference between the last two. All are tested on the same
+recordings, of speakers that neither the networks nor the body were trained on.
 
-With corpora of your own it is two commands::
+With your own corpora, this takes two commands::
 
     langid-train many-languages --out runs/many --weights none
     langid-train new-pair --out runs/pair --weights runs/many/model --schedule scratch

@@ -1,16 +1,17 @@
-"""Several processes train as one: the processes that ``torchrun`` or ``accelerate launch`` start.
+"""Distributed training, in processes started by ``torchrun`` or ``accelerate launch``.
 
-One of them, rank 0, is the command as ever: it reads, exports, trains, tests, and alone writes. The
-others wait until it comes to training, do their share of every batch, and end with it.
+Rank 0 runs the command as usual: it reads, exports, trains and tests, and is the only one to write.
+The others wait until training starts, process their share of every batch, and end with rank 0.
 
-Conventions: the batch size is one process's, as everywhere in the field, so n processes of 16 train
-as one of 16 n. Of each such batch, rank r takes the r-th part, in the order that one process would
-have; batch norms take their statistics from all of it; losses and rates of a history are over all
-clips, each counted once. What is random in a batch (dropout, masks, mixup) each rank draws for
-itself, and mixes its own images only. Built on fastai's `distrib_ctx`, which uses accelerate.
+Conventions: the batch size is per process, as usual, so n processes with 16 are equivalent to one
+with 16 n. Rank r takes the r-th part of each global batch, in the order that a single process would
+use; batch norms compute their statistics over all of it; losses and metrics in the history are over
+all clips, each counted once. Each rank draws the randomness within a batch (dropout, masks, mixup)
+separately; mixup blends images of one rank only. Built on fastai's `distrib_ctx`, which uses
+accelerate.
 
-Contents: `take_launch`, `Launch`; and, each doing nothing where one process trains alone, `shared`,
-`from_main`, `same_weights`, `total`, `rank`.
+Contents: `take_launch`, `Launch`; and, without effect in a single process, `shared`, `from_main`,
+`same_weights`, `total`, `rank`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from langid_fastai.utils.dependencies import require
 
 __all__ = ["Launch", "from_main", "rank", "same_weights", "shared", "take_launch", "total"]
 
-WORDS = ("RANK", "WORLD_SIZE")  # by which fastai believes that there are several processes
-PATIENCE = timedelta(weeks=4)  # an export may take days, and who dies ends the launch
+WORDS = ("RANK", "WORLD_SIZE")  # variables by which fastai detects multiple processes
+PATIENCE = timedelta(weeks=4)  # an export may take days; a process that dies ends the launch
 
 Thing = TypeVar("Thing")
 
@@ -103,7 +104,7 @@ def take_launch() -> Launch | None:
 
 
 def rank() -> int:
-    """Number of this process among those that train together; 0 if it is alone."""
+    """Rank of this process in distributed training; 0 in a single process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -141,7 +142,7 @@ def shared(learn: Learner) -> Iterator[None]:
 
 
 def from_main(thing: Thing) -> Thing:
-    """What rank 0 has, in all processes; tensors on the CPU."""
+    """Broadcast an object from rank 0 to all processes; tensors on the CPU."""
     if not dist.is_initialized():
         return thing
     things = [thing]
@@ -157,7 +158,7 @@ def same_weights(model: nn.Module) -> None:
 
 
 def total(*numbers: float, device: torch.device) -> list[float]:
-    """Sums of numbers over all processes."""
+    """Sum numbers over all processes."""
     if not dist.is_initialized():
         return list(numbers)
     kind = torch.float32 if device.type == "mps" else torch.float64
@@ -167,7 +168,7 @@ def total(*numbers: float, device: torch.device) -> list[float]:
 
 
 class _Totals(Callback):
-    """Makes the validation figures of each process those of all clips."""
+    """Compute validation metrics over the clips of all processes."""
 
     order = 49  # before fastai's Recorder reads them
 

@@ -1,14 +1,14 @@
-"""Augmentation of spectrogram images (and of clips of sound) while they are trained on.
+"""Augmentation of spectrogram images (and audio clips) during training.
 
 SpecAugment (Park et al. 2019, "SpecAugment: a simple data augmentation method for automatic speech
-recognition", arXiv:1904.08779) covers random stretches of time and bands of frequency, so that a
-network cannot rest on a single word or formant. Its time warping is left out: it costs most and,
-by the authors' own account, gains least.
+recognition", arXiv:1904.08779) masks random spans of time and bands of frequency, so that a network
+cannot rely on a single word or formant. Its time warping is left out: according to the authors, it
+costs most and gains least.
 
-Mixup (Zhang et al. 2018, "mixup: beyond empirical risk minimization", arXiv:1710.09412) adds to
-each image a share of another of its batch, and asks for both labels in that proportion. It is
-fastai's, callback and loss. The loss of training is then that of the mixed images, which cannot
-fall to zero; validation is of images as they are.
+Mixup (Zhang et al. 2018, "mixup: beyond empirical risk minimization", arXiv:1710.09412) blends each
+image with another from its batch, and the targets in the same proportion. Callback and loss are
+fastai's. The training loss is then that of the blended images, which cannot reach zero; validation
+uses unchanged images.
 
 Conventions: images are ``(n, n_channels, height, width)``, height mel bands, width frames.
 """
@@ -33,26 +33,26 @@ __all__ = [
     "loss_kept",
 ]
 
-# Widest mask, as a share of the image: 25 of 128 bands, 65 of 431 frames (1.5 s). Park et al. cover
-# up to 27 of 80 bands and 100 frames (1 s).
+# Widest mask, as a fraction of the image: 25 of 128 bands, 65 of 431 frames (1.5 s). Park et al.
+# mask up to 27 of 80 bands and 100 frames (1 s).
 MAX_HEIGHT = 0.2
 MAX_WIDTH = 0.15
-# Frames that a crop leaves at least: what `speech_embedding` needs.
+# Minimum width of a crop, frames: what `speech_embedding` needs.
 LEAST_WIDTH = 76
 
 
 def mask_images(x: torch.Tensor, n_masks: int = 1) -> torch.Tensor:
-    """Cover random bands and stretches of each image with its mean, channel by channel.
+    """Replace random bands and time spans of each image by its mean, channel by channel.
 
     Parameters
     ----------
     x : (n, n_channels, height, width)
-    n_masks : masks of each kind on each image; width and place are drawn for each, from
-        torch's generator
+    n_masks : masks of each kind per image; the width and position of each are drawn from torch's
+        generator
 
     Returns
     -------
-    masked : like `x`, which is left as it is
+    masked : like `x`, which is unchanged
 
     Examples
     --------
