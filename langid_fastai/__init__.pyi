@@ -27,6 +27,9 @@ from .learner import language_learner, load_learner, make_dataloaders, save_lear
 from .models.names import mel_config_for
 from .pipeline.compare import compare, comparison_lines
 from .pipeline.hub_model import load_hub
+from .pipeline.result import TrainResult
+from .pipeline.run import evaluate_run, train
+from .pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
 from .prediction import LanguageIdentifier
 from .preprocessing import (
     MelConfig,
@@ -57,9 +60,11 @@ __all__ = [
     "SEED_SCHEDULE",
     "SPEECH_SCHEDULE",
     "AudioError",
+    "AugmentSettings",
     "Augmentation",
     "Corpus",
     "CorpusError",
+    "CorpusSettings",
     "CutResult",
     "CutRules",
     "LangidError",
@@ -73,6 +78,8 @@ __all__ = [
     "Segment",
     "Site",
     "Stage",
+    "TrainResult",
+    "TrainSettings",
     "VariantPlan",
     "audit_split",
     "augment_waveform",
@@ -86,6 +93,7 @@ __all__ = [
     "db_to_image",
     "discriminative",
     "evaluate",
+    "evaluate_run",
     "export_images",
     "export_onnx",
     "feature_image",
@@ -114,6 +122,7 @@ __all__ = [
     "stream_audio",
     "stream_pcm",
     "sync_corpus",
+    "train",
     "write_png",
     "write_report",
     "write_variants",

@@ -139,6 +139,7 @@ def fit_stages(
     seed: int = 0,
     cache_frozen: bool = False,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    cbs: Sequence[Callback] = (),
 ) -> pd.DataFrame:
     """Train a Learner stage by stage.
 
@@ -156,6 +157,7 @@ def fit_stages(
         before a first frozen stage, which adapts them to spectrograms. Much faster, but not what
         fastai does
     on_epoch : called after each epoch with the history so far
+    cbs : more fastai callbacks, added in every stage
 
     Returns
     -------
@@ -191,14 +193,14 @@ def fit_stages(
             learn.opt.load_state_dict(resumed | {"hypers": L(resumed["hypers"])})
         keeper.start(number, start_epoch)
         fit = learn.fit if stage.policy == "constant" else learn.fit_one_cycle
-        cbs = [keeper, *image_callbacks(stage.masks, stage.mixup, stage.crop)]
+        stage_cbs = [keeper, *image_callbacks(stage.masks, stage.mixup, stage.crop), *cbs]
         is_cached = cache_frozen and stage.trains == "head"
         if is_cached and number == start_epoch == 0:
             with distributed.shared(learn):
                 adapt_norms(learn)
         cache = cached_features(learn, folder) if is_cached else nullcontext()
         with cache, distributed.shared(learn), loss_kept(learn):
-            fit(stage.epochs, stage.lr, cbs=cbs, start_epoch=start_epoch)
+            fit(stage.epochs, stage.lr, cbs=stage_cbs, start_epoch=start_epoch)
     return history_table(keeper.history)
 
 

@@ -32,7 +32,7 @@ def commands() -> list[list[str]]:
     import click
     import typer
 
-    from langid_fastai.cli import app
+    from langid_fastai.cli.group import app
 
     found: list[list[str]] = [["langid-train"]]
 

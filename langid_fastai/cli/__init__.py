@@ -6,70 +6,27 @@ Heavy imports stand inside the commands, so that ``--help`` comes at once.
 from __future__ import annotations
 
 import io
-import os
 import sys
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 
-import langid_fastai
-from langid_fastai.cli import compare, corpus, predict, serve, train
-
-__all__ = ["app", "main", "train_main"]
-
-app = typer.Typer(
-    help="Teach a computer which language is spoken in a recording, and test it honestly.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"langid_fastai {langid_fastai.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    ctx: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    """Options of `langid` itself, each done by its callback; and who may be several."""
-    from langid_fastai.errors import RunError
-
-    if ctx.invoked_subcommand != "train" and int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise RunError(
-            f"several processes were launched, and `langid {ctx.invoked_subcommand}` is for one; "
-            "start it without torchrun or accelerate launch (in a shell that has WORLD_SIZE, "
-            "unset it)"
-        )
-
-
-app.command()(train.train)
-app.command()(train.prepare)
-app.command()(train.evaluate)
-app.command()(compare.compare)
-app.command()(predict.predict)
-app.command()(predict.export)
-app.command("app")(serve.serve)
-app.add_typer(corpus.app, name="corpus")
+__all__ = ["main", "train_main"]
 
 STOPPED = 130  # exit code after an interrupt, as shells have it
 
 
 def main() -> NoReturn:
     """Run `langid`; an error that the user can fix becomes one line and exit code 1."""
+    from langid_fastai.cli.group import app
+
     _run(app)
 
 
 def train_main() -> NoReturn:
     """Run `langid-train`, which is `langid train`."""
+    from langid_fastai.cli import train
+
     train_app = typer.Typer(pretty_exceptions_enable=False)
     train_app.command()(train.train)
     _run(train_app)

@@ -18,7 +18,7 @@ from langid_fastai.cli.options import (
     parse_languages,
 )
 from langid_fastai.cli.signature import with_settings
-from langid_fastai.cli.train import exit_if_failed, say, typed
+from langid_fastai.cli.train import exit_if_failed, say, tell, typed
 from langid_fastai.mel_config import MelConfig
 from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
 
@@ -67,9 +67,9 @@ def compare(
         license=license,
         command=typed(),
         n_jobs=jobs,
-        tell=lambda line: say([line]),
+        tell=tell,
     )
     say(pipeline_compare.comparison_lines(compared))
     print(f"comparison {folder / 'comparison.json'}, comparison.csv, comparison.png")
     print(f"models     {folder}/NETWORK, each a run with its model and report")
-    exit_if_failed(exported)
+    exit_if_failed(exported.failed)

@@ -5,6 +5,7 @@ All others are built from the dataclasses, see `langid_fastai.cli.signature`.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,15 @@ OF_THE_SPLIT = ("valid", "test", "seed", "allow_leaks", "hold_out")
 # Where options stand in the help of commands that train: with those of their kind.
 ORDER = {"root": "hold_out", "speaker": "root", "win_length": "n_fft"}
 ALL_CORES = -1
+
+
+class Log(StrEnum):
+    """Tools that training can be logged to."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+
 
 OutOption = Annotated[
     Path | None,
@@ -37,6 +47,9 @@ LicenseOption = Annotated[
         help="Licence of the model, for its model card, such as cc-by-4.0.",
         show_default="unknown",
     ),
+]
+LogOption = Annotated[
+    Log | None, typer.Option(help="Log the training to a tool that is installed.")
 ]
 JobsOption = Annotated[
     int, typer.Option("--jobs", help="Number of worker processes; -1 uses all cores.")

@@ -37,7 +37,8 @@ from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
 from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING, mel_config_for
-from langid_fastai.pipeline import evaluate, prepare, train
+from langid_fastai.pipeline import prepare, train
+from langid_fastai.pipeline.run import fit_and_test
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.preprocessing import MelConfig
@@ -259,19 +260,17 @@ def _train_and_test(
     """What `langid train` does once the images are there, or what is left of it."""
     network, plan = train.make_network(run, run.corpus(), choice)
     _tell(tell, console.plan_lines(plan))
-    learn = train.make_learner(run, choice, network)
-    train.train(
+    return fit_and_test(
         run,
-        learn,
+        train.make_learner(run, choice, network),
         choice,
         plan,
+        false_alarm_rate=false_alarm_rate,
         command=command,
-        on_epoch=lambda history: tell(f"{choice.arch}  {console.epoch_line(history)}"),
+        n_jobs=n_jobs,
+        tell=tell,
+        prefix=f"{choice.arch}  ",
     )
-    train.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
-    metrics = evaluate.assess_test(run, learn, n_jobs=n_jobs)
-    _tell(tell, console.result_lines(metrics))
-    return metrics
 
 
 def _compare(folder: Path, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:

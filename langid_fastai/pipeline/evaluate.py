@@ -40,8 +40,6 @@ from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash
 from langid_fastai.pipeline.run_folder import Run, default_folder
 from langid_fastai.pipeline.settings import CorpusSettings
-from langid_fastai.report import write_report
-from langid_fastai.report.model_card import write_card
 from langid_fastai.utils.environment import library_versions
 from langid_fastai.utils.files import replacing, write_json
 
@@ -222,6 +220,9 @@ def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
     -------
     metrics : all sections; lasting ones of an earlier model are dropped
     """
+    from langid_fastai.report import write_report
+    from langid_fastai.report.model_card import write_card
+
     earlier = read_metrics(run)
     if "test" not in sections and not earlier:
         raise RunError(f"{run.folder}: not tested yet; langid evaluate {run.folder}")

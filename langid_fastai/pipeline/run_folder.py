@@ -22,15 +22,18 @@ The steps themselves are in `langid_fastai.pipeline.train`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langid_fastai.corpus.index import Corpus, list_some, read_index, validate_index
 from langid_fastai.errors import RunError
 from langid_fastai.utils.files import alone_in, is_left, is_there, sweep, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DEFAULTS", "Run", "default_folder"]
 
@@ -53,6 +56,8 @@ class Run:
 
     folder: Path
     shared_images: Path | None = None
+    # What was read last, by file, with the stamp that tells whether it is still what is there.
+    _seen: dict[Path, tuple[Any, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def index(self) -> Path:
@@ -133,7 +138,8 @@ class Run:
     def read(self) -> dict[str, Any]:
         """What ``run.json`` remembers."""
         try:
-            return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            text = self._once(self.folder / "run.json", lambda f: f.read_text(encoding="utf-8"))
+            return json.loads(text)
         except OSError as error:
             raise RunError(
                 f"{self.folder} is no run of ours (it has no run.json); choose another folder"
@@ -152,9 +158,24 @@ class Run:
         found = self.read().get("corpus_found")
         if found is None or not self.index.exists():
             raise RunError(f"{self.folder}: not prepared; begin with `langid prepare CORPUS`")
-        index = read_index(self.index)
-        validate_index(index, source=self.index, one_language=True)
-        return Corpus(Path(found["root"]), index, found["layout"], tuple(found["notes"]))
+        index = self._once(self.index, self._read_index)
+        return Corpus(Path(found["root"]), index.copy(), found["layout"], tuple(found["notes"]))
+
+    @staticmethod
+    def _read_index(file: Path) -> pd.DataFrame:
+        index = read_index(file)
+        validate_index(index, source=file, one_language=True)
+        return index
+
+    def _once(self, file: Path, read: Callable[[Path], Any]) -> Any:
+        """What a file holds, read again only if it was written since."""
+        status = file.stat()
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        known, content = self._seen.get(file, (None, None))
+        if known != stamp:
+            content = read(file)
+            self._seen[file] = (stamp, content)
+        return content
 
 
 def default_folder(source: str) -> Path:

@@ -15,7 +15,7 @@ What comes before is in `langid_fastai.pipeline.prepare`, the tests that follow 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from langid_fastai.utils.environment import describe_device, library_versions
 from langid_fastai.utils.files import differences, replacing
 
 if TYPE_CHECKING:  # torch and fastai take seconds to import
+    from fastai.callback.core import Callback
     from fastai.learner import Learner
     from torch import nn
 
@@ -207,6 +208,7 @@ def train(
     *,
     command: str = "",
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    cbs: Sequence[Callback] = (),
     launch: Launch | None = None,
 ) -> pd.DataFrame:
     """Fit the stages, or what is left of them, and write the model folder.
@@ -216,6 +218,7 @@ def train(
     learn, settings, plan : from `make_learner` and `make_network`
     command : what the user typed, for the report
     on_epoch : called after each epoch with the history so far
+    cbs : more fastai callbacks, see `fit_stages`
     launch : where several processes train as one, this one, rank 0; the others `follow`
 
     Returns
@@ -243,6 +246,7 @@ def train(
             seed=settings.seed,
             cache_frozen=settings.cache_frozen,
             on_epoch=note,
+            cbs=cbs,
         )
     _write_history(run, history)
     if "plan" not in run.read():  # killed between the checkpoint and the note of a first epoch
@@ -267,7 +271,9 @@ def train(
     return history
 
 
-def follow(run: Run, settings: TrainSettings, launch: Launch) -> None:
+def follow(
+    run: Run, settings: TrainSettings, launch: Launch, *, cbs: Sequence[Callback] = ()
+) -> Learner:
     """Train along with rank 0, which is in `train`: wait for it, do a share, and write nothing.
 
     Parameters
@@ -275,6 +281,11 @@ def follow(run: Run, settings: TrainSettings, launch: Launch) -> None:
     run : as rank 0 has it; a copy will do, of ``run.json``, ``index.csv`` and ``images/``
     settings : as rank 0 has it
     launch : this process; its rank is not 0
+    cbs : those of rank 0 that change what is trained
+
+    Returns
+    -------
+    learn : trained
     """
     from langid_fastai.learner import pick_device
     from langid_fastai.models.networks import build_network
@@ -290,7 +301,9 @@ def follow(run: Run, settings: TrainSettings, launch: Launch) -> None:
                 choose_stages(settings)[1],
                 seed=settings.seed,
                 cache_frozen=settings.cache_frozen,
+                cbs=cbs,
             )
+    return learn
 
 
 def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float | None = None) -> Calibration:

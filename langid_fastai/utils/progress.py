@@ -1,4 +1,7 @@
-"""Show progress of long steps: a bar with rate and remaining time, or plain lines in a log."""
+"""Show progress of a long step, with rate and remaining time.
+
+A bar on a terminal, one line that is rewritten in a notebook, plain lines in a log.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +18,7 @@ __all__ = ["Steps", "track"]
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_UPDATES = 0.5  # of the line in a notebook
 
 
 def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") -> Iterator[Item]:
@@ -46,10 +50,11 @@ class Steps:
         self.what, self.total, self.unit = what, total, unit
         self.n = 0
         self.bar: Progress | None = None
+        self.cell = NotebookLine() if in_notebook() else None
 
     def __enter__(self) -> Steps:
         self.start = self.printed = time.monotonic()
-        if sys.stderr.isatty():
+        if self.cell is None and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -70,6 +75,8 @@ class Steps:
     ) -> None:
         if self.bar:
             self.bar.stop()
+        if self.cell:
+            self.cell.show("")
 
     def advance(self) -> None:
         """Count one step."""
@@ -79,8 +86,40 @@ class Steps:
         rate = f"{per_second:{'.1f' if per_second >= 1 else '.2g'}} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=self.n, rate=rate)
-        elif now - self.printed >= SECONDS_BETWEEN_LINES and self.n < self.total:
+        elif now - self.printed >= self._pause and self.n < self.total:
             self.printed = now
             left = (now - self.start) / self.n * (self.total - self.n)
             text = f"{self.what}: {self.n} of {self.total}, {rate}, {left:.0f} s left"
-            print(text, file=sys.stderr, flush=True)
+            if self.cell:
+                self.cell.show(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
+
+    @property
+    def _pause(self) -> float:
+        return SECONDS_BETWEEN_UPDATES if self.cell else SECONDS_BETWEEN_LINES
+
+
+class NotebookLine:
+    """A line of text in the output of a notebook cell, rewritten in place; no widgets needed."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+
+    def show(self, text: str) -> None:
+        """Replace the line; nothing is displayed before the first text."""
+        from IPython.display import display
+
+        content = {"text/plain": text}
+        if self.handle is None and text:
+            self.handle = display(content, raw=True, display_id=True)
+        elif self.handle is not None:
+            self.handle.update(content, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether the output goes to a notebook, and not to a terminal or a log."""
+    if "IPython" not in sys.modules:
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return shell is not None and hasattr(shell, "kernel")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from langid_fastai import cli
+from langid_fastai.cli import group
 from langid_fastai.corpus.make.mix import mix_corpus, read_voices
 from langid_fastai.corpus.make.mixture import MixConfig
 from langid_fastai.corpus.readers.librispeech import LIBRISPEECH_NAME, read_speakers
@@ -126,6 +126,6 @@ def test_other_names(name):
 def test_mixtures_of_it_through_the_command_line(librispeech, tmp_path):
     """Two speakers per split are too few here: the error says what to do."""
     argv = ["corpus", "mix", str(librispeech), "--out", str(tmp_path / "mix"), "--speakers", "2"]
-    result = CliRunner().invoke(cli.app, argv)
+    result = CliRunner().invoke(group.app, argv)
     assert isinstance(result.exception, CorpusError)
     assert "1 known speaker for valid, and mixtures of 2 need as many" in str(result.exception)

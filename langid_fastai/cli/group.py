@@ -1,0 +1,56 @@
+"""`langid`: the group of all commands."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+import langid_fastai
+from langid_fastai.cli import compare, corpus, predict, serve, train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Teach a computer which language is spoken in a recording, and test it honestly.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"langid_fastai {langid_fastai.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Options of `langid` itself, each done by its callback; and who may be several."""
+    from langid_fastai.errors import RunError
+
+    if ctx.invoked_subcommand != "train" and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise RunError(
+            f"several processes were launched, and `langid {ctx.invoked_subcommand}` is for one; "
+            "start it without torchrun or accelerate launch (in a shell that has WORLD_SIZE, "
+            "unset it)"
+        )
+
+
+app.command()(train.train)
+app.command()(train.prepare)
+app.command()(train.evaluate)
+app.command()(compare.compare)
+app.command()(predict.predict)
+app.command()(predict.export)
+app.command("app")(serve.serve)
+app.add_typer(corpus.app, name="corpus")

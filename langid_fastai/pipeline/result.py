@@ -1,0 +1,96 @@
+"""What a trained run reached, to look at in a notebook or to work on with.
+
+Contents: `TrainResult`.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from fastai.learner import Learner
+
+__all__ = ["TrainResult"]
+
+# Of the section `test` of ``metrics.json``, by recording.
+HEADLINES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "eer": "EER", "cavg": "Cavg"}
+
+
+@dataclass(frozen=True, repr=False)
+class TrainResult:
+    """A trained and tested run.
+
+    Parameters
+    ----------
+    folder : the run folder
+    metrics : the content of ``metrics.json``; empty in a process that follows another (torchrun),
+        as only rank 0 tests
+    learn : the trained fastai Learner
+    failed : recordings and clips that could not be used, with the reason
+
+    Examples
+    --------
+    ::
+
+        result = lf.train("recordings", arch="resnet18")
+        result.accuracy
+        result.learn.show_results()
+        lf.LanguageIdentifier.load(result.model)("call.mp3")
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    learn: Learner
+    failed: pd.DataFrame = field(compare=False)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the test recordings whose language was identified correctly."""
+        return self.metrics["test"]["recordings"]["accuracy"]
+
+    @property
+    def report(self) -> Path:
+        """The report, a web page."""
+        return self.folder / "report.html"
+
+    @property
+    def model(self) -> Path:
+        """The model folder, for `LanguageIdentifier.load` and `load_learner`."""
+        return self.folder / "model"
+
+    def __repr__(self) -> str:
+        if not self.metrics:
+            return f"TrainResult({str(self.folder)!r}, not tested in this process)"
+        n = self.metrics["test"]["n_recordings"]
+        return (
+            f"TrainResult({str(self.folder)!r}, accuracy={self.accuracy:.4f} on {n} test "
+            f"recordings, {len(self.failed)} failed)"
+        )
+
+    def _repr_html_(self) -> str:
+        """The main metrics and the confusion matrix, as Jupyter shows a result."""
+        if not self.metrics:
+            return html.escape(repr(self))
+        rates = self.metrics["test"]["recordings"]
+        cells = "".join(
+            f"<tr><th>{words}</th><td>{rates[name]:.4f}</td></tr>"
+            for name, words in HEADLINES.items()
+            if rates.get(name) is not None
+        )
+        low, high = rates["accuracy_wilson"]
+        caption = (
+            f"{html.escape(self.metrics['run']['arch'])}: {self.metrics['test']['n_recordings']} "
+            f"test recordings, 95 % interval of the accuracy {low:.4f}–{high:.4f}"
+        )
+        picture = self.folder / "confusion.png"
+        image = ""
+        if picture.exists():
+            data = base64.b64encode(picture.read_bytes()).decode()
+            image = f'<img alt="Confusion matrix" src="data:image/png;base64,{data}">'
+        where = f"<p>Report: {html.escape(str(self.report))}</p>"
+        return f"<table><caption>{caption}</caption>{cells}</table>{image}{where}"

@@ -1,0 +1,401 @@
+"""A whole run in one call: read, split, audit, make images, train, calibrate, test and report.
+
+::
+
+    result = lf.train("recordings", arch="resnet18", epochs=(1, 2, 1))
+    result = lf.evaluate_run(result.folder, robustness=True)
+
+`langid-train` and `langid evaluate` are these calls with their options: all of them make a `Job`.
+An interrupted call is resumed by the same call.
+
+Contents: `train` and `evaluate_run`; `Job`, `train_and_test` and `suggest_rate` behind them;
+`fit_and_test`, for what trains several networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from langid_fastai.augmentation.plan import VariantPlan
+from langid_fastai.corpus.folds import MIN_FOLDS
+from langid_fastai.corpus.index import Corpus, summarize_corpus
+from langid_fastai.errors import RunError
+from langid_fastai.mel_config import MelConfig
+from langid_fastai.models.names import mel_config_for
+from langid_fastai.pipeline import prepare
+from langid_fastai.pipeline import train as steps
+from langid_fastai.pipeline.result import TrainResult
+from langid_fastai.pipeline.run_folder import Run, default_folder
+from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
+from langid_fastai.report import console
+from langid_fastai.utils.parallel import validate_jobs
+
+if TYPE_CHECKING:
+    from fastai.callback.core import Callback
+    from fastai.learner import Learner
+    from torch import nn
+
+    from langid_fastai.callbacks.distributed import Launch
+    from langid_fastai.clips.export import ExportResult
+
+__all__ = ["Job", "evaluate_run", "fit_and_test", "suggest_rate", "train", "train_and_test"]
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training is to be; see `train`.
+
+    Parameters
+    ----------
+    dask : address of a Dask cluster that makes the images
+    log : tool that training is logged to, see `log_callbacks`
+    command : what the user typed, for the report
+    """
+
+    corpus: CorpusSettings
+    settings: TrainSettings
+    mel: MelConfig
+    out: Path | None = None
+    augment: VariantPlan | None = None
+    false_alarm_rate: float | None = None
+    license: str | None = None
+    n_jobs: int = -1
+    dask: str | None = None
+    log: str | None = None
+    cbs: Sequence[Callback] = ()
+    command: str = ""
+    tell: Tell = print
+
+
+def train(
+    corpus: str | Path | CorpusSettings,
+    *,
+    out: str | Path | None = None,
+    arch: str | None = None,
+    weights: str | Path | None = None,
+    epochs: Sequence[int] | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    cbs: Sequence[Callback] = (),
+    settings: TrainSettings = TrainSettings(),
+    mel: MelConfig | Mapping[str, Any] | None = None,
+    augment: AugmentSettings | None = None,
+    false_alarm_rate: float | None = None,
+    license: str | None = None,
+    n_jobs: int = -1,
+    tell: Tell = print,
+) -> TrainResult:
+    """Train and test a language classifier on a corpus, as ``langid-train`` does.
+
+    The run folder then holds index, images, model, metrics and report. The same call resumes an
+    interrupted run, and returns the result of a finished one after testing it again.
+
+    Parameters
+    ----------
+    corpus : folder, index CSV, ``demo``, ``kaggle:…``, ``s3://…`` or a prepared run folder; or
+        `CorpusSettings`, with how it is read and split
+    out : run folder; by default ``runs/<name of the corpus>``
+    arch, weights, epochs, lr : see `TrainSettings`, whose values they replace if given
+    seed : replaces the seed of all settings if given, as ``--seed`` does
+    cbs : fastai callbacks, added to every stage of training
+    settings : all else about training
+    mel : how clips become images; or a dict of the values that differ from those that `arch` wants
+    augment : variants of the training clips
+    false_alarm_rate : see `calibrate` in `langid_fastai.pipeline.train`
+    license : of the model, for its model card, such as ``cc-by-4.0``
+    n_jobs : worker processes; -1 uses all cores
+    tell : called with each line of text on what happens; `print` by default
+
+    Returns
+    -------
+    result : metrics, paths, the Learner; Jupyter shows it with the confusion matrix
+
+    Raises
+    ------
+    CorpusError : the corpus cannot be read, or its split leaks
+    ModelError, AudioError : the network, its weights, or images that it does not take
+    RunError : the folder belongs to another run, or a setting is out of bounds
+
+    Examples
+    --------
+    ::
+
+        result = lf.train("recordings", arch="resnet18", epochs=(1, 2, 1))
+        result.accuracy
+        spoken = lf.CorpusSettings("recordings", test=0.3, speaker="(?P<speaker>[^/]+)/[^/]+$")
+        lf.train(spoken, settings=lf.TrainSettings(batch_size=32), mel={"sr": 16_000})
+    """
+    given: dict[str, Any] = {
+        "arch": arch,
+        "weights": None if weights is None else str(weights),
+        "epochs": None if epochs is None else tuple(epochs),
+        "lr": lr,
+        "seed": seed,
+    }
+    settings = replace(settings, **{k: v for k, v in given.items() if v is not None})
+    found = corpus if isinstance(corpus, CorpusSettings) else CorpusSettings(str(corpus))
+    variants = augment or AugmentSettings()
+    if seed is not None:
+        found, variants = replace(found, seed=seed), replace(variants, seed=seed)
+    wanted = vars(mel) if isinstance(mel, MelConfig) else mel or {}
+    return train_and_test(
+        Job(
+            corpus=found,
+            settings=settings,
+            mel=mel_config_for(settings.arch, wanted),
+            out=None if out is None else Path(out),
+            augment=variants.plan(),
+            false_alarm_rate=false_alarm_rate,
+            license=license,
+            n_jobs=n_jobs,
+            cbs=cbs,
+            tell=tell,
+        )
+    )
+
+
+def train_and_test(job: Job) -> TrainResult:
+    """Do all steps of a run, or those that are missing; see `train`."""
+    from langid_fastai.callbacks.distributed import take_launch
+
+    settings = _validated(job)
+    launch = take_launch()
+    if launch and launch.rank:
+        run, _ = _run_of(job)
+        learn = steps.follow(run, settings, launch, cbs=job.cbs)
+        return TrainResult(run.folder, {}, learn, pd.DataFrame())
+    with _with_images(job, settings, launch) as (run, exported, network, plan):
+        learn = steps.make_learner(run, settings, network)
+        if job.license is not None:
+            run.note("license", job.license)
+        metrics = fit_and_test(
+            run,
+            learn,
+            settings,
+            plan,
+            false_alarm_rate=job.false_alarm_rate,
+            command=job.command,
+            n_jobs=job.n_jobs,
+            cbs=[*job.cbs, *_log_callbacks(job.log, run)],
+            tell=job.tell,
+            launch=launch,
+        )
+    _tell(job.tell, _where(run))
+    return TrainResult(run.folder, metrics, learn, exported.failed)
+
+
+def suggest_rate(job: Job) -> None:
+    """Prepare a run, and tell a learning rate that suits it, without training."""
+    from langid_fastai.callbacks.distributed import take_launch
+
+    settings = _validated(job)
+    launch = take_launch()
+    if launch and launch.rank:
+        return
+    with _with_images(job, settings, launch) as (run, _, network, _):
+        rate = steps.suggest_lr(run, steps.make_learner(run, settings, network), settings)
+        job.tell(f"suggested  --lr {rate:.1e}; the curve: {run.folder / 'lr_find.png'}")
+
+
+def fit_and_test(
+    run: Run,
+    learn: Learner,
+    settings: TrainSettings,
+    plan: dict[str, Any],
+    *,
+    false_alarm_rate: float | None = None,
+    command: str = "",
+    n_jobs: int = -1,
+    cbs: Sequence[Callback] = (),
+    tell: Tell = print,
+    prefix: str = "",
+    launch: Launch | None = None,
+) -> dict[str, Any]:
+    """Train, calibrate and test a run that has its images, or do what is missing.
+
+    Parameters
+    ----------
+    learn, settings, plan, command, cbs, launch : see `train` of `langid_fastai.pipeline.train`
+    false_alarm_rate : see `calibrate` there
+    prefix : what the lines of the epochs begin with
+
+    Returns
+    -------
+    metrics : what ``metrics.json`` holds
+    """
+    steps.train(
+        run,
+        learn,
+        settings,
+        plan,
+        command=command,
+        on_epoch=lambda history: tell(prefix + console.epoch_line(history)),
+        cbs=cbs,
+        launch=launch,
+    )
+    # The report and what it needs are imported now, and not before the training.
+    from langid_fastai.pipeline.evaluate import assess_test
+
+    steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
+    metrics = assess_test(run, learn, n_jobs=n_jobs)
+    _tell(tell, console.result_lines(metrics))
+    return metrics
+
+
+def evaluate_run(
+    folder: str | Path,
+    *,
+    robustness: bool = False,
+    corpus: str | Path | CorpusSettings | None = None,
+    folds: int | None = None,
+    against: str | None = None,
+    device: str | None = None,
+    false_alarm_rate: float | None = None,
+    license: str | None = None,
+    n_jobs: int = -1,
+    tell: Tell = print,
+) -> TrainResult:
+    """Test a trained run again, also under harder conditions, as ``langid evaluate`` does.
+
+    Results of earlier calls for the same model stay in the report.
+
+    Parameters
+    ----------
+    folder : of a trained run
+    robustness : repeat the test with noise, telephone sound, MP3 and shorter clips
+    corpus : also test on a second corpus
+    folds : cross-validate with so many folds by speaker, which trains as many networks
+    against : also test a model of the Hugging Face Hub, as ``hf:openai/whisper-tiny``
+    device : see `make_dataloaders`
+    false_alarm_rate, license, n_jobs, tell : see `train`
+
+    Returns
+    -------
+    result : with the metrics of this call and of earlier ones
+
+    Raises
+    ------
+    RunError : no trained run, or a value out of bounds
+    CorpusError : the second corpus cannot be used
+
+    Examples
+    --------
+    ::
+
+        result = lf.evaluate_run("runs/recordings", robustness=True)
+        result.metrics["robustness"]
+    """
+    from langid_fastai.learner import load_learner, make_dataloaders
+    from langid_fastai.pipeline import evaluate
+    from langid_fastai.pipeline.hub_model import assess_against, hub_name
+
+    run = Run(Path(folder))
+    run.read()
+    validate_jobs(n_jobs)
+    if against is not None:
+        hub_name(against)  # a slip here shows before the test
+    if folds is not None and folds < MIN_FOLDS:
+        raise RunError(f"--folds {folds} must be at least {MIN_FOLDS}")
+    _validate_license(license)
+    with run.alone():
+        if license is not None:
+            run.note("license", license)
+        learn = load_learner(run.model, make_dataloaders(run.images, device=device))
+        steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
+        metrics = evaluate.assess_test(run, learn, n_jobs=n_jobs)
+        if robustness:
+            metrics = evaluate.assess_robustness(run, learn, n_jobs=n_jobs)
+        if corpus is not None:
+            other = corpus if isinstance(corpus, CorpusSettings) else CorpusSettings(str(corpus))
+            metrics = evaluate.assess_other(run, learn, other, n_jobs=n_jobs)
+        if against is not None:
+            metrics = assess_against(run, learn, against)
+        if folds is not None:
+            from langid_fastai.pipeline.cross_validate import cross_validate
+
+            metrics = cross_validate(
+                run,
+                folds,
+                device=device,
+                n_jobs=n_jobs,
+                on_fold=lambda fold: tell(console.fold_line(fold)),
+            )
+        _tell(tell, console.result_lines(metrics))
+    _tell(tell, _where(run))
+    table = run.images / "failed.csv"
+    failed = pd.read_csv(table, keep_default_na=False) if table.exists() else pd.DataFrame()
+    return TrainResult(run.folder, metrics, learn, failed)
+
+
+def _validated(job: Job) -> TrainSettings:
+    """The settings of a job; a slip in them shows before the corpus is read."""
+    settings = job.settings.resolved()
+    steps.choose_stages(settings)
+    _validate_license(job.license)
+    if job.log is not None:
+        from langid_fastai.callbacks.loggers import require_log
+
+        require_log(job.log)
+    return settings
+
+
+def _validate_license(license: str | None) -> None:
+    if license is not None:
+        from langid_fastai.report.model_card import validate_license
+
+        validate_license(license)
+
+
+def _log_callbacks(log: str | None, run: Run) -> list[Callback]:
+    if log is None:
+        return []
+    from langid_fastai.callbacks.loggers import log_callbacks
+
+    return log_callbacks(log, run.folder)
+
+
+def _run_of(job: Job) -> tuple[Run, bool]:
+    """The run of a job, and whether it is prepared already."""
+    prepared = prepare.find_prepared(job.corpus.source, job.out)
+    return prepared or Run(job.out or default_folder(job.corpus.source)), prepared is not None
+
+
+@contextmanager
+def _with_images(
+    job: Job, settings: TrainSettings, launch: Launch | None
+) -> Iterator[tuple[Run, ExportResult, nn.Sequential, dict[str, Any]]]:
+    """Everything before training, telling of each step; the run is locked inside the block."""
+    run, is_prepared = _run_of(job)
+    with run.alone():
+        corpus: Corpus = run.corpus() if is_prepared else prepare.read_and_split(run, job.corpus)
+        _tell(job.tell, console.corpus_lines(job.corpus.source, summarize_corpus(corpus)))
+        network, plan = steps.make_network(run, corpus, settings, launch=launch)
+        _tell(job.tell, console.plan_lines(plan))
+        _tell(job.tell, console.body_lines(steps.body_differences(run, job.mel, settings)))
+        if is_prepared:
+            exported = prepare.read_images(run)
+        else:
+            exported = prepare.make_images(
+                run, corpus, job.mel, augment=job.augment, n_jobs=job.n_jobs, dask=job.dask
+            )
+        _tell(job.tell, console.image_lines(exported, run.images))
+        yield run, exported, network, plan
+
+
+def _where(run: Run) -> Iterator[str]:
+    yield f"report     {run.folder / 'report.html'}"
+    yield f"figures    {run.folder / 'metrics.json'}, predictions.csv, history.csv"
+    yield f"model      {run.model}"
+
+
+def _tell(tell: Tell, lines: Iterable[str]) -> None:
+    for line in lines:
+        tell(line)
