@@ -72,17 +72,20 @@ def test_every_example_is_run_here():
 def test_python_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
     """Unchanged, except that each stage trains for one epoch."""
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    whole, steps = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (tmp_path / "recordings").symlink_to(demo)
     (tmp_path / "call.mp3").symlink_to(next(demo.rglob("*.flac")))
     monkeypatch.chdir(tmp_path)
     quick = tuple(replace(stage, epochs=1) for stage in lf.SPEECH_SCHEDULE)
     monkeypatch.setattr(training, "SPEECH_SCHEDULE", quick)
+    monkeypatch.setitem(training.SCHEDULES, "speech", quick)
     monkeypatch.delitem(vars(lf), "SPEECH_SCHEDULE", raising=False)
     found = {}
-    exec(code, found)
-    assert len(list((tmp_path / "images").rglob("*.png"))) == 40
+    exec(whole, found)
     assert {answer["label"] for answer in found["identifier"]("call.mp3")} == {"de", "es"}
+    exec(steps, {})
+    assert len(list((tmp_path / "images").rglob("*.png"))) == 40
+    assert lf.LanguageIdentifier.load("model").info.vocab == ("de", "es")
     get_reusable_executor().shutdown()  # its processes work in a folder that will be gone
 
 
