@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ class Count(Callback):
 class FakeMLflow:
     """Notes what MLflow is told."""
 
-    told = []
+    told: ClassVar[list] = []
 
     @classmethod
     def log_metrics(cls, numbers, step):
