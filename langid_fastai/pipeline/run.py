@@ -95,8 +95,7 @@ def train(
 ) -> TrainResult:
     """Train and test a language classifier on a corpus, as ``langid-train`` does.
 
-    The run folder then holds index, images, model, metrics and report. The same call resumes an
-    interrupted run, and returns the result of a finished one after testing it again.
+    The same call resumes an interrupted run, and tests a finished one again.
 
     Parameters
     ----------
@@ -130,8 +129,7 @@ def train(
 
         result = lf.train("recordings", arch="resnet18", epochs=(1, 2, 1))
         result.accuracy
-        spoken = lf.CorpusSettings("recordings", test=0.3, speaker="(?P<speaker>[^/]+)/[^/]+$")
-        lf.train(spoken, settings=lf.TrainSettings(batch_size=32), mel={"sr": 16_000})
+        lf.train(lf.CorpusSettings("recordings", test=0.3), mel={"sr": 16_000})
     """
     given: dict[str, Any] = {
         "arch": arch,
@@ -173,6 +171,11 @@ def train_and_test(job: Job) -> TrainResult:
         learn = steps.follow(run, settings, launch, cbs=job.cbs)
         return TrainResult(run.folder, {}, learn, pd.DataFrame())
     with _with_images(job, settings, launch) as (run, exported, network, plan):
+        cbs = list(job.cbs)
+        if job.log is not None:
+            from langid_fastai.callbacks.loggers import log_callbacks
+
+            cbs += log_callbacks(job.log, run.folder)
         learn = steps.make_learner(run, settings, network)
         if job.license is not None:
             run.note("license", job.license)
@@ -184,7 +187,7 @@ def train_and_test(job: Job) -> TrainResult:
             false_alarm_rate=job.false_alarm_rate,
             command=job.command,
             n_jobs=job.n_jobs,
-            cbs=[*job.cbs, *_log_callbacks(job.log, run)],
+            cbs=cbs,
             tell=job.tell,
             launch=launch,
         )
@@ -352,14 +355,6 @@ def _validate_license(license: str | None) -> None:
         from langid_fastai.report.model_card import validate_license
 
         validate_license(license)
-
-
-def _log_callbacks(log: str | None, run: Run) -> list[Callback]:
-    if log is None:
-        return []
-    from langid_fastai.callbacks.loggers import log_callbacks
-
-    return log_callbacks(log, run.folder)
 
 
 def _run_of(job: Job) -> tuple[Run, bool]:

@@ -41,7 +41,7 @@ class Count(Callback):
 class FakeMLflow:
     """Notes what MLflow is told."""
 
-    told: ClassVar = []
+    told: ClassVar[list] = []
 
     @classmethod
     def log_metrics(cls, numbers, step):
