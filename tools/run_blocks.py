@@ -47,9 +47,10 @@ exec "{installed}" "$@"
 QUICK = """
 from dataclasses import replace
 from langid_fastai import training
-for name in ("SEED_SCHEDULE", "SPEECH_SCHEDULE"):
-    stages = getattr(training, name)
-    setattr(training, name, tuple(replace(stage, epochs=1) for stage in stages))
+for name, stages in training.SCHEDULES.items():
+    quick = tuple(replace(stage, epochs=1) for stage in stages)
+    training.SCHEDULES[name] = quick
+    setattr(training, f"{name.upper()}_SCHEDULE", quick)
 """
 
 
