@@ -7,6 +7,7 @@ extension moves it to the description and fills in annotation and default. It al
 """
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import griffe
@@ -24,6 +25,9 @@ class DocstringShapes(griffe.Extension):
                 self._rewrite_below(member.final_target)
 
     def _rewrite_below(self, obj: griffe.Object) -> None:
+        if obj.is_class:
+            for parameter in obj.parameters:
+                parameter.default = _default_of_option(obj, parameter.default)
         if obj.docstring:
             for section in obj.docstring.parsed:
                 self._rewrite(obj, section)
@@ -52,6 +56,19 @@ class DocstringShapes(griffe.Extension):
             for item in section.value:
                 item.description = _join(item.annotation, item.description)
                 item.annotation = getattr(obj, "returns", None) if alone else None
+
+
+def _default_of_option(obj: griffe.Object, default: Any) -> Any:
+    """Return ``x`` for a field ``option(x, help=…)`` of a dataclass, constants by their value."""
+    if not isinstance(default, griffe.ExprCall) or str(default.function) != "option":
+        return default
+    arguments = [a for a in default.arguments if not isinstance(a, griffe.ExprKeyword)]
+    default = arguments[0] if arguments else None
+    if isinstance(default, griffe.ExprName):
+        with suppress(KeyError, griffe.AliasResolutionError):
+            constant = obj.module.members[default.name]
+            default = (constant.final_target if constant.is_alias else constant).value
+    return default
 
 
 def _annotation_and_default(obj: griffe.Object, name: str) -> tuple[Any, Any]:
