@@ -5,4 +5,5 @@ demo corpus; copies to and from S3. `readers` read a corpus, `make` makes one co
 """
 
 # Shares of the recordings for validation and test, where a corpus brings no split of its own.
-VALID, TEST = 0.15, 0.15
+VALID = 0.15
+TEST = 0.15
