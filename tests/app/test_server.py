@@ -22,7 +22,7 @@ from langid_fastai.models.folder import Calibration, ModelInfo
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, mel_image
 
-DOCS = Path(__file__).parents[2] / "docs" / "app.md"
+DOCS = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 
 @pytest.fixture(scope="module")

@@ -228,9 +228,9 @@ def test_killed_while_claiming_the_folder(corpus, out):
 def test_image_deleted_by_another_process(corpus, out, monkeypatch):
     """A worker of an export that was just killed may delete it first."""
     export(corpus, out)
-    there = clips_export._pictures
+    there = clips_export._image_files
     gone = out / "train/de/gone@0.00.png"
-    monkeypatch.setattr(clips_export, "_pictures", lambda folder: [*there(folder), gone])
+    monkeypatch.setattr(clips_export, "_image_files", lambda folder: [*there(folder), gone])
     assert export(corpus, out).n_made == 0
 
 

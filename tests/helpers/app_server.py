@@ -59,6 +59,7 @@ def running(model, scratch, *options):
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", START, *map(str, argv)],
+            stdin=subprocess.DEVNULL,  # libuv aborts where 0 is not open
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

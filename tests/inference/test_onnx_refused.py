@@ -50,7 +50,7 @@ def test_a_file_of_another_description_is_left_aside(folder, changes, differing)
         within = isinstance(value, dict)
         info = replace(info, **{name: replace(getattr(info, name), **value) if within else value})
     write_info(folder, info)
-    with pytest.warns(UserWarning, match=f"of other {differing}"):
+    with pytest.warns(UserWarning, match=f"with other {differing}"):
         assert LanguageIdentifier.load(folder).engine.name == "torch"
     if differing == "mel":  # exported again, it is used
         assert export_onnx(folder).difference <= 1e-3

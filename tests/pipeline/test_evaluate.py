@@ -242,7 +242,7 @@ def test_the_false_alarm_rate_is_remembered(run, langid):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--license", "CC BY"], "license='CC BY' must be an identifier"),
+        (["--license", "CC BY"], "license='CC BY' must be a lower-case identifier"),
         (["--folds", "0"], "--folds 0 must be at least 3"),
         (["--jobs", "0"], "jobs=0 must be"),
         (["--root", "x"], "give it with --corpus"),

@@ -133,15 +133,15 @@ def test_evaluate_gives_the_same_figures_from_the_model_folder(trained, langid, 
 
 KILLED = """
 import os, signal
-from langid_fastai import describe
+from langid_fastai.report import console
 from langid_fastai.cli import train_main
 
-def die(history, line=describe.epoch_line):
+def die(history, line=console.epoch_line):
     if len(history) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return line(history)
 
-describe.epoch_line = die
+console.epoch_line = die
 train_main()
 """
 

@@ -392,7 +392,7 @@ def test_the_command_reports_what_it_left_out(tmp_path, write_audio, langid):
     code, text, err = langid(*argv, "--shortest", 3, "--longest", 15, command=cli.main)
     assert code == 0, err
     assert "2 forced cuts" in text
-    assert "2 stretches too short" in text
+    assert "2 fragments too short" in text
     code, _, err = langid(*argv, "--longest", 12, command=cli.main)
     assert code == 1
     assert "cut with other rules (longest=15.0 there, 12.0 requested)" in err
