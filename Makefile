@@ -21,8 +21,9 @@ PYTHONS ?= python3.11 python3.12 python3.13
 demo: $(VENV)/demo.done
 	$(BIN)/langid-train demo --arch speech_embedding --cache-frozen $(DEMO_OPTIONS)
 
+# A file's tests run in one process, so that its fixtures are made once.
 test: check
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # Style, types and documentation, as part of the tests.
 check: site
