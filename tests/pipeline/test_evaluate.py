@@ -155,7 +155,7 @@ def test_a_held_out_language_tries_the_answer_unknown(langid, tmp_path):
     assert list(metrics["unknown"]["held_out"]["languages"]) == ["fr"]
     assert metrics["corpus"]["held_out"] == ["fr"]
     assert metrics["test"]["confusion"]["labels"] == ["de", "es"]
-    assert "12 of languages held out (fr)" in text
+    assert "of 12 in held-out languages (fr)" in text
     assert len(pd.read_csv(tmp_path / "out" / "predictions_held_out.csv")) == 12
 
 
