@@ -163,9 +163,7 @@ def load_trained_body(body: nn.Module, arch: str, folder: Path) -> None:
         )
     info, state = read_model(folder)
     if info.arch != arch:
-        raise ModelError(
-            f"{folder} has arch {info.arch!r}, not {arch!r}; pass --arch {info.arch}"
-        )
+        raise ModelError(f"{folder} has arch {info.arch!r}, not {arch!r}; pass --arch {info.arch}")
     try:
         body.load_state_dict({k[2:]: value for k, value in state.items() if k.startswith("0.")})
     except RuntimeError as error:
