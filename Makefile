@@ -13,7 +13,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 FUZZ_SEED ?= 0
-DEMO_OPTIONS ?= # as --epochs 1,1,1, for a quick look
+# Few epochs are enough for synthetic speech; a schedule for real speech has 7,12,8.
+DEMO_OPTIONS ?= --epochs 7,2,8
 PYTHONS ?= python3.11 python3.12 python3.13
 
 .PHONY: demo test check site bench soak fuzz versions dist release clean
