@@ -19,6 +19,7 @@ except where librosa's absolute floor `amin` applies; ours is relative, so gain 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -26,8 +27,8 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 
+from langid_fastai.audio import DEFAULT_SR
 from langid_fastai.errors import AudioError
-from langid_fastai.mel import mel_filters
 from langid_fastai.mel_config import MIN_SECONDS, Kind, MelConfig
 from langid_fastai.utils.png import encode_png, write_png
 
@@ -53,6 +54,11 @@ __all__ = [
 SILENCE = 1e-4
 # A larger sample comes from a damaged file: float32 cannot represent its power.
 LOUDEST = 1e9
+# Slaney's mel scale: linear up to 1 kHz, logarithmic above. A mel is 66.7 Hz below the corner; from
+# there to 6.4 kHz it is 27 equal steps of the logarithm.
+CORNER = 1000.0  # Hz
+HZ_PER_MEL = 200 / 3
+LOG_PER_MEL = np.log(6.4) / 27
 # Frames transformed at once: few enough for their spectra to stay in the cache.
 FRAME_BLOCK = 64
 
@@ -183,6 +189,58 @@ def hann_window(n_fft: int = 2048, win_length: int | None = None) -> np.ndarray:
         raise AudioError(f"win_length={n} must be 1 to n_fft={n_fft}, the samples per frame")
     before = (n_fft - n) // 2
     return np.pad(np.hanning(n + 1)[:-1], (before, n_fft - n - before)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def mel_filters(
+    sr: int = DEFAULT_SR,
+    n_fft: int = 2048,
+    n_mels: int = 128,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+) -> scipy.sparse.csr_array:
+    """Triangular filters on Slaney's mel scale, each of unit area.
+
+    They equal those of `librosa.filters.mel` bit for bit, and are computed here because librosa
+    takes a second to import, which would delay every export process and every first prediction.
+
+    Parameters
+    ----------
+    sr : Hz
+    n_fft : samples per frame
+    n_mels : bands
+    fmin, fmax : edges of the lowest and of the highest band, Hz; `fmax` None is sr / 2
+
+    Returns
+    -------
+    filters : float32, (n_mels, 1 + n_fft // 2), sparse, since a bin falls into at most two bands;
+        plot ``.toarray()``. Shared between calls: do not modify.
+
+    Examples
+    --------
+    >>> mel_filters().shape
+    (128, 1025)
+
+    References
+    ----------
+    M. Slaney, *Auditory Toolbox*, technical report 1998-010, Interval Research, 1998; librosa 0.11,
+    ``librosa/filters.py`` and ``librosa/core/convert.py``.
+    """
+    bins = np.fft.rfftfreq(n_fft, 1 / sr)  # Hz, (1 + n_fft // 2,)
+    lowest, highest = _to_mel(np.array([fmin, sr / 2 if fmax is None else fmax]))
+    edges = _to_hz(np.linspace(lowest, highest, n_mels + 2))[:, np.newaxis]
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]  # Hz, each (n_mels, 1)
+    rising = (bins - lower) / (centre - lower)
+    falling = (upper - bins) / (upper - centre)
+    filters = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    filters *= 2 / (upper - lower)
+    if empty := int((filters.max(axis=1) == 0).sum()):
+        warnings.warn(
+            f"{empty} of {n_mels} mel bands contain no frequency bin of n_fft={n_fft} and stay "
+            "black; use fewer n_mels or a larger n_fft",
+            stacklevel=2,
+        )
+    return scipy.sparse.csr_array(filters)
 
 
 def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> np.ndarray:
@@ -324,3 +382,14 @@ def _validate_mono(y: np.ndarray) -> np.ndarray:
     if not np.isfinite(y).all():
         raise AudioError("y contains NaN or infinite samples")
     return y.astype(np.float32, copy=False)
+
+
+def _to_mel(f: np.ndarray) -> np.ndarray:
+    above = CORNER / HZ_PER_MEL + np.log(np.maximum(f, CORNER) / CORNER) / LOG_PER_MEL
+    return np.where(f < CORNER, f / HZ_PER_MEL, above)
+
+
+def _to_hz(mel: np.ndarray) -> np.ndarray:
+    corner = CORNER / HZ_PER_MEL
+    above = CORNER * np.exp(LOG_PER_MEL * np.maximum(mel - corner, 0))
+    return np.where(mel < corner, mel * HZ_PER_MEL, above)

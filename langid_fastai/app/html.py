@@ -116,7 +116,7 @@ def _spectrogram(image: np.ndarray, mel: MelConfig, offset: float) -> Figure:
         interpolation="nearest",
     )
     edges = librosa.hz_to_mel(np.array([mel.fmin, mel.highest]))
-    # Band i is centred on edge i + 1 of n_mels + 2, see `langid_fastai.mel`.
+    # Band i is centred on edge i + 1 of n_mels + 2, see `mel_filters`.
     bands = np.interp(librosa.hz_to_mel(np.array(TICKS)), edges, (-1, len(image)))
     ticks: list[tuple[float, int]] = []
     for band, hz in zip(bands, TICKS, strict=True):

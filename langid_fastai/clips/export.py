@@ -37,8 +37,7 @@ from langid_fastai.augmentation.plan import (
     refuse_useless,
 )
 from langid_fastai.clips.encoding import SUFFIXES, encode_clip, read_picture
-from langid_fastai.clips.image_names import image_stems
-from langid_fastai.clips.manifest import csv_lines, read_journal, write_table
+from langid_fastai.clips.manifest import csv_lines, image_stems, read_journal, write_table
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip

@@ -1,21 +1,24 @@
-"""``images.csv``, the journal of an export: the recording and offset of each image.
+"""``images.csv``, the manifest of an export: the recording and offset of each image.
 
-Contents: `JOURNAL`, its columns and their types; `read_journal`, `csv_lines`, `write_table`.
+Contents: `JOURNAL`, its columns and their types; `read_journal`, `csv_lines`, `write_table`;
+`image_stems`, the names of the images of each recording, whatever its own name.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.utils.files import replacing
 
-__all__ = ["JOURNAL", "csv_lines", "read_journal", "write_table"]
+__all__ = ["JOURNAL", "csv_lines", "image_stems", "read_journal", "write_table"]
 
 JOURNAL = {
     "path": str,
@@ -26,6 +29,9 @@ JOURNAL = {
     "size": int,
     "mtime_ns": int,
 }
+# Longest file stem in bytes; with offset and suffixes, a name stays below the limit of file systems
+# (255).
+MAX_STEM = 160
 
 
 def read_journal(folder: Path) -> pd.DataFrame:
@@ -56,3 +62,35 @@ def csv_lines(rows: list[dict[str, object]]) -> str:
     # Same output as pandas in a hundredth of the time; one process writes the rows of all workers.
     csv.DictWriter(stream, list(JOURNAL), lineterminator=os.linesep).writerows(rows)
     return stream.getvalue()
+
+
+def image_stems(index: pd.DataFrame) -> list[str]:
+    """Return the path of the images of each recording: ``<split>/<language>/<recording>``.
+
+    The recording is the file name without suffix. A short hash of the whole path is added if two
+    recordings of a folder have the same name (also on file systems that ignore case or Unicode
+    normalisation), or if it is too long or unprintable.
+    """
+    names = index["path"].map(lambda path: PurePosixPath(path).stem)
+    clash = (
+        (index["split"] + "/" + index["language"] + "/" + names)
+        .map(lambda stem: unicodedata.normalize("NFC", stem).casefold())
+        .duplicated(keep=False)
+    )
+    return [
+        f"{split}/{language}/{_hashed(name, path) if twice or _is_awkward(name) else name}"
+        for split, language, name, path, twice in zip(
+            index["split"], index["language"], names, index["path"], clash, strict=True
+        )
+    ]
+
+
+def _is_awkward(name: str) -> bool:
+    return len(name.encode()) > MAX_STEM or not name.isprintable()
+
+
+def _hashed(name: str, path: str) -> str:
+    printable = "".join(c if c.isprintable() else "_" for c in name)
+    short = printable.encode()[: MAX_STEM - 17].decode(errors="ignore")
+    # 64 bits: with 32, two of a hundred thousand files of one name would likely share a hash.
+    return f"{short}~{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}"

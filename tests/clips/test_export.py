@@ -26,7 +26,7 @@ from joblib.externals.loky import get_reusable_executor
 from PIL import Image
 
 from langid_fastai.clips import export as clips_export
-from langid_fastai.clips import image_names
+from langid_fastai.clips import manifest
 from langid_fastai.clips.export import image_stems, read_clips
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.preprocessing import MelConfig, mel_image
@@ -243,7 +243,7 @@ def test_full_disk_stops_the_work(corpus, out, monkeypatch):
 
 def test_disk_error_in_another_process_stops_the_work(corpus, out, monkeypatch, voice, write_audio):
     """Simulated by an image name that the disk refuses, since root may write everywhere."""
-    monkeypatch.setattr(image_names, "MAX_STEM", 300)
+    monkeypatch.setattr(manifest, "MAX_STEM", 300)
     name = f"train/de/{'n' * 246}.wav"
     write_audio(corpus.root / name, voice(8), SR)
     with pytest.raises(OSError, match="File name too long"):

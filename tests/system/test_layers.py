@@ -22,7 +22,6 @@ ROOMS = [
     "errors",
     "utils",
     "audio",
-    "mel",
     "mel_config",
     "preprocessing",
     "corpus",
