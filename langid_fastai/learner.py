@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import os
 import random
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
 
 import fastai.callback.progress  # adds the progress bar and `no_bar` to every Learner
 import fastai.callback.schedule  # noqa: F401  # adds `fit_one_cycle`, `lr_find` to every Learner
 import pandas as pd
 import torch
-from fastai.callback.core import Callback
-from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import IndexSplitter, Normalize, parent_label
@@ -34,9 +30,15 @@ from fastai.vision.data import ImageBlock
 from PIL import Image
 
 from langid_fastai.callbacks.fused_adam import fused_adam
+from langid_fastai.callbacks.precision import (
+    Precision,
+    pick_device,
+    pick_precision,
+    precision_callbacks,
+)
 from langid_fastai.clips.export import SUFFIXES
 from langid_fastai.clips.waveforms import clip_kind, read_waveform, takes_waveforms
-from langid_fastai.errors import ModelError, RunError, first_line
+from langid_fastai.errors import ModelError, RunError
 from langid_fastai.models.folder import ModelInfo, validate_vocab, write_model
 from langid_fastai.models.names import image_differences
 from langid_fastai.models.networks import build_network, layer_groups, load_network
@@ -44,19 +46,12 @@ from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.environment import library_versions
 
 __all__ = [
-    "Precision",
     "make_dataloaders",
     "language_learner",
     "load_learner",
     "save_learner",
     "wrap_network",
-    "full_precision",
-    "pick_device",
-    "pick_precision",
-    "CpuAutocast",
 ]
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def make_dataloaders(
@@ -195,7 +190,7 @@ def wrap_network(
     )
     learn.arch, learn.weights = arch, str(weights)
     learn.precision = pick_precision(device) if precision == "auto" else precision
-    return learn.add_cbs(_precision_callbacks(learn.precision, device))
+    return learn.add_cbs(precision_callbacks(learn.precision, device))
 
 
 def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
@@ -254,76 +249,6 @@ def save_learner(learn: Learner, folder: str | Path) -> None:
         versions=library_versions(),
     )
     write_model(Path(folder), learn.model.state_dict(), info)
-
-
-def full_precision(learn: Learner) -> AbstractContextManager[Learner]:
-    """Compute in float32 inside the block, as prediction does."""
-    mixed = [cb for cb in learn.cbs if isinstance(cb, (CpuAutocast, MixedPrecision))]
-    return learn.removed_cbs(mixed)
-
-
-def pick_device(name: str | None = None) -> torch.device:
-    """Return the device of that name; by default a GPU if there is one.
-
-    Raises
-    ------
-    ModelError : no such device on this machine
-    """
-    if name is None:
-        return default_device()
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"device {name!r} cannot be used here ({first_line(error)}); use cpu, or cuda with a "
-            "GPU and its driver"
-        ) from error
-
-
-def pick_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """Return the fastest precision that the device supports natively."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and _cpu_computes_bf16() else "fp32"
-
-
-class CpuAutocast(Callback):
-    """bfloat16 on CPUs that compute it; fastai's own `MixedPrecision` is for CUDA only."""
-
-    order = MixedPrecision.order
-
-    def before_batch(self) -> None:
-        """Enter autocast for the forward pass and the loss."""
-        self.autocast = torch.autocast("cpu", torch.bfloat16)
-        self.autocast.__enter__()
-
-    def after_pred(self) -> None:
-        """Compute losses and metrics in float32."""
-        self.learn.pred = self.pred.float()
-
-    def after_loss(self) -> None:
-        """Leave autocast before the backward pass."""
-        self.autocast.__exit__(None, None, None)
-
-
-def _precision_callbacks(precision: str, device: torch.device) -> list[Callback]:
-    if precision == "fp32":
-        return []
-    if precision == "bf16" and device.type == "cpu":
-        return [CpuAutocast()]
-    if device.type == "cuda" and precision in ("bf16", "fp16"):
-        return [MixedPrecision(AMPMode(precision))]
-    raise ModelError(
-        f"precision={precision!r} is not supported on device {device.type!r}; "
-        "use auto, fp32, bf16 (CPU or CUDA) or fp16 (CUDA)"
-    )
-
-
-def _cpu_computes_bf16() -> bool:
-    """Whether the processor has bfloat16 instructions; emulation is slower than float32."""
-    # torch has only these private checks; if they are missing, float32 is the safe answer.
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 def _loading_processes(device: torch.device) -> int:

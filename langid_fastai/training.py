@@ -10,8 +10,8 @@ or one for all; losses are means over an epoch; times are in seconds.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,15 +21,13 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.schedule import valley
 from fastai.learner import Learner
-from fastcore.foundation import L
 
 from langid_fastai.callbacks import distributed
-from langid_fastai.callbacks.checkpoint import Keeper, history_table
+from langid_fastai.callbacks.checkpoint import Checkpointer
 from langid_fastai.callbacks.frozen_features import adapt_norms, cached_features
 from langid_fastai.callbacks.spec_augment import image_callbacks, loss_kept
 from langid_fastai.errors import RunError
 from langid_fastai.utils.files import replacing
-from langid_fastai.utils.progress import Steps
 
 __all__ = [
     "Stage",
@@ -41,7 +39,6 @@ __all__ = [
     "fit_stages",
     "refuse_uncacheable",
     "find_lr",
-    "BatchBar",
 ]
 
 Rate = float | tuple[float, ...]
@@ -177,31 +174,22 @@ def fit_stages(
         first, middle, last = SEED_SCHEDULE
         fit_stages(learn, (first, replace(middle, lr=discriminative(1e-3)), last))
     """
-    folder = Path(checkpoints) if checkpoints else None
     if cache_frozen:
         refuse_uncacheable(stages)
-    keeper = Keeper(learn, stages, folder, seed, cache_frozen, on_epoch)
-    resumed = keeper.resume()
-    for number, stage in enumerate(stages):
-        if number < keeper.stage:
-            continue
-        start_epoch = keeper.epochs_done if number == keeper.stage else 0
-        if start_epoch == stage.epochs:
-            continue
+    checkpointer = Checkpointer(
+        learn,
+        stages,
+        folder=Path(checkpoints) if checkpoints else None,
+        seed=seed,
+        cache_frozen=cache_frozen,
+        on_epoch=on_epoch,
+    )
+    for stage, first_epoch in checkpointer.unfinished():
         _freeze(learn, stage)
-        if resumed and start_epoch:
-            learn.opt.load_state_dict(resumed | {"hypers": L(resumed["hypers"])})
-        keeper.start(number, start_epoch)
         fit = learn.fit if stage.policy == "constant" else learn.fit_one_cycle
-        stage_cbs = [keeper, *image_callbacks(stage.masks, stage.mixup, stage.crop), *cbs]
-        is_cached = cache_frozen and stage.trains == "head"
-        if is_cached and number == start_epoch == 0:
-            with distributed.shared(learn):
-                adapt_norms(learn)
-        cache = cached_features(learn, folder) if is_cached else nullcontext()
-        with cache, distributed.shared(learn), loss_kept(learn):
-            fit(stage.epochs, stage.lr, cbs=stage_cbs, start_epoch=start_epoch)
-    return history_table(keeper.history)
+        with _prepared(learn, stage, checkpointer, cache_frozen) as stage_cbs:
+            fit(stage.epochs, stage.lr, cbs=[*stage_cbs, *cbs], start_epoch=first_epoch)
+    return checkpointer.table()
 
 
 def refuse_uncacheable(stages: Sequence[Stage]) -> None:
@@ -226,7 +214,11 @@ def refuse_uncacheable(stages: Sequence[Stage]) -> None:
 
 
 def find_lr(
-    learn: Learner, stage: Stage = SEED_SCHEDULE[1], *, picture: Path | None = None
+    learn: Learner,
+    stage: Stage = SEED_SCHEDULE[1],
+    *,
+    plot: Path | None = None,
+    picture: Path | None = None,
 ) -> float:
     """Suggest a learning rate for a stage: train a few batches at increasing rates, then undo it.
 
@@ -237,7 +229,8 @@ def find_lr(
     ----------
     learn : unchanged afterwards
     stage : determines what is frozen; for a stage with several rates, see `discriminative`
-    picture : PNG file to write the curve to; None writes none
+    plot : PNG file to write the curve to; None writes none
+    picture : older name of `plot`
 
     Returns
     -------
@@ -249,7 +242,7 @@ def find_lr(
         learn.path = Path(folder)  # where fastai saves the weights in the meantime
         suggested = learn.lr_find(suggest_funcs=(valley,), show_plot=False)
     learn.path, learn.opt = before, None
-    if picture is not None:
+    if file := plot or picture:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6, 4), layout="constrained")
@@ -257,30 +250,9 @@ def find_lr(
         axes.plot(learn.recorder.lrs, torch.stack(learn.recorder.losses))
         axes.axvline(suggested.valley, linestyle="--", color="grey")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss", title=f"stage {stage.name}")
-        with replacing(picture) as unfinished:
+        with replacing(file) as unfinished:
             figure.savefig(unfinished, format="png")
     return float(suggested.valley)
-
-
-class BatchBar(Callback):
-    """Show the progress of an epoch on stderr: a bar on a terminal, plain lines in a log.
-
-    Replaces fastai's own bar, which fills a log by redrawing itself.
-    """
-
-    def before_train(self) -> None:
-        """Begin an epoch."""
-        what = f"epoch {self.epoch + 1} of {self.n_epoch}"
-        self.steps = Steps(what, len(self.dls.train), "batches").__enter__()
-
-    def after_batch(self) -> None:
-        """Count a training batch."""
-        if self.training:
-            self.steps.advance()
-
-    def after_train(self) -> None:
-        """End the training half of the epoch."""
-        self.steps.__exit__(None, None, None)
 
 
 def _freeze(learn: Learner, stage: Stage) -> None:
@@ -290,3 +262,18 @@ def _freeze(learn: Learner, stage: Stage) -> None:
     learn.model.zero_grad(set_to_none=True)
     learn.create_opt()
     learn.freeze_to({"head": -1, "all": 0}[stage.trains])
+
+
+@contextmanager
+def _prepared(
+    learn: Learner, stage: Stage, checkpointer: Checkpointer, cache_frozen: bool
+) -> Iterator[list[Callback]]:
+    """Prepare a stage, resumed or new, cached and distributed; yield its callbacks."""
+    checkpointer.restore_optimizer()
+    is_cached = cache_frozen and stage.trains == "head"
+    if is_cached and checkpointer.stage == checkpointer.first_epoch == 0:
+        with distributed.shared(learn):
+            adapt_norms(learn)
+    cache = cached_features(learn, checkpointer.folder) if is_cached else nullcontext()
+    with cache, distributed.shared(learn), loss_kept(learn):
+        yield [checkpointer, *image_callbacks(stage.masks, stage.mixup, stage.crop)]

@@ -5,18 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastai.callback.fp16 import MixedPrecision
 from PIL import Image
 
-from langid_fastai import learner as learner_module
 from langid_fastai.errors import ModelError, RunError
 from langid_fastai.learner import (
-    CpuAutocast,
-    full_precision,
     language_learner,
     load_learner,
     make_dataloaders,
-    pick_precision,
     save_learner,
 )
 from langid_fastai.models.folder import ModelInfo, read_info, write_model
@@ -109,41 +104,6 @@ def test_arch_that_wants_another_size_is_refused(picture_folder):
     dls = make_dataloaders(picture_folder)
     with pytest.raises(ModelError, match="does not take images of 32 × 48"):
         language_learner(dls, "vit_tiny_patch16_224", weights="none")
-
-
-@pytest.mark.parametrize("supported", [True, False])
-def test_cpu_arithmetic_follows_the_hardware(monkeypatch, supported):
-    monkeypatch.setattr(learner_module, "_cpu_computes_bf16", lambda: supported)
-    assert pick_precision(torch.device("cpu")) == ("bf16" if supported else "fp32")
-
-
-@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp16")])
-def test_gpu_arithmetic_follows_the_hardware(monkeypatch, supported, expected):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
-    assert pick_precision(torch.device("cuda")) == expected
-
-
-def test_fp16_on_a_cpu_is_refused(picture_folder):
-    dls = make_dataloaders(picture_folder, device="cpu")
-    with pytest.raises(ModelError, match="precision='fp16' is not supported on device 'cpu'"):
-        language_learner(dls, "squeezenet1_1", weights="none", precision="fp16")
-
-
-def test_bf16_is_used_in_training_and_left_for_testing(picture_folder):
-    dls = make_dataloaders(picture_folder, batch_size=4, device="cpu")
-    learn = language_learner(dls, "squeezenet1_1", weights="none", precision="bf16")
-    seen = []
-    learn.model[0][0][0].register_forward_hook(lambda m, i, o: seen.append(o.dtype))
-    with learn.no_bar(), learn.no_logging():
-        learn.fit(1, 1e-3)
-        assert set(seen) == {torch.bfloat16}
-        seen.clear()
-        with full_precision(learn):
-            learn.validate()
-            assert set(seen) == {torch.float32}
-            assert not any(isinstance(cb, (CpuAutocast, MixedPrecision)) for cb in learn.cbs)
-    assert any(isinstance(cb, CpuAutocast) for cb in learn.cbs)
-    assert next(learn.model.parameters()).dtype == torch.float32
 
 
 def test_trained_folder_becomes_a_learner_again(picture_folder, tmp_path):

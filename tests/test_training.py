@@ -229,7 +229,7 @@ def test_tensors_that_are_no_checkpoint(make_learn, tmp_path, content):
 def test_find_lr_suggests_and_leaves_no_trace(make_learn, tmp_path):
     learn = make_learn(batch_size=4)
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}
-    rate = find_lr(learn, picture=tmp_path / "lr.png")
+    rate = find_lr(learn, plot=tmp_path / "lr.png")
     assert 1e-7 < rate < 10
     assert (tmp_path / "lr.png").stat().st_size > 1000
     assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())

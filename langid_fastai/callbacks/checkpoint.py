@@ -1,4 +1,4 @@
-"""Checkpoints: after each epoch, save its history and the state needed to resume.
+"""Checkpoints: after each epoch, save the history and the state needed to resume.
 
 ::
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import get_model, set_seed, to_device
+from fastcore.foundation import L
 
 from langid_fastai.callbacks import distributed
 from langid_fastai.errors import RunError, first_line
@@ -30,22 +31,23 @@ from langid_fastai.utils.files import replacing
 if TYPE_CHECKING:
     from langid_fastai.training import Rate, Stage
 
-__all__ = ["HISTORY", "Keeper", "history_table"]
+__all__ = ["HISTORY", "Checkpointer"]
 
 HISTORY = ("stage", "epoch", "train_loss", "valid_loss", "accuracy", "lr", "seconds")
-RANK_STEP = 1_000_000_007  # between the seeds of processes; those of epochs lie close together
+LAST = "last.pth"
+RANK_STEP = 1_000_000_007  # between the seeds of processes; those of epochs are close together
 
 
-def history_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows of the history as a table with the columns `HISTORY`."""
-    return pd.DataFrame(rows, columns=list(HISTORY))
+class Checkpointer(Callback):
+    """Seed each epoch, record it in the history, and save what an interrupted training needs.
 
+    The randomness of an epoch follows from its number, so a checkpoint holds no random state, and a
+    resumed epoch shuffles and drops out like an uninterrupted one.
 
-class Keeper(Callback):
-    """Seeds each epoch, writes its row of the history, and saves what a killed run needs.
-
-    Because every epoch's randomness follows from its number, a checkpoint holds no random state,
-    and a resumed epoch shuffles and drops out as the unbroken one.
+    Parameters
+    ----------
+    learn, stages, seed, cache_frozen, on_epoch : as for `fit_stages`
+    folder : of the checkpoint; None saves none
     """
 
     order = 100  # after fastai's Recorder has the epoch's metrics
@@ -54,62 +56,82 @@ class Keeper(Callback):
         self,
         learn: Learner,
         stages: Sequence[Stage],
+        *,
         folder: Path | None,
         seed: int,
         cache_frozen: bool,
         on_epoch: Callable[[pd.DataFrame], None] | None,
     ) -> None:
-        self.stages, self.seed, self.on_epoch = stages, seed, on_epoch
-        self.file = folder / "last.pth" if folder else None
-        self.stage, self.epochs_done = 0, 0
+        self.trained, self.stages, self.seed, self.on_epoch = learn, stages, seed, on_epoch
+        self.folder = folder
+        self.stage, self.first_epoch = 0, 0
         self.history: list[dict[str, Any]] = []
-        self.of = {
+        self.optimizer_state: dict[str, Any] | None = None
+        self.settings = {
             "schedule": [asdict(stage) | {"lr": _as_list(stage.lr)} for stage in stages],
             "seed": seed,
             "vocab": list(learn.dls.vocab),
             "arch": learn.arch,
             "cache_frozen": cache_frozen,
         }
-        self.trained = learn
 
-    def resume(self) -> dict[str, Any] | None:
-        """Load the checkpoint, if there is one, and return the state of the optimizer."""
+    def unfinished(self) -> Iterator[tuple[Stage, int]]:
+        """Yield each stage that is not finished and its first epoch, after resuming.
+
+        Raises
+        ------
+        RunError : the checkpoint is damaged, or of another training
+        """
+        resumed_stage, resumed_epoch = self._resume()
+        for number, stage in enumerate(self.stages):
+            self.stage, self.first_epoch = number, resumed_epoch if number == resumed_stage else 0
+            if number >= resumed_stage and self.first_epoch < stage.epochs:
+                yield stage, self.first_epoch
+
+    def restore_optimizer(self) -> None:
+        """Give the optimizer the state it had when this stage was interrupted."""
+        if self.optimizer_state and self.first_epoch:
+            hypers = L(self.optimizer_state["hypers"])
+            self.trained.opt.load_state_dict(self.optimizer_state | {"hypers": hypers})
+
+    def table(self) -> pd.DataFrame:
+        """Return the history, one row per epoch, columns `HISTORY`."""
+        return pd.DataFrame(self.history, columns=list(HISTORY))
+
+    def _resume(self) -> tuple[int, int]:
+        """Load the checkpoint, if there is one; return the stage and epoch that come next."""
         saved = distributed.from_main(self._read())
         if saved is not None:
             self.trained.model.load_state_dict(saved["model"])
             self.history = saved["history"]
-            self.stage, self.epochs_done = saved["stage"], saved["epochs_done"]
+            device = next(self.trained.model.parameters()).device
+            self.optimizer_state = to_device(saved["opt"], device)
         distributed.same_weights(self.trained.model)
-        device = next(self.trained.model.parameters()).device
-        return None if saved is None else to_device(saved["opt"], device)
+        return (saved["stage"], saved["epochs_done"]) if saved else (0, 0)
 
     def _read(self) -> dict[str, Any] | None:
-        """The checkpoint, if there is one, and it is of this training."""
-        if self.file is None or not self.file.exists():
+        """Return the checkpoint, if there is one, after checking that it is of this training."""
+        if self.folder is None or not (file := self.folder / LAST).exists():
             return None
         try:
-            saved = torch.load(self.file, map_location="cpu", weights_only=True)
+            saved = torch.load(file, map_location="cpu", weights_only=True)
         except UNREADABLE as error:
             raise RunError(
-                f"{self.file}: damaged ({first_line(error)}); remove it to restart training"
+                f"{file}: damaged ({first_line(error)}); remove it to restart training"
             ) from error
         if not isinstance(saved, dict) or not {"schedule"} <= set(saved.get("of") or ()):
-            raise RunError(f"{self.file}: not a training checkpoint; remove it to restart training")
+            raise RunError(f"{file}: not a training checkpoint; remove it to restart training")
         # Older checkpoints do not have mixup and crop.
         before = {"mixup": 0.0, "crop": 1.0}
         saved["of"]["schedule"] = [before | stage for stage in saved["of"]["schedule"]]
-        for what, value in self.of.items():
+        for what, value in self.settings.items():
             there = saved["of"].get(what)
             if there != value:
                 raise RunError(
-                    f"{self.file} was made with another {what} ({there}, now {value}); "
+                    f"{file} was made with another {what} ({there}, now {value}); "
                     "choose another --out, or remove the folder to start over"
                 )
         return saved
-
-    def start(self, stage: int, first_epoch: int) -> None:
-        """Begin a stage, possibly after its first epochs."""
-        self.stage, self.first_epoch = stage, first_epoch
 
     def before_train(self) -> None:
         """Seed the epoch."""
@@ -150,24 +172,24 @@ class Keeper(Callback):
         self.history.append(row)
         self._save()
         if self.on_epoch:
-            self.on_epoch(history_table(self.history))
+            self.on_epoch(self.table())
 
     def _save(self) -> None:
-        if self.file is None:
+        if self.folder is None:
             return
         state = self.opt.state_dict()
-        # Schedules leave numpy numbers there, which a file without code cannot hold.
+        # Schedules leave numpy numbers there, which a file without code cannot contain.
         hypers = [{name: float(value) for name, value in h.items()} for h in state["hypers"]]
         saved = {
-            "of": self.of,
+            "of": self.settings,
             "stage": self.stage,
             "epochs_done": self.epoch + 1,
             "history": self.history,
             "model": get_model(self.learn.model).state_dict(),
             "opt": {"state": list(state["state"]), "hypers": hypers},
         }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.file) as unfinished:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / LAST) as unfinished:
             torch.save(saved, unfinished)
 
 

@@ -1,6 +1,7 @@
-"""Send the course of training to TensorBoard, Weights & Biases or MLflow.
+"""Report the course of training: on stderr, to TensorBoard, Weights & Biases or MLflow.
 
-Contents: `LOGS`, the tools by name; `require_log`, before long work; `log_callbacks`.
+Contents: `BatchBar`, the progress of an epoch; `LOGS`, the tools by name; `require_log`, before
+long work; `log_callbacks`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,32 @@ from pathlib import Path
 from fastai.callback.core import Callback
 
 from langid_fastai.errors import RunError
+from langid_fastai.utils.progress import Steps
 
-__all__ = ["LOGS", "MLflowCallback", "log_callbacks", "require_log"]
+__all__ = ["LOGS", "BatchBar", "MLflowCallback", "log_callbacks", "require_log"]
 
 LOGS = ("tensorboard", "wandb", "mlflow")
+
+
+class BatchBar(Callback):
+    """Show the progress of an epoch on stderr: a bar on a terminal, plain lines in a log.
+
+    Replaces fastai's own bar, which fills a log by redrawing itself.
+    """
+
+    def before_train(self) -> None:
+        """Begin an epoch."""
+        what = f"epoch {self.epoch + 1} of {self.n_epoch}"
+        self.steps = Steps(what, len(self.dls.train), "batches").__enter__()
+
+    def after_batch(self) -> None:
+        """Count a training batch."""
+        if self.training:
+            self.steps.advance()
+
+    def after_train(self) -> None:
+        """End the training half of the epoch."""
+        self.steps.__exit__(None, None, None)
 
 
 class MLflowCallback(Callback):
@@ -23,7 +46,7 @@ class MLflowCallback(Callback):
     order = 60  # after fastai's Recorder
 
     def __init__(self) -> None:
-        self.step = 0  # epochs of all stages are counted on
+        self.step = 0  # epochs, counted over all stages
 
     def after_epoch(self) -> None:
         """Log the values of the epoch."""

@@ -33,7 +33,7 @@ def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray
     """
     import torch
 
-    from langid_fastai.learner import full_precision
+    from langid_fastai.callbacks.precision import full_precision
 
     if not images:
         raise ModelError("images=[] must name at least one file; is the split empty?")

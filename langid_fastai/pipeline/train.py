@@ -81,7 +81,7 @@ def make_network(
     """
     from fastai.torch_core import set_seed
 
-    from langid_fastai.learner import pick_device, pick_precision
+    from langid_fastai.callbacks.precision import pick_device, pick_precision
     from langid_fastai.models.folder import validate_vocab
     from langid_fastai.models.networks import build_network
 
@@ -197,7 +197,7 @@ def suggest_lr(run: Run, learn: Learner, settings: TrainSettings) -> float:
     from langid_fastai.training import find_lr
 
     stage = next(s for s in choose_stages(settings)[1] if s.trains == "all")
-    return find_lr(learn, stage, picture=run.folder / "lr_find.png")
+    return find_lr(learn, stage, plot=run.folder / "lr_find.png")
 
 
 def train(
@@ -225,8 +225,9 @@ def train(
     -------
     history : one row an epoch
     """
+    from langid_fastai.callbacks.loggers import BatchBar
     from langid_fastai.models.folder import ModelInfo, write_model
-    from langid_fastai.training import BatchBar, fit_stages
+    from langid_fastai.training import fit_stages
 
     name, stages = choose_stages(settings)
     run.note("training", _binding(settings, name))
@@ -287,7 +288,7 @@ def follow(
     -------
     learn : trained
     """
-    from langid_fastai.learner import pick_device
+    from langid_fastai.callbacks.precision import pick_device
     from langid_fastai.models.networks import build_network
     from langid_fastai.training import fit_stages
 
