@@ -6,20 +6,18 @@ tables and journal, stays on the machine that starts the export, so a killed exp
 there; the tables are also copied to the address, so that ``langid corpus sync`` makes a run folder
 on any machine.
 
-Conventions: an address is one of fsspec's, without a trailing slash; its implementation, e.g. s3fs
-for ``s3://``, must be installed, and finds its credentials itself, on each machine. On an object
-store, images are written atomically; on ``file://``, a killed export may leave a partial image,
-which is not recorded and is regenerated. A second run at the same address is refused, unless both
-begin at the same moment.
+Conventions: an address is one of `Store`, without a trailing slash; each machine needs its own
+credentials. On an object store, images are written atomically; on ``file://``, a killed export may
+leave a partial image, which is not recorded and is regenerated. A second run at the same address is
+refused, unless both begin at the same moment.
 
-Contents: `is_url`, `list_recordings`, `SharedPlace`, `claim`, `publish`.
+Contents: `is_url`, `SharedPlace`, `claim`, `publish`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -27,10 +25,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from langid_fastai.clips.export import Place, Recording, export_recording, failure
+from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError, RunError, first_line
 from langid_fastai.preprocessing import MelConfig
 
-__all__ = ["SharedPlace", "claim", "is_url", "list_recordings", "publish"]
+__all__ = ["SharedPlace", "claim", "is_url", "publish"]
 
 # Files of a run folder; the table of images is last, so that all files it needs exist before it.
 TABLES = (
@@ -50,19 +49,6 @@ def is_url(address: str) -> bool:
     return "://" in address
 
 
-def list_recordings(url: str) -> dict[str, dict[str, Any]]:
-    """List the files below an address, by relative path, with the metadata of its service.
-
-    Raises
-    ------
-    CorpusError : no such address, or it cannot be read
-    """
-    with _translate_errors(url, CorpusError):
-        fs, base = _open(url)
-        found = fs.find(base, detail=True)
-    return {name[len(base) :].lstrip("/"): info for name, info in found.items()}
-
-
 @dataclass(frozen=True)
 class SharedPlace(Place):
     """Recordings at one address, images at another.
@@ -80,23 +66,22 @@ class SharedPlace(Place):
 
     def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
         """Return size of each recording, and a number that changes with it."""
-        there = list_recordings(self.recordings)
+        there = Store(self.recordings).list()
         return {path: _stamp(there[path]) if path in there else (-1, -1) for path in paths}
 
     def list_images(self) -> set[str]:
         """Return existing images."""
         tables = {PurePosixPath(name).name for name in TABLES}
-        return {name for name in _listed(self.images) if name not in tables}
+        return Store(self.images, RunError).list().keys() - tables
 
     def remove(self, images: set[str]) -> None:
         """Remove images."""
-        if images:
-            with _translate_errors(self.images, RunError):
-                fs, base = _open(self.images)
-                fs.rm([f"{base}/{image}" for image in sorted(images)])
+        store = Store(self.images, RunError)
+        for image in sorted(images):
+            store.delete(image)
 
     def make_folders(self, names: set[str]) -> None:
-        """Do nothing: an object store has no folders, and `_send` creates others as needed."""
+        """Do nothing: an object store has no folders, and `Store` creates others as needed."""
 
     def work(self, config: MelConfig) -> Callable[[Recording], list[dict[str, object]]]:
         """Return the function that exports a recording and returns rows of ``images.csv``."""
@@ -115,7 +100,7 @@ def claim(folder: Path, url: str) -> None:
     ------
     RunError : another run was exported to the address; or it cannot be reached
     """
-    if not (folder / "images" / "images.csv").exists() and _listed(url):
+    if not (folder / "images" / "images.csv").exists() and Store(url, RunError).list():
         raise RunError(
             f"{url} is not empty, and does not belong to {folder}; resume in the folder where it "
             f"was started, or fetch it with `langid corpus sync {url} {folder}`, or choose another "
@@ -131,11 +116,10 @@ def publish(folder: Path, url: str) -> None:
     folder : of the run
     url : parent of `SharedPlace.images`
     """
-    with _translate_errors(url, RunError):
-        fs, base = _open(url)
-        for name in TABLES:
-            if (folder / name).exists():
-                _send(fs, folder / name, f"{base}/{name}")
+    store = Store(url, RunError)
+    for name in TABLES:
+        if (folder / name).exists():
+            store.put(folder / name, name)
 
 
 def _export_away(
@@ -148,55 +132,18 @@ def _export_away(
         fetched.parent.mkdir(parents=True)
         (folder / recording.stem).parent.mkdir(parents=True)
         try:
-            fs, base = _open(recordings)
-            fs.get_file(f"{base}/{recording.path}", str(fetched))
-        except OSError as error:
-            return [failure(recording, f"cannot be fetched: {first_line(error)}")]
+            Store(recordings, is_shared=True).get(recording.path, fetched)
+        except CorpusError as error:
+            reason = first_line(error.__cause__ or error)
+            return [failure(recording, f"cannot be fetched: {reason}")]
         rows = export_recording(recording, root=root, folder=folder, config=config)
-        with _translate_errors(images, RunError):
-            fs, base = _open(images)
-            for row in rows:
-                if row["image"]:
-                    _send(fs, folder / str(row["image"]), f"{base}/{row['image']}")
+        store = Store(images, RunError, is_shared=True)
+        for image in (str(row["image"]) for row in rows if row["image"]):
+            store.put(folder / image, image)
     return rows
-
-
-def _open(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    fs, base = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    return fs, base.rstrip("/")
-
-
-def _listed(url: str) -> set[str]:
-    with _translate_errors(url, RunError):
-        fs, base = _open(url)
-        return {name[len(base) :].lstrip("/") for name in fs.find(base)}
-
-
-def _send(fs: Any, file: Path, name: str) -> None:
-    if "file" in fs.protocol:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-    fs.put_file(str(file), name)
 
 
 def _stamp(info: dict[str, Any]) -> tuple[int, int]:
     changed = next((info[key] for key in ("ETag", "mtime", "LastModified") if key in info), "")
     digest = hashlib.blake2b(str(changed).encode(), digest_size=6).hexdigest()
     return int(info["size"]), int(digest, 16)
-
-
-@contextmanager
-def _translate_errors(url: str, error_type: type[CorpusError] | type[RunError]) -> Iterator[None]:
-    """Turn errors of fsspec into one that says how to fix them."""
-    try:
-        yield
-    except ImportError as error:
-        raise error_type(
-            f"{url}: {first_line(error)}; for s3:// run pip install 'langid_fastai[s3]'"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise error_type(
-            f"{url}: {type(error).__name__}: {first_line(error)}; check address, credentials and "
-            "network, then repeat the command to resume"
-        ) from error

@@ -20,23 +20,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.pool import ThreadPool
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from langid_fastai.corpus.index import count
-from langid_fastai.corpus.s3_client import Bucket, ChangedError, S3Object, file_md5, refusal
+from langid_fastai.corpus.index import count, is_one_line
+from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.dependencies import needs
 from langid_fastai.utils.files import UNFINISHED, write_whole
 from langid_fastai.utils.progress import track
 
+with needs("s3", "s3://", CorpusError):
+    import s3fs  # noqa: F401  # used by fsspec to open s3://
+
 __all__ = ["Synced", "fetch_corpus", "sync_corpus"]
 
+ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
+MD5 = re.compile(r"[0-9a-f]{32}")
 NOTES = ".langid-sync"
 TABLES = (".csv", ".tsv")
 N_THREADS = 8  # small files mostly wait for the server
@@ -68,6 +76,21 @@ class Synced:
         return [f"copied     {copied} to {target}; {self.n_kept} already there{deleted}"]
 
 
+class ChangedError(Exception):
+    """A file or an object cannot be copied, e.g. because it changed after it was listed."""
+
+
+class S3Object(NamedTuple):
+    """An object: its size in bytes, and its ETag without the quotes.
+
+    The ETag is the MD5 of an object uploaded in one part and not encrypted by a key service; for a
+    multipart upload it is another hash, with a hyphen. It changes whenever the object changes.
+    """
+
+    size: int
+    etag: str
+
+
 def sync_corpus(
     source: str,
     target: str,
@@ -83,7 +106,8 @@ def sync_corpus(
     source, target : one of them ``s3://bucket/folder``, the other a folder
     delete : also delete files in `target` that `source` does not have
     endpoint_url : of a service other than AWS; default: ``AWS_ENDPOINT_URL``
-    part_bytes : size of the parts of an upload; a file smaller than two parts is sent in one
+    part_bytes : size of the parts of an upload, at least 5 MiB; a file smaller than two parts is
+        sent in one
 
     Returns
     -------
@@ -91,7 +115,8 @@ def sync_corpus(
 
     Raises
     ------
-    CorpusError : neither or both are in S3, nothing in `source`, or see `Bucket`
+    CorpusError : neither or both are in S3, an invalid address, nothing in `source`, or the
+        service refuses or cannot be reached; see `Store`
 
     Examples
     --------
@@ -102,19 +127,16 @@ def sync_corpus(
     """
     if source.startswith("s3://") == target.startswith("s3://"):
         raise CorpusError(f"one of {source!r} and {target!r} must be s3://…, the other a folder")
-    downwards = source.startswith("s3://")
-    folder = Path(target if downwards else source)
+    is_download = source.startswith("s3://")
+    folder = Path(target if is_download else source)
     if folder.exists() and not folder.is_dir():
         raise CorpusError(f"{folder} is a file; pass the folder that contains it")
-    if not downwards and not folder.exists():
+    if not is_download and not folder.exists():
         raise CorpusError(f"{folder}: no such folder")
-    bucket = Bucket(
-        source if downwards else target, endpoint_url=endpoint_url, part_bytes=part_bytes
-    )
-    pair = _Pair(folder, bucket)
-    if not (pair.there if downwards else pair.here):
+    pair = _Pair(folder, _open_bucket(source if is_download else target, endpoint_url))
+    if not (pair.there if is_download else pair.here):
         raise CorpusError(f"{source}: nothing in it to copy")
-    return pair.download(delete) if downwards else pair.upload(delete)
+    return pair.download(delete) if is_download else pair.upload(delete, part_bytes)
 
 
 def fetch_corpus(url: str) -> Path:
@@ -135,10 +157,10 @@ def fetch_corpus(url: str) -> Path:
     """
     above, _, name = url.rstrip("/").rpartition("/")
     is_table = PurePosixPath(name).suffix.lower() in TABLES
-    bucket = Bucket(above if is_table else url)
+    bucket = _open_bucket(above if is_table else url)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    service = urlsplit(bucket.endpoint).netloc.replace(":", "_")
-    folder = cache / "langid_fastai" / "s3" / service / bucket.name / bucket.prefix
+    service = urlsplit(_endpoint(bucket)).netloc.replace(":", "_")
+    folder = cache / "langid_fastai" / "s3" / service / bucket.root
     pair = _Pair(folder, bucket)
     if not pair.there:
         raise CorpusError(f"{bucket.url}: nothing in it")
@@ -150,6 +172,89 @@ def fetch_corpus(url: str) -> Path:
             f"{path!r}, which {reason}"
         )
     return folder / name if is_table else folder
+
+
+def refusal(name: str) -> str:
+    """Return why an object's name is refused as a path below a folder; empty if it is accepted.
+
+    Examples
+    --------
+    >>> refusal("de/anna/1.wav")
+    ''
+    >>> refusal("../../etc/passwd"), refusal("/etc/passwd"), refusal("C:\\\\x")
+    ('leads out of the folder', 'leads out of the folder', 'leads out of the folder')
+    """
+    if not is_one_line(name):
+        return "contains control characters"
+    windows = PureWindowsPath(name)
+    if windows.drive or {".", "..", ""} & {*name.split("/"), *name.split("\\")}:
+        return "leads out of the folder"
+    return ""
+
+
+def file_md5(path: Path) -> str:
+    """Return the MD5 of a file in hexadecimal, as in S3's ETag.
+
+    It protects against accidental changes, not against attacks.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _open_bucket(url: str, endpoint_url: str | None = None) -> Store:
+    """Open a folder of a bucket, after checking its address."""
+    match = ADDRESS.fullmatch(url)
+    prefix = (match["prefix"] or "").strip("/") if match else ""
+    if match is None or "::" in prefix or (prefix and refusal(prefix)):
+        raise CorpusError(
+            f"{url!r} must be s3://<bucket>/<folder>, the bucket in lower case and the folder "
+            "without '..', '//', '::' or control characters"
+        )
+    return Store(f"s3://{match['bucket']}/{prefix}", endpoint_url=endpoint_url)
+
+
+def _endpoint(bucket: Store) -> str:
+    with bucket.translated_errors():
+        return bucket.fs.s3.meta.endpoint_url
+
+
+def _as_object(info: dict[str, Any]) -> S3Object:
+    return S3Object(info["size"], info["ETag"].strip('"'))
+
+
+def _download(bucket: Store, name: str, s3_object: S3Object, path: Path) -> None:
+    """Download an object, and check that it is complete and the one that was listed.
+
+    Raises
+    ------
+    ChangedError : it was deleted or replaced, or damaged in transfer
+    """
+    try:
+        bucket.get(name, path)
+    except CorpusError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ChangedError("was deleted before it was copied") from error
+        raise
+    if not _is_whole(bucket, name, s3_object, path):
+        raise ChangedError("changed while it was copied, or arrived damaged; repeat the command")
+
+
+def _is_whole(bucket: Store, name: str, s3_object: S3Object, path: Path) -> bool:
+    """Return whether a file equals the object: by MD5, else by size if it did not change."""
+    if path.stat().st_size != s3_object.size:
+        return False
+    if file_md5(path) == s3_object.etag:
+        return True
+    is_md5 = MD5.fullmatch(s3_object.etag) and not _is_encrypted(bucket, name)
+    return not is_md5 and _as_object(bucket.info(name)) == s3_object
+
+
+def _is_encrypted(bucket: Store, name: str) -> bool:
+    """Return whether a key service encrypts the object, so that its ETag is not an MD5."""
+    root, _, key = f"{bucket.root}/{name}".partition("/")
+    with bucket.translated_errors():
+        head = bucket.fs.call_s3("head_object", Bucket=root, Key=key)
+    return "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
 
 
 class _Copy(NamedTuple):
@@ -170,13 +275,14 @@ class _Copy(NamedTuple):
 class _Pair:
     """A local folder, a folder of objects, and a record of what was equal after the last copy."""
 
-    def __init__(self, folder: Path, bucket: Bucket) -> None:
+    def __init__(self, folder: Path, bucket: Store) -> None:
         self.folder, self.bucket = folder, bucket
         self.synced = Synced()
         # Local files first: those that another command downloads meanwhile must not be deleted.
         self.here = {name for name in self._walk() if not _is_hidden(name)}
-        self.there = {n: s3_object for n, s3_object in bucket.list().items() if not _is_hidden(n)}
-        key = hashlib.sha256(f"{bucket.endpoint} {bucket.url}".encode()).hexdigest()[:16]
+        there = bucket.list()
+        self.there = {n: _as_object(info) for n, info in there.items() if not _is_hidden(n)}
+        key = hashlib.sha256(f"{_endpoint(bucket)} {bucket.url}".encode()).hexdigest()[:16]
         self.notes = folder / NOTES / f"{key}.json"
         self.noted = _read_notes(self.notes)
 
@@ -194,9 +300,9 @@ class _Pair:
             self._delete(self.here - self.there.keys(), self._unlink)
         return self.synced
 
-    def upload(self, delete: bool) -> Synced:
+    def upload(self, delete: bool, part_bytes: int) -> Synced:
         """Copy the folder to the bucket."""
-        self._copy_all(self._send, sorted(self.here))
+        self._copy_all(partial(self._send, part_bytes=part_bytes), sorted(self.here))
         if delete and not self.synced.failed:
             self._delete(self.there.keys() - self.here, self.bucket.delete)
         return self.synced
@@ -254,19 +360,20 @@ class _Pair:
         key = hashlib.sha256(name.encode()).hexdigest()
         unfinished = self.notes.parent / f"{key}.{os.getpid()}{UNFINISHED}"
         try:
-            self.bucket.get(name, s3_object, unfinished)
+            _download(self.bucket, name, s3_object, unfinished)
             copied = _Copy(unfinished.stat().st_mtime_ns, s3_object)
             unfinished.replace(target)
         finally:
             unfinished.unlink(missing_ok=True)
         return copied
 
-    def _send(self, name: str) -> _Copy:
+    def _send(self, name: str, part_bytes: int) -> _Copy:
         path = self.folder / name
         if reason := refusal(name):
             raise ChangedError(f"{reason}; rename it")
         before = path.stat()
-        s3_object = self.bucket.put(path, name)
+        self.bucket.put(path, name, part_bytes=part_bytes)
+        s3_object = _as_object(self.bucket.info(name))
         after = path.stat()
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, s3_object.size):
             raise ChangedError("changed while it was copied; repeat the command")

@@ -19,7 +19,7 @@ import pandas as pd
 
 from langid_fastai.augmentation.plan import VariantPlan
 from langid_fastai.clips.export import ExportResult, export_images, read_clips
-from langid_fastai.clips.remote import SharedPlace, claim, is_url, list_recordings, publish
+from langid_fastai.clips.remote import SharedPlace, claim, is_url, publish
 from langid_fastai.corpus.index import (
     SPLITS,
     Corpus,
@@ -39,6 +39,7 @@ from langid_fastai.corpus.split import (
     contradicting_labels,
     split_corpus,
 )
+from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import CorpusSettings
@@ -90,7 +91,7 @@ def _shared_corpus(table: Path, url: str) -> Corpus:
     """An index CSV of recordings at an address; none is fetched, so the CSV tells the lengths."""
     if table.suffix.lower() not in (".csv", ".tsv") or not is_there(table):
         raise CorpusError(f"{table}: --recordings goes with an index CSV on this machine")
-    there = list_recordings(url)
+    there = Store(url).list()
     corpus = read_index_csv(table, there=there)
     validate_index(corpus.index, source=table)
     index = corpus.index

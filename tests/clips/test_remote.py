@@ -8,6 +8,7 @@ from command_line import MEL, QUICK
 
 from langid_fastai import cli
 from langid_fastai.clips.export import export_images
+from langid_fastai.clips.remote import SharedPlace
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.preprocessing import MelConfig
 
@@ -116,7 +117,23 @@ def test_unsupported_address(langid, table, tmp_path):
     code, _, error = prepare(langid, table, "nonsense://host", tmp_path / "run")
     assert code == 1
     assert "nonsense://host/recordings: " in error
-    assert "check address" in error
+    assert "an address must be like s3://bucket/folder" in error
+
+
+def test_missing_credentials_are_reported(langid, s3, table, tmp_path, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    code, _, error = prepare(langid, table, "s3://speech", tmp_path / "run")
+    assert code == 1
+    assert "s3://speech/recordings: no credentials" in error
+
+
+def test_names_with_wildcards_remove_only_themselves(s3, tmp_path):
+    for name in ("a[1]", "a1", "b*", "bc"):
+        s3.put(f"images/de/{name}@0.00.png")
+    place = SharedPlace(tmp_path, tmp_path, "s3://speech/recordings", "s3://speech/images")
+    place.remove({"de/a[1]@0.00.png", "de/b*@0.00.png"})
+    assert place.list_images() == {"de/a1@0.00.png", "de/bc@0.00.png"}
 
 
 def test_through_s3_to_a_machine_that_trains(langid, s3, corpus, table, tmp_path):

@@ -169,7 +169,7 @@ def test_incomplete_corpus_is_an_error(stored):
         read_corpus("s3://speech/my/tones")
     with pytest.raises(CorpusError, match=r"s3://speech/other: nothing in it"):
         fetch_corpus("s3://speech/other")
-    with pytest.raises(CorpusError, match=r"is one object; pass the folder"):
+    with pytest.raises(CorpusError, match=r"is one file; pass the folder"):
         read_corpus(f"s3://speech/{sorted(stored.things())[-1]}")
 
 

@@ -12,8 +12,8 @@ from syncing import THERE, content, counts
 
 from langid_fastai import cli
 from langid_fastai.corpus import s3 as s3_module
-from langid_fastai.corpus.s3 import sync_corpus
-from langid_fastai.corpus.s3_client import Bucket, refusal
+from langid_fastai.corpus.s3 import refusal, sync_corpus
+from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
 
 folder = syncing.folder
@@ -61,15 +61,16 @@ def test_two_downloads_at_once_do_not_mix(s3, large, tmp_path, monkeypatch):
     """For a multipart object, whose ETag is not an MD5."""
     sync_corpus(str(large), THERE, part_bytes=PART)
     back = tmp_path / "back"
-    get = Bucket.get
+    get = Store.get
 
-    def twice(self, name, thing, path):
-        monkeypatch.setattr(Bucket, "get", get)
-        get(self, name, thing, path)
-        monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
-        assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
+    def twice(self, name, path):
+        monkeypatch.setattr(Store, "get", get)
+        get(self, name, path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)  # another process
+            assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
 
-    monkeypatch.setattr(Bucket, "get", twice)
+    monkeypatch.setattr(Store, "get", twice)
     assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
     assert content(back) == content(large)
     assert counts(sync_corpus(THERE, str(back))) == (0, 1, 0, 0)
@@ -108,31 +109,31 @@ def test_file_edited_after_its_copy_is_uploaded_again(s3, folder, monkeypatch):
 @pytest.mark.parametrize("n_parts", [1, 3])
 def test_object_changed_during_the_copy_is_a_failure(s3, large, tmp_path, monkeypatch, n_parts):
     sync_corpus(str(large), THERE, part_bytes=PART if n_parts > 1 else 4 * PART)
-    get = Bucket.get
+    get = Store.get
 
-    def change_then_get(self, name, thing, path):
+    def change_then_get(self, name, path):
         s3.put("corpus/long.wav", b"x" * (2 * PART + 1234))
-        get(self, name, thing, path)
+        get(self, name, path)
 
-    monkeypatch.setattr(Bucket, "get", change_then_get)
+    monkeypatch.setattr(Store, "get", change_then_get)
     back = tmp_path / "back"
     [(name, reason)] = sync_corpus(THERE, str(back)).failed
     assert (name, content(back)) == ("long.wav", {})
     assert "changed while it was copied" in reason
-    monkeypatch.setattr(Bucket, "get", get)
+    monkeypatch.setattr(Store, "get", get)
     assert counts(sync_corpus(THERE, str(back))) == (1, 0, 0, 0)
 
 
 def test_object_deleted_during_the_copy_is_a_failure(s3, tmp_path, monkeypatch):
     s3.put("corpus/a.wav")
     s3.put("corpus/b.wav")
-    get = Bucket.get
+    get = Store.get
 
-    def delete_then_get(self, name, thing, path):
+    def delete_then_get(self, name, path):
         s3.client.delete_object(Bucket="speech", Key="corpus/a.wav")
-        get(self, name, thing, path)
+        get(self, name, path)
 
-    monkeypatch.setattr(Bucket, "get", delete_then_get)
+    monkeypatch.setattr(Store, "get", delete_then_get)
     synced = sync_corpus(THERE, str(tmp_path / "back"))
     assert synced.failed == [("a.wav", "was deleted before it was copied")]
     assert content(tmp_path / "back") == {"b.wav": b"sound"}
@@ -177,16 +178,11 @@ def test_objects_of_a_key_service_are_accepted(s3, tmp_path):
     """Their ETag looks like an MD5, but is not."""
     secret = {"ServerSideEncryption": "aws:kms"}
     s3.client.put_object(Bucket="speech", Key="corpus/a.wav", Body=b"sound", **secret)
-    thing = Bucket(THERE).list()["a.wav"]
-    real = Bucket.list
-
-    def another_etag(self):
-        return {name: thing._replace(etag="0" * 32) for name in real(self)}
-
-    look = Bucket.look
+    another = {"ETag": "0" * 32}
+    list_all, info = Store.list, Store.info
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Bucket, "list", another_etag)
-        patch.setattr(Bucket, "look", lambda self, n: look(self, n)._replace(etag="0" * 32))
+        patch.setattr(Store, "list", lambda s: {k: v | another for k, v in list_all(s).items()})
+        patch.setattr(Store, "info", lambda s, name: info(s, name) | another)
         assert counts(sync_corpus(THERE, str(tmp_path / "back"))) == (1, 0, 0, 0)
         assert counts(sync_corpus(THERE, str(tmp_path / "back"))) == (0, 1, 0, 0)
 
@@ -336,7 +332,7 @@ def test_a_service_that_cannot_be_reached(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(CorpusError, match=r"speech/corpus: cannot be reached .*check the network"):
         sync_corpus(THERE, str(tmp_path / "x"), endpoint_url="http://127.0.0.1:1")
-    with pytest.raises(CorpusError, match=r"Invalid endpoint: nonsense; the address of a service"):
+    with pytest.raises(CorpusError, match=r"Invalid endpoint: nonsense; an address must be"):
         sync_corpus(THERE, str(tmp_path / "x"), endpoint_url="nonsense")
 
 
@@ -346,7 +342,16 @@ def test_service_by_its_address(s3, folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://", "s3://a", "s3:///x", "s3://Speech/x", "s3://speech/../x", "s3://speech/a//b"]
+    "url",
+    [
+        "s3://",
+        "s3://a",
+        "s3:///x",
+        "s3://Speech/x",
+        "s3://speech/../x",
+        "s3://speech/a//b",
+        "s3://speech/a::b",
+    ],
 )
 def test_invalid_addresses(url, tmp_path):
     with pytest.raises(CorpusError, match="must be s3://<bucket>/<folder>"):
