@@ -25,6 +25,13 @@ from .inference.onnx_export import OnnxExport, export_onnx
 from .inference.timeline import Segment
 from .learner import language_learner, load_learner, make_dataloaders, save_learner
 from .models.names import mel_config_for
+from .models.schedules import (
+    SCRATCH_SCHEDULE,
+    SEED_SCHEDULE,
+    SPEECH_SCHEDULE,
+    Stage,
+    discriminative,
+)
 from .pipeline.compare import compare, comparison_lines
 from .pipeline.hub_model import load_hub
 from .pipeline.result import TrainResult
@@ -43,15 +50,7 @@ from .preprocessing import (
     write_png,
 )
 from .report import write_report
-from .training import (
-    SCRATCH_SCHEDULE,
-    SEED_SCHEDULE,
-    SPEECH_SCHEDULE,
-    Stage,
-    discriminative,
-    find_lr,
-    fit_stages,
-)
+from .training import find_lr, fit_stages
 
 __version__: str
 __all__ = [

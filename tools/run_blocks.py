@@ -46,11 +46,11 @@ exec "{installed}" "$@"
 """
 QUICK = """
 from dataclasses import replace
-from langid_fastai import training
-for name, stages in training.SCHEDULES.items():
+from langid_fastai.models import schedules
+for name, stages in schedules.SCHEDULES.items():
     quick = tuple(replace(stage, epochs=1) for stage in stages)
-    training.SCHEDULES[name] = quick
-    setattr(training, f"{name.upper()}_SCHEDULE", quick)
+    schedules.SCHEDULES[name] = quick
+    setattr(schedules, f"{name.upper()}_SCHEDULE", quick)
 """
 
 

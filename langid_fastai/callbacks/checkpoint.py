@@ -29,7 +29,7 @@ from langid_fastai.models.weights import UNREADABLE
 from langid_fastai.utils.files import replacing
 
 if TYPE_CHECKING:
-    from langid_fastai.training import Rate, Stage
+    from langid_fastai.models.schedules import Rate, Stage
 
 __all__ = ["HISTORY", "Checkpointer"]
 

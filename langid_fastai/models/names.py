@@ -2,7 +2,7 @@
 
 Contents: `mel_config_for`, the `MelConfig` that a network requires; `image_differences`, how given
 images differ from it; `PUBLISHED`, names for the published weights of a network, and
-`weights_words`, their description; `default_schedule`.
+`weights_words`, their description.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from langid_fastai.utils.files import differences
 __all__ = [
     "PUBLISHED",
     "SPEECH_EMBEDDING",
-    "default_schedule",
     "image_differences",
     "mel_config_for",
     "weights_words",
@@ -127,24 +126,6 @@ def weights_words(arch: str, weights: str) -> str:
     if weights not in PUBLISHED:
         return f"weights {weights}"
     return f"weights of {'speech' if arch == SPEECH_EMBEDDING else 'ImageNet'}"
-
-
-def default_schedule(arch: str, weights: str) -> str:
-    """Name the schedule that suits a body with these weights.
-
-    Parameters
-    ----------
-    arch : name of any network
-    weights : a name, or a path
-
-    Examples
-    --------
-    >>> default_schedule("resnet18", "none"), default_schedule("speech_embedding", "pretrained")
-    ('scratch', 'speech')
-    """
-    if weights == "none":
-        return "scratch"
-    return "speech" if arch == SPEECH_EMBEDDING else "seed"
 
 
 def _differences(arch: str, config: MelConfig) -> str:

@@ -28,7 +28,13 @@ from langid_fastai.corpus.groups import voices_of
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.models.names import default_schedule
+from langid_fastai.models.schedules import (
+    SCHEDULES,
+    Stage,
+    default_schedule,
+    discriminative,
+    refuse_uncacheable,
+)
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import TrainSettings
 from langid_fastai.preprocessing import MelConfig
@@ -42,7 +48,6 @@ if TYPE_CHECKING:  # torch and fastai take seconds to import
 
     from langid_fastai.callbacks.distributed import Launch
     from langid_fastai.models.folder import Calibration
-    from langid_fastai.training import Stage
 
 __all__ = [
     "make_network",
@@ -138,8 +143,6 @@ def choose_stages(settings: TrainSettings) -> tuple[str, tuple[Stage, ...]]:
     RunError : unknown name, not one number of epochs a stage, a rate or mixup out of bounds, or
         features to be cached of images that change
     """
-    from langid_fastai.training import SCHEDULES, discriminative, refuse_uncacheable
-
     name = settings.schedule or default_schedule(settings.arch, settings.weights)
     if name not in SCHEDULES:
         raise RunError(f"schedule {name!r} must be one of {', '.join(SCHEDULES)}")

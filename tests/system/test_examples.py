@@ -16,9 +16,9 @@ from joblib.externals.loky import get_reusable_executor
 from web_site import WebSite, make_site
 
 import langid_fastai as lf
-from langid_fastai import training
 from langid_fastai.corpus.demo import make_demo
 from langid_fastai.corpus.readers.kaggle import TEST_SPEAKERS
+from langid_fastai.models import schedules
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -77,8 +77,8 @@ def test_python_code_of_the_readme_runs(demo, tmp_path, monkeypatch):
     (tmp_path / "call.mp3").symlink_to(next(demo.rglob("*.flac")))
     monkeypatch.chdir(tmp_path)
     quick = tuple(replace(stage, epochs=1) for stage in lf.SPEECH_SCHEDULE)
-    monkeypatch.setattr(training, "SPEECH_SCHEDULE", quick)
-    monkeypatch.setitem(training.SCHEDULES, "speech", quick)
+    monkeypatch.setattr(schedules, "SPEECH_SCHEDULE", quick)
+    monkeypatch.setitem(schedules.SCHEDULES, "speech", quick)
     monkeypatch.delitem(vars(lf), "SPEECH_SCHEDULE", raising=False)
     found = {}
     exec(whole, found)
