@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -37,8 +36,9 @@ def _options(
 ) -> None:
     """Options of `langid` itself, each done by its callback; and who may be several."""
     from langid_fastai.errors import RunError
+    from langid_fastai.utils.environment import n_launched
 
-    if ctx.invoked_subcommand != "train" and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+    if ctx.invoked_subcommand != "train" and n_launched() > 1:
         raise RunError(
             f"several processes were launched, and `langid {ctx.invoked_subcommand}` is for one; "
             "start it without torchrun or accelerate launch (in a shell that has WORLD_SIZE, "

@@ -1,27 +1,27 @@
-"""Several networks on one split and the same clips, by one command, and a table of what they reach.
+"""Train several networks on one split and the same clips, and compare their results in a table.
 
 ::
 
     runs/<name>/corpus.json        which recordings, and how they are split
-    runs/<name>/comparison.json    rows of all networks, with intervals and paired tests
-    runs/<name>/comparison.csv     the same, flat
+    runs/<name>/comparison.json    a row for each network, with intervals and paired tests
+    runs/<name>/comparison.csv     the same as a table
     runs/<name>/comparison.png     accuracy, size and training time side by side
     runs/<name>/images/            clips that all share (waveforms/ for m3 … m34-res)
-    runs/<name>/<arch>/            a run folder as any other; its images are a link
+    runs/<name>/<arch>/            a run folder like any other; its images are a link
 
-Each network is trained, calibrated and tested as `langid train` does it, with the same settings. A
-comparison that was killed goes on from its last epoch; a network may be added later, but not
-another corpus or split, for which the shared clips would be made again.
+Each network is trained, calibrated and tested as by `langid train`, with the same settings. An
+interrupted comparison resumes after its last epoch. A network can be added later; another corpus or
+split needs another folder, because the clips are shared.
 
-The best is the one that names most test recordings right, among equals the smallest. The others are
-held against it, pair by pair, see `compare_paired`. One seed is one draw: networks whose intervals
-of the difference hold zero may change places with another.
+The best network identifies most test recordings correctly; among equals it is the smallest. Each of
+the others is compared with it on the same recordings, see `compare_paired`. All results are of one
+seed: with another one, networks whose interval of the difference contains zero may change places.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,21 +37,21 @@ from langid_fastai.corpus.index import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
 from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING, mel_config_for
-from langid_fastai.pipeline import prepare, train
-from langid_fastai.pipeline.run import fit_and_test
+from langid_fastai.pipeline import prepare
+from langid_fastai.pipeline.run import Job, fit_and_test, tell_lines, validated
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
+from langid_fastai.pipeline.train import make_network
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report import console
-from langid_fastai.report.model_card import validate_license
 from langid_fastai.utils.files import keep_choices, replacing, taken, write_json
 
 __all__ = ["compare", "comparison_lines"]
 
 NOTE = "corpus.json"
-# Where the clips lie that networks share: sound, images, or those that one network alone takes.
+# Folders of shared clips: sound, images, and images that only one network takes.
 SHARED = {"waveform": "waveforms", "mel": "images", SPEECH_EMBEDDING: "speech_images"}
-# With its own interval each, as in metrics.json.
+# Each has its own interval, as in metrics.json.
 RATES = ("accuracy", "balanced_accuracy", "macro_f1", "eer", "cavg", "log_loss")
 
 
@@ -59,7 +59,7 @@ def compare(
     folder: Path,
     source: CorpusSettings,
     archs: Sequence[str],
-    choice: TrainSettings,
+    settings: TrainSettings,
     mel: MelConfig = MelConfig(),
     *,
     augment: VariantPlan | None = None,
@@ -75,83 +75,88 @@ def compare(
     ----------
     folder : of the comparison; new, or of an earlier one of the same corpus and split
     source : the corpus and its split
-    archs : two networks or more, by name
-    choice : how each is trained; its `arch` is not looked at, its `weights` are ``pretrained`` or
-        ``none``, as a file fits one network alone
-    mel : of the images; networks that take sound get it at the same rate and length, and those that
-        take images of their own (`mel_config_for`) get these, of the same length
+    archs : names of two or more networks
+    settings : how each is trained; its `arch` is ignored, and its `weights` must be ``pretrained``
+        or ``none``, because a file fits one network only
+    mel : settings of the images. Networks that take waveforms get them at the same rate and length;
+        networks with their own kind of image (`mel_config_for`) get it at the same length
     augment : see `export_images`
     false_alarm_rate : see `calibrate`
-    license : of the models, for their cards
+    license : of the models, for their model cards
     command : what the user typed, for the reports
     n_jobs : processes for the images
-    tell : called with lines of text on what is going on
+    tell : called with each line of text on what happens
 
     Returns
     -------
-    comparison : what ``comparison.json`` holds
-    exported : of the network that most clips could not be made for
+    comparison : the content of ``comparison.json``
+    exported : the export with the most clips that could not be made
 
     Raises
     ------
-    RunError : fewer than two networks, or one twice, or weights from a file; `folder` holds
+    RunError : fewer than two networks, a network twice, or weights from a file; `folder` contains
         something else, or networks of another corpus or split; see also
         `langid_fastai.pipeline.train`
-    ModelError : an unknown network; said before any work is done
+    ModelError : an unknown network; raised before the images are made
     """
-    _validate(archs, choice.weights)
-    source = source.resolved()
-    choices = {arch: replace(choice, arch=arch) for arch in archs}
-    for arch in archs:
-        train.choose_stages(choices[arch])
-    if license is not None:
-        validate_license(license)
-    with taken(folder, NOTE, RunError), ExitStack() as held:
-        _claim(folder, source)
-        for arch in archs:  # each is a run, which somebody may be looking at
-            held.enter_context(Run(folder / arch).alone())
-        measured, exported = _measure(
-            folder, source, choices, mel, augment, false_alarm_rate, license, command, n_jobs, tell
+    _validate(archs, settings.weights)
+    job = Job(
+        corpus=source,
+        settings=settings,
+        mel=mel,
+        augment=augment,
+        false_alarm_rate=false_alarm_rate,
+        license=license,
+        n_jobs=n_jobs,
+        command=command,
+        tell=tell,
+    )
+    jobs = {
+        Run(folder / arch): validated(
+            replace(job, settings=replace(settings, arch=arch), mel=_mel(arch, mel))
         )
+        for arch in archs
+    }
+    with taken(folder, NOTE, RunError), ExitStack() as locks:
+        _claim(folder, source.resolved())
+        for run in jobs:  # each is a run folder, which another command may be using
+            locks.enter_context(run.alone())
+        measured, exported = _train_and_test_all(folder, source, jobs, tell)
         comparison = _compare(folder, measured) | {"command": command}
         _write(folder, comparison)
     return comparison, exported
 
 
-def _measure(
-    folder: Path,
-    source: CorpusSettings,
-    choices: dict[str, TrainSettings],
-    mel: MelConfig,
-    augment: VariantPlan | None,
-    false_alarm_rate: float | None,
-    license: str | None,
-    command: str,
-    n_jobs: int,
-    tell: Callable[[str], None],
+def _train_and_test_all(
+    folder: Path, source: CorpusSettings, jobs: dict[Run, Job], tell: Callable[[str], None]
 ) -> tuple[dict[str, dict[str, Any]], ExportResult]:
-    """Metrics of each network, and the export of that which most clips could not be made for."""
-    archs = list(choices)
-    mels = {arch: _mel(arch, mel) for arch in archs}
-    for arch in archs:  # a wrong name shows before the first network is trained
-        run = Run(folder / arch)
-        corpus = prepare.read_and_split(run, source)
-        _, plan = train.make_network(run, corpus, choices[arch])
-        if arch == archs[0]:
-            _tell(tell, console.corpus_lines(source.source, summarize_corpus(corpus)))
-        tell(next(console.plan_lines(plan)))
-    measured, exports = {}, []
-    for arch in archs:
-        run = Run(folder / arch)
-        _link_images(run, folder / _shared(arch))
-        exported = prepare.make_images(run, corpus, mels[arch], augment=augment, n_jobs=n_jobs)
-        _tell(tell, console.image_lines(exported, run.images))
-        exports.append(exported)
-        if license is not None:
-            run.note("license", license)
-        measured[arch] = _train_and_test(
-            run, choices[arch], false_alarm_rate, command, n_jobs, tell
+    """Return the metrics of each network, and the export with the most failures."""
+    runs = list(jobs)
+    tell(f"reading    {source.source}")
+    corpus = prepare.read_and_split(runs[0], source, others=runs[1:])
+    tell_lines(tell, console.corpus_lines(source.source, summarize_corpus(corpus)))
+    networks = {}
+    for run, job in jobs.items():  # a wrong name is reported before the first network is trained
+        networks[run] = make_network(run, corpus, job.settings)
+        tell(next(console.plan_lines(networks[run][1])))
+    exports = []
+    for shared in dict.fromkeys(_shared(job.settings.arch) for job in jobs.values()):
+        run, *others = [run for run in runs if _shared(jobs[run].settings.arch) == shared]
+        for each in (run, *others):
+            _link_images(each, folder / shared)
+        job = jobs[run]
+        exports.append(
+            prepare.make_images(
+                run, corpus, job.mel, augment=job.augment, n_jobs=job.n_jobs, others=others
+            )
         )
+        tell_lines(tell, console.image_lines(exports[-1], folder / shared))
+    measured = {}
+    for run, job in jobs.items():
+        network, plan = networks.pop(run)  # so that its memory is released after its training
+        tell_lines(tell, console.plan_lines(plan))
+        arch = job.settings.arch
+        _, measured[arch] = fit_and_test(job, run, network, plan, prefix=f"{arch}  ")
     return measured, max(exports, key=lambda exported: len(exported.failed))
 
 
@@ -247,30 +252,6 @@ def _link_images(run: Run, shared: Path) -> None:
             f"{run.images}: no link to {shared} can be made ({error.strerror}); choose an --out on "
             "a disk that allows links (on Windows: switch on the developer mode)"
         ) from error
-
-
-def _train_and_test(
-    run: Run,
-    choice: TrainSettings,
-    false_alarm_rate: float | None,
-    command: str,
-    n_jobs: int,
-    tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """What `langid train` does once the images are there, or what is left of it."""
-    network, plan = train.make_network(run, run.corpus(), choice)
-    _tell(tell, console.plan_lines(plan))
-    return fit_and_test(
-        run,
-        train.make_learner(run, choice, network),
-        choice,
-        plan,
-        false_alarm_rate=false_alarm_rate,
-        command=command,
-        n_jobs=n_jobs,
-        tell=tell,
-        prefix=f"{choice.arch}  ",
-    )
 
 
 def _compare(folder: Path, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -384,8 +365,3 @@ def _draw(comparison: dict[str, Any], path: Path) -> None:
 
 def _interval(interval: list[float] | None, sign: str = "") -> str:
     return f"{interval[0]:{sign}.4f}–{interval[1]:{sign}.4f}" if interval else "one group"
-
-
-def _tell(tell: Callable[[str], None], lines: Iterable[str]) -> None:
-    for line in lines:
-        tell(line)

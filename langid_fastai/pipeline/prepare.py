@@ -12,6 +12,7 @@ follows is in `langid_fastai.pipeline.train`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from langid_fastai.clips.remote import SharedPlace, claim, is_url, publish
 from langid_fastai.corpus.index import (
     SPLITS,
     Corpus,
+    count,
     index_hash,
     list_some,
     measure_audio,
@@ -127,42 +129,51 @@ def audit(settings: CorpusSettings) -> tuple[Corpus, pd.DataFrame]:
     return corpus, audit_split(corpus)
 
 
-def read_and_split(run: Run, settings: CorpusSettings) -> Corpus:
-    """Read, measure and split a corpus, and store its index in the run folder.
+def read_and_split(run: Run, settings: CorpusSettings, *, others: Sequence[Run] = ()) -> Corpus:
+    """Read, measure, split and audit a corpus, and store its index in the run folder.
+
+    Parameters
+    ----------
+    others : runs that get the same index
 
     Raises
     ------
-    CorpusError : the corpus cannot be learned from, or its split leaks and `allow_leaks` is off
-    RunError : the folder belongs to another run, or the corpus has changed since training began
+    CorpusError : the corpus cannot be used for training, or its split leaks and `allow_leaks` is
+        off
+    RunError : a folder belongs to another run, or the corpus has changed since training began
     """
     settings = settings.resolved()
-    run.check("corpus", asdict(settings))
+    runs = (run, *others)
+    for each in runs:
+        each.check("corpus", asdict(settings))
     corpus = find_corpus(settings, demo_folder=run.folder.parent / "demo-corpus")
     leaks = audit_split(corpus)
     if len(leaks) and not settings.allow_leaks:
         first = leaks.iloc[0]
         raise CorpusError(
-            f"{settings.source}: {len(leaks)} leaks between the sides of its split, as "
-            f"{first['kind']} {first['name']!r} in {first['sides']} ({first['example']}). See all "
-            "with `langid corpus audit`, fix the corpus, or continue with --allow-leaks: "
-            "the figures will overstate, and say so"
+            f"{settings.source}: {count(len(leaks), 'leak')} between its splits, such as "
+            f"{first['kind']} {first['name']!r} in {first['sides']} ({first['example']}). List "
+            "them with `langid corpus audit`, and fix the corpus; or continue with --allow-leaks, "
+            "and the report will say that the results are too optimistic"
         )
+    for each in runs:
+        _store(each, settings, corpus, len(leaks))
+    return corpus
+
+
+def _store(run: Run, settings: CorpusSettings, corpus: Corpus, n_leaks: int) -> None:
+    """Store a split corpus in a run folder, unless training began with another one."""
     began = run.checkpoints.exists() and run.index.exists()
     if began and index_hash(read_index(run.index)) != index_hash(corpus.index):
         raise RunError(
-            f"{run.folder}: the corpus has changed since training began; a checkpoint would "
-            "have heard what is now tested. Choose another --out"
+            f"{run.folder}: the corpus has changed since training began, so its checkpoint may "
+            "have been trained on recordings that are now tested; choose another --out"
         )
     run.note("corpus", asdict(settings))
-    root = (
-        settings.root
-        if settings.root and is_url(str(settings.root))
-        else str(corpus.root.resolve())
-    )
-    found = {"root": root, "layout": corpus.layout, "notes": corpus.notes}
-    run.note("corpus_found", found | {"leaks": len(leaks)})
+    root = settings.root if settings.root and is_url(str(settings.root)) else corpus.root.resolve()
+    found = {"root": str(root), "layout": corpus.layout, "notes": corpus.notes}
+    run.note("corpus_found", found | {"leaks": n_leaks})
     write_index(corpus.index, run.index)
-    return corpus
 
 
 def find_prepared(source: str, out: Path | None) -> Run | None:
@@ -207,18 +218,20 @@ def make_images(
     n_jobs: int = -1,
     dask: str | None = None,
     share: str | None = None,
+    others: Sequence[Run] = (),
 ) -> ExportResult:
     """Make the images of a run, or those that are missing.
 
     Parameters
     ----------
     augment, dask : see `export_images`
-    share : address that the images go to, and copies of the tables of the run; for a corpus whose
-        recordings lie at an address too
+    share : address that the images are written to, with copies of the run's tables; required if
+        the recordings are at an address
+    others : runs that share these images
 
     Raises
     ------
-    CorpusError : a language has no readable recording left on a side
+    CorpusError : a language has no readable recording left in a split
     RunError : no process to work with, or the folder holds images of another `MelConfig` or plan
     """
     validate_jobs(n_jobs)
@@ -233,26 +246,25 @@ def make_images(
     exported = export_images(
         corpus, run.images, config, augment=augment, n_jobs=n_jobs, dask=dask, place=place
     )
-    run.note(
-        "images",
-        {
-            "n": len(exported.clips),
-            "n_failed": len(exported.failed),
-            "recordings_made": exported.n_made,
-            "recordings_kept": exported.n_kept,
-            "augment": None if augment is None else augment.to_json(),
-        },
-    )
+    found = {
+        "n": len(exported.clips),
+        "n_failed": len(exported.failed),
+        "recordings_made": exported.n_made,
+        "recordings_kept": exported.n_kept,
+        "augment": None if augment is None else augment.to_json(),
+    }
+    for each in (run, *others):
+        each.note("images", found)
     if share is not None:
         publish(run.folder, share)
     index = used_rows(corpus.index)
     readable = index[index["path"].isin(exported.clips["path"])]
-    for side in SPLITS:
-        wanted = set(index.loc[index["split"] == side, "language"])
-        lost = wanted - set(readable.loc[readable["split"] == side, "language"])
+    for split in SPLITS:
+        wanted = set(index.loc[index["split"] == split, "language"])
+        lost = wanted - set(readable.loc[readable["split"] == split, "language"])
         if lost:
             raise CorpusError(
-                f"no recording of {', '.join(sorted(lost))} could be read for {side}; the reasons "
-                f"stand in {run.images / 'failed.csv'}"
+                f"{split}: no recording of {', '.join(sorted(lost))} could be read; the reasons "
+                f"are in {run.images / 'failed.csv'}"
             )
     return exported

@@ -5,11 +5,11 @@
     result = lf.train("recordings", arch="resnet18", epochs=(1, 2, 1))
     result = lf.evaluate_run(result.folder, robustness=True)
 
-`langid-train` and `langid evaluate` are these calls with their options: all of them make a `Job`.
+`langid-train`, `langid compare` and `langid evaluate` call the same functions with their options.
 An interrupted call is resumed by the same call.
 
-Contents: `train` and `evaluate_run`; `Job`, `train_and_test` and `suggest_rate` behind them;
-`fit_and_test`, for what trains several networks.
+Contents: `train` and `evaluate_run`; `Job`, `train_and_test` and `suggest_rate` behind the first;
+`validated` and `fit_and_test`, its parts for whatever trains several networks.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from langid_fastai.pipeline.result import TrainResult
 from langid_fastai.pipeline.run_folder import Run, default_folder
 from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
 from langid_fastai.report import console
+from langid_fastai.utils.environment import n_launched
 from langid_fastai.utils.parallel import validate_jobs
 
 if TYPE_CHECKING:
@@ -44,14 +45,23 @@ if TYPE_CHECKING:
     from langid_fastai.callbacks.distributed import Launch
     from langid_fastai.clips.export import ExportResult
 
-__all__ = ["Job", "evaluate_run", "fit_and_test", "suggest_rate", "train", "train_and_test"]
+__all__ = [
+    "Job",
+    "evaluate_run",
+    "fit_and_test",
+    "suggest_rate",
+    "tell_lines",
+    "train",
+    "train_and_test",
+    "validated",
+]
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a training is to be; see `train`.
+    """Everything that determines a run, and where it is reported; see `train`.
 
     Parameters
     ----------
@@ -162,95 +172,93 @@ def train(
 
 def train_and_test(job: Job) -> TrainResult:
     """Do all steps of a run, or those that are missing; see `train`."""
-    from langid_fastai.callbacks.distributed import take_launch
-
-    settings = _validated(job)
-    launch = take_launch()
+    job = validated(job)
+    launch = _find_launch()
     if launch and launch.rank:
         run, _ = _run_of(job)
-        learn = steps.follow(run, settings, launch, cbs=job.cbs)
+        learn = steps.follow(run, job.settings, launch, cbs=job.cbs)
         return TrainResult(run.folder, {}, learn, pd.DataFrame())
-    with _with_images(job, settings, launch) as (run, exported, network, plan):
-        cbs = list(job.cbs)
-        if job.log is not None:
-            from langid_fastai.callbacks.loggers import log_callbacks
-
-            cbs += log_callbacks(job.log, run.folder)
-        learn = steps.make_learner(run, settings, network)
-        if job.license is not None:
-            run.note("license", job.license)
-        metrics = fit_and_test(
-            run,
-            learn,
-            settings,
-            plan,
-            false_alarm_rate=job.false_alarm_rate,
-            command=job.command,
-            n_jobs=job.n_jobs,
-            cbs=cbs,
-            tell=job.tell,
-            launch=launch,
-        )
-    _tell(job.tell, _where(run))
+    with _with_images(job, launch) as (run, exported, network, plan):
+        learn, metrics = fit_and_test(job, run, network, plan, launch=launch)
+    tell_lines(job.tell, _where(run))
     return TrainResult(run.folder, metrics, learn, exported.failed)
 
 
 def suggest_rate(job: Job) -> None:
-    """Prepare a run, and tell a learning rate that suits it, without training."""
-    from langid_fastai.callbacks.distributed import take_launch
-
-    settings = _validated(job)
-    launch = take_launch()
+    """Prepare a run and report a learning rate that suits it, without training."""
+    job = validated(job)
+    launch = _find_launch()
     if launch and launch.rank:
         return
-    with _with_images(job, settings, launch) as (run, _, network, _):
-        rate = steps.suggest_lr(run, steps.make_learner(run, settings, network), settings)
-        job.tell(f"suggested  --lr {rate:.1e}; the curve: {run.folder / 'lr_find.png'}")
+    with _with_images(job, launch) as (run, _, network, _):
+        rate = steps.suggest_lr(run, steps.make_learner(run, job.settings, network), job.settings)
+        job.tell(f"suggested  --lr {rate:.1e}; its curve is in {run.folder / 'lr_find.png'}")
+
+
+def validated(job: Job) -> Job:
+    """Resolve the training settings of a job, and check everything that needs no recordings.
+
+    Raises
+    ------
+    RunError : see `choose_stages`, `validate_license` and `require_log`
+    """
+    job = replace(job, settings=job.settings.resolved())
+    steps.choose_stages(job.settings)
+    _validate_license(job.license)
+    if job.log is not None:
+        from langid_fastai.callbacks.loggers import require_log
+
+        require_log(job.log)
+    return job
 
 
 def fit_and_test(
+    job: Job,
     run: Run,
-    learn: Learner,
-    settings: TrainSettings,
+    network: nn.Sequential,
     plan: dict[str, Any],
     *,
-    false_alarm_rate: float | None = None,
-    command: str = "",
-    n_jobs: int = -1,
-    cbs: Sequence[Callback] = (),
-    tell: Tell = print,
     prefix: str = "",
     launch: Launch | None = None,
-) -> dict[str, Any]:
+) -> tuple[Learner, dict[str, Any]]:
     """Train, calibrate and test a run that has its images, or do what is missing.
 
     Parameters
     ----------
-    learn, settings, plan, command, cbs, launch : see `train` of `langid_fastai.pipeline.train`
-    false_alarm_rate : see `calibrate` there
-    prefix : what the lines of the epochs begin with
+    job : validated
+    run, network, plan : from `make_network`; the run is locked
+    prefix : text before the line of each epoch
+    launch : see `langid_fastai.pipeline.train.train`
 
     Returns
     -------
-    metrics : what ``metrics.json`` holds
+    learn, metrics : the trained Learner, and the content of ``metrics.json``
     """
+    if job.license is not None:
+        run.note("license", job.license)
+    cbs = list(job.cbs)
+    if job.log is not None:
+        from langid_fastai.callbacks.loggers import log_callbacks
+
+        cbs += log_callbacks(job.log, run.folder)
+    learn = steps.make_learner(run, job.settings, network)
     steps.train(
         run,
         learn,
-        settings,
+        job.settings,
         plan,
-        command=command,
-        on_epoch=lambda history: tell(prefix + console.epoch_line(history)),
+        command=job.command,
+        on_epoch=lambda history: job.tell(prefix + console.epoch_line(history)),
         cbs=cbs,
         launch=launch,
     )
-    # The report and what it needs are imported now, and not before the training.
+    # Imported after training: the report and its libraries.
     from langid_fastai.pipeline.evaluate import assess_test
 
-    steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
-    metrics = assess_test(run, learn, n_jobs=n_jobs)
-    _tell(tell, console.result_lines(metrics))
-    return metrics
+    steps.calibrate(run, learn, false_alarm_rate=job.false_alarm_rate)
+    metrics = assess_test(run, learn, n_jobs=job.n_jobs)
+    tell_lines(job.tell, console.result_lines(metrics))
+    return learn, metrics
 
 
 def evaluate_run(
@@ -331,23 +339,20 @@ def evaluate_run(
                 n_jobs=n_jobs,
                 on_fold=lambda fold: tell(console.fold_line(fold)),
             )
-        _tell(tell, console.result_lines(metrics))
-    _tell(tell, _where(run))
+        tell_lines(tell, console.result_lines(metrics))
+    tell_lines(tell, _where(run))
     table = run.images / "failed.csv"
     failed = pd.read_csv(table, keep_default_na=False) if table.exists() else pd.DataFrame()
     return TrainResult(run.folder, metrics, learn, failed)
 
 
-def _validated(job: Job) -> TrainSettings:
-    """The settings of a job; a slip in them shows before the corpus is read."""
-    settings = job.settings.resolved()
-    steps.choose_stages(settings)
-    _validate_license(job.license)
-    if job.log is not None:
-        from langid_fastai.callbacks.loggers import require_log
+def _find_launch() -> Launch | None:
+    """Return which of the launched processes this is; None, without torch, if there is one."""
+    if n_launched() < 2:
+        return None
+    from langid_fastai.callbacks.distributed import take_launch
 
-        require_log(job.log)
-    return settings
+    return take_launch()
 
 
 def _validate_license(license: str | None) -> None:
@@ -358,39 +363,41 @@ def _validate_license(license: str | None) -> None:
 
 
 def _run_of(job: Job) -> tuple[Run, bool]:
-    """The run of a job, and whether it is prepared already."""
+    """Return the run of a job, and whether it is already prepared."""
     prepared = prepare.find_prepared(job.corpus.source, job.out)
     return prepared or Run(job.out or default_folder(job.corpus.source)), prepared is not None
 
 
 @contextmanager
 def _with_images(
-    job: Job, settings: TrainSettings, launch: Launch | None
+    job: Job, launch: Launch | None
 ) -> Iterator[tuple[Run, ExportResult, nn.Sequential, dict[str, Any]]]:
-    """Everything before training, telling of each step; the run is locked inside the block."""
+    """Do everything before training, and report each step; the run is locked in the block."""
     run, is_prepared = _run_of(job)
     with run.alone():
+        job.tell(f"reading    {job.corpus.source}")
         corpus: Corpus = run.corpus() if is_prepared else prepare.read_and_split(run, job.corpus)
-        _tell(job.tell, console.corpus_lines(job.corpus.source, summarize_corpus(corpus)))
-        network, plan = steps.make_network(run, corpus, settings, launch=launch)
-        _tell(job.tell, console.plan_lines(plan))
-        _tell(job.tell, console.body_lines(steps.body_differences(run, job.mel, settings)))
+        tell_lines(job.tell, console.corpus_lines(job.corpus.source, summarize_corpus(corpus)))
+        network, plan = steps.make_network(run, corpus, job.settings, launch=launch)
+        tell_lines(job.tell, console.plan_lines(plan))
+        tell_lines(job.tell, console.body_lines(steps.body_differences(run, job.mel, job.settings)))
         if is_prepared:
             exported = prepare.read_images(run)
         else:
             exported = prepare.make_images(
                 run, corpus, job.mel, augment=job.augment, n_jobs=job.n_jobs, dask=job.dask
             )
-        _tell(job.tell, console.image_lines(exported, run.images))
+        tell_lines(job.tell, console.image_lines(exported, run.images))
         yield run, exported, network, plan
 
 
 def _where(run: Run) -> Iterator[str]:
     yield f"report     {run.folder / 'report.html'}"
-    yield f"figures    {run.folder / 'metrics.json'}, predictions.csv, history.csv"
+    yield f"results    {run.folder / 'metrics.json'}, predictions.csv, history.csv"
     yield f"model      {run.model}"
 
 
-def _tell(tell: Tell, lines: Iterable[str]) -> None:
+def tell_lines(tell: Tell, lines: Iterable[str]) -> None:
+    """Pass on several lines."""
     for line in lines:
         tell(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["describe_device", "library_versions"]
+__all__ = ["describe_device", "library_versions", "n_launched"]
 
 LIBRARIES = ("langid_fastai", "fastai", "torch", "torchvision", "librosa", "soundfile", "numpy")
 
@@ -27,6 +28,11 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def n_launched() -> int:
+    """Return the number of processes that torchrun or accelerate launched; 1 without them."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def _processor() -> str:

@@ -69,8 +69,8 @@ def test_all_of_it_in_one_command(tones, langid, tmp_path, monkeypatch):
     assert (out / "squeezenet1_1" / "images").resolve() == out / "images"
     assert (out / "squeezenet1_0" / "images").resolve() == out / "images"
     assert (out / "m3-light" / "images").resolve() == out / "waveforms"
-    assert "12 already done" not in text
-    assert "24 already done" in text
+    assert text.count("reading ") == text.count("corpus ") == 1
+    assert text.count("24 recordings processed now") == 2
 
     # Each is a run as any other.
     code, again, err = langid("evaluate", out / "squeezenet1_0", command=cli.main)
@@ -154,7 +154,7 @@ def test_a_folder_of_others_is_not_written_to(tones, langid, tmp_path):
 
 
 def test_files_that_one_kind_of_clip_lacks_are_told(tones, tmp_path, langid, monkeypatch):
-    make, n_failed = pipeline_compare.prepare.make_images, {"squeezenet1_1": 1, "squeezenet1_0": 0}
+    make, n_failed = pipeline_compare.prepare.make_images, {"squeezenet1_1": 1, "m3-light": 0}
 
     def lose(run, *rest, **named):
         made = make(run, *rest, **named)
@@ -162,7 +162,7 @@ def test_files_that_one_kind_of_clip_lacks_are_told(tones, tmp_path, langid, mon
         return replace(made, failed=lost)
 
     monkeypatch.setattr(pipeline_compare.prepare, "make_images", lose)
-    code, _, err = compare(langid, tones, tmp_path / "out", archs=ARCHS[:2])
+    code, _, err = compare(langid, tones, tmp_path / "out", archs=ARCHS[::2])
     assert code == 1
     assert "1 recordings or clips that failed" in err
 

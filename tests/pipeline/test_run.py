@@ -1,6 +1,7 @@
 """A whole run in one call: the same as `langid-train`, with callbacks and a result object."""
 
 import json
+import subprocess
 import sys
 from typing import ClassVar
 
@@ -89,6 +90,24 @@ def test_the_call_and_the_command_do_the_same(called, corpus, tmp_path, langid):
     assert [line.split()[0] for line in lines if line[0] != " "] == [
         line.split()[0] for line in out.splitlines() if line[0] != " "
     ]
+
+
+def test_the_corpus_is_reported_before_slow_imports(corpus, tmp_path):
+    """The import of torch and fastai takes seconds, in which a user would see nothing."""
+    code = (
+        "import sys, langid_fastai as lf\n"
+        "slow = {'torch', 'fastai', 'torchvision', 'matplotlib', 'sklearn', 'librosa'}\n"
+        "def tell(line):\n"
+        "    print(line.split()[0], *sorted(slow & set(sys.modules)))\n"
+        "    if line.startswith('found'): sys.exit()\n"
+        "try: lf.train('nothing', epochs=(1,))\n"
+        "except lf.RunError: print('wrong epochs', *sorted(slow & set(sys.modules)))\n"
+        "lf.train(*sys.argv[1:2], out=sys.argv[2], arch='resnet18', weights='none', tell=tell)"
+    )
+    argv = [sys.executable, "-c", code, corpus, tmp_path / "run"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    lines = ["wrong epochs", "reading", "corpus", "files", "found"]
+    assert done.stdout.splitlines() == lines
 
 
 def test_callbacks_are_called_in_every_stage(called):

@@ -80,7 +80,7 @@ def test_every_number_printed_stands_in_metrics_json(trained):
     words = set(numbers_in(quoted + " " + metrics["run"]["device"]))
     n_checked = 0
     for line in text.splitlines():
-        if line.startswith(("report ", "figures ", "model ")):
+        if line.startswith(("report ", "results ", "model ")):
             continue
         for number in numbers_in(line):
             if number in words or number == "95":  # of a text quoted, or the intervals' level
@@ -220,7 +220,7 @@ def test_a_language_without_a_readable_recording_stops_the_run(corpus, langid, t
         sf.write(file, np.zeros(2 * SR + i), SR)
     code, _, err = langid(mixed, "--out", tmp_path / "silent", *QUICK)
     assert code == 1
-    assert "no recording of es could be read for train" in err
+    assert "train: no recording of es could be read" in err
     assert "failed.csv" in err
 
 
@@ -257,7 +257,7 @@ def test_a_split_that_leaks_is_refused_and_the_audit_shows_it(corpus, langid, tm
     shutil.copy(copied, leaky / "test" / "de" / "de-d" / "again.wav")
     code, _, err = langid(leaky, "--out", tmp_path / "out", *QUICK)
     assert code == 1
-    assert "1 leaks between the sides" in err
+    assert "1 leak between its splits" in err
     assert "again.wav" in err
     code, text, _ = langid("corpus", "audit", leaky, command=cli.main)
     assert code == 1
