@@ -1,4 +1,5 @@
-# make demo     a new machine to a tested classifier: environment, install, demo corpus, training, report
+# make demo     a new machine to a tested classifier: environment, install, demo corpus, training, report;
+#               REAL_SPEECH=folder also tests it on real recordings of its languages
 # make test     environment, install, all checks and tests
 # make site     environment, install, the documentation, in site/
 # make bench    environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
@@ -21,6 +22,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 
 demo: $(VENV)/demo.done
 	$(BIN)/langid-train demo --arch speech_embedding --cache-frozen $(DEMO_OPTIONS)
+	$(if $(REAL_SPEECH),$(BIN)/langid evaluate runs/demo --corpus $(REAL_SPEECH))
 
 # A file's tests run in one process, so that its fixtures are made once.
 test: check
