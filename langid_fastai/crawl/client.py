@@ -19,9 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -58,6 +55,9 @@ LONGEST_BACKOFF = 60.0  # s
 LONGEST_TRANSFER = 600.0  # s per file; a server that sends few bytes must not block the crawl
 MOST_LOST = 5  # addresses in a row that fail, after all attempts
 ROBOTS_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB must be read
+# Which responses are worth another attempt, and when. An adapter that sleeps and repeats requests
+# itself would neither wait its turn nor resume a file.
+RETRY = urllib3.Retry(status_forcelist={408, 429, *range(500, 1000)})
 
 
 class FetchError(CorpusError):
@@ -149,12 +149,7 @@ class PoliteClient:
     def __enter__(self) -> PoliteClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.session.close()
 
     def may_follow(self, url: str) -> bool:
@@ -167,6 +162,7 @@ class PoliteClient:
         receive: Callable[[requests.Response], Answer],
         *,
         headers: Callable[[], dict[str, str]] = dict,
+        is_robots: bool = False,
     ) -> Answer:
         """Request `url` until `receive` has read a complete response.
 
@@ -174,46 +170,41 @@ class PoliteClient:
         ----------
         receive : reads one response, whatever its status; called again after a lost connection
         headers : returns the headers of the next attempt, e.g. a ``Range`` to resume
+        is_robots : `url` is that of robots.txt, which needs no permission
 
         Raises
         ------
         FetchError : forbidden, on another host, failed in all attempts, or raised by `receive`
         ServerLost : the server does not answer any more, or requests a long wait
         """
-        return self._persist(url, receive, headers, is_robots=False)
-
-    def _persist(
-        self,
-        url: str,
-        receive: Callable[[requests.Response], Answer],
-        headers: Callable[[], dict[str, str]],
-        *,
-        is_robots: bool,
-    ) -> Answer:
         pause, reason = 0.0, ""
         for attempt in range(self.manners.attempts):
             if attempt:
                 self.sleep(max(pause, min(2.0 ** (attempt - 1), LONGEST_BACKOFF)))
+            pause = 0.0
             try:
                 with self._open(url, headers(), is_robots) as response:
-                    if not _may_pass(response.status_code):
+                    if not RETRY.is_retry("GET", response.status_code):
                         return self._receive(response, receive)
                     reason = f"HTTP {response.status_code} {response.reason}"
-                    pause = _asked_wait(response)
+                    pause = _requested_wait(response)
             except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
                 raise FetchError(first_line(error)) from error
             except TryAgain as error:
-                pause, reason = 0.0, first_line(error)
+                reason = first_line(error)
             except requests.RequestException as error:
-                pause, reason = 0.0, f"connection failed: {first_line(error)}"
+                reason = f"connection failed: {first_line(error)}"
+        raise self._failure(url, f"{reason}, {self.manners.attempts} times")
+
+    def _failure(self, url: str, reason: str) -> FetchError | ServerLost:
+        """Count an address that failed in all attempts, and return the error to raise."""
         self.n_lost += 1
-        reason = f"{reason}, {self.manners.attempts} times"
-        if self.n_lost >= MOST_LOST:
-            raise ServerLost(
-                f"{url}: {reason}; the last {self.n_lost} addresses failed. The server seems to "
-                "be down or to refuse us: repeat the command later to resume"
-            )
-        raise FetchError(reason)
+        if self.n_lost < MOST_LOST:
+            return FetchError(reason)
+        return ServerLost(
+            f"{url}: {reason}; the last {self.n_lost} addresses failed. The server seems to be "
+            "down or to refuse us: repeat the command later to resume"
+        )
 
     def _receive(
         self, response: requests.Response, receive: Callable[[requests.Response], Answer]
@@ -279,8 +270,8 @@ class PoliteClient:
         origin = _origin(url)
         if origin not in self.robots:
             try:
-                self.robots[origin] = self._persist(
-                    f"{origin}/robots.txt", _read_robots, dict, is_robots=True
+                self.robots[origin] = self.fetch(
+                    f"{origin}/robots.txt", _read_robots, is_robots=True
                 )
             except FetchError as error:
                 raise ServerLost(
@@ -368,11 +359,6 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _may_pass(status: int) -> bool:
-    """Return whether another attempt may succeed."""
-    return status in (408, 429) or status >= 500
-
-
 def _read_robots(response: requests.Response) -> Protego:
     if response.status_code in (401, 403):
         return Protego.parse("User-agent: *\nDisallow: /")
@@ -382,21 +368,16 @@ def _read_robots(response: requests.Response) -> Protego:
     return Protego.parse(body.decode("utf-8-sig", errors="replace"))
 
 
-def _asked_wait(response: requests.Response) -> float:
-    """Return the seconds of ``Retry-After``, a number or a date (RFC 9110, 10.2.3)."""
-    text = response.headers.get("Retry-After", "").strip()
+def _requested_wait(response: requests.Response) -> float:
+    """Return the seconds of ``Retry-After``, a number or a date; 0 if there is none."""
+    text = response.headers.get("Retry-After", "")
     try:
-        wait = float(text) if text.isdigit() else _seconds_until(parsedate_to_datetime(text))
-    except ValueError:
+        wait = RETRY.parse_retry_after(text)
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return 0.0
     if wait > LONGEST_WAIT:
         raise ServerLost(
-            f"{response.url}: the server requests a wait of {wait:.0f} s; repeat the command after "
-            "that to resume"
+            f"{response.url}: the server requests a long wait (Retry-After: {text}); repeat the "
+            "command after that to resume"
         )
     return wait
-
-
-def _seconds_until(date: datetime) -> float:
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)  # "-0000": time zone unknown
-    return (date - datetime.now(UTC)).total_seconds()
