@@ -51,6 +51,7 @@ from langid_fastai.training import Stage, fit_stages
 SIZES = (5_000, 20_000, KAGGLE)
 INDEX_SIZES = (25_000, 100_000, 400_000)
 TEST_SIZES = (540, 2_160, 8_640)
+MANY_TEST_SIZES = (5_000, 10_000, 20_000)  # recordings in as many languages as VoxLingua107 has
 VOXLINGUA_CLIPS, VOXLINGUA_HOURS = 2_500_000, 6_628
 BATCH_SIZE, N_BATCHES = 64, 50
 MEL = MelConfig(sr=8_000, clip_seconds=1.0, n_mels=16)  # of the links, which are small
@@ -82,6 +83,9 @@ def main() -> None:
     print_steps(INDEX_SIZES, [time_index(n) for n in INDEX_SIZES])
     print(f"\n`evaluate` on the scores of n recordings, {N_DRAWS} draws:\n")
     print_steps(TEST_SIZES, [time_test(n) for n in TEST_SIZES], extrapolate=False)
+    print("\nThe same with 107 languages of 20 speakers each:\n")
+    many = [time_test(n, n_languages=107, n_speakers=20) for n in MANY_TEST_SIZES]
+    print_steps(MANY_TEST_SIZES, many, extrapolate=False)
     print_export(ms_per_clip, bytes_per_image)
 
 
@@ -135,10 +139,11 @@ def time_index(n: int) -> dict[str, float]:
     return timed.seconds
 
 
-def time_test(n: int) -> dict[str, float]:
-    """Seconds of the figures of a test of n recordings."""
+def time_test(n: int, *, n_languages: int = 3, n_speakers: int = 2) -> dict[str, float]:
+    """Time the metrics of a test of n recordings."""
     timed = Stopwatch()
-    timed("evaluate", lambda: evaluation.evaluate(*made_test(n)))
+    test = made_test(n, n_languages, n_speakers)
+    timed("evaluate", lambda: evaluation.evaluate(*test))
     return timed.seconds
 
 
@@ -231,12 +236,15 @@ def no_network(n_languages: int) -> nn.Sequential:
     )
 
 
-def made_test(n: int) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Scored clips of a test side of six speakers, one a recording."""
-    vocab = ["de", "en", "es"]
-    speaker = np.arange(n) % 6
-    truth = speaker % 3
-    log_probs = np.random.default_rng(0).standard_normal((n, 3)) + 2 * np.eye(3)[truth]
+def made_test(
+    n: int, n_languages: int = 3, n_speakers: int = 2
+) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Scored clips of a test, one per recording, with a number of speakers of each language."""
+    vocab = ["de", "en", "es"] if n_languages == 3 else [f"l{k:03d}" for k in range(n_languages)]
+    speaker = np.arange(n) % (n_languages * n_speakers)
+    truth = speaker % n_languages
+    log_probs = np.random.default_rng(0).standard_normal((n, n_languages))
+    log_probs[np.arange(n), truth] += 2 if n_languages == 3 else 4
     log_probs -= np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
     names = pd.Series(speaker.astype(str))
     clips = pd.DataFrame({"path": [f"{i:06d}.flac" for i in range(n)], "offset": 0.0, "image": ""})

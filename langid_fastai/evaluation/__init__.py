@@ -1,24 +1,24 @@
-"""Scored clips in, figures with honest intervals out.
+"""Scored clips → metrics with intervals.
 
-A *recording* is one audio file, one row of the index. A *clip* is one fixed-length window of it,
-one spectrogram image. A recording's score is the mean of its clips' log-probabilities, and every
-rate is reported for clips and for recordings.
+A *recording* is one audio file, one row of the index. A *clip* is one window of fixed length, one
+image. The score of a recording is the mean of the log-probabilities of its clips, and every rate is
+reported for clips and for recordings.
 
 Conventions
 -----------
 - Scores are natural-log probabilities, ``(n, n_languages)``, columns in the order of the vocab.
-- Tables have one row a clip or a recording, in the order of the scores; unknown text is empty.
-- Rates lie in [0, 1]; intervals are ``low, high`` and cover 95 %.
-- A *group* is what a split keeps together: the speaker if known. Recordings of one voice are not
+- Tables have one row per clip or recording, in the order of the scores; unknown text is empty.
+- Rates are in [0, 1]; intervals are ``low, high`` and cover 95 %.
+- A *group* is what a split keeps together: the speaker if known. Recordings of one speaker are not
   independent, so the bootstrap draws whole groups.
 
 Contents
 --------
-`scores` predicts and averages; `metrics`, `detection` and `trials` are pure functions of scores;
-`intervals` say how far a figure can be trusted, `paired` how far two systems are apart; `measures`
-and `breakdowns` put them together as ``metrics.json`` keeps them; `calibration` makes scores mean
-what they say and knows when to answer "unknown"; `robustness` tests again under harder conditions;
-`baseline` is the classical reference; `published` what others reached.
+`scores` predicts and averages; `metrics` and `detection` are pure functions of scores; `intervals`
+shows how much a metric may vary, with the metrics of bootstrap `draws`; `paired` compares two
+systems; `measures` and `breakdowns` assemble the sections of ``metrics.json``; `calibration` fits
+temperature and threshold of "unknown"; `robustness` repeats the test under harder conditions;
+`baseline` is the classical reference; `published` lists published results.
 """
 
 from langid_fastai.evaluation.calibration import (
@@ -28,10 +28,12 @@ from langid_fastai.evaluation.calibration import (
     measure_unknown,
 )
 from langid_fastai.evaluation.detection import (
+    COSTS,
+    Costs,
     cavg,
-    det_points,
     equal_error_rate,
     language_equal_error_rates,
+    log_likelihood_ratios,
     min_cavg,
 )
 from langid_fastai.evaluation.intervals import (
@@ -57,7 +59,6 @@ from langid_fastai.evaluation.scores import (
     predict_images,
     predictions_table,
 )
-from langid_fastai.evaluation.trials import COSTS, Costs, log_likelihood_ratios
 
 __all__ = [
     "COSTS",
@@ -73,7 +74,6 @@ __all__ = [
     "cavg",
     "compare_paired",
     "count_confusions",
-    "det_points",
     "encode",
     "equal_error_rate",
     "evaluate",

@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 
 from langid_fastai.corpus.groups import voices_of
+from langid_fastai.evaluation.detection import Trials
+from langid_fastai.evaluation.draws import draw_language_rates
 from langid_fastai.evaluation.intervals import (
-    bootstrap_interval,
+    interval_of_draws,
+    number_groups,
     share_with_intervals,
     wilson_interval,
 )
-from langid_fastai.evaluation.metrics import count_confusions, macro_f1, precision_recall_f1
-from langid_fastai.evaluation.trials import log_likelihood_ratios, part_trials, trial_error_rates
+from langid_fastai.evaluation.metrics import count_confusions, macro_f1
 
 __all__ = [
     "BINS",
@@ -44,27 +46,20 @@ LANGUAGE_RATES = ("precision", "recall", "f1", "eer")
 
 
 def language_rows(
-    recordings: pd.DataFrame,
-    truth: np.ndarray,
-    log_probs: np.ndarray,
-    vocab: list[str],
-    *,
-    seed: int,
+    recordings: pd.DataFrame, trials: Trials, vocab: list[str], *, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Precision, recall, F1 and equal error rate of each language, with its counts.
 
     Bootstrap draws without the language are ignored in its intervals. A language with fewer than
     two groups has no intervals, since their variation is unknown. Undefined values are None.
     """
-    n_languages, predicted = len(vocab), log_probs.argmax(axis=1)
-    trials = part_trials(truth, log_likelihood_ratios(log_probs))
-
-    def rates(weights: np.ndarray) -> np.ndarray:  # (n_languages, 4)
-        confusion = count_confusions(truth, predicted, n_languages, weights)
-        return np.column_stack([precision_recall_f1(confusion), trial_error_rates(trials, weights)])
-
-    points = rates(np.ones(len(truth), dtype=int))
-    intervals = bootstrap_interval(rates, recordings["group"], seed=seed)
+    truth, n_languages = trials.truth, len(vocab)
+    predicted = trials.log_probs.argmax(axis=1)
+    n_all_groups, group = number_groups(recordings["group"])
+    statistic = draw_language_rates(trials, group)
+    points = statistic(np.ones((1, n_all_groups), dtype=int))[0]
+    n_cells = max(len(truth), 4 * n_languages)
+    intervals = interval_of_draws(statistic, n_all_groups, n_cells=n_cells, seed=seed)
     rows = {}
     for i, label in enumerate(vocab):
         own = recordings[truth == i]

@@ -20,8 +20,11 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from langid_fastai.errors import ModelError
+from langid_fastai.evaluation.draws import draw_probabilities
 from langid_fastai.evaluation.intervals import (
     bootstrap_interval,
+    interval_of_draws,
+    number_groups,
     share_with_intervals,
     wilson_interval,
 )
@@ -169,19 +172,13 @@ def measure_calibration(
         "n_recordings": calibration.n_recordings,
         "n_bins": N_BINS,
     }
+    n_groups, group = number_groups(recordings["group"])
     for name, temperature in (("before", 1.0), ("after", calibration.temperature)):
         scores = apply_temperature(means, temperature)
-
-        def both(weights: np.ndarray | None, scores: np.ndarray = scores) -> np.ndarray:
-            return np.array(
-                [
-                    log_loss(truth, scores, weights),
-                    expected_calibration_error(truth, scores, weights),
-                ]
-            )
-
-        loss, error = both(None).tolist()
-        intervals = bootstrap_interval(both, recordings["group"], seed=seed)
+        loss = log_loss(truth, scores)
+        error = expected_calibration_error(truth, scores)
+        statistic = draw_probabilities(truth, scores, group)
+        intervals = interval_of_draws(statistic, n_groups, seed=seed)
         loss_interval, error_interval = [None, None] if intervals is None else intervals.tolist()
         section[name] = {
             "log_loss": loss,

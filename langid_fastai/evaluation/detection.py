@@ -1,21 +1,21 @@
 """Metrics of detection: is this language L, yes or no, at a threshold?
 
-Every pair of a row and a language is a *trial*: a target trial where the row's language is asked
-for, else a non-target trial. A detector misses target trials and gives false alarms on others.
+Every pair of a row and a language is a *trial*: a target trial if the row is in that language,
+otherwise a non-target trial. A detector misses target trials and gives false alarms on the others.
 
 Conventions
 -----------
 - ``truth``, ``log_probs`` and ``weights`` are those of `metrics`.
 - The score of a trial is a log-likelihood ratio, from posteriors under a flat prior. A trial is
-  accepted where its score is at least the threshold; equal scores are accepted together.
-- The languages asked for are those spoken. A language nobody spoke has no target trial; no trial
-  asks for it, in a bootstrap draw too. Where fewer than two languages are spoken there are no
-  non-target trials, and the metrics are NaN.
+  accepted if its score is at least the threshold; equal scores are accepted together.
+- Only languages that occur in the test have trials, also in a bootstrap draw. With fewer than two
+  of them there are no non-target trials, and the metrics are NaN.
 
 Contents
 --------
-`equal_error_rate`, `language_equal_error_rates`, `cavg`, `min_cavg`, `det_points`. A bootstrap has
-them from `trials`, which sorts the scores once.
+`Costs` and `log_likelihood_ratios`; `equal_error_rate`, `language_equal_error_rates`, `cavg`,
+`min_cavg`, `det_points`. The curves are those of scikit-learn; `draws` computes the same metrics
+for the draws of a bootstrap.
 
 References
 ----------
@@ -24,58 +24,139 @@ Li, Ma, Lee: Spoken Language Recognition: From Fundamentals to Practice. Proc. I
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from langid_fastai.evaluation.trials import (
-    COSTS,
-    Costs,
-    log_likelihood_ratios,
-    part_trials,
-    pool_trials,
-    trial_cavg,
-    trial_error_rates,
-    trial_min_cavg,
-)
+from langid_fastai.errors import ModelError
 
 __all__ = [
+    "Costs",
+    "COSTS",
+    "log_likelihood_ratios",
     "equal_error_rate",
     "language_equal_error_rates",
     "cavg",
     "min_cavg",
     "det_points",
+    "Trials",
+    "equal_rate",
 ]
 
+DIGITS = 9  # of a score; sums in another order differ in further digits, and must not break a tie
 MAX_DET_POINTS = 200  # a curve on a page shows no more
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Cost of each kind of error, and the prior of a target: the application of a detector.
+
+    Parameters
+    ----------
+    p_target : prior probability of the language that a trial is for
+    c_miss : cost of a miss
+    c_fa : cost of a false alarm
+
+    Raises
+    ------
+    ModelError : the prior is not between 0 and 1, or a cost is not positive
+
+    Examples
+    --------
+    >>> Costs().threshold, round(Costs(p_target=0.1).threshold, 3)
+    (0.0, 2.197)
+    """
+
+    p_target: float = 0.5
+    c_miss: float = 1.0
+    c_fa: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p_target < 1:
+            raise ModelError(f"p_target={self.p_target} must be between 0 and 1, e.g. 0.5 or 0.1")
+        if not (0 < self.c_miss < math.inf and 0 < self.c_fa < math.inf):
+            raise ModelError(
+                f"c_miss={self.c_miss}, c_fa={self.c_fa} must be positive numbers, e.g. 1.0"
+            )
+
+    @property
+    def threshold(self) -> float:
+        """The log-likelihood ratio from which accepting costs less than rejecting (Bayes)."""
+        return math.log(self.c_fa * (1 - self.p_target) / (self.c_miss * self.p_target))
+
+    def of(self, miss: Any, false_alarm: Any) -> Any:
+        """Return the expected cost of a trial at these error rates."""
+        return self.c_miss * self.p_target * miss + self.c_fa * (1 - self.p_target) * false_alarm
+
+
+COSTS = Costs()  # NIST's, and those of Li, Ma, Lee 2013
+
+
+def log_likelihood_ratios(log_probs: np.ndarray) -> np.ndarray:
+    """Log-likelihood ratio of each language against the mean of all others.
+
+    From posteriors p under a flat prior: log p_L - log(mean of the other p), rounded to `DIGITS`
+    digits. The others are summed, not computed as 1 - p_L, so that confident scores keep their
+    order.
+
+    Returns
+    -------
+    llr : (n, n_languages), nats; NaN if there is only one language
+
+    Examples
+    --------
+    >>> np.exp(log_likelihood_ratios(np.log([[0.5, 0.3, 0.2]]))).round(3).tolist()
+    [[2.0, 0.857, 0.5]]
+    """
+    n, n_languages = log_probs.shape
+    if n_languages == 1:
+        return np.full((n, 1), np.nan)
+    log_probs = np.asarray(log_probs, dtype=np.float64)
+    rows, best = np.arange(n), log_probs.argmax(axis=1)
+    total = np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
+    rest = log_probs.copy()
+    rest[rows, best] = -np.inf
+    others = total + np.log1p(-np.exp(rest - total))  # exact enough: p of these is at most a half
+    others[rows, best] = np.logaddexp.reduce(rest, axis=1)
+    return np.round(log_probs - others + math.log(n_languages - 1), DIGITS)
 
 
 def equal_error_rate(
     truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-    """Where the rates of misses and of false alarms are equal, all trials in one pool.
+    """Error rate at the threshold where misses and false alarms are equally frequent.
 
-    Rates are joined by straight lines between thresholds, as on a ROC curve; trials of equal score
-    are one step. So a perfect detector has 0 and one whose scores are all equal 0.5.
+    All trials are pooled. Rates are interpolated linearly between thresholds, as on a ROC curve;
+    trials of equal score are one step. So a perfect detector has 0, and one whose scores are all
+    equal has 0.5.
 
     Examples
     --------
     >>> equal_error_rate(np.array([0, 1]), np.log([[0.9, 0.1], [0.2, 0.8]]))
     0.0
     """
-    trials = pool_trials(truth, log_likelihood_ratios(log_probs))
-    return float(trial_error_rates(trials, _counts(truth, weights))[0])
+    trials = Trials(truth, log_probs, weights)
+    return float(equal_rate(*trials.pooled[:2])) if len(trials.spoken) > 1 else math.nan
 
 
 def language_equal_error_rates(
     truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """`equal_error_rate` of each language's trials alone, all rows asked for that language.
+    """`equal_error_rate` of each language: over the trials of all rows for that language.
 
     Returns
     -------
-    rates : (n_languages,); NaN for a language nobody spoke, and where only one is spoken
+    rates : (n_languages,); NaN for a language without rows, and if there is only one with rows
     """
-    trials = part_trials(truth, log_likelihood_ratios(log_probs))
-    return trial_error_rates(trials, _counts(truth, weights))
+    trials = Trials(truth, log_probs, weights)
+    rates = np.full(trials.llr.shape[1], np.nan)
+    for language in trials.spoken if len(trials.spoken) > 1 else ():
+        curve = _curve(truth == language, trials.llr[:, language], weights)
+        rates[language] = equal_rate(*curve[:2])
+    return rates
 
 
 def cavg(
@@ -85,14 +166,14 @@ def cavg(
     *,
     costs: Costs = COSTS,
 ) -> float:
-    """The average detection cost of NIST's evaluations, decided at the Bayes threshold.
+    """Average detection cost of NIST's evaluations, with decisions at the Bayes threshold.
 
-    Eq. 32 of Li, Ma, Lee 2013, for N languages spoken, T asked for and O another::
+    Eq. 32 of Li, Ma, Lee 2013, for N languages in the test, target language T and another O::
 
         Cavg = 1/N Σ_T ( C_miss P_target P_miss(T)  +  Σ_O C_fa (1 - P_target)/(N - 1) P_fa(T, O) )
 
-    Every language counts alike, however many rows it has. The decision trusts the scores as they
-    are, so bad calibration costs; to accept none costs C_miss P_target, 0.5 by default.
+    Every language has the same weight, whatever its number of rows. The decisions depend on
+    calibration. Rejecting every trial costs C_miss P_target, 0.5 by default.
 
     Examples
     --------
@@ -100,8 +181,15 @@ def cavg(
     >>> cavg(truth, log_probs)  # the second is missed, and a false alarm of the first language
     0.5
     """
-    llr = log_likelihood_ratios(log_probs)
-    return trial_cavg(truth, llr, _counts(truth, weights), costs)
+    trials = Trials(truth, log_probs, weights)
+    n_spoken = len(trials.spoken)
+    if n_spoken < 2:
+        return math.nan
+    accepted = trials.llr >= costs.threshold
+    hit = accepted[np.arange(len(truth)), truth]
+    n_alarms = accepted[:, trials.spoken].sum(axis=1) - hit  # (n,)
+    shares = trials.shares / n_spoken
+    return float(costs.of(shares @ ~hit, shares @ n_alarms / (n_spoken - 1)))
 
 
 def min_cavg(
@@ -111,9 +199,9 @@ def min_cavg(
     *,
     costs: Costs = COSTS,
 ) -> float:
-    """`cavg` at the best threshold, one for all languages, chosen with the truth in hand.
+    """`cavg` at the best threshold, one for all languages, chosen on the test itself.
 
-    What remains of the cost when calibration is perfect up to a shift.
+    It is the cost that remains if calibration is perfect up to a shift.
 
     Examples
     --------
@@ -121,36 +209,108 @@ def min_cavg(
     >>> cavg(truth, log_probs), min_cavg(truth, log_probs)
     (0.25, 0.125)
     """
-    trials = pool_trials(truth, log_likelihood_ratios(log_probs))
-    return trial_min_cavg(trials, _counts(truth, weights), costs)
+    trials = Trials(truth, log_probs, weights)
+    if len(trials.spoken) < 2:
+        return math.nan
+    return float(np.min(costs.of(trials.balanced.miss, trials.balanced.false_alarm)))
 
 
-def det_points(truth: np.ndarray, log_probs: np.ndarray) -> dict[str, list[float]]:
-    """The DET curve of all trials in one pool: misses against false alarms.
+def det_points(trials: Trials) -> dict[str, list[float]]:
+    """Points of the DET curve of all trials, pooled: misses against false alarms.
 
     Returns
     -------
-    points : `false_alarm` from 0 to 1 and `miss` from 1 to 0, rates of the same thresholds, at
-        most `MAX_DET_POINTS`; empty where fewer than two languages are spoken
+    points : `false_alarm` from 0 to 1 and `miss` from 1 to 0, rates at the same thresholds, at
+        most `MAX_DET_POINTS`; empty if fewer than two languages occur
 
     Examples
     --------
-    >>> det_points(np.array([0, 1]), np.log([[0.9, 0.1], [0.2, 0.8]]))
+    >>> det_points(Trials(np.array([0, 1]), np.log([[0.9, 0.1], [0.2, 0.8]])))
     {'false_alarm': [0.0, 0.0, 0.0, 1.0], 'miss': [1.0, 0.5, 0.0, 0.0]}
     """
+    if len(trials.spoken) < 2:
+        return {"false_alarm": [], "miss": []}
+    false_alarm, miss, _ = trials.pooled
+    n_points = min(len(miss), MAX_DET_POINTS)
+    kept = np.linspace(0, len(miss) - 1, n_points).round().astype(int)
+    return {"false_alarm": false_alarm[kept].tolist(), "miss": miss[kept].tolist()}
+
+
+class Curve(NamedTuple):
+    """Error rates by falling threshold, from infinity on, (n_thresholds,) each."""
+
+    false_alarm: np.ndarray
+    miss: np.ndarray
+    threshold: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """All trials of scored rows, with their curves, computed when they are first used.
+
+    Parameters
+    ----------
+    truth, log_probs, weights : see `metrics`
+    """
+
+    truth: np.ndarray
+    log_probs: np.ndarray
+    weights: np.ndarray | None = None
+
+    @cached_property
+    def llr(self) -> np.ndarray:
+        """`log_likelihood_ratios`, (n, n_languages)."""
+        return log_likelihood_ratios(self.log_probs)
+
+    @cached_property
+    def spoken(self) -> np.ndarray:
+        """Languages of the rows whose weight is not 0."""
+        return np.unique(self.truth if self.weights is None else self.truth[self.weights > 0])
+
+    @cached_property
+    def pooled(self) -> Curve:
+        """Curve of all trials; a trial has the weight of its row."""
+        return self._pool(self.weights)
+
+    @cached_property
+    def balanced(self) -> Curve:
+        """Curve of all trials, where each language has the same weight."""
+        return self._pool(self.shares)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Weight of each row within its language, (n,)."""
+        weights = np.ones(len(self.truth)) if self.weights is None else self.weights
+        counts = np.bincount(self.truth, weights)
+        return weights / np.maximum(counts, 1)[self.truth]
+
+    def _pool(self, weights: np.ndarray | None) -> Curve:
+        is_target = self.truth[:, None] == self.spoken
+        repeated = None if weights is None else np.repeat(weights, len(self.spoken))
+        return _curve(is_target.ravel(), self.llr[:, self.spoken].ravel(), repeated)
+
+
+def equal_rate(false_alarm: np.ndarray, miss: np.ndarray) -> np.ndarray:
+    """Equal error rate of each curve: where it crosses false alarms = misses.
+
+    Parameters
+    ----------
+    false_alarm, miss : (n_thresholds, ...), from 0 to 1 and from 1 to 0
+    """
+    gap = miss - false_alarm  # falls from 1 to -1
+    after = np.expand_dims((gap > 0).sum(axis=0), 0)
+
+    def at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values, index, axis=0)[0]
+
+    share = at(gap, after - 1) / (at(gap, after - 1) - at(gap, after))
+    start = at(false_alarm, after - 1)
+    return start + share * (at(false_alarm, after) - start)
+
+
+def _curve(is_target: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> Curve:
+    # Not det_curve, which omits the ends and has all points, not only the corners.
     from sklearn.metrics import roc_curve
 
-    spoken = np.unique(truth)
-    if len(spoken) < 2:
-        return {"false_alarm": [], "miss": []}
-    is_target = truth[:, None] == spoken
-    llr = log_likelihood_ratios(log_probs)[:, spoken]
-    # A ROC curve with its corners only; scikit-learn's det_curve has every point, and not the ends.
-    false_alarm, hit, _ = roc_curve(is_target.ravel(), llr.ravel(), drop_intermediate=True)
-    n_points = min(len(hit), MAX_DET_POINTS)
-    kept = np.linspace(0, len(hit) - 1, n_points).round().astype(int)
-    return {"false_alarm": false_alarm[kept].tolist(), "miss": (1 - hit[kept]).tolist()}
-
-
-def _counts(truth: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    return np.ones(len(truth), dtype=int) if weights is None else weights
+    false_alarm, hit, threshold = roc_curve(is_target, scores, sample_weight=weights)
+    return Curve(false_alarm, 1 - hit, threshold)

@@ -10,9 +10,11 @@ import pandas as pd
 
 from langid_fastai.errors import ModelError
 
-__all__ = ["wilson_interval", "bootstrap_interval", "share_with_intervals"]
+__all__ = ["wilson_interval", "bootstrap_interval", "interval_of_draws", "share_with_intervals"]
 
 N_DRAWS = 1000  # 25 draws beyond each end of a 95 % interval
+MAX_CELLS = 1_000_000  # values computed at a time, 8 MB
+MAX_AT_ONCE = 100  # draws
 
 
 def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -64,22 +66,59 @@ def bootstrap_interval(
     >>> interval.tolist()
     [0.0, 1.0]
     """
-    if not len(groups):
-        raise ModelError("groups=[] must name the group of at least one row")
-    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(names) == 1:
+    n_groups, group = number_groups(groups)
+    return interval_of_draws(
+        lambda draws: np.array([statistic(draw[group]) for draw in draws]),
+        n_groups,
+        n_draws=n_draws,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def interval_of_draws(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    n_groups: int,
+    *,
+    n_draws: int | None = None,
+    n_cells: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> np.ndarray | None:
+    """`bootstrap_interval` of a statistic that is computed for many draws at a time.
+
+    Parameters
+    ----------
+    statistic : how often each group was drawn, int (n_draws, n_groups) -> values, (n_draws, ...)
+    n_groups : in the order of `number_groups`
+    n_cells : number of values that the statistic computes for a draw, if more than `n_groups`: it
+        limits how many draws are made at a time
+    """
+    if n_groups == 1:
         return None
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(N_DRAWS if n_draws is None else n_draws):
-        drawn = rng.integers(len(names), size=len(names))
-        draws.append(statistic(np.bincount(drawn, minlength=len(names))[group]))
-    table = np.asarray(draws)  # (n_draws, ...)
+    rng, n_draws = np.random.default_rng(seed), N_DRAWS if n_draws is None else n_draws
+    n_at_once = min(max(1, MAX_CELLS // max(n_cells, n_groups)), MAX_AT_ONCE)
+    values = []
+    for start in range(0, n_draws, n_at_once):
+        draws = [
+            np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
+            for _ in range(min(n_at_once, n_draws - start))
+        ]
+        values.append(statistic(np.array(draws)))
+    table = np.concatenate(values)  # (n_draws, ...)
     undefined = np.isnan(table).all(axis=0)
     table = np.where(undefined, 0.0, table)  # avoids a warning from nanquantile
     tail = (1 - confidence) / 2
     interval = np.moveaxis(np.nanquantile(table, [tail, 1 - tail], axis=0), 0, -1)
     return np.where(undefined[..., None], np.nan, interval)
+
+
+def number_groups(groups: Sequence[str] | pd.Series) -> tuple[int, np.ndarray]:
+    """Return the number of groups, and that of each row by sorted name, int (n,)."""
+    if not len(groups):
+        raise ModelError("groups=[] must name the group of at least one row")
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    return len(names), group
 
 
 def share_with_intervals(
@@ -104,8 +143,10 @@ def share_with_intervals(
     >>> share, bootstrap
     (0.5, [0.0, 1.0])
     """
-    interval = bootstrap_interval(
-        lambda weights: np.average(hits, weights=weights), groups, seed=seed
+    n_groups, group = number_groups(groups)
+    n_hits, n_rows = np.bincount(group, hits), np.bincount(group)
+    interval = interval_of_draws(
+        lambda draws: (draws @ n_hits) / (draws @ n_rows), n_groups, seed=seed
     )
     wilson = wilson_interval(int(np.sum(hits)), len(hits))
     return float(np.mean(hits)), list(wilson), None if interval is None else interval.tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,24 +20,15 @@ from langid_fastai.evaluation.breakdowns import (
     speaker_rows,
     top_losses,
 )
-from langid_fastai.evaluation.detection import det_points
-from langid_fastai.evaluation.intervals import bootstrap_interval, wilson_interval
-from langid_fastai.evaluation.metrics import (
-    balanced_accuracy,
-    count_confusions,
-    expected_calibration_error,
-    log_loss,
-    macro_f1,
+from langid_fastai.evaluation.detection import COSTS, Trials, det_points
+from langid_fastai.evaluation.draws import draw_rates
+from langid_fastai.evaluation.intervals import (
+    interval_of_draws,
+    number_groups,
+    wilson_interval,
 )
+from langid_fastai.evaluation.metrics import count_confusions
 from langid_fastai.evaluation.scores import CLIP_COLUMNS, average_clips, encode, validate_scores
-from langid_fastai.evaluation.trials import (
-    COSTS,
-    log_likelihood_ratios,
-    pool_trials,
-    trial_cavg,
-    trial_error_rates,
-    trial_min_cavg,
-)
 
 __all__ = ["METRICS", "evaluate", "measure_rates"]
 
@@ -80,15 +71,16 @@ def evaluate(
     clip_truth, truth = encode(clips, log_probs, vocab), encode(recordings, means, vocab)
     predicted = means.argmax(axis=1)
     correct = predicted == truth
+    trials = Trials(truth, means)
     return {
         "n_clips": len(clips),
         "n_recordings": len(recordings),
         "n_groups": recordings["group"].nunique(),
         "n_speakers": len(set(voices_of(recordings)) - {""}),
         "costs": asdict(COSTS),
-        "clips": measure_rates(clip_truth, log_probs, clips["group"], seed=seed),
-        "recordings": measure_rates(truth, means, recordings["group"], seed=seed),
-        "languages": language_rows(recordings, truth, means, vocab, seed=seed),
+        "clips": _measure_rates(Trials(clip_truth, log_probs), clips["group"], seed),
+        "recordings": _measure_rates(trials, recordings["group"], seed),
+        "languages": language_rows(recordings, trials, vocab, seed=seed),
         "confusion": {
             "labels": vocab,
             "matrix": count_confusions(truth, predicted, len(vocab)).tolist(),
@@ -96,7 +88,7 @@ def evaluate(
         "speakers": speaker_rows(recordings, correct),
         "genders": gender_rows(recordings, truth, predicted, len(vocab), seed=seed),
         "durations": duration_rows(recordings, correct, seed=seed),
-        "det": det_points(truth, means),
+        "det": det_points(trials),
         "top_losses": top_losses(clips, log_probs, recordings, means, vocab),
         "warnings": list_warnings(recordings, vocab),
     }
@@ -126,36 +118,17 @@ def measure_rates(
     >>> rates["accuracy"], rates["accuracy_bootstrap"], rates["cavg"]
     (0.5, [0.0, 1.0], 0.5)
     """
-    statistic = _rates_of_draws(truth, log_probs)
-    points = statistic(np.ones(len(truth), dtype=int))
-    intervals = bootstrap_interval(statistic, groups, seed=seed)
+    return _measure_rates(Trials(truth, log_probs), groups, seed)
+
+
+def _measure_rates(trials: Trials, groups: Sequence[str] | pd.Series, seed: int) -> dict[str, Any]:
+    n_groups, group = number_groups(groups)
+    statistic = draw_rates(trials, group)
+    points = statistic(np.ones((1, n_groups), dtype=int))[0]
+    intervals = interval_of_draws(statistic, n_groups, n_cells=len(group), seed=seed)
     rates: dict[str, Any] = {}
     for k, name in enumerate(METRICS):
         rates[name] = plain(points[k])
         rates[f"{name}_bootstrap"] = None if intervals is None else plain_interval(intervals[k])
-    n_correct = int((log_probs.argmax(axis=1) == truth).sum())
-    return rates | {"accuracy_wilson": list(wilson_interval(n_correct, len(truth)))}
-
-
-def _rates_of_draws(truth: np.ndarray, log_probs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from the weights of a draw to `METRICS`; it sorts the scores only once."""
-    predicted, n_languages = log_probs.argmax(axis=1), log_probs.shape[1]
-    llr = log_likelihood_ratios(log_probs)
-    trials = pool_trials(truth, llr)
-
-    def rates(weights: np.ndarray) -> np.ndarray:
-        confusion = count_confusions(truth, predicted, n_languages, weights)
-        return np.array(
-            [
-                confusion.trace() / confusion.sum(),
-                balanced_accuracy(confusion),
-                macro_f1(confusion),
-                trial_error_rates(trials, weights)[0],
-                trial_cavg(truth, llr, weights),
-                trial_min_cavg(trials, weights),
-                log_loss(truth, log_probs, weights),
-                expected_calibration_error(truth, log_probs, weights),
-            ]
-        )
-
-    return rates
+    n_correct = int((trials.log_probs.argmax(axis=1) == trials.truth).sum())
+    return rates | {"accuracy_wilson": list(wilson_interval(n_correct, len(group)))}

@@ -30,6 +30,7 @@ __all__ = [
     "log_loss",
     "expected_calibration_error",
     "reliability",
+    "confidence_bins",
 ]
 
 N_BINS = 10  # of confidence, each 0.1 wide
@@ -133,7 +134,7 @@ def expected_calibration_error(
     ----------
     Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks. ICML 2017.
     """
-    confidence, bins = _confidence(log_probs)
+    confidence, bins = confidence_bins(log_probs)
     excess = (log_probs.argmax(axis=1) == truth) - confidence  # (n,)
     weights = np.ones(len(truth)) if weights is None else weights
     gaps = np.bincount(bins, weights * excess, minlength=N_BINS)  # Σ w (correct - confidence)
@@ -152,7 +153,7 @@ def reliability(truth: np.ndarray, log_probs: np.ndarray) -> list[dict[str, Any]
     >>> reliability(np.array([0, 0]), np.log([[0.75, 0.25], [0.25, 0.75]]))
     [{'low': 0.7, 'high': 0.8, 'n': 2, 'confidence': 0.75, 'accuracy': 0.5}]
     """
-    confidence, bins = _confidence(log_probs)
+    confidence, bins = confidence_bins(log_probs)
     correct = log_probs.argmax(axis=1) == truth
     return [
         {
@@ -166,7 +167,7 @@ def reliability(truth: np.ndarray, log_probs: np.ndarray) -> list[dict[str, Any]
     ]
 
 
-def _confidence(log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confidence_bins(log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Highest probability of each row, (n,), and the bin it falls into, int (n,)."""
     # A float32 softmax may sum to a little more than 1.
     confidence = np.minimum(np.exp(log_probs.max(axis=1)), 1.0)

@@ -6,6 +6,7 @@ import pytest
 from scored import VOCAB, make_clips, make_recordings, many_scores
 
 from langid_fastai import evaluation
+from langid_fastai.evaluation.detection import Trials, det_points
 
 # Languages
 
@@ -127,7 +128,7 @@ def test_the_curve_is_that_of_the_recordings():
     clips, log_probs = make_clips()
     recordings, means = evaluation.average_clips(clips, log_probs)
     truth = pd.Index(VOCAB).get_indexer(recordings["language"])
-    expected = evaluation.det_points(truth, means)
+    expected = det_points(Trials(truth, means))
     assert evaluation.evaluate(clips, log_probs, VOCAB)["det"] == expected
 
 

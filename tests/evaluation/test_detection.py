@@ -15,6 +15,7 @@ from sklearn.metrics import det_curve, roc_curve
 from langid_fastai import evaluation
 from langid_fastai.errors import ModelError
 from langid_fastai.evaluation import Costs
+from langid_fastai.evaluation.detection import Trials, det_points
 
 METRICS = (
     evaluation.equal_error_rate,
@@ -215,8 +216,8 @@ def test_humble_scores_cost_cavg_and_not_min_cavg():
 @pytest.mark.parametrize(
     ("costs", "words"),
     [
-        ({"p_target": 0.0}, "p_target=0.0 must lie between 0 and 1"),
-        ({"p_target": math.nan}, "p_target=nan must lie between"),
+        ({"p_target": 0.0}, "p_target=0.0 must be between 0 and 1"),
+        ({"p_target": math.nan}, "p_target=nan must be between"),
         ({"c_miss": 0.0}, "c_miss=0.0, c_fa=1.0 must be positive"),
         ({"c_fa": math.inf}, "c_fa=inf must be positive"),
     ],
@@ -271,7 +272,7 @@ def test_one_language_has_nothing_to_be_told_from(rng):
     for rows in (alone, (np.ones_like(truth), log_probs)):
         for metric in METRICS:
             assert np.isnan(metric(*rows)).all()
-        assert evaluation.det_points(*rows) == {"false_alarm": [], "miss": []}
+        assert det_points(Trials(*rows)) == {"false_alarm": [], "miss": []}
 
 
 # The curve
@@ -290,7 +291,7 @@ def test_det_points_lie_on_scikit_learns_curve_and_keep_its_ends(rng, n):
     scores = evaluation.log_likelihood_ratios(log_probs)[:, spoken]
     expected = points_of(det_curve(is_target.ravel(), scores.ravel())[:2])
 
-    points = evaluation.det_points(truth, log_probs)
+    points = det_points(Trials(truth, log_probs))
     false_alarm, miss = points["false_alarm"], points["miss"]
     assert len(false_alarm) == len(miss) <= 200
     assert (false_alarm[0], miss[0]) == (0.0, 1.0)
@@ -305,7 +306,7 @@ def test_det_points_lie_on_scikit_learns_curve_and_keep_its_ends(rng, n):
 
 def test_the_curve_crosses_at_the_equal_error_rate(rng):
     truth, log_probs = random_scores(rng, 500, 3)
-    points = evaluation.det_points(truth, log_probs)
+    points = det_points(Trials(truth, log_probs))
     gap = np.subtract(points["miss"], points["false_alarm"])
     found = np.interp(0, -gap, points["false_alarm"])
     assert found == pytest.approx(evaluation.equal_error_rate(truth, log_probs), abs=0.01)
