@@ -234,3 +234,14 @@ def test_augmented(demo, tmp_path, run_example):
     lines = [line.split() for line in text.splitlines()[-4:]]
     assert [line[0] for line in lines] == ["none", "waveforms", "images", "both"]
     assert all(0 <= float(mean) <= 1 for _, mean, *_ in lines)
+
+
+@pytest.mark.slow
+def test_bodies(demo, tmp_path, run_example):
+    options = "--body mfcc --body speech --folds 0 --seeds 1".split()
+    text = run_example("bodies.py", demo, "--out", tmp_path, *options)
+    assert re.search(r"^speech, seed 0, fold 1: \d+ of 12$", text, re.M)
+    assert (tmp_path / "bodies.png").stat().st_size > 5000
+    again = run_example("bodies.py", demo, "--out", tmp_path, *options)
+    assert "seed 0" not in again  # what is finished is kept
+    assert again.splitlines()[-1].startswith("speech")
