@@ -35,7 +35,7 @@ from langid_fastai.corpus.index import count, is_one_line
 from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.dependencies import needs
-from langid_fastai.utils.files import UNFINISHED, write_whole
+from langid_fastai.utils.files import UNFINISHED, read_json, write_whole
 from langid_fastai.utils.progress import track
 
 with needs("s3", "s3://", CorpusError):
@@ -284,7 +284,7 @@ class _Pair:
         self.there = {n: _as_object(info) for n, info in there.items() if not _is_hidden(n)}
         key = hashlib.sha256(f"{_endpoint(bucket)} {bucket.url}".encode()).hexdigest()[:16]
         self.notes = folder / NOTES / f"{key}.json"
-        self.noted = _read_notes(self.notes)
+        self.noted = read_json(self.notes)
 
     def download(self, delete: bool) -> Synced:
         """Copy the bucket to the folder."""
@@ -410,14 +410,6 @@ class _Pair:
         with suppress(OSError):  # a read-only folder can be uploaded too
             self.notes.parent.mkdir(exist_ok=True)
             write_whole(json.dumps(self.noted).encode(), self.notes)
-
-
-def _read_notes(path: Path) -> dict[str, list[int | str]]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _is_hidden(name: str) -> bool:

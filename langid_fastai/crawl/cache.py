@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +27,7 @@ from langid_fastai.crawl.client import (
     read_body,
 )
 from langid_fastai.errors import CorpusError
-from langid_fastai.utils.files import alone_in, is_left, sweep, write_json
+from langid_fastai.utils.files import alone_in, is_left, read_json, sweep, write_json
 
 if TYPE_CHECKING:
     import requests
@@ -67,7 +66,7 @@ class CrawlCache:
         self.number = 0
         if folder.exists() and not folder.is_dir():
             raise CorpusError(f"{folder} is a file; choose a new folder")
-        known = _read_json(self.folder / "site.json")
+        known = read_json(self.folder / "site.json")
         if known:
             if known["start"] != start and any((self.folder / "pages").iterdir()):
                 raise CorpusError(
@@ -92,7 +91,7 @@ class CrawlCache:
             for folder in (self.folder.parent, self.folder, pages, self.folder / "parts"):
                 folder.mkdir(parents=True, exist_ok=True)
                 sweep(folder)
-            self.number = int(_read_json(self.folder / "site.json").get("number", 0))
+            self.number = int(read_json(self.folder / "site.json").get("number", 0))
             self._note_number()
             yield
 
@@ -109,7 +108,7 @@ class CrawlCache:
         FetchError, ServerLost : see `PoliteClient.fetch`; or it is not HTML, or too large
         """
         path = self.folder / "pages" / f"{hash_url(url)}.json"
-        known = _read_json(path)
+        known = read_json(path)
         if known.get("number") != self.number:
             conditions = {"If-None-Match": "etag", "If-Modified-Since": "modified"}
             asked = {name: known[key] for name, key in conditions.items() if known.get(key)}
@@ -136,10 +135,9 @@ def fetch_file(client: PoliteClient, cache: CrawlCache, url: str, target: Path) 
     def receive(response: requests.Response) -> None:
         try:
             _receive_file(response, part, client.manners.max_mb * MEGABYTE)
-        except TooSlow:
-            raise
-        except FetchError:  # not an audio file; after a lost connection, the partial file is kept
-            _forget(part)
+        except FetchError as error:  # after a lost connection, the partial file is kept
+            if not isinstance(error, TooSlow):
+                _forget(part)
             raise
 
     client.fetch(url, receive, headers=lambda: _resume_headers(part))
@@ -180,7 +178,7 @@ def _decode(body: bytes, response: requests.Response) -> str:
 def _resume_headers(part: Path) -> dict[str, str]:
     """Return headers that request the rest of a file, if there is a partial file and validator."""
     headers = {"Accept-Encoding": "identity"}  # without compression, so that byte ranges match
-    validator = _read_json(part.with_suffix(".json")).get("validator")
+    validator = read_json(part.with_suffix(".json")).get("validator")
     if validator and part.exists() and part.stat().st_size:
         headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": validator}
     return headers
@@ -238,12 +236,3 @@ def _content_type(response: requests.Response) -> str:
 def _forget(part: Path) -> None:
     part.unlink(missing_ok=True)
     part.with_suffix(".json").unlink(missing_ok=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; return an empty dict if the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -29,7 +29,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -151,24 +151,20 @@ def crawl_site(
     return Crawl(found, here, failed, n_fetched, tuple(search.passed_over))
 
 
+@dataclass
 class _Search:
     """Read each page of a site once, and collect the recordings."""
 
-    def __init__(
-        self,
-        client: PoliteClient,
-        cache: CrawlCache,
-        site: Site,
-        failures: dict[str, dict[str, str]],
-        most_pages: int,
-    ) -> None:
-        self.client, self.cache, self.site = client, cache, site
-        self.failures, self.most_pages = failures, most_pages
-        self.by_url: dict[str, dict[str, str]] = {}
-        self.articles: dict[str, str] = {}  # address → language of its list
-        self.read: set[str] = set()
-        self.languages: set[str] = set()  # all languages of the site
-        self.passed_over: list[str] = []  # headings of lists in unknown languages
+    client: PoliteClient
+    cache: CrawlCache
+    site: Site
+    failures: dict[str, dict[str, str]]
+    most_pages: int
+    by_url: dict[str, dict[str, str]] = field(default_factory=dict)
+    articles: dict[str, str] = field(default_factory=dict)  # address → language of its list
+    read: set[str] = field(default_factory=set)
+    languages: set[str] = field(default_factory=set)  # all languages of the site
+    passed_over: list[str] = field(default_factory=list)  # headings of unknown languages
 
     def recordings(self, wanted: Sequence[str] | None) -> pd.DataFrame:
         """Return the index of all recordings found, in the wanted languages."""
@@ -272,15 +268,11 @@ def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Add recordings that an earlier crawl found, in case a page is gone or could not be read."""
     if not path.exists():
         return index
-    # Recompute the group, since the author of a recording may have been found later.
     both = pd.concat([read_index(path), index], ignore_index=True).astype(object)
-    both[both.isna()] = ""
-    both["group"] = ""
-    known: dict[str, dict[str, str]] = {}
-    for row in both.to_dict("records"):
-        earlier = known.get(row["url"], {})
-        known[row["url"]] = {str(k): text or earlier.get(str(k), "") for k, text in row.items()}
-    return make_index(known.values())
+    both["group"] = ""  # recomputed, since the author of a recording may have been found later
+    latest = both.mask(both == "").groupby("url", sort=False).last()  # that is known, by column
+    rows = latest.reset_index()[list(both.columns)].astype(object).fillna("")
+    return make_index(rows.to_dict("records"))
 
 
 def _lie_in(folder: Path, index: pd.DataFrame) -> pd.Series:

@@ -5,8 +5,8 @@ files are never read. Each output folder contains a JSON file with the settings 
 
 A full or read-only disk always raises `OSError` here, whatever error a library reports.
 
-Contents: `replacing`, `write_whole`, `write_json`, `reserve`; `taken`, `alone_in`, `is_left`,
-`sweep`, `keep_choices` and `differences`; `is_there`; `DENIED` and `FULL`.
+Contents: `replacing`, `write_whole`, `write_json`, `read_json`, `reserve`; `taken`, `alone_in`,
+`is_left`, `sweep`, `keep_choices` and `differences`; `is_there`; `DENIED` and `FULL`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "is_left",
     "is_there",
     "keep_choices",
+    "read_json",
     "replacing",
     "reserve",
     "sweep",
@@ -108,6 +109,15 @@ def write_json(path: Path, content: Any) -> None:
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(f"{text}\n".encode(), path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; return an empty dict if the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

@@ -116,19 +116,16 @@ def cut_corpus(
 def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResult:
     """Cut the recordings that have not been cut yet, in a locked folder."""
     paths = list(corpus.index["path"])
-    notes = {path: note for path in paths if (note := _kept(corpus.root / path, folder / path))}
+    notes: dict[str, dict[str, Any] | str] = {
+        path: note for path in paths if (note := _kept(corpus.root / path, folder / path))
+    }
     todo = [path for path in paths if path not in notes]
     n_kept = len(notes)
     work = partial(_cut_recording, corpus.root.absolute(), folder.absolute(), rules)
     done = in_processes(work, todo, n_jobs=n_jobs)
-    reasons = {}
     for path, made in track(done, total=len(todo), what="cutting", unit="recordings"):
-        note, reason = ({}, made.reason) if isinstance(made, TaskFailure) else made
-        if reason:
-            reasons[path] = reason
-        else:
-            notes[path] = note
-    result = _gather(corpus, notes, reasons, rules, len(todo), n_kept)
+        notes[path] = made.reason if isinstance(made, TaskFailure) else made
+    result = _gather(corpus, notes, rules, n_kept)
     write_index(result.failed, folder / "failed.csv")
     if result.index.empty:
         raise CorpusError(
@@ -151,7 +148,7 @@ def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
     return noted if is_whole and noted["stamp"] == _stamp(source) else None
 
 
-def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> tuple[dict[str, Any], str]:
+def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> dict[str, Any] | str:
     """Cut one recording into a folder, atomically; return its note, or the reason of a failure.
 
     The folder has the full name of the file, so that ``anna.wav`` and ``anna/001.wav`` do not
@@ -173,36 +170,35 @@ def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> tuple[d
             write_sound(unfinished / _name(start, end, sr), y, sr, subtype=f"PCM_{bits}")
     except AudioError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        return {}, str(error).removeprefix(f"{source}: ")
+        return str(error).removeprefix(f"{source}: ")
     note = asdict(cuts) | {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
     write_json(unfinished / NOTE, note)
     if folder.exists():  # from before the recording changed
         shutil.rmtree(folder)
     unfinished.rename(folder)
-    return note, ""
+    return note
 
 
 def _gather(
-    corpus: Corpus,
-    notes: dict[str, dict[str, Any]],
-    reasons: dict[str, str],
-    rules: CutRules,
-    n_made: int,
-    n_kept: int,
+    corpus: Corpus, notes: dict[str, dict[str, Any] | str], rules: CutRules, n_kept: int
 ) -> CutResult:
-    """Build the tables, in the order of the corpus."""
+    """Build the tables, in the order of the corpus.
+
+    Parameters
+    ----------
+    notes : path → note of a recording, or the reason of its failure
+    """
     known = [c for c in corpus.index.columns if c not in OF_THE_WHOLE]
     rows: list[dict[str, Any]] = []
     recordings: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for recording in corpus.index.to_dict("records"):
         path = str(recording["path"])
-        if path in reasons:
-            failed.append({"path": path, "reason": reasons[path]})
-            continue
         note = notes[path]
-        counts = _counts(path, note)
-        recordings.append(counts)
+        if isinstance(note, str):
+            failed.append({"path": path, "reason": note})
+            continue
+        recordings.append(_counts(path, note))
         if not note["utterances"]:
             reason = f"has no utterance of {rules.shortest:g} to {rules.longest:g} s"
             failed.append({"path": path, "reason": reason})
@@ -218,24 +214,25 @@ def _gather(
         make_index(rows),
         pd.DataFrame(recordings),
         pd.DataFrame(failed, columns=["path", "reason"]),
-        n_made,
-        n_kept,
+        n_made=len(notes) - n_kept,
+        n_kept=n_kept,
     )
 
 
 def _counts(path: str, note: dict[str, Any]) -> dict[str, Any]:
     """Return a row of ``recordings.csv``."""
+    n, sr = note["n"], note["sr"]
     kept, dropped = (
         sum(end - start for start, end in note[what]) for what in ("utterances", "dropped")
     )
     return {
         "path": path,
-        "duration": round(note["n"] / note["sr"], 6),
+        "duration": round(n / sr, 6),
         "n_utterances": len(note["utterances"]),
-        "seconds_kept": round(kept / note["sr"], 6),
+        "seconds_kept": round(kept / sr, 6),
         "n_dropped": len(note["dropped"]),
-        "seconds_dropped": round(dropped / note["sr"], 6),
-        "seconds_silent": round((note["n"] - kept - dropped) / note["sr"], 6),
+        "seconds_dropped": round(dropped / sr, 6),
+        "seconds_silent": round((n - kept - dropped) / sr, 6),
         "n_forced": note["n_forced"],
         "n_clipped": note["n_clipped"],
     }

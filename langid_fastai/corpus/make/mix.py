@@ -150,14 +150,11 @@ def _mix(
     results = in_processes(work, plans, n_jobs=n_jobs)
     with (folder / JOURNAL).open("a", encoding="utf-8", newline="") as stream:
         for plan, made in track(results, total=len(todo), what="mixtures"):
-            row = (
-                plan | {"starts": "", "reason": made.reason}
-                if isinstance(made, TaskFailure)
-                else made
-            )
-            stream.write(_csv_text([row]))
+            if isinstance(made, TaskFailure):
+                made = plan | {"starts": "", "reason": made.reason}
+            stream.write(_csv_text([made]))
             stream.flush()
-            rows[row["split"], row["number"]] = row
+            rows[made["split"], made["number"]] = made
     in_order = sorted(rows.values(), key=lambda row: row["path"])
     write_whole(_csv_text(in_order, header=True).encode(), folder / JOURNAL)
     return _index(folder, in_order, cast, config)
@@ -166,10 +163,12 @@ def _mix(
 def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
     """Return the speakers of each split, sorted by name."""
     index = corpus.index
-    if (leaks := audit_split(corpus)).shape[0]:
+    leaks = audit_split(corpus)
+    if len(leaks):
+        first = leaks.iloc[0]
         raise CorpusError(
-            f"{corpus.root}: {leaks.iloc[0]['kind']} {leaks.iloc[0]['name']!r} is in "
-            f"{leaks.iloc[0]['sides']}; mixtures would leak. Split it again (langid corpus split)"
+            f"{corpus.root}: {first['kind']} {first['name']!r} is in {first['sides']}; mixtures "
+            "would leak. Split it again (langid corpus split)"
         )
     usable = index[is_usable(index) & (index["speaker"] != "") & index["duration"].notna()]
     for column in ("speaker", "path"):
@@ -203,19 +202,15 @@ def _voice(name: str, rows: pd.DataFrame) -> Voice:
 
 def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig) -> None:
     """Record settings and speakers, or check that they match; remove partial files."""
-    digest = hashlib.blake2b(repr(_plain(cast)).encode(), digest_size=8).hexdigest()
-    choices = asdict(config) | {"voices": digest}
-    keep_choices(folder / NOTE, choices, CorpusError, "other mixtures")
-    for unfinished in folder.rglob(f"*{UNFINISHED}"):
-        unfinished.unlink()
-
-
-def _plain(cast: dict[str, list[Voice]]) -> list[tuple[str, list[tuple[Any, ...]]]]:
-    """Return all data that the plans depend on, as plain values."""
-    return [
+    plain = [  # all that the plans depend on
         (split, [(v.name, v.sex, v.paths, v.durations.tolist()) for v in voices])
         for split, voices in cast.items()
     ]
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).hexdigest()
+    settings = asdict(config) | {"voices": digest}
+    keep_choices(folder / NOTE, settings, CorpusError, "other mixtures")
+    for unfinished in folder.rglob(f"*{UNFINISHED}"):
+        unfinished.unlink()
 
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
