@@ -71,6 +71,7 @@ def main(
     train.train(run, learn, settings, plan, on_epoch=lambda h: print(console.epoch_line(h)))
     train.calibrate(run, learn)
     print(*console.result_lines(evaluate.assess_test(run, learn)), sep="\n")
+    evaluate.write_pages(run)
 
     # 4 Ask.
     asked = corpus.index[corpus.index["split"] == "test"]["path"].iloc[0]

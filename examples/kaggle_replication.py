@@ -48,6 +48,7 @@ def main(
     )
     train.calibrate(run, learn)
     metrics = evaluate.assess_test(run, learn)
+    evaluate.write_pages(run)
     print(*console.result_lines(metrics), sep="\n")
     if "published" not in metrics:
         print("no comparison: the test side is not the published one")

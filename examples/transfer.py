@@ -117,7 +117,9 @@ def train_and_test(folder: Path, corpus: Path, settings: TrainSettings) -> dict[
     learn = train.make_learner(run, settings, network)
     train.train(run, learn, settings, plan, on_epoch=lambda h: print(console.epoch_line(h)))
     train.calibrate(run, learn)
-    return evaluate.assess_test(run, learn)
+    metrics = evaluate.assess_test(run, learn)
+    evaluate.write_pages(run)
+    return metrics
 
 
 def make_numbers(

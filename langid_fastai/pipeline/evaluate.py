@@ -5,8 +5,9 @@
     assess_test(run, learn)              test, calibration, unknown, baseline
     assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, short cuts
     assess_other(run, learn, settings)     other: a second corpus, beside the home one
+    write_pages(run)                       the report and the model card
 
-Each writes its sections into ``metrics.json`` and rewrites the report and the model card.
+Each of the first three writes its sections into ``metrics.json``.
 Sections of an earlier call stay while the model and the split are the same. Scores are calibrated
 by the model's temperature everywhere but in the section `calibration`, which shows both.
 """
@@ -54,6 +55,7 @@ __all__ = [
     "keep_sections",
     "read_metrics",
     "score_clips",
+    "write_pages",
 ]
 
 # Sections that cost time of their own and stay until the model changes.
@@ -63,7 +65,7 @@ CHUNK = 256
 
 
 def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
-    """Predict the test recordings, measure, and write the report.
+    """Predict the test recordings, and measure.
 
     Parameters
     ----------
@@ -214,15 +216,12 @@ def assess_other(
 
 
 def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
-    """Put sections into ``metrics.json``, and rewrite the report and the model card.
+    """Write sections into ``metrics.json``, beside those of earlier calls.
 
     Returns
     -------
     metrics : all sections; lasting ones of an earlier model are dropped
     """
-    from langid_fastai.report import write_report
-    from langid_fastai.report.model_card import write_card
-
     earlier = read_metrics(run)
     if "test" not in sections and not earlier:
         raise RunError(f"{run.folder}: not tested yet; langid evaluate {run.folder}")
@@ -234,9 +233,16 @@ def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
         earlier = {name: earlier[name] for name in LASTING if name in earlier} if same else {}
     metrics = earlier | sections
     write_json(run.folder / "metrics.json", metrics)
-    write_report(run.folder, audio_root=run.corpus().root)
-    write_card(run.model, metrics, license=run.read().get("license", "unknown"))
     return metrics
+
+
+def write_pages(run: Run) -> None:
+    """Write the report and the model card from ``metrics.json``."""
+    from langid_fastai.report import write_report
+    from langid_fastai.report.model_card import write_card
+
+    write_report(run.folder, audio_root=run.corpus().root)
+    write_card(run.model, read_metrics(run), license=run.read().get("license", "unknown"))
 
 
 def read_metrics(run: Run) -> dict[str, Any]:

@@ -253,10 +253,11 @@ def fit_and_test(
         launch=launch,
     )
     # Imported after training: the report and its libraries.
-    from langid_fastai.pipeline.evaluate import assess_test
+    from langid_fastai.pipeline.evaluate import assess_test, write_pages
 
     steps.calibrate(run, learn, false_alarm_rate=job.false_alarm_rate)
     metrics = assess_test(run, learn, n_jobs=job.n_jobs)
+    write_pages(run)
     tell_lines(job.tell, console.result_lines(metrics))
     return learn, metrics
 
@@ -316,29 +317,32 @@ def evaluate_run(
     if folds is not None and folds < MIN_FOLDS:
         raise RunError(f"--folds {folds} must be at least {MIN_FOLDS}")
     _validate_license(license)
+    other = CorpusSettings(str(corpus)) if isinstance(corpus, str | Path) else corpus
     with run.alone():
         if license is not None:
             run.note("license", license)
         learn = load_learner(run.model, make_dataloaders(run.images, device=device))
         steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
         metrics = evaluate.assess_test(run, learn, n_jobs=n_jobs)
-        if robustness:
-            metrics = evaluate.assess_robustness(run, learn, n_jobs=n_jobs)
-        if corpus is not None:
-            other = corpus if isinstance(corpus, CorpusSettings) else CorpusSettings(str(corpus))
-            metrics = evaluate.assess_other(run, learn, other, n_jobs=n_jobs)
-        if against is not None:
-            metrics = assess_against(run, learn, against)
-        if folds is not None:
-            from langid_fastai.pipeline.cross_validate import cross_validate
+        try:
+            if robustness:
+                metrics = evaluate.assess_robustness(run, learn, n_jobs=n_jobs)
+            if other is not None:
+                metrics = evaluate.assess_other(run, learn, other, n_jobs=n_jobs)
+            if against is not None:
+                metrics = assess_against(run, learn, against)
+            if folds is not None:
+                from langid_fastai.pipeline.cross_validate import cross_validate
 
-            metrics = cross_validate(
-                run,
-                folds,
-                device=device,
-                n_jobs=n_jobs,
-                on_fold=lambda fold: tell(console.fold_line(fold)),
-            )
+                metrics = cross_validate(
+                    run,
+                    folds,
+                    device=device,
+                    n_jobs=n_jobs,
+                    on_fold=lambda fold: tell(console.fold_line(fold)),
+                )
+        finally:  # the report has all that was measured, also before a step failed
+            evaluate.write_pages(run)
         tell_lines(tell, console.result_lines(metrics))
     tell_lines(tell, _where(run))
     table = run.images / "failed.csv"

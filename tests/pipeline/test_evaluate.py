@@ -15,6 +15,7 @@ from langid_fastai.clips.export import read_clips
 from langid_fastai.corpus.index import read_index
 from langid_fastai.models.folder import read_info
 from langid_fastai.pipeline import cross_validate
+from langid_fastai.report import page
 
 
 def read_metrics(out):
@@ -34,7 +35,9 @@ def elsewhere(tmp_path_factory):
     return make_tones(folder, {"deu": 320, "es-MX": 1150, "pl": 700}, "xy", seed=9)
 
 
-def test_all_of_it_in_one_command(run, elsewhere, langid):
+def test_all_of_it_in_one_command(run, elsewhere, langid, monkeypatch):
+    draw, drawn = page._draw, []
+    monkeypatch.setattr(page, "_draw", lambda *args: drawn.append(args) or draw(*args))
     code, text, err = langid(
         "evaluate", run, "--robustness", "--corpus", elsewhere, "--folds", 3, "--jobs", 1,
         command=cli.main,
@@ -69,6 +72,7 @@ def test_all_of_it_in_one_command(run, elsewhere, langid):
     assert text.count("fold ") == 3
     assert not list((run / "folds").rglob("*.pth"))
 
+    assert len(drawn) == 1  # the report is written once, with everything in it
     for part in ("robustness", "elsewhere", "deu"):
         assert part in (run / "report.html").read_text(encoding="utf-8").lower()
 
@@ -271,9 +275,11 @@ def test_recordings_that_are_gone_are_no_obstacle_but_to_robustness(run, corpus,
     state["corpus_found"]["root"] = str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(state))
     assert langid("evaluate", run, command=cli.main)[0] == 0
+    (run / "report.html").unlink()
     code, _, err = langid("evaluate", run, "--robustness", command=cli.main)
     assert code == 1
     assert "no such file" in err
+    assert (run / "report.html").exists()  # of the test before
 
 
 def test_the_card_tells_the_licence(run, langid):
