@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["MIN_SECONDS", "SEPARATOR", "is_usable", "join_groups", "voices_of"]
+__all__ = ["MIN_SECONDS", "SEPARATOR", "is_usable", "join_groups", "speakers_of"]
 
 # Separates the speakers of one recording, in the column `speakers` of mixtures.
 SEPARATOR = "|"
@@ -63,7 +63,7 @@ def is_usable(rows: pd.DataFrame) -> pd.Series:
     return clean
 
 
-def voices_of(rows: pd.DataFrame) -> pd.Series:
+def speakers_of(rows: pd.DataFrame) -> pd.Series:
     """List the speakers of each recording: one, or all speakers of a mixture.
 
     Parameters
@@ -72,13 +72,13 @@ def voices_of(rows: pd.DataFrame) -> pd.Series:
 
     Returns
     -------
-    voices : one entry per speaker, so a mixture of three speakers has three entries with the same
+    speakers : one entry per speaker, so a mixture of three speakers has three entries with the same
         index; an empty string if the speaker is unknown
 
     Examples
     --------
     >>> mixtures = pd.DataFrame({"speaker": "", "speakers": ["bo|cy", "bo"], "sexes": ["MF", "M"]})
-    >>> list(voices_of(mixtures).items())
+    >>> list(speakers_of(mixtures).items())
     [(0, 'bo'), (0, 'cy'), (1, 'bo')]
     """
     if not {"speakers", "sexes"} <= set(rows):

@@ -29,9 +29,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -41,18 +42,22 @@ import soundfile as sf
 
 from langid_fastai.audio.ffmpeg import is_container, measure_container
 from langid_fastai.corpus.duplicates import digest_copies
-from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.groups import speakers_of
+from langid_fastai.corpus.tables import Table, read_table
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.utils.files import replacing
 
 __all__ = [
     "COLUMNS",
+    "LANGUAGE",
     "SPLITS",
     "Corpus",
     "make_index",
     "read_index",
+    "read_index_table",
     "write_index",
     "validate_index",
+    "validate_rows",
     "used_rows",
     "measure_audio",
     "summarize_corpus",
@@ -61,10 +66,14 @@ __all__ = [
 
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant")
 SPLITS = ("train", "valid", "test")
+# The class; `langid_fastai.corpus.labels` puts another column in its place.
+LANGUAGE = "language"
 
 # Columns that a run adds to the index in its clip tables, so an index must not have them.
 RESERVED_COLUMNS = ("offset", "image", "reason", "n_clips")
 
+# What a path outside the root may have: two dots, a slash in front, a backslash, a drive.
+OUTSIDE = re.compile(r"\.\.|^/|\\|:")
 # libsndfile reports 2^63 - 1 frames for a file without a length in its header.
 UNKNOWN_FRAMES = 2**62
 
@@ -79,12 +88,14 @@ class Corpus:
     index : one row per recording, with at least `COLUMNS`
     layout : description of the layout that was recognised
     notes : what was left out or mapped while reading, one sentence each
+    left_out : files and rows of tables that are not in the index, each with the reason
     """
 
     root: Path
     index: pd.DataFrame
     layout: str
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def with_index(self, index: pd.DataFrame, *notes: str) -> Corpus:
         """Return the same corpus with another index, and further notes."""
@@ -99,7 +110,12 @@ def make_index(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     >>> make_index([{"path": "de/a.wav", "language": "de"}])[["path", "group", "speaker"]].values
     array([['de/a.wav', 'de/a.wav', '']], dtype=object)
     """
-    index = pd.DataFrame(list(rows), dtype=object)
+    index = fill_columns(pd.DataFrame(list(rows), dtype=object))
+    return index.sort_values("path", ignore_index=True)
+
+
+def fill_columns(index: pd.DataFrame) -> pd.DataFrame:
+    """Add the missing columns of an index, and fill empty groups."""
     index[index.isna()] = ""  # not `fillna`, which in pandas 2 turns text into numbers
     for column in COLUMNS:
         if column not in index:
@@ -108,31 +124,33 @@ def make_index(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
         if known in index:
             index["group"] = index["group"].where(index["group"] != "", index[known])
     extra = [c for c in index.columns if c not in COLUMNS]
-    return index[[*COLUMNS, *extra]].sort_values("path", ignore_index=True)
+    return index[[*COLUMNS, *extra]]
 
 
-def read_index(path: Path) -> pd.DataFrame:
-    """Read an index CSV (or TSV, by its suffix) as text; `duration` and `sr` become numbers.
+def read_index(path: Path, *, label: str = LANGUAGE) -> pd.DataFrame:
+    """Read an index CSV (or TSV) as text; `duration` and `sr` become numbers.
+
+    Parameters
+    ----------
+    path : of the table; see `langid_fastai.corpus.tables` for separators, quotes and encodings
+    label : column of the class, see `use_label`
 
     Raises
     ------
-    CorpusError : the file is not a readable table, lacks `path` or `language`, or has a reserved
+    CorpusError : the file is not a readable table, lacks `path` or `label`, or has a reserved
         column
     """
-    try:
-        index = pd.read_csv(
-            path,
-            sep="\t" if path.suffix.lower() == ".tsv" else ",",
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
-    except (ValueError, OSError) as error:
-        raise CorpusError(f"{path}: not a readable index CSV ({error})") from error
-    missing = {"path", "language"} - set(index.columns)
+    return read_index_table(path, label=label).rows.reset_index(drop=True)
+
+
+def read_index_table(path: Path, *, label: str = LANGUAGE) -> Table:
+    """Read an index CSV as `read_index` does, with line numbers, and notes on how it was read."""
+    table = read_table(path, needs=("path", label), known=COLUMNS)
+    index = table.rows
+    missing = {"path", label} - set(index.columns)
     if missing:
         raise CorpusError(
-            f"{path}: an index needs the columns 'path' and 'language'; "
+            f"{path}: an index needs the columns 'path' and {label!r}; "
             f"it has {list_some([repr(name) for name in index.columns], 20)}"
         )
     for name in RESERVED_COLUMNS:
@@ -140,14 +158,10 @@ def read_index(path: Path) -> pd.DataFrame:
             raise CorpusError(
                 f"{path}: the column {name!r} is reserved for the tables of clips; rename it"
             )
-    if not isinstance(index.index, pd.RangeIndex):  # pandas used the first column as row names
-        raise CorpusError(
-            f"{path}: its rows have more fields than its header line; is there an extra comma, or "
-            "a comma in a path that is not quoted?"
-        )
     for number in {"duration", "sr"} & set(index.columns):
-        index[number] = pd.to_numeric(index[number], errors="coerce")
-    return index
+        decimal = index[number].astype(str).str.replace(",", ".", regex=False)
+        index[number] = pd.to_numeric(decimal, errors="coerce")
+    return table
 
 
 def write_index(index: pd.DataFrame, path: Path) -> None:
@@ -173,6 +187,26 @@ def validate_index(
     ------
     CorpusError : with the first invalid recording, the value, the rule and a solution
     """
+    validate_rows(index, source=source)
+    languages = sorted(index["language"].unique())
+    for one, other in _alike(languages):
+        raise CorpusError(
+            f"{source}: the languages {one!r} and {other!r} differ only in upper and lower case "
+            "or in how an accent is encoded; use one spelling for each language"
+        )
+    if len(languages) < 2 and not one_language:
+        raise CorpusError(
+            f"{source}: contains one language ({languages[0]!r}); language identification needs at "
+            "least two. Is this folder one level too high or too deep? Pass the folder that "
+            "contains one folder per language"
+        )
+
+
+def validate_rows(index: pd.DataFrame, *, source: str | Path = "index") -> None:
+    """Check the rows as `validate_index` does, but not the languages as a whole.
+
+    Messages have the number of the line if the index of the data frame is named ``line``.
+    """
     if index.empty:
         raise CorpusError(f"{source}: no recording in it")
     _refuse(index, index["path"] == "", source, "has no path")
@@ -182,7 +216,8 @@ def validate_index(
         index,
         outside,
         source,
-        "must be a path below the corpus root: relative, without '..' or control characters",
+        "must be a path below the corpus root (the folder of the index, or --root): relative, "
+        "without '..' or control characters",
     )
     _refuse(index, index["language"].str.strip() == "", source, "has no language")
     unusable = index["language"].map(_unusable_label)
@@ -209,18 +244,6 @@ def validate_index(
         "is a variant of an unknown recording: add a column 'recording' (what the variant was "
         "made from), 'speaker' or 'group'",
     )
-    languages = sorted(index["language"].unique())
-    for one, other in _alike(languages):
-        raise CorpusError(
-            f"{source}: the languages {one!r} and {other!r} differ only in upper and lower case "
-            "or in how an accent is encoded; use one spelling for each language"
-        )
-    if len(languages) < 2 and not one_language:
-        raise CorpusError(
-            f"{source}: contains one language ({languages[0]!r}); language identification needs at "
-            "least two. Is this folder one level too high or too deep? Pass the folder that "
-            "contains one folder per language"
-        )
 
 
 def used_rows(index: pd.DataFrame) -> pd.DataFrame:
@@ -290,7 +313,7 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
         "notes": notes,
         "n_recordings": int(is_clean.sum()),
         "n_variants": n_variants,
-        "n_speakers": len(set(voices_of(index)) - {""}),
+        "n_speakers": len(set(speakers_of(index)) - {""}),
         "hours": round(float(index.loc[is_clean, "duration"].sum()) / 3600, 4),
         "languages": languages,
     }
@@ -329,10 +352,13 @@ def _refuse(
         rows = index[bad]
         more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
         value = f": {rows[column].iloc[0]!r}" if column else ""
-        raise CorpusError(f"{source}: {rows['path'].iloc[0]!r}{more} {rule}{value}")
+        line = f"line {rows.index[0]}: " if rows.index.name == "line" else ""
+        raise CorpusError(f"{source}: {line}{rows['path'].iloc[0]!r}{more} {rule}{value}")
 
 
 def _is_outside(path: str) -> bool:
+    if path.isascii() and path.isprintable() and not OUTSIDE.search(path):
+        return False  # as nearly always: the rest is slow
     parts = PurePosixPath(path.replace("\\", "/"))
     is_absolute = parts.is_absolute() or PureWindowsPath(path).is_absolute()
     return is_absolute or ".." in parts.parts or not is_one_line(path)

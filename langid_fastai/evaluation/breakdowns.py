@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.evaluation.detection import Trials
 from langid_fastai.evaluation.draws import draw_language_rates
 from langid_fastai.evaluation.intervals import (
@@ -74,7 +74,7 @@ def language_rows(
         n_right = int((predicted[truth == i] == i).sum())
         row["recall_wilson"] = list(wilson_interval(n_right, n)) if n else None
         row |= {"n_recordings": n, "n_groups": n_groups}
-        rows[label] = row | {"n_speakers": len(set(voices_of(own)) - {""})}
+        rows[label] = row | {"n_speakers": len(set(speakers_of(own)) - {""})}
     return rows
 
 
@@ -85,7 +85,7 @@ def speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict[str
     counts for each of its speakers.
     """
     rows = recordings.assign(gender=_genders(recordings), correct=correct)
-    rows = rows.drop(columns="speaker").join(voices_of(recordings).rename("speaker"))
+    rows = rows.drop(columns="speaker").join(speakers_of(recordings).rename("speaker"))
     table = rows.groupby(["group", "speaker", "language"]).agg(
         gender=("gender", "first"),
         n_recordings=("path", "size"),
@@ -178,7 +178,7 @@ def list_warnings(recordings: pd.DataFrame, vocab: list[str]) -> list[str]:
         )
     if recordings["group"].nunique() == 1:
         sentences.append(f"the test has only one {unit}, so there is no bootstrap interval")
-    voices = voices_of(recordings)
+    voices = speakers_of(recordings)
     if len(voices) > len(recordings):
         sentences.append(
             f"the mixtures are made from {voices.nunique()} speakers and share them, so they are "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.evaluation.breakdowns import (
     duration_rows,
     gender_rows,
@@ -76,7 +76,7 @@ def evaluate(
         "n_clips": len(clips),
         "n_recordings": len(recordings),
         "n_groups": recordings["group"].nunique(),
-        "n_speakers": len(set(voices_of(recordings)) - {""}),
+        "n_speakers": len(set(speakers_of(recordings)) - {""}),
         "costs": asdict(COSTS),
         "clips": _measure_rates(Trials(clip_truth, log_probs), clips["group"], seed),
         "recordings": _measure_rates(trials, recordings["group"], seed),

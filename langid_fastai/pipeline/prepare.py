@@ -33,7 +33,7 @@ from langid_fastai.corpus.index import (
     validate_index,
     write_index,
 )
-from langid_fastai.corpus.readers.folders import read_index_csv
+from langid_fastai.corpus.readers.index_csv import read_index_csv
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import (
     audit_split,

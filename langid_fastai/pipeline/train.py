@@ -24,7 +24,7 @@ import pandas as pd
 
 from langid_fastai.augmentation.plan import read_plan
 from langid_fastai.clips.export import read_clips
-from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
@@ -351,7 +351,7 @@ def _binding(settings: TrainSettings, schedule: str) -> dict[str, Any]:
 
 def _group_hashes(index: pd.DataFrame) -> set[str]:
     """Groups and voices by hash, which tells who was heard to those who know, and to no other."""
-    names = {*index["group"], *voices_of(index)} - {""}
+    names = {*index["group"], *speakers_of(index)} - {""}
     return {hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names}
 
 

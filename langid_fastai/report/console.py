@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from langid_fastai.corpus.groups import voices_of
+from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.index import SPLITS, count
 from langid_fastai.models.names import weights_words
 
@@ -119,7 +119,7 @@ def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
         yield f"{len(leaks)} leaks: results on this split would be too optimistic"
     else:
         yield "audit      no speaker, group, recording or identical audio is in two splits"
-    n_unknown = int((voices_of(index) == "").sum())
+    n_unknown = int((speakers_of(index) == "").sum())
     if n_unknown:
         yield (
             f"           the speaker is unknown for {n_unknown} of {len(index)} recordings: a "

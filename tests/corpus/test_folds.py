@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from langid_fastai.corpus.folds import fold_split, make_folds
 from langid_fastai.corpus.groups import join_groups
 from langid_fastai.corpus.index import Corpus, make_index, read_index, used_rows, write_index
+from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.kaggle import read_kaggle
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError
@@ -233,7 +234,9 @@ def test_own_test_split_is_excluded_and_own_validation_is_used():
 
 
 def test_the_kaggle_set_gets_the_folds_of_its_author():
-    corpus = read_kaggle(Path("nowhere"), [*kaggle_names(), f"test/{TEST_SPEAKER}.fragment1.flac"])
+    corpus = read_kaggle(
+        Found(Path("nowhere"), [*kaggle_names(), f"test/{TEST_SPEAKER}.fragment1.flac"])
+    )
     folded, protocol = make_folds(corpus, 14, seed=5)
     index = folded.index
     fold_of = index.groupby("speaker")["fold"].agg(set)
@@ -263,7 +266,7 @@ def with_a_copied_file(index: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("change", [without_fragment, with_names, with_a_copied_file])
 def test_other_corpora_are_balanced_instead(change):
-    corpus = read_kaggle(Path("nowhere"), kaggle_names(n_speakers=15, n_fragments=1))
+    corpus = read_kaggle(Found(Path("nowhere"), kaggle_names(n_speakers=15, n_fragments=1)))
     fifteenth = corpus.index.groupby(["language", "gender"])["speaker"].max()
     index = corpus.index[~corpus.index["speaker"].isin(fifteenth)].reset_index(drop=True)
     assert "author" in make_folds(corpus.with_index(index), 14)[1]
@@ -274,7 +277,7 @@ def test_other_corpora_are_balanced_instead(change):
 
 @pytest.mark.parametrize(("n_speakers", "n_folds"), [(15, 14), (14, 7)])
 def test_other_numbers_of_folds_are_balanced(n_speakers, n_folds):
-    corpus = read_kaggle(Path("nowhere"), kaggle_names(n_speakers, n_fragments=1))
+    corpus = read_kaggle(Found(Path("nowhere"), kaggle_names(n_speakers, n_fragments=1)))
     folded, protocol = make_folds(corpus, n_folds)
     assert "balanced over languages and genders" in protocol
     n = clean_rows(folded).groupby(["fold", "language"]).size()

@@ -144,15 +144,15 @@ def test_byte_order_mark(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a readable index CSV"),
-        (b"path,language\na.wav,\xff\xfe\n", "not a readable index CSV"),
-        (b"fLaC\x00\x00\x00\x22\x10\x00\xff", "not a readable index CSV"),
-        (b"path,language\na,de\nb,es,x\n", "not a readable index CSV"),
+        (b"", "not a readable table: it has no header"),
+        (b"path,language\na.wav,\xff\xfe\xfd\n", "line 2 is not UTF-8; save the table as CSV"),
+        (b"fLaC\x00\x00\x00\x22\x10\x00\xff", "not a readable table"),
+        (b"path,language\na,de\nb,es,x\n", "line 3 has more fields than its header line"),
         (b"file,label\na.wav,de\n", "columns 'path' and 'language'; it has 'file', 'label'"),
-        (b"path;language\na.wav;de\n", "it has 'path;language'"),
-        (b"path,language\na.wav,de,\nb.wav,es,\n", "more fields than its header line"),
+        (b"path language\na.wav de\n", "it has 'path language'"),
+        (b"path,language\na.wav,de,x\nb.wav,es,x\n", "line 2 has more fields"),
     ],
-    ids=["empty", "latin", "flac", "ragged", "names", "semicolon", "comma at the end"],
+    ids=["empty", "latin", "flac", "ragged", "names", "space", "one more"],
 )
 def test_unreadable_tables(tmp_path, content, message):
     file = tmp_path / "index.csv"
@@ -172,7 +172,7 @@ def test_reserved_columns(tmp_path, name):
 
 
 def test_missing_table(tmp_path):
-    with pytest.raises(CorpusError, match=r"gone\.csv: not a readable index CSV"):
+    with pytest.raises(CorpusError, match=r"gone\.csv: not a readable table"):
         read_index(tmp_path / "gone.csv")
 
 

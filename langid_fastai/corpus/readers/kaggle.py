@@ -13,18 +13,20 @@ Each training fragment has 29 versions (clean, 8 speeds, 8 pitches, 12 noises), 
 would put the same ten seconds in training and test; here the recording ID, which is the speaker, is
 the group. Folders differ between copies (``train/train/``, ``test/de/``, ``build/test/``, one per
 language): files are searched everywhere and labelled by their names; only the split is that of a
-folder named ``test`` or ``train``. If there is no such folder, the six test speakers are recognised
-by their IDs.
+folder named ``test``, ``train`` or the like. If there is no such folder, the six test speakers are
+recognised by their IDs.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
-from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.corpus.readers.find import Found
+from langid_fastai.corpus.readers.splits import split_named
 from langid_fastai.errors import CorpusError, first_line
 from langid_fastai.utils.dependencies import needs
 
@@ -48,34 +50,23 @@ TEST_SPEAKERS = frozenset(
 )
 
 
-def read_kaggle(root: Path, paths: list[str]) -> Corpus:
-    """Read language, gender, speaker, fragment and variant from the file names below `root`.
+def read_kaggle(found: Found) -> Corpus:
+    """Read language, gender, speaker, fragment and variant from the file names.
 
-    Parameters
-    ----------
-    root : the corpus folder
-    paths : its audio files, relative to `root`; those with other names are left out and counted
+    Files with other names are left out.
     """
-    rows, others = [], []
-    for path in paths:
-        match = KAGGLE_NAME.match(PurePosixPath(path).name)
-        if match is None:
-            others.append(path)
-            continue
-        found = {key: value or "" for key, value in match.groupdict().items()}
-        found["recording"] = f"{found['speaker']}.fragment{found['fragment']}"
-        rows.append(found | {"path": path, "split": _split_of(path)})
+    rows = []
+    for path in found.audio:
+        if match := KAGGLE_NAME.match(path.rpartition("/")[2]):
+            row = {key: value or "" for key, value in match.groupdict().items()}
+            row["recording"] = f"{row['speaker']}.fragment{row['fragment']}"
+            row["group"] = row["speaker"]
+            rows.append(row | {"path": path, "split": _split_of(path)})
     if not any(row["split"] for row in rows):
         for row in rows:
             row["split"] = "test" if row["speaker"] in TEST_SPEAKERS else ""
-    notes = []
-    if others:
-        notes.append(
-            f"{len(others)} files left out whose names do not have the Kaggle form "
-            f"({list_some(others, 2)})"
-        )
-    index = make_index(row | {"group": row["speaker"]} for row in rows)
-    return Corpus(root, index, "the Kaggle names (language_gender_speaker.fragment)", tuple(notes))
+    layout = "the Kaggle names (language_gender_speaker.fragment)"
+    return Corpus(found.root, make_index(rows), layout)
 
 
 def holds_published_test(index: pd.DataFrame) -> bool:
@@ -87,9 +78,9 @@ def holds_published_test(index: pd.DataFrame) -> bool:
 
 
 def _split_of(path: str) -> str:
-    """Return ``train`` or ``test``, from the innermost folder of that name; empty if none."""
-    folders = [p.lower() for p in PurePosixPath(path).parts[:-1]]
-    return next((f for f in reversed(folders) if f in ("train", "test")), "")
+    """Return the split of the innermost folder that is named after one; empty if none."""
+    folders = path.split("/")[:-1]
+    return next(filter(None, map(split_named, reversed(folders))), "")
 
 
 def download_kaggle(handle: str) -> Path:

@@ -20,26 +20,23 @@ import re
 from pathlib import Path, PurePosixPath
 
 from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.corpus.readers.find import Found
+from langid_fastai.corpus.readers.listed import READ
+from langid_fastai.corpus.readers.splits import split_named
 from langid_fastai.errors import CorpusError
 
 __all__ = ["LIBRISPEECH_NAME", "read_librispeech", "read_speakers"]
 
 LIBRISPEECH_NAME = re.compile(r"^(?P<speaker>\d+)-(?P<chapter>\d+)-(?P<utterance>\d{4})\.\w+$")
 SPEAKERS_FILE = "SPEAKERS.TXT"
-# Split by the first word of a subset: train-clean-100, dev-other, …
-SPLIT_OF = {"train": "train", "dev": "valid", "test": "test"}
 
 
-def read_librispeech(root: Path, paths: list[str]) -> Corpus:
+def read_librispeech(found: Found) -> Corpus:
     """Read speaker and chapter from the file names, gender from ``SPEAKERS.TXT``.
 
     The subset determines the split: ``dev`` becomes ``valid``. No speaker is in two subsets. If all
-    subsets belong to one split, `split` stays empty, to be made later.
-
-    Parameters
-    ----------
-    root : the corpus folder
-    paths : its audio files, relative to `root`; those with other names are left out and counted
+    subsets belong to one split, `split` stays empty, to be made later. Files with other names are
+    left out.
 
     Returns
     -------
@@ -49,24 +46,20 @@ def read_librispeech(root: Path, paths: list[str]) -> Corpus:
     ------
     CorpusError : ``SPEAKERS.TXT`` does not have the form above
     """
-    table = _find_speakers(root, paths)
+    table = _find_speakers(found.root, found.audio)
     genders = read_speakers(table) if table else {}
-    rows, others = [], []
-    for path in paths:
-        match = LIBRISPEECH_NAME.match(PurePosixPath(path).name)
-        if match is None:
-            others.append(path)
-            continue
-        rows.append(
-            {
-                "path": path,
-                "language": "en",
-                "speaker": match["speaker"],
-                "split": _split_of(root, path),
-                "gender": genders.get(match["speaker"], ""),
-                "chapter": match["chapter"],
-            }
-        )
+    rows = [
+        {
+            "path": path,
+            "language": "en",
+            "speaker": match["speaker"],
+            "split": _split_of(found.root, path),
+            "gender": genders.get(match["speaker"], ""),
+            "chapter": match["chapter"],
+        }
+        for path in found.audio
+        if (match := LIBRISPEECH_NAME.match(path.rpartition("/")[2]))
+    ]
     notes = []
     if len(splits := {row["split"] for row in rows} - {""}) == 1:
         notes.append(f"all subsets are {splits.pop()} subsets: the corpus has no split")
@@ -75,12 +68,9 @@ def read_librispeech(root: Path, paths: list[str]) -> Corpus:
         notes.append(f"no {SPEAKERS_FILE} found: the speakers' gender is unknown")
     elif unlisted := sorted({row["speaker"] for row in rows} - set(genders)):
         notes.append(f"{SPEAKERS_FILE} does not list the speakers {list_some(unlisted)}")
-    if others:
-        notes.append(
-            f"{len(others)} files left out whose names are not speaker-chapter-utterance "
-            f"({list_some(others, 2)})"
-        )
-    return Corpus(root, make_index(rows), "LibriSpeech (speaker/chapter/utterance)", tuple(notes))
+    left_out = dict.fromkeys(found.named(SPEAKERS_FILE), READ)
+    layout = "LibriSpeech (speaker/chapter/utterance)"
+    return Corpus(found.root, make_index(rows), layout, tuple(notes), left_out)
 
 
 def read_speakers(file: Path) -> dict[str, str]:
@@ -115,5 +105,5 @@ def _find_speakers(root: Path, paths: list[str]) -> Path | None:
 def _split_of(root: Path, path: str) -> str:
     """Return the split by the innermost folder named after a subset, possibly the root itself."""
     folders = [root.resolve().name, *PurePosixPath(path).parts[:-1]]
-    words = (folder.lower().split("-")[0] for folder in reversed(folders) if "-" in folder)
-    return next((SPLIT_OF[word] for word in words if word in SPLIT_OF), "")
+    words = (folder.split("-")[0] for folder in reversed(folders) if "-" in folder)
+    return next(filter(None, map(split_named, words)), "")

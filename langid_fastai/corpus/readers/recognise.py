@@ -3,36 +3,93 @@
 A corpus is a folder (read by its ``index.csv``, if it has one), an index CSV, ``demo``,
 ``kaggle:<owner>/<dataset>``, or a folder or an index CSV in S3 (``s3://<bucket>/<folder>``), which
 is copied to the user's cache.
+
+`LAYOUTS` are the layouts of a folder. Nothing is lost silently: every file below the folder, and
+every row of a table, is a recording or in `Corpus.left_out`, and counted in a note.
 """
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from langid_fastai.audio.ffmpeg import CONTAINER_SUFFIXES
-from langid_fastai.corpus.index import Corpus, count, is_one_line, list_some, validate_index
-from langid_fastai.corpus.readers.folders import read_folders, read_index_csv
+from langid_fastai.corpus.index import LANGUAGE, Corpus, count, list_some, validate_index
+from langid_fastai.corpus.labels import use_label
+from langid_fastai.corpus.readers import (
+    audiofolder,
+    common_language,
+    common_voice,
+    fleurs,
+    kaldi,
+    voxpopuli,
+)
+from langid_fastai.corpus.readers.find import AUDIO_SUFFIXES, NOT_AUDIO, Found, find_audio
+from langid_fastai.corpus.readers.folders import read_folders
+from langid_fastai.corpus.readers.index_csv import read_index_csv
 from langid_fastai.corpus.readers.kaggle import KAGGLE_NAME, download_kaggle, read_kaggle
 from langid_fastai.corpus.readers.librispeech import LIBRISPEECH_NAME, read_librispeech
+from langid_fastai.corpus.readers.listed import READ
+from langid_fastai.corpus.readers.mls import MLS_PATH, read_mls
+from langid_fastai.corpus.readers.voxforge import VOXFORGE_PATH, read_voxforge
 from langid_fastai.corpus.readers.voxlingua107 import VOXLINGUA_NAME, read_voxlingua107
+from langid_fastai.corpus.tables import read_header
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import is_there
 
-__all__ = ["AUDIO_SUFFIXES", "read_corpus", "find_audio"]
+__all__ = ["AUDIO_SUFFIXES", "LAYOUTS", "Layout", "find_audio", "read_corpus"]
 
-# Read by libsndfile 1.1 or later, and with the extra `formats`.
-AUDIO_SUFFIXES = CONTAINER_SUFFIXES | {
-    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"),
-    *(".snd", ".w64", ".wav", ".wve"),
-}
 # A folder's own index, which may have more labels than folder names do.
-INDEX = "index.csv"
+INDEXES = ("index.csv", "index.tsv")
 # A layout is recognised if more than this fraction of the files have its names.
 MAJORITY = 0.5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout of a corpus folder that is recognised.
+
+    Parameters
+    ----------
+    fits : whether a folder has this layout
+    read : its reader
+    other : what audio files are like that it does not read
+    """
+
+    fits: Callable[[Found], Any]
+    read: Callable[..., Corpus]
+    other: str
+
+
+def _most(pattern: re.Pattern[str], *, of_paths: bool = False) -> Callable[[Found], bool]:
+    """Return a function that tells whether most audio files have such names, or paths."""
+
+    def fits(found: Found) -> bool:
+        names = found.audio if of_paths else [p.rpartition("/")[2] for p in found.audio]
+        return sum(map(bool, map(pattern.match, names))) > MAJORITY * len(names)
+
+    return fits
+
+
+UNLISTED = "not in the tables of the corpus"
+# In this order: the tables of a corpus say more than the names of its files.
+LAYOUTS = (
+    Layout(kaldi.find_tables, kaldi.read_kaldi, "not in wav.scp"),
+    Layout(common_voice.find_tables, common_voice.read_common_voice, UNLISTED),
+    Layout(fleurs.find_tables, fleurs.read_fleurs, UNLISTED),
+    Layout(voxpopuli.find_tables, voxpopuli.read_voxpopuli, UNLISTED),
+    Layout(common_language.find_tables, common_language.read_common_language, UNLISTED),
+    Layout(audiofolder.find_tables, audiofolder.read_audiofolder, UNLISTED),
+    Layout(_most(KAGGLE_NAME), read_kaggle, "the name does not have the Kaggle form"),
+    Layout(
+        _most(VOXLINGUA_NAME), read_voxlingua107, "the name does not have the VoxLingua107 form"
+    ),
+    Layout(_most(MLS_PATH, of_paths=True), read_mls, "the path does not have the form of MLS"),
+    Layout(_most(VOXFORGE_PATH, of_paths=True), read_voxforge, "not in a submission of VoxForge"),
+    Layout(_most(LIBRISPEECH_NAME), read_librispeech, "the name is not speaker-chapter-utterance"),
+)
 
 
 def read_corpus(
@@ -42,6 +99,7 @@ def read_corpus(
     speaker: str | None = None,
     demo_folder: Path = Path("runs/demo-corpus"),
     one_language: bool = False,
+    label: str = LANGUAGE,
 ) -> Corpus:
     """Recognise a corpus, read it, and check that it can be used for training.
 
@@ -49,14 +107,16 @@ def read_corpus(
     ----------
     source : a folder, an index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``; a folder
         that contains an ``index.csv`` is read by it
-    root : folder that the paths of an index CSV are relative to; default: the folder of the CSV
+    root : folder that the paths of an index CSV (or of Kaldi's ``wav.scp``) are relative to;
+        default: the folder of the CSV
     speaker : for a folder per language: regular expression that finds the speaker in a path
     demo_folder : where ``demo`` is made
     one_language : accept a corpus of one language, for tasks other than language identification
+    label : column of the index that is the class, such as ``gender``, instead of the language
 
     Returns
     -------
-    corpus : its `layout` says what was recognised, its `notes` what was left out
+    corpus : its `layout` says what was recognised, its `notes` and `left_out` what was left out
 
     Raises
     ------
@@ -76,129 +136,88 @@ def read_corpus(
     path = Path(source)
     if not is_there(path):
         raise CorpusError(f"{path}: no such file or folder; a corpus is a folder or an index CSV")
-    if root is not None and path.is_dir():
-        raise CorpusError(f"--root {root} is for an index CSV; {path} is a folder")
     if speaker is not None and path.is_file():
         raise CorpusError(
             f"--speaker is for a folder per language; {path} is a file, and an index CSV has a "
             "column 'speaker'"
         )
+    base = None if root is None else Path(root)
     if path.is_file():
-        corpus = read_index_csv(path, root=None if root is None else Path(root))
+        corpus = read_index_csv(path, root=base, label=label)
     else:
-        corpus = _read_own_index(path, speaker) or _read_folder(path, speaker)
+        corpus = _read_folder(path, speaker, base, label)
     validate_index(corpus.index, source=name, one_language=one_language)
-    if name.startswith("s3://"):
-        return corpus.with_index(corpus.index, f"copied from {name} to {path}")
-    return corpus
+    copied = (f"copied from {name} to {path}",) if name.startswith("s3://") else ()
+    return replace(corpus, notes=(*corpus.notes, *_notes(corpus.left_out), *copied))
 
 
-def find_audio(root: Path) -> tuple[list[str], list[str]]:
-    """Find audio files below `root`, by suffix; hidden files and folders are skipped.
-
-    Returns
-    -------
-    audio : relative paths with ``/``, sorted
-    others : relative paths of the other files, and of folders that cannot be read
-    """
-    audio: list[str] = []
-    others: list[str] = []
-    for path in _walk(root, unreadable=others):
-        is_audio = PurePosixPath(path).suffix.lower() in AUDIO_SUFFIXES
-        if is_audio and is_one_line(path):
-            audio.append(path)
-        else:  # names with line breaks or invalid Unicode do not fit into a CSV
-            others.append(path)
-    return sorted(audio), sorted(o if is_one_line(o) else ascii(o) for o in others)
-
-
-def _read_own_index(root: Path, speaker: str | None) -> Corpus | None:
-    """Read a folder by the ``index.csv`` in it, as made by `langid corpus crawl` and others.
-
-    Unlike folder names, the index may have speakers and the originals of variants, without which
-    the same speaker could be in two splits.
-    """
-    path = root / INDEX
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        if not {"path", "language"} <= set(next(csv.reader(stream), ())):
-            return None  # not an index of ours
-    if speaker is not None:
-        raise CorpusError(
-            f"--speaker is for a folder per language; {root} is read by the {INDEX} in it, "
-            "which has a column 'speaker'"
-        )
-    corpus = Corpus(root, read_index_csv(path).index, f"a folder with its {INDEX}")
-    unlisted = sorted({*find_audio(root)[0]} - {*corpus.index["path"]})
-    if not unlisted:
-        return corpus
-    return corpus.with_index(
-        corpus.index,
-        f"{count(len(unlisted), 'audio file')} left out: not in {INDEX} ({list_some(unlisted, 3)})",
-    )
-
-
-def _read_folder(root: Path, speaker: str | None) -> Corpus:
-    audio, others = find_audio(root)
-    if not audio:
-        seen = f"only {list_some(others, 3)}" if others else "the folder is empty"
-        raise CorpusError(
-            f"{root}: no audio file ({seen}); supported: {' '.join(sorted(AUDIO_SUFFIXES))}"
-        )
-    if _share(audio, KAGGLE_NAME) > MAJORITY:
-        corpus = read_kaggle(root, audio)
-    elif _share(audio, VOXLINGUA_NAME) > MAJORITY:
-        corpus = read_voxlingua107(root, audio)
-    elif _share(audio, LIBRISPEECH_NAME) > MAJORITY:
-        corpus = read_librispeech(root, audio)
+def _read_folder(root: Path, speaker: str | None, base: Path | None, label: str) -> Corpus:
+    """Read a folder by the index in it, or by its layout; account for all of its files."""
+    found = Found(root, *find_audio(root))
+    ours = (n for n in INDEXES if n in found.others and _is_index(root / n, label))
+    index = next(ours, "")
+    layout = next((layout for layout in LAYOUTS if layout.fits(found)), None) if not index else None
+    if base is not None and (layout is None or layout.read is not kaldi.read_kaldi):
+        raise CorpusError(f"--root {base} is for an index CSV; {root} is a folder")
+    if index:
+        # Unlike folder names, it may have speakers and the originals of variants, without which the
+        # same speaker could be in two splits.
+        corpus = read_index_csv(root / index, label=label)
+        corpus = replace(corpus, root=root, layout=f"a folder with its {index}")
+        corpus = replace(corpus, left_out={index: READ, **corpus.left_out})
+        other = f"not in {index}"
+    elif layout:
+        corpus = layout.read(found) if base is None else layout.read(found, root=base)
+        other = layout.other
+    elif found.audio:
+        corpus, other = read_folders(found, speaker=speaker), ""
     else:
-        return _with_others(read_folders(root, audio, speaker=speaker), others)
-    if speaker is not None:
+        others = list_some([path for path in found.others if path], 3)
         raise CorpusError(
-            f"--speaker is for a folder per language; {root} has {corpus.layout}, whose names "
-            "already define the groups"
+            f"{root}: no audio file ({f'only {others}' if others else 'the folder is empty'}); "
+            f"supported: {' '.join(sorted(AUDIO_SUFFIXES))}"
         )
-    return _with_others(corpus, others)
+    if speaker is not None and (index or layout):
+        raise CorpusError(
+            f"--speaker is for a folder per language; {root} was read as {corpus.layout}, "
+            "which defines the groups"
+        )
+    used = set(corpus.index["path"])
+    unused = {path: other for path in found.audio if path not in used}
+    left_out = {**found.others, **unused, **corpus.left_out}
+    if not index:
+        kept, without = use_label(_with_language(corpus, label), label, root)
+        corpus = corpus.with_index(kept.reset_index(drop=True))
+        left_out |= without
+    return replace(corpus, left_out=left_out)
 
 
-def _with_others(corpus: Corpus, others: list[str]) -> Corpus:
-    """Add a note on the files that were skipped."""
-    if not others:
-        return corpus
-    return corpus.with_index(
-        corpus.index,
-        f"{count(len(others), 'file')} left out: not audio, or cannot be listed "
-        f"({list_some(others, 3)})",
-    )
+def _with_language(corpus: Corpus, label: str) -> Any:
+    """Return the index, unless it has no language and no other column was chosen."""
+    index = corpus.index
+    if label == LANGUAGE and len(index) and (index[LANGUAGE] == "").all():
+        raise CorpusError(
+            f"{corpus.root}: {corpus.layout} has no column of languages; choose the column of the "
+            f"class with --label: it has {list_some([repr(c) for c in index.columns], 20)}"
+        )
+    return index
 
 
-def _share(paths: list[str], pattern: re.Pattern[str]) -> float:
-    return sum(bool(pattern.match(PurePosixPath(p).name)) for p in paths) / len(paths)
+def _is_index(file: Path, label: str) -> bool:
+    """Return whether a table is an index of ours, and not a foreign one of the same name."""
+    names = {name.lower() for name in read_header(file, needs=("path", LANGUAGE))}
+    return "path" in names and not names.isdisjoint({LANGUAGE, label})
 
 
-def _walk(root: Path, *, unreadable: list[str]) -> Iterator[str]:
-    """Yield relative paths of all visible files; add unreadable folders to `unreadable`.
-
-    Links to folders are followed last, and each folder is entered once, so that a folder is listed
-    under its own name, and links cannot form a loop.
-    """
-
-    def note(error: OSError) -> None:
-        unreadable.append(f"{Path(error.filename).relative_to(root).as_posix()}/")
-
-    seen = set()
-    tops = [root]
-    for top in tops:  # links are appended
-        for folder, folders, files in os.walk(top, onerror=note):
-            real = os.path.realpath(folder)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            visible = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-            folders[:] = visible
-            tops += [Path(folder, f) for f in visible if Path(folder, f).is_symlink()]
-            for file in files:
-                if not file.startswith("."):
-                    yield Path(folder, file).relative_to(root).as_posix()
+def _notes(left_out: Mapping[str, str]) -> Iterator[str]:
+    """Count what was left out, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        if reason == READ:
+            continue
+        suffixes = {Path(name).suffix.lower() for name in names} if reason == NOT_AUDIO else ()
+        kinds = f" {list_some(sorted(suffixes), 4)}" if suffixes else ""
+        noun = "row" if ", line " in names[0] else "file"
+        yield f"{count(len(names), noun)} left out: {reason}{kinds} ({list_some(names, 3)})"

@@ -17,10 +17,10 @@ The set labels Hebrew and Javanese with the withdrawn codes ``iw`` and ``jw``; t
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
 
 from langid_fastai.corpus.index import Corpus, list_some, make_index
-from langid_fastai.corpus.readers.folders import split_folder
+from langid_fastai.corpus.readers.find import Found
+from langid_fastai.corpus.readers.splits import split_named
 from langid_fastai.errors import CorpusError
 
 __all__ = ["VOXLINGUA_NAME", "read_voxlingua107"]
@@ -31,40 +31,37 @@ VOXLINGUA_NAME = re.compile(
 MODERN_CODES = {"iw": "he", "jw": "jv"}
 
 
-def read_voxlingua107(root: Path, paths: list[str]) -> Corpus:
+def read_voxlingua107(found: Found) -> Corpus:
     """Read the language from the folder and the video from the file name.
 
-    A ``dev`` folder becomes ``test``, since published results are on this set.
-
-    Parameters
-    ----------
-    root : the corpus folder
-    paths : its audio files, relative to `root`; those with other names are left out and counted
+    A ``dev`` folder becomes ``test``, since published results are on this set. Files with other
+    names, or outside any language folder, are left out.
 
     Raises
     ------
     CorpusError : no file is in a language folder
     """
-    rows, n_others, renamed = [], 0, set()
-    for path in paths:
-        match = VOXLINGUA_NAME.match(PurePosixPath(path).name)
-        split, folders = split_folder(path)
-        if match is None or len(folders) < 2:
-            n_others += 1
+    rows, renamed = [], set()
+    for path in found.audio:
+        *folders, name = path.split("/")
+        match = VOXLINGUA_NAME.match(name)
+        splits = {folder: split for folder in folders if (split := split_named(folder))}
+        languages = [folder for folder in folders if folder not in splits]
+        if match is None or not languages:
             continue
-        language = folders[-2]
+        language = languages[-1]
         if language in MODERN_CODES:
             renamed.add(language)
             language = MODERN_CODES[language]
-        split = "test" if PurePosixPath(path).parts[0].lower() == "dev" else split
+        is_dev = any(folder.lower() == "dev" for folder in splits)
+        split = "test" if is_dev else next(iter(splits.values()), "")
         rows.append({"path": path, "language": language, "group": match["video"], "split": split})
     if not rows:
         raise CorpusError(
-            f"{root}: {n_others} files of VoxLingua107 ({list_some(paths, 2)}) are outside any "
+            f"{found.root}: {len(found.audio)} files of VoxLingua107 "
+            f"({list_some(found.audio, 2)}) are outside any "
             "language folder; pass the folder that contains one folder per language"
         )
     notes = ["the video is the group; speakers are unknown"]
     notes += [f"language code {code} read as {MODERN_CODES[code]}" for code in sorted(renamed)]
-    if n_others:
-        notes.append(f"{n_others} files left out whose names do not have the VoxLingua107 form")
-    return Corpus(root, make_index(rows), "VoxLingua107 (language/video)", tuple(notes))
+    return Corpus(found.root, make_index(rows), "VoxLingua107 (language/video)", tuple(notes))

@@ -4,7 +4,7 @@ import planted
 import pytest
 from planted import SPEAKER, column, refusal
 
-from langid_fastai.corpus.readers.folders import read_index_csv
+from langid_fastai.corpus.readers.index_csv import read_index_csv
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import CorpusError
 
@@ -18,8 +18,8 @@ def test_a_folder_is_read_by_its_index(plant):
     corpus = read_corpus(root)
     assert corpus.layout == "a folder with its index.csv"
     assert column(corpus, "speaker") == {"de/1.wav": "a", "es/1.wav": "a"}
-    assert corpus.notes == ("1 audio file left out: not in index.csv (es/2.wav)",)
-    with pytest.raises(CorpusError, match=r"is read by the index\.csv in it"):
+    assert corpus.notes == ("1 file left out: not in index.csv (es/2.wav)",)
+    with pytest.raises(CorpusError, match=r"was read as a folder with its index\.csv"):
         read_corpus(root, speaker="(?P<speaker>.)[.]wav")
 
 
@@ -83,9 +83,16 @@ def test_index_csv_with_some_missing_files(plant):
             ["path,language", "1.wav,de", "../corpus/1.wav,es"],
             "must be a path below the corpus root",
         ),
-        (["path,language", "1.wav,de", "{root}/1.wav,es"], "must be a path below the corpus root"),
-        (["path,language", "1.wav,de", "1.wav,es"], "is in the index twice"),
-        (["path,language", "1.wav,de", "2.wav"], "'2.wav' has no language"),
+        (
+            ["path,language", "1.wav,de", "/etc/1.wav,es"],
+            "line 3: '/etc/1.wav' must be a path below the corpus root",
+        ),
+        (
+            ["path,language", "1.wav,de", "{root}/1.wav,es"],
+            "line 3: '1.wav' is in the index twice, in line 2 with another language ('de', here 'e",
+        ),
+        (["path,language", "1.wav,de", "./1.wav,es"], "line 3: '1.wav' is in the index twice"),
+        (["path,language", "1.wav,de", "2.wav"], "line 3: '2.wav' has no language"),
         (["path,language", "1.wav,de", ",es"], "'' has no path"),
         (["path,language", "1.wav,de"], "one language ('de')"),
         (["path,language,split", "1.wav,de,train", "2.wav,es,later"], "'valid', 'test'): 'later'"),
@@ -116,12 +123,67 @@ def test_missing_files_with_slashes_do_not_suggest_slashes(plant):
     assert "write /" not in refusal(file)
 
 
-def test_backslashes_are_separators_on_windows(plant, monkeypatch):
-    root = plant("de/1.wav", "es/2.wav")
-    file = write(root / "index.csv", "path,language", r"de\1.wav,de", r"es\2.wav,es")
-    monkeypatch.setattr("langid_fastai.corpus.readers.folders.os.sep", "\\")
-    index = read_index_csv(file).index
-    assert list(index["path"]) == list(index["group"]) == ["de/1.wav", "es/2.wav"]
+def test_other_spellings_of_a_path_are_read(plant):
+    """Absolute paths, dots, backslashes and decomposed accents, where the file is there."""
+    root = plant("a/1.wav", "a/2.wav", "a/3.wav", "a/Zoe\u0308.wav", "a/5.wav")
+    file = write(
+        root / "index.csv",
+        "path,language",
+        f"{root}/a/1.wav,de",
+        "./a//2.wav,es",
+        r"a\3.wav,de",
+        "a/Zo\u00eb.wav,es",
+        "a/5.wav,es",
+    )
+    corpus = read_corpus(file)
+    assert list(corpus.index["path"]) == [f"a/{n}.wav" for n in ("1", "2", "3", "5", "Zoe\u0308")]
+    assert list(corpus.index["path"]) == list(corpus.index["group"])
+    assert corpus.notes == ("4 paths normalised to the names of the files",)
+
+
+def test_absolute_paths_through_a_link(plant, tmp_path):
+    root = plant("1.wav", "2.wav")
+    (tmp_path / "link").symlink_to(root)
+    for top, folder in ((tmp_path / "link", root), (root, tmp_path / "link")):
+        file = write(folder / "index.csv", "path,language", f"{top}/1.wav,de", f"{top}/2.wav,es")
+        assert list(read_corpus(file).index["path"]) == ["1.wav", "2.wav"]
+
+
+def test_a_backslash_may_be_in_a_name(plant):
+    root = plant("a\\b.wav", "2.wav")
+    file = write(root / "index.csv", "path,language", r"a\b.wav,de", "2.wav,es")
+    assert list(read_index_csv(file).index["path"]) == ["2.wav", r"a\b.wav"]
+
+
+def test_a_recording_that_is_listed_again_is_counted_once(plant):
+    root = plant("1.wav", "2.wav")
+    lines = ["path,language,text", "1.wav,de,x", "./1.wav,de,y", "2.wav,es,", ",,"]
+    corpus = read_corpus(write(root / "index.csv", *lines))
+    assert list(corpus.index["path"]) == ["1.wav", "2.wav"]
+    assert corpus.left_out == {
+        "index.csv, line 3 (as line 2)": "lists a recording again",
+        "index.csv, line 5": "an empty row",
+    }
+    assert "1 row left out: an empty row (index.csv, line 5)" in corpus.notes
+
+
+def test_a_folder_is_read_by_its_index_tsv(plant):
+    root = plant("clips/1.wav", "clips/2.wav")
+    write(root / "index.tsv", "path\tlanguage\ttext", 'clips/1.wav\tde\t"So', "clips/2.wav\tes\tx")
+    corpus = read_corpus(root)
+    assert corpus.layout == "a folder with its index.tsv"
+    assert column(corpus, "language") == {"clips/1.wav": "de", "clips/2.wav": "es"}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("Development", "valid"), ("VAL", "valid"), ("held-out", "test"), ("Test set", "test")],
+)
+def test_usual_names_of_splits_in_the_column(plant, name, split):
+    root = plant("1.wav", "2.wav")
+    lines = ["path,language,split", f"1.wav,de,{name}", "2.wav,es,Training"]
+    corpus = read_corpus(write(root / "index.csv", *lines))
+    assert column(corpus, "split") == {"1.wav": split, "2.wav": "train"}
 
 
 def test_header_without_rows_is_not_an_index(plant):
@@ -137,4 +199,4 @@ def test_speaker_option_with_an_index_csv_is_refused(plant):
 def test_audio_file_is_not_an_index(plant):
     file = plant("1.wav") / "1.wav"
     file.write_bytes(b"RIFF\xff\xff\xff\xffWAVE")
-    assert "not a readable index CSV" in refusal(file)
+    assert "not a readable table" in refusal(file)

@@ -17,6 +17,7 @@ from kaggle_names import (
 )
 
 from langid_fastai.corpus.index import Corpus, used_rows
+from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.kaggle import (
     KAGGLE_NAME,
     TEST_SPEAKERS,
@@ -33,7 +34,7 @@ def realistic() -> Corpus:
     """The index of the real set, 84 speakers with 870 files and 6 with 90, without the files."""
     train = [f"train/train/{name}" for name in train_names(14, 30, VARIANTS)]
     test = [f"test/test/{name}" for name in own_test_names(90)]
-    return read_kaggle(Path("nowhere"), train + test)
+    return read_kaggle(Found(Path("nowhere"), train + test))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def plant(root: Path, names: list[str]) -> Path:
     ],
 )
 def test_file_name_has_all_labels(name, expected):
-    row = read_kaggle(Path("x"), [name]).index.iloc[0]
+    row = read_kaggle(Found(Path("x"), [name])).index.iloc[0]
     columns = ["language", "gender", "speaker", "fragment", "variant"]
     assert tuple(row[columns]) == expected
     assert row["group"] == row["speaker"]
@@ -103,11 +104,11 @@ def test_wrong_names_are_left_out_and_counted(tmp_path):
     root = plant(tmp_path, [f"train/{name}" for name in TRAIN] + wrong)
     corpus = read_corpus(root)
     assert len(corpus.index) == len(TRAIN)
-    assert corpus.notes[0] == (
-        "2 files left out whose names do not have the Kaggle form "
+    assert (
+        "2 files left out: the name does not have the Kaggle form "
         "(train/de_f_1.fragment1.flac, train/intro.flac)"
-    )
-    assert corpus.notes[1].startswith("1 file left out")
+    ) in corpus.notes
+    assert set(corpus.left_out) == {*wrong}
 
 
 LAYOUTS = {
@@ -213,7 +214,7 @@ def test_validation_is_balanced(realistic_split):
     ids=["all six", "five", "one", "seven", "none"],
 )
 def test_published_test_has_all_six_speakers(test_speakers, expected):
-    index = read_kaggle(Path("x"), [f"train/{name}" for name in TRAIN + OWN_TEST]).index
+    index = read_kaggle(Found(Path("x"), [f"train/{name}" for name in TRAIN + OWN_TEST])).index
     index.loc[index["speaker"].isin(test_speakers), "split"] = "test"
     assert holds_published_test(index) == expected
 

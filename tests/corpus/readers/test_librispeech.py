@@ -95,7 +95,7 @@ def test_other_files_are_left_out_and_counted(librispeech, write_audio, tone):
     write_audio(librispeech / "intro.wav", tone(440, 16_000), 16_000)
     corpus = read_corpus(librispeech, one_language=True)
     assert len(corpus.index) == 16
-    assert any("1 files left out whose names" in note for note in corpus.notes)
+    assert any("1 file left out: the name is not" in note for note in corpus.notes)
 
 
 @pytest.mark.parametrize("line", ["84 ; F ; dev-clean", "x84 | F | dev-clean", "84 | Q | dev"])

@@ -7,7 +7,7 @@ import planted
 import pytest
 from planted import SPEAKER, column, refusal
 
-from langid_fastai.corpus.readers.folders import split_folder
+from langid_fastai.corpus.readers.find import HIDDEN, NOT_AUDIO
 from langid_fastai.corpus.readers.recognise import AUDIO_SUFFIXES, find_audio, read_corpus
 from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import CorpusError
@@ -28,34 +28,6 @@ def test_folder_per_language(plant):
     assert len(corpus.notes) == 1
     assert "speakers unknown" in corpus.notes[0]
     assert "--speaker" in corpus.notes[0]
-
-
-@pytest.mark.parametrize(
-    ("folder", "split"),
-    [
-        ("train", "train"),
-        ("Training", "train"),
-        ("valid", "valid"),
-        ("validation", "valid"),
-        ("val", "valid"),
-        ("dev", "valid"),
-        ("DEV", "valid"),
-        ("test", "test"),
-        ("testing", "test"),
-        ("eval", "test"),
-    ],
-)
-def test_split_folders_and_their_aliases(plant, folder, split):
-    corpus = read_corpus(plant(f"{folder}/de/1.wav", f"{folder}/es/1.wav"))
-    assert list(corpus.index["split"]) == [split, split]
-    assert list(corpus.index["language"]) == ["de", "es"]
-    assert corpus.layout == "a folder per language"
-
-
-def test_split_folder_counts_only_above_the_language():
-    assert split_folder("de/test/1.wav") == ("", ("de", "test", "1.wav"))
-    assert split_folder("train.wav") == ("", ("train.wav",))
-    assert split_folder("test/de/anna/1.wav") == ("test", ("de", "anna", "1.wav"))
 
 
 def test_two_or_more_sub_folders_are_groups(plant):
@@ -92,9 +64,9 @@ def test_single_sub_folders_are_not_groups(plant, above):
         plant(f"{above}de/clips/1.wav", "de/clips/2.wav", "es/x/1.wav", "fr/1.wav")
     )
     assert (corpus.index["group"] == corpus.index["path"]).all()
-    assert len(corpus.notes) == 1
-    assert "no language has two sub-folders, so they cannot be speakers" in corpus.notes[0]
-    assert "each file is its own group" in corpus.notes[0]
+    assert len(corpus.notes) == 1 + bool(above)
+    assert "no language has two sub-folders, so they cannot be speakers" in corpus.notes[-1]
+    assert "each file is its own group" in corpus.notes[-1]
 
 
 def test_sub_folder_is_one_group_across_split_folders(plant):
@@ -106,10 +78,11 @@ def test_sub_folder_is_one_group_across_split_folders(plant):
 def test_speaker_by_expression(plant):
     root = plant("de/anna_1.wav", "de/anna_2.wav", "es/diego_1.wav", "train/es/anna_9.wav")
     corpus = read_corpus(root, speaker=SPEAKER)
+    assert corpus.index["split"].to_list() == ["", "", "", "train"]
     speakers = {path: re.search(SPEAKER, path)["speaker"] for path in corpus.index["path"]}
     assert column(corpus, "speaker") == column(corpus, "group") == speakers
     assert set(speakers.values()) == {"anna", "diego"}
-    assert corpus.notes == ()
+    assert len(corpus.notes) == 1  # on the split
 
 
 @pytest.mark.parametrize(
@@ -130,7 +103,8 @@ def test_bad_speaker_expressions(plant, speaker, message):
 def test_loose_files_are_left_out_and_counted(plant):
     corpus = read_corpus(plant("de/1.wav", "es/1.wav", "intro.wav", "train/outro.wav"))
     assert list(corpus.index["path"]) == ["de/1.wav", "es/1.wav"]
-    assert "2 audio files outside any language folder left out" in corpus.notes
+    loose = "outside any language folder (intro.wav, train/outro.wav)"
+    assert f"2 files left out: {loose}" in corpus.notes
 
 
 def test_only_loose_files(plant):
@@ -147,15 +121,20 @@ def test_hidden_and_other_files(plant):
         )
     )
     assert list(corpus.index["path"]) == ["de/1.wav", "es/1.wav"]
-    assert corpus.notes[-1].startswith("4 file")
-    assert "README.txt, de/no_suffix, es/1.txt and 1 more" in corpus.notes[-1]
+    assert corpus.left_out == {
+        **dict.fromkeys(("README.txt", "de/no_suffix", "es/1.txt", "es/cover.jpg"), NOT_AUDIO),
+        **dict.fromkeys((".DS_Store", ".cache/de/2.wav", "__MACOSX/de/._1.wav"), HIDDEN),
+        "de/.1.wav": HIDDEN,
+    }
+    assert "4 files left out: hidden (.DS_Store, .cache/de/2.wav, __MACOSX/de/._1.wav and 1 more)"
+    assert any("4 files left out: not audio by the suffix , .jpg, .txt" in n for n in corpus.notes)
 
 
 def test_upper_case_and_all_supported_suffixes(plant):
     names = [f"x{suffix}" for suffix in AUDIO_SUFFIXES] + ["Y.WAV", "Z.Flac"]
     audio, others = find_audio(plant(*(f"de/{name}" for name in names), "de/video.avi"))
     assert audio == sorted(f"de/{name}" for name in names)
-    assert others == ["de/video.avi"]
+    assert list(others) == ["de/video.avi"]
 
 
 def test_names_in_many_scripts(plant):

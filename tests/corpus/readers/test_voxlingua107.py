@@ -58,8 +58,9 @@ def test_voxlingua107_leaves_out_other_names(plant):
     name = VIDEO.format(segment=1)
     corpus = read_corpus(plant(f"de/{name}", f"es/{name}", "de/other.flac", f"{name}", "notes.txt"))
     assert len(corpus.index) == 2
-    assert "2 files left out whose names do not have the VoxLingua107 form" in corpus.notes
-    assert corpus.notes[-1].startswith("1 file")
+    other = "the name does not have the VoxLingua107 form"
+    assert f"2 files left out: {other} ({name}, de/other.flac)" in corpus.notes
+    assert set(corpus.left_out) == {"de/other.flac", name, "notes.txt"}
 
 
 def test_voxlingua107_one_level_too_deep(plant):

@@ -1,0 +1,81 @@
+"""Train on another column than the language: `gender`, `accent`, or the `sexes` of mixtures.
+
+The column takes the place of `language`, which all that follows reads, and the language itself is
+kept as `spoken_language`. What is printed calls the classes by `noun`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from langid_fastai.corpus.index import COLUMNS, LANGUAGE, list_some
+from langid_fastai.errors import CorpusError
+
+__all__ = ["noun", "use_label"]
+
+SPOKEN = "spoken_language"
+# Columns that cannot be the class: what a run adds, and numbers.
+NEVER = {*COLUMNS, "digest", "duration", "sr"} - {"speaker"}
+
+
+def use_label(
+    index: pd.DataFrame, label: str, source: str | Path
+) -> tuple[pd.DataFrame, Mapping[str, str]]:
+    """Make another column the class.
+
+    Parameters
+    ----------
+    index : any rows with a `path`
+    label : name of a column of text
+    source : name of the index in messages
+
+    Returns
+    -------
+    index : without the rows whose label is empty
+    left_out : the paths of those rows, with the reason
+
+    Raises
+    ------
+    CorpusError : there is no such column, it cannot be the class, or it is empty
+
+    Examples
+    --------
+    >>> rows = {"path": ["a.wav", "b.wav"], "language": "de", "gender": ["f", ""]}
+    >>> index, left_out = use_label(pd.DataFrame(rows), "gender", "index.csv")
+    >>> index.to_dict("records"), left_out
+    ([{'path': 'a.wav', 'language': 'f', 'gender': 'f', 'spoken_language': 'de'}], \
+{'b.wav': 'no gender'})
+    """
+    if label == LANGUAGE:
+        return index, {}
+    if label not in index or label in NEVER:
+        usable = [repr(column) for column in index.columns if column not in NEVER]
+        raise CorpusError(
+            f"{source}: --label {label} must be a column of text in the index, other than those "
+            f"that a run needs; it has {list_some(usable, 20) or 'none'}"
+        )
+    has_label = index[label].str.strip() != ""
+    if not has_label.any():
+        raise CorpusError(f"{source}: --label {label}: this column is empty in all rows")
+    kept = index[has_label].copy()
+    if LANGUAGE in kept:
+        kept[SPOKEN] = kept[LANGUAGE]
+    kept[LANGUAGE] = kept[label]
+    return kept, dict.fromkeys(index.loc[~has_label, "path"], f"no {label}")
+
+
+def noun(label: str, n: int = 1) -> str:
+    """Return what the classes of a run are called: the name of their column, or its plural.
+
+    Examples
+    --------
+    >>> noun("language", 2), noun("gender", 2), noun("sexes", 2), noun("accent")
+    ('languages', 'genders', 'sexes', 'accent')
+    """
+    name = label.replace("_", " ")
+    if n == 1 or name.endswith("s"):
+        return name
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"

@@ -1,0 +1,69 @@
+"""Reader for an `audiofolder` of Hugging Face: files, and a ``metadata.csv`` or ``metadata.jsonl``.
+
+https://huggingface.co/docs/datasets/audio_dataset::
+
+    data/train/0001.wav
+    data/train/metadata.csv      file_name,label,…        or metadata.jsonl, one object per line
+
+`file_name` is relative to the folder of the table. The class is the first of `LABELS` that the
+table has, otherwise the folder. Splits are folders named after them, or a column `split`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.corpus.readers.find import Found
+from langid_fastai.corpus.readers.listed import gender_of, known, read_listing
+from langid_fastai.corpus.readers.splits import place_folders, split_named
+from langid_fastai.corpus.tables import read_header
+
+__all__ = ["find_tables", "read_audiofolder"]
+
+LABELS = ("language", "label", "locale", "lang", "lang_id")
+SPEAKERS = ("speaker", "speaker_id", "client_id")
+
+
+def find_tables(found: Found) -> list[str]:
+    """Return the tables that list files by the column `file_name`."""
+    tables = found.named("metadata.csv", "metadata.jsonl")
+    return [table for table in tables if _is_ours(found.root / table)]
+
+
+def read_audiofolder(found: Found) -> Corpus:
+    """Read the columns of the tables, with the class, speaker and split among them."""
+    listing = read_listing(
+        found,
+        find_tables(found),
+        lambda folder, row: folder + row["file_name"].removeprefix("./"),
+        needs=("file_name",),
+    )
+    places, notes = place_folders({row["path"].rpartition("/")[0] for row in listing.rows})
+    rows = []
+    for row in listing.rows:
+        split, parts = places[row["path"].rpartition("/")[0]]
+        extra = {k: v for k, v in row.items() if k not in ("table", "file_name", "gender")}
+        rows.append(
+            {
+                **extra,
+                "language": _first(row, LABELS) or "/".join(parts[:1]),
+                "speaker": known(_first(row, SPEAKERS)),
+                "split": split_named(row.get("split", "")) or split,
+                "gender": gender_of(row.get("gender", "")),
+            }
+        )
+    notes = [*listing.notes, *notes]
+    return Corpus(found.root, make_index(rows), "an audiofolder", tuple(notes), listing.left_out)
+
+
+def _first(row: dict[str, str], names: tuple[str, ...]) -> str:
+    """Return the first of these columns that the row has."""
+    return next((row[name] for name in names if name in row), "")
+
+
+def _is_ours(file: Path) -> bool:
+    if file.suffix == ".jsonl":
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            return '"file_name"' in next(stream, "")
+    return "file_name" in read_header(file, needs=("file_name",))

@@ -1,0 +1,115 @@
+"""Find the files of a corpus: audio by its suffix, and the others, each with a reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from langid_fastai.audio.ffmpeg import CONTAINER_SUFFIXES
+from langid_fastai.corpus.index import is_one_line
+from langid_fastai.utils.files import LOCK
+
+__all__ = ["AUDIO_SUFFIXES", "Found", "find_audio", "path_below"]
+
+# Read by libsndfile 1.1 or later, and with the extra `formats`.
+AUDIO_SUFFIXES = CONTAINER_SUFFIXES | {
+    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"),
+    *(".snd", ".w64", ".wav", ".wve"),
+}
+
+NOT_AUDIO = "not audio by the suffix"
+HIDDEN = "hidden"
+UNFIT = "the name has a line break or invalid Unicode and does not fit into a table"
+LOCKED = "the folder cannot be listed"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files below a folder.
+
+    Parameters
+    ----------
+    root : the folder
+    audio : relative paths of the audio files, with ``/``, sorted
+    others : relative paths of the other files and of folders that cannot be read → reason
+    """
+
+    root: Path
+    audio: list[str]
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, *names: str) -> list[str]:
+        """Return the paths of the other files with one of these names, in any folder."""
+        return [path for path in self.others if path.rpartition("/")[2] in names]
+
+    def folder_name(self, path: str) -> str:
+        """Return the name of the folder that contains a file; that of the root at the top."""
+        return path.rpartition("/")[0].rpartition("/")[2] or self.root.resolve().name
+
+
+def find_audio(root: Path) -> tuple[list[str], dict[str, str]]:
+    """Find audio files below `root`, by suffix.
+
+    Returns
+    -------
+    audio : relative paths with ``/``, sorted
+    others : relative paths of the other files, and of folders that cannot be read, sorted, each
+        with the reason why it is not among the audio files
+    """
+    audio: list[str] = []
+    others: dict[str, str] = {}
+    for path, is_hidden in _walk(root, others):
+        if is_hidden:
+            reason = HIDDEN
+        elif os.path.splitext(path)[1].lower() not in AUDIO_SUFFIXES:  # noqa: PTH122  # faster
+            reason = NOT_AUDIO
+        elif not is_one_line(path):
+            reason = UNFIT
+        else:
+            audio.append(path)
+            continue
+        others[path if is_one_line(path) else ascii(path)] = reason
+    return sorted(audio), dict(sorted(others.items()))
+
+
+def path_below(root: Path, path: str) -> str | None:
+    """Return an absolute path relative to `root`, also through links; None if it is not below."""
+    for real in (os.path.abspath, os.path.realpath):
+        if real(path).startswith(top := os.path.join(real(root), "")):  # noqa: PTH118
+            return real(path).removeprefix(top).replace(os.sep, "/")
+    return None
+
+
+def _walk(root: Path, others: dict[str, str]) -> Iterator[tuple[str, bool]]:
+    """Yield relative paths of all files, and whether they are hidden; add unreadable folders.
+
+    Links to folders are followed last, and each folder is entered once, so that a folder is listed
+    under its own name, and links cannot form a loop.
+    """
+
+    def note(error: OSError) -> None:
+        others[f"{Path(error.filename).relative_to(root).as_posix()}/"] = LOCKED
+
+    seen = set()
+    tops = [root]
+    for top in tops:  # links are appended
+        for folder, folders, files in os.walk(top, onerror=note):
+            real = os.path.realpath(folder)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders.sort()
+            tops += [Path(folder, f) for f in folders if os.path.islink(f"{folder}/{f}")]  # noqa: PTH114
+            below = Path(folder).relative_to(root)
+            prefix = "" if folder == str(root) else f"{below.as_posix()}/"
+            is_hidden = any(_is_hidden(part) for part in below.parts)
+            for file in files:
+                if file != LOCK:  # of this library
+                    yield prefix + file, is_hidden or _is_hidden(file)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

@@ -1,0 +1,116 @@
+"""Reader for data folders of Kaldi.
+
+D. Povey et al., "The Kaldi speech recognition toolkit", ASRU 2011;
+https://kaldi-asr.org/doc/data_prep.html. Each line of a file is a key and its value::
+
+    data/train/wav.scp       utterance → audio file
+    data/train/utt2lang      utterance → language
+    data/train/utt2spk       utterance → speaker
+    data/train/spk2gender    speaker → m or f
+
+The name of a data folder is its split. A ``wav.scp`` may contain commands that write sound to a
+pipe (``sph2pipe … |``); they are refused, never run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.corpus.readers.find import Found, path_below
+from langid_fastai.corpus.readers.listed import READ, gender_of
+from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.errors import CorpusError
+from langid_fastai.utils.files import is_there
+
+__all__ = ["find_tables", "read_kaldi"]
+
+TABLES = ("wav.scp", "utt2lang", "utt2spk", "spk2gender")
+
+
+def find_tables(found: Found) -> list[str]:
+    """Return the lists of audio files."""
+    return found.named("wav.scp")
+
+
+def read_kaldi(found: Found, *, root: Path | None = None) -> Corpus:
+    """Read file, language, speaker and gender of each utterance.
+
+    Parameters
+    ----------
+    root : folder that contains the audio files; by default the corpus folder
+
+    Raises
+    ------
+    CorpusError : with the number of the line: a command, a part of an archive, a file outside
+        `root`; or the folder has no ``utt2lang``, or ``segments`` of longer recordings
+    """
+    top = root or found.root
+    rows = []
+    left_out: dict[str, str] = {}
+    for listed in find_tables(found):
+        prefix = listed.removesuffix("wav.scp")
+        folder = found.root / prefix
+        if (folder / "segments").is_file():
+            raise CorpusError(
+                f"{folder / 'segments'}: parts of recordings cannot be read; write each part to a "
+                "file, e.g. with extract-segments of Kaldi, and pass a wav.scp of these"
+            )
+        pairs = {name: _read_pairs(folder / name) for name in TABLES}
+        left_out |= dict.fromkeys((prefix + n for n in TABLES if prefix + n in found.others), READ)
+        if not pairs["utt2lang"]:
+            raise CorpusError(f"{folder / 'utt2lang'}: missing or empty; it names the languages")
+        for utterance, (line, file) in pairs["wav.scp"].items():
+            path = _below(file, f"{folder / 'wav.scp'}: line {line}", folder, top)
+            language = pairs["utt2lang"].get(utterance, (0, ""))[1]
+            if not language:
+                left_out[f"{listed}, line {line}"] = "its utterance is not in utt2lang"
+                continue
+            speaker = pairs["utt2spk"].get(utterance, (0, ""))[1]
+            rows.append(
+                {
+                    "path": path,
+                    "language": language,
+                    "speaker": speaker,
+                    "split": split_named(found.folder_name(listed)),
+                    "gender": gender_of(pairs["spk2gender"].get(speaker, (0, ""))[1]),
+                }
+            )
+    return Corpus(top, make_index(rows), "data folders of Kaldi", (), left_out)
+
+
+def _read_pairs(file: Path) -> dict[str, tuple[int, str]]:
+    """Read key → number of the line and value; empty if there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except ValueError as error:
+        raise CorpusError(f"{file}: not UTF-8 ({error})") from error
+    pairs: dict[str, tuple[int, str]] = {}
+    for number, line in enumerate(lines, 1):
+        key, *value = line.split(maxsplit=1)[:2] or [""]
+        if key in pairs:
+            raise CorpusError(f"{file}: line {number}: {key!r} is also in line {pairs[key][0]}")
+        if key:
+            pairs[key] = number, "".join(value).strip()
+    return pairs
+
+
+def _below(file: str, where: str, folder: Path, top: Path) -> str:
+    """Return a path of ``wav.scp`` relative to `top`.
+
+    Relative paths are searched in the data folder, then in `top`, then in the working folder.
+    """
+    if file.endswith("|"):
+        raise CorpusError(
+            f"{where} is a command ({file[:60]!r}), and commands are not run; write its sound to a "
+            "file, e.g. with wav-copy of Kaldi, and list the file"
+        )
+    places = (folder / file, top / file, Path(file))
+    absolute = next(filter(is_there, places), top / file)
+    if path := path_below(top, str(absolute)):
+        return path
+    raise CorpusError(
+        f"{where}: {file[:200]!r} is not below {top}; pass a folder above all files as --root"
+    )

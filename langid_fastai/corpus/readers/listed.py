@@ -1,0 +1,102 @@
+"""Shared by the readers of corpora that list their recordings in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langid_fastai.corpus.readers.find import Found
+from langid_fastai.corpus.tables import read_json_lines, read_table
+
+__all__ = ["READ", "Listing", "gender_of", "known", "read_listing"]
+
+# Reasons for files and rows that are not in the index.
+READ = "read as a table of the corpus"
+MISSING = "its audio file is missing"
+
+# Values of the column for unknown speakers and genders.
+UNKNOWN = frozenset({"", "none", "nan", "unknown", "n/a", "na", "-", "do_not_wish_to_say"})
+
+
+@dataclass
+class Listing:
+    """What the tables of a corpus list.
+
+    Parameters
+    ----------
+    rows : one per recording: the columns of the table, `path` below the root, and `table`
+    left_out : tables, and rows without a file, each with the reason
+    notes : on how the tables were read
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_listing(
+    found: Found,
+    tables: Iterable[str],
+    place: Callable[[str, Mapping[str, str]], str | None],
+    *,
+    needs: Sequence[str] = (),
+    names: Sequence[str] = (),
+) -> Listing:
+    """Read tables of recordings, and find the file of each row.
+
+    Parameters
+    ----------
+    tables : paths below the root; CSV, TSV or JSON lines
+    place : (folder of the table with ``/`` at the end, row and its `table`) → path of the file;
+        another suffix, as after a conversion, is accepted
+    needs, names : see `read_table`
+
+    Returns
+    -------
+    listing : a recording that several rows list is there several times
+    """
+    by_stem = {path.rpartition(".")[0]: path for path in found.audio}
+    exact, listing = set(found.audio), Listing()
+    for table in tables:
+        file = found.root / table
+        is_json = file.suffix.lower() == ".jsonl"
+        read = read_json_lines(file) if is_json else read_table(file, needs=needs, names=names)
+        listing.notes += read.notes
+        listing.left_out[table] = READ
+        listing.left_out |= {f"{table}{k[len(file.name) :]}": v for k, v in read.left_out.items()}
+        folder = f"{table.rpartition('/')[0]}/".lstrip("/")
+        columns = {str(name): read.rows[name] for name in read.rows}
+        for line, *values in zip(read.rows.index, *columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True), table=table)
+            wanted = place(folder, row) or ""
+            path = wanted if wanted in exact else by_stem.get(wanted) or by_stem.get(_stem(wanted))
+            if path is None:
+                listing.left_out[f"{table}, line {line}"] = MISSING
+            else:
+                listing.rows.append({**row, "path": path})
+    return listing
+
+
+def gender_of(text: str) -> str:
+    """Return ``f`` or ``m``, as our other readers do; other values as they are, unknown ones empty.
+
+    Examples
+    --------
+    >>> [gender_of(x) for x in ("FEMALE", "male_masculine", "other", "None")]
+    ['f', 'm', 'other', '']
+    """
+    word = text.strip().lower()
+    if word in UNKNOWN:
+        return ""
+    return {"female": "f", "f": "f", "male": "m", "m": "m"}.get(word.partition("_")[0], word)
+
+
+def known(text: str) -> str:
+    """Return a name, or an empty string for a word that means that it is unknown."""
+    return "" if text.strip().lower() in UNKNOWN else text.strip()
+
+
+def _stem(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
