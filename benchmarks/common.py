@@ -19,12 +19,16 @@ def describe_machine() -> str:
     """The machine and the versions behind the figures, as lines of Markdown."""
     import torch  # takes seconds, and only this function needs it
 
+    from langid_fastai.callbacks.precision import pick_precision
+
     kinds = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     devices = "; ".join(describe_device(torch.device(kind)) for kind in kinds)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
+    instructions = torch.backends.cpu.get_cpu_capability()
     return (
-        f"- {devices}; {joblib.cpu_count()} cores usable, {memory:.0f} GiB of memory\n"
+        f"- {devices}; {joblib.cpu_count()} cores usable, {memory:.0f} GiB of memory; CPU "
+        f"instructions {instructions}, training in {pick_precision(torch.device('cpu'))}\n"
         f"- {platform.system()} {platform.release()}\n"
         f"- {versions}"
     )
