@@ -32,6 +32,7 @@ __all__ = [
     "gender_rows",
     "duration_rows",
     "top_losses",
+    "count_answers",
     "list_warnings",
     "plain",
     "plain_interval",
@@ -166,11 +167,46 @@ def top_losses(
     return _records(worst[order])
 
 
-def list_warnings(recordings: pd.DataFrame, vocab: list[str]) -> list[str]:
-    """List the limits of the results, one sentence each."""
+def count_answers(confusion: np.ndarray, vocab: list[str]) -> dict[str, Any]:
+    """Compare the answers of the model with the share of the largest class.
+
+    Parameters
+    ----------
+    confusion : counts, int (n_languages, n_languages), rows = truth
+
+    Returns
+    -------
+    answers : `largest`, the language with the most rows, and `largest_share`, its fraction of them,
+        which is the accuracy of always answering it; `always`, the only answer that the model
+        gives, or None if it gives several; `never`, the languages of the test that it never answers
+
+    Examples
+    --------
+    >>> count_answers(np.array([[60, 0], [4, 0]]), ["de", "es"])
+    {'largest': 'de', 'largest_share': 0.9375, 'always': 'de', 'never': ['es']}
+    """
+    spoken, answered = confusion.sum(axis=1), confusion.sum(axis=0)
+    given = np.flatnonzero(answered)
+    return {
+        "largest": vocab[int(spoken.argmax())],
+        "largest_share": float(spoken.max() / spoken.sum()),
+        "always": vocab[given[0]] if len(given) == 1 < np.count_nonzero(spoken) else None,
+        "never": [vocab[k] for k in np.flatnonzero((spoken > 0) & (answered == 0))],
+    }
+
+
+def list_warnings(recordings: pd.DataFrame, vocab: list[str], answers: dict[str, Any]) -> list[str]:
+    """List the limits of the results, one sentence each; `answers` is from `count_answers`."""
     unit = "speaker" if (recordings["speaker"] == recordings["group"]).all() else "group"
     n_groups = recordings.groupby("language")["group"].nunique()
     sentences = []
+    if answers["always"] is not None:
+        sentences.append(
+            f"the model always answers {answers['always']}, so it cannot tell the languages apart, "
+            f"and its accuracy is only the share of {answers['always']} in the test"
+        )
+    elif answers["never"]:
+        sentences.append(f"the model never answers {', '.join(answers['never'])}")
     if few := ", ".join(f"{x} {n}" for x, n in n_groups.items() if n < MIN_GROUPS):
         sentences.append(
             f"the test has few {unit}s ({few}); with fewer than {MIN_GROUPS} per language, the "

@@ -11,6 +11,7 @@ import pandas as pd
 
 from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.evaluation.breakdowns import (
+    count_answers,
     duration_rows,
     gender_rows,
     language_rows,
@@ -56,8 +57,9 @@ def evaluate(
     -------
     metrics : plain Python values, ready for JSON; by recording except for the rates of `clips`.
         `clips` and `recordings` are from `measure_rates`; `confusion` has the truth in rows;
-        `speakers` and `top_losses` are sorted worst first; undefined values, such as the recall of
-        a language without recordings, are None. The order of the clips has no effect
+        `answers` is from `count_answers`; `speakers` and `top_losses` are sorted worst first;
+        undefined values, such as the recall of a language without recordings, are None. The order
+        of the clips has no effect
 
     Raises
     ------
@@ -72,6 +74,8 @@ def evaluate(
     predicted = means.argmax(axis=1)
     correct = predicted == truth
     trials = Trials(truth, means)
+    confusion = count_confusions(truth, predicted, len(vocab))
+    answers = count_answers(confusion, vocab)
     return {
         "n_clips": len(clips),
         "n_recordings": len(recordings),
@@ -81,16 +85,14 @@ def evaluate(
         "clips": _measure_rates(Trials(clip_truth, log_probs), clips["group"], seed),
         "recordings": _measure_rates(trials, recordings["group"], seed),
         "languages": language_rows(recordings, trials, vocab, seed=seed),
-        "confusion": {
-            "labels": vocab,
-            "matrix": count_confusions(truth, predicted, len(vocab)).tolist(),
-        },
+        "confusion": {"labels": vocab, "matrix": confusion.tolist()},
+        "answers": answers,
         "speakers": speaker_rows(recordings, correct),
         "genders": gender_rows(recordings, truth, predicted, len(vocab), seed=seed),
         "durations": duration_rows(recordings, correct, seed=seed),
         "det": det_points(trials),
         "top_losses": top_losses(clips, log_probs, recordings, means, vocab),
-        "warnings": list_warnings(recordings, vocab),
+        "warnings": list_warnings(recordings, vocab, answers),
     }
 
 

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["TrainResult"]
 
 # Of the section `test` of ``metrics.json``, by recording.
-HEADLINES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "eer": "EER", "cavg": "Cavg"}
+HEADLINES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "eer": "EER",
+    "cavg": "Cavg",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,10 +72,12 @@ class TrainResult:
     def __repr__(self) -> str:
         if not self.metrics:
             return f"TrainResult({str(self.folder)!r}, not tested in this process)"
-        n = self.metrics["test"]["n_recordings"]
+        n, answers = self.metrics["test"]["n_recordings"], self.metrics["test"]["answers"]
+        always = "" if answers["always"] is None else f", always answers {answers['always']}"
         return (
             f"TrainResult({str(self.folder)!r}, accuracy={self.accuracy:.4f} on {n} test "
-            f"recordings, {len(self.failed)} failed)"
+            f"recordings{always}; largest class {answers['largest_share']:.4f}, "
+            f"{len(self.failed)} failed)"
         )
 
     def _repr_html_(self) -> str:
@@ -82,6 +90,16 @@ class TrainResult:
             for name, words in HEADLINES.items()
             if rates.get(name) is not None
         )
+        answers = self.metrics["test"]["answers"]
+        largest = html.escape(answers["largest"])
+        cells += (
+            f"<tr><th>Always answering {largest}</th><td>{answers['largest_share']:.4f}</td></tr>"
+        )
+        if answers["always"] is not None:
+            cells += (
+                f"<tr><th colspan='2'>The model always answers {html.escape(answers['always'])}"
+                "</th></tr>"
+            )
         low, high = rates["accuracy_wilson"]
         caption = (
             f"{html.escape(self.metrics['run']['arch'])}: {self.metrics['test']['n_recordings']} "

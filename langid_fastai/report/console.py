@@ -195,19 +195,27 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"LEAKED SPLIT: {metrics['corpus']['leaks']} leaks between the splits; "
             "the results below are too optimistic"
         )
+    answers = test["answers"]
+    if answers["always"] is not None:
+        yield (
+            f"NOT READY: the model always answers {answers['always']}; the accuracy is only the "
+            f"share of {answers['always']}"
+        )
+    largest = f" (always answering {answers['largest']}: {answers['largest_share']:.4f})"
     for level in ("recordings", "clips"):
         rates = test[level]
         by_group = _interval(rates["accuracy_bootstrap"])
         resampled = f"; {by_group} over {test['n_groups']} groups" if by_group else ""
         yield (
-            f"test       accuracy {rates['accuracy']:.4f} of {test[f'n_{level}']} {level}, "
+            f"test       accuracy {rates['accuracy']:.4f}"
+            f"{largest if level == 'recordings' else ''} of {test[f'n_{level}']} {level}, "
             f"95 % interval {_interval(rates['accuracy_wilson'])} over {level}{resampled}"
         )
     rates = test["recordings"]
     yield (
-        f"           macro F1 {rates['macro_f1']:.4f}, EER {_value(rates['eer'])}, "
-        f"Cavg {_value(rates['cavg'])}, log-loss {rates['log_loss']:.4f}, "
-        f"calibration error {rates['ece']:.4f} at temperature "
+        f"           balanced accuracy {rates['balanced_accuracy']:.4f}, macro F1 "
+        f"{rates['macro_f1']:.4f}, EER {_value(rates['eer'])}, Cavg {_value(rates['cavg'])}, "
+        f"log-loss {rates['log_loss']:.4f}, calibration error {rates['ece']:.4f} at temperature "
         f"{metrics['calibration']['temperature']:.4f}"
     )
     yield from (f"           {warning}" for warning in test["warnings"])

@@ -41,6 +41,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
         "recordings",
         "languages",
         "confusion",
+        "answers",
         "speakers",
         "genders",
         "durations",

@@ -132,6 +132,41 @@ def test_the_curve_is_that_of_the_recordings():
     assert evaluation.evaluate(clips, log_probs, VOCAB)["det"] == expected
 
 
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("languages", "predicted", "largest", "share", "always", "never"),
+    [
+        # Imbalance, and one answer.
+        (["de"] * 60 + ["es"] * 4, ["de"] * 64, "de", 60 / 64, "de", ["es"]),
+        (["de"] * 30 + ["en"] * 20 + ["es"] * 10, ["en"] * 60, "de", 1 / 2, "en", ["de", "es"]),
+        # Several answers, but never one of the languages.
+        (VOCAB * 20, ["de", "en", "de"] * 20, "de", 1 / 3, None, ["es"]),
+        # A language that is not in the test need not be answered.
+        (["de", "en"] * 10, ["de", "en"] * 10, "de", 1 / 2, None, []),
+        # With one language in the test, one answer is right.
+        (["de"] * 9, ["de"] * 9, "de", 1.0, None, []),
+        (["de"] * 9, ["es"] * 9, "de", 1.0, None, ["de"]),
+    ],
+)
+def test_answers_are_compared_with_the_largest_class(
+    languages, predicted, largest, share, always, never
+):
+    groups = [f"{label}-{i % 11}" for i, label in enumerate(languages)]
+    metrics = evaluation.evaluate(*make_recordings(languages, predicted, groups), VOCAB)
+    expected = {"largest": largest, "largest_share": share, "always": always, "never": never}
+    assert metrics["answers"] == expected
+    is_balanced = metrics["recordings"]["balanced_accuracy"]
+    if always:
+        assert is_balanced == pytest.approx(1 / len(set(languages)))
+        assert f"always answers {always}" in metrics["warnings"][0]
+    elif never:
+        assert metrics["warnings"][0] == f"the model never answers {', '.join(never)}"
+    else:
+        assert not any("answers" in sentence for sentence in metrics["warnings"])
+
+
 # Mistakes
 
 

@@ -60,12 +60,13 @@ def test_evaluate_by_hand():
         ("bob", "bob", "en", "m", 1, 1, 1.0),
         ("cat", "cat", "en", "f", 1, 1, 1.0),
     ]
-    (warning,) = metrics["warnings"]
+    never, warning = metrics["warnings"]
+    assert never == "the model never answers es"
     assert warning.startswith("the test has few speakers (de 1, en 2, es 1); with fewer than 10 ")
 
 
 SECTION = """n_clips n_recordings n_groups n_speakers costs clips recordings languages confusion
-    speakers genders durations det top_losses warnings""".split()
+    answers speakers genders durations det top_losses warnings""".split()
 
 
 def test_the_section_holds_what_it_promises():
@@ -208,6 +209,7 @@ def test_untested_languages_are_named():
     )
     metrics = evaluation.evaluate(clips, log_probs, VOCAB)
     assert metrics["warnings"] == [
+        "the model never answers en",
         "the test has no recording of es; macro F1 is over the others",
     ]
     assert metrics["recordings"]["macro_f1"] == pytest.approx(0.5)  # de 1, en 0

@@ -7,6 +7,7 @@ are consistent; intervals are merely plausible.
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_curve
 
+from langid_fastai.evaluation.breakdowns import count_answers
 from langid_fastai.evaluation.intervals import wilson_interval
 
 VOCAB = ("de", "en", "es")
@@ -169,6 +170,7 @@ class Test:
             "recordings": self.rates(),
             "languages": self.languages(),
             "confusion": self.confusion(),
+            "answers": count_answers(np.array(self.confusion()["matrix"]), list(self.vocab)),
             "speakers": self.speakers(),
             "genders": genders,
             "durations": [

@@ -134,13 +134,19 @@ def test_a_notebook_shows_metrics_and_confusion(called):
     html = called[0]._repr_html_()
     assert f"<td>{called[0].accuracy:.4f}</td>" in html
     assert 'src="data:image/png;base64,iVBOR' in html
+    test = called[0].metrics["test"]
+    assert f"<th>Always answering {test['answers']['largest']}</th>" in html
+    assert f"<td>{test['recordings']['balanced_accuracy']:.4f}</td>" in html
 
 
 def test_a_result_shows_no_markup_of_strangers(tmp_path):
     rates = {"accuracy": 0.5, "accuracy_wilson": [0.1, 0.9]}
-    metrics = {"run": {"arch": "<b>"}, "test": {"n_recordings": 2, "recordings": rates}}
+    answers = {"largest": "<b>", "largest_share": 0.5, "always": "<b>", "never": []}
+    test = {"n_recordings": 2, "recordings": rates, "answers": answers}
+    metrics = {"run": {"arch": "<b>"}, "test": test}
     html = TrainResult(tmp_path / "<i>", metrics, None, pd.DataFrame())._repr_html_()
     assert "<b>" not in html
+    assert "The model always answers &lt;b&gt;" in html
     assert "<i>" not in html
     assert "not tested" in repr(TrainResult(tmp_path, {}, None, pd.DataFrame()))
 

@@ -194,6 +194,16 @@ def test_the_page_says_what_it_rests_on(folder, metrics):
     assert ["versions", "langid_fastai 0.1.0, fastai 2.8.12"] in tables(folder / "README.md")[-1]
 
 
+def test_the_card_compares_with_the_largest_class(folder, metrics):
+    balanced = f"{metrics['test']['recordings']['balanced_accuracy']:.4f}"
+    page = body(write_card(folder, metrics, license="mit"))
+    assert f"The balanced accuracy is {balanced}; always answering de, the largest class" in page
+    assert "This model always answers" not in page
+    metrics["test"]["answers"]["always"] = "de"
+    page = body(write_card(folder, metrics, license="mit"))
+    assert "**This model always answers de:** it cannot tell the languages apart." in page
+
+
 def test_what_was_not_measured_is_not_claimed(folder, metrics):
     optional = "calibration unknown baseline robustness other cross_validation published"
     for section in optional.split():

@@ -102,6 +102,15 @@ def test_a_model_that_does_not_beat_the_reference_is_not_ready(
     assert ("good" in shown.values("class")) == (is_ready is True)
 
 
+def test_a_model_with_one_answer_is_not_ready(metrics, show):
+    assert "always answers" not in show(metrics).text
+    metrics["test"]["answers"] |= {"always": "de", "largest": "de", "largest_share": 0.9375}
+    text = show(metrics).text
+    assert "Not ready: this model always answers de." in text
+    assert text.index("always answers") < text.index("correct")
+    assert "Always answering de, the largest class: 0.9375. Balanced accuracy: 0." in text
+
+
 def test_leaked_figures_are_marked(metrics, show):
     assert "leak" not in show(metrics).text
     metrics["corpus"]["leaks"] = 12
