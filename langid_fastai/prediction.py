@@ -11,8 +11,9 @@ pauses are skipped; the mean of the log-probabilities of the others, calibrated 
 temperature, is the score of the recording. It is read block by block, so hours of audio need no
 more memory than seconds. The answer does not depend on the other recordings in the list.
 
-See `langid_fastai.inference.timeline` for how a timeline is made, and
-`langid_fastai.inference.posterior` for what `candidates`, `prior` and `unknown` do.
+See `langid_fastai.audio.levels` for what is silent, `langid_fastai.inference.timeline` for how a
+timeline is made, and `langid_fastai.inference.posterior` for what `candidates`, `prior` and
+`unknown` do.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ import soxr
 
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
 from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.levels import is_silent, sound_level, validate_waveform
 from langid_fastai.audio.raw_pcm import resampled
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.inference.backends import Engine, load_engine
 from langid_fastai.inference.posterior import UNKNOWN, Answer, Choice, answers_of
 from langid_fastai.inference.timeline import Segment, find_segments
-from langid_fastai.inference.windows import are_pauses, is_silent, windows_of
+from langid_fastai.inference.windows import are_pauses, windows_of
 from langid_fastai.models.folder import ModelInfo, read_info
 
 __all__ = ["UNKNOWN", "Answer", "Audio", "LanguageIdentifier", "Segment"]
@@ -242,7 +244,7 @@ class LanguageIdentifier:
             raise ModelError(f"longest={longest!r} must be a number of seconds above 0")
         _validate_sr(sr)
         mel = self.info.mel
-        waveforms = resampled(map(_waveform, blocks), sr, mel.sr)
+        waveforms = resampled(map(validate_waveform, filter(np.size, blocks)), sr, mel.sr)
         return find_segments(waveforms, mel, self.engine.score, choice, longest=longest)
 
     def log_probs(self, audio: Audio) -> np.ndarray:
@@ -259,11 +261,12 @@ class LanguageIdentifier:
         name = _name_of(audio)
         scores: list[np.ndarray] = []
         levels: list[float] = []
-        with _named(name), _opened(audio, self.info.mel.sr) as blocks:
-            windows = (y for _, y in windows_of(blocks, self.info.mel) if not is_silent(y))
+        sr = self.info.mel.sr
+        with _named(name), _opened(audio, sr) as blocks:
+            windows = (y for _, y in windows_of(blocks, self.info.mel) if not is_silent(y, sr))
             while batch := list(islice(windows, BATCH)):
                 scores.extend(self.engine.score(np.stack(batch)))
-                levels += [float(np.sqrt(np.mean(np.square(y)))) for y in batch]
+                levels += [sound_level(y, sr) for y in batch]
         if not scores:
             raise AudioError(f"{name}: silent from start to end")
         spoken = np.stack(scores)[~are_pauses(np.array(levels))]
@@ -298,7 +301,7 @@ def _named(name: str) -> Iterator[None]:
 def _opened(audio: Audio, sr: int) -> Iterator[Iterable[np.ndarray]]:
     """Mono blocks at `sr`, from any kind of input."""
     if isinstance(audio, (str, os.PathLike)):
-        yield stream_audio(Path(audio), sr=sr)
+        yield map(validate_waveform, stream_audio(Path(audio), sr=sr))
     elif isinstance(audio, tuple):
         if len(audio) != 2:
             raise AudioError("a tuple must be (y, sr); pass several recordings as a list")
@@ -309,7 +312,7 @@ def _opened(audio: Audio, sr: int) -> Iterator[Iterable[np.ndarray]]:
             file = Path(scratch) / "audio"
             _copy(audio, file)
             try:
-                yield stream_audio(file, sr=sr)
+                yield map(validate_waveform, stream_audio(file, sr=sr))
             except AudioError as error:
                 raise AudioError(str(error).removeprefix(f"{file}: ")) from error
 
@@ -333,23 +336,8 @@ def _copy(audio: bytes | BinaryIO, file: Path) -> None:
 def _resampled(y: np.ndarray, sr_in: int, sr: int) -> np.ndarray:
     """Check a waveform and resample it to the model's rate."""
     _validate_sr(sr_in)
-    y = _waveform(y)
+    y = validate_waveform(y)
     return y if sr_in == sr else soxr.resample(y, sr_in, sr, quality="HQ")
-
-
-def _waveform(y: np.ndarray) -> np.ndarray:
-    y = np.asarray(y)
-    if y.ndim != 1:
-        raise AudioError(f"y.shape={y.shape} must be (n_samples,); average the channels first")
-    if not np.issubdtype(y.dtype, np.floating):
-        raise AudioError(
-            f"y.dtype={y.dtype} must be floating point; divide integers by their full scale"
-        )
-    with np.errstate(over="ignore"):
-        y = y.astype(np.float32, copy=False)
-    if not np.isfinite(y).all():
-        raise AudioError("y contains NaN or infinite samples")
-    return y
 
 
 def _validate_sr(sr: int) -> None:

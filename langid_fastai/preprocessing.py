@@ -3,6 +3,7 @@
 Each step is a public function, in processing order::
 
     y = load_audio("speech.flac")              (220500,)       float32, 10 s at 22 050 Hz
+    y = remove_offset(y)                       (220500,)       mean 0
     S = stft_power(y)                          (1025, 431)     power
     M = mel_scale(S)                           (128, 431)      mel power
     M_db = power_to_db(M)                      (128, 431)      0 dB at the loudest bin, ≥ -80 dB
@@ -28,6 +29,7 @@ import scipy.fft
 import scipy.sparse
 
 from langid_fastai.audio import DEFAULT_SR
+from langid_fastai.audio.levels import prepare_sound, validate_waveform
 from langid_fastai.errors import AudioError
 from langid_fastai.mel_config import MIN_SECONDS, Kind, MelConfig
 from langid_fastai.utils.png import encode_png, write_png
@@ -46,14 +48,8 @@ __all__ = [
     "mel_image",
     "write_png",
     "encode_png",
-    "validate_sound",
 ]
 
-# A clip whose peak is below this amplitude (-80 dBFS) is silent: a few steps of 16-bit audio, of
-# which the relative scale would show only quantisation noise.
-SILENCE = 1e-4
-# A larger sample comes from a damaged file: float32 cannot represent its power.
-LOUDEST = 1e9
 # Slaney's mel scale: linear up to 1 kHz, logarithmic above. A mel is 66.7 Hz below the corner; from
 # there to 6.4 kHz it is 27 equal steps of the logarithm.
 CORNER = 1000.0  # Hz
@@ -151,7 +147,7 @@ def stft_power(
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty or contains NaN
+    AudioError : see `validate_waveform`
 
     Examples
     --------
@@ -159,7 +155,7 @@ def stft_power(
     (1025, 44)
     """
     window = hann_window(n_fft, win_length)
-    return np.concatenate(list(_power_blocks(_validate_mono(y), window, hop_length)), axis=1)
+    return np.concatenate(list(_power_blocks(validate_waveform(y), window, hop_length)), axis=1)
 
 
 @lru_cache(maxsize=8)
@@ -313,7 +309,7 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     """Turn a mono waveform into an 8-bit log-mel image.
 
     The loudest bin becomes 255; everything `config.top_db` or more below it becomes 0, so
-    recording gain has no effect.
+    recording gain has no effect. Nor has a constant offset: the mean is removed first.
 
     Parameters
     ----------
@@ -325,7 +321,7 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, silent or contains NaN
+    AudioError : `y` is not valid, or is silent: see `langid_fastai.audio.levels`
 
     Examples
     --------
@@ -333,28 +329,12 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     >>> mel_image(np.sin(2 * np.pi * 440 * t)).shape
     (128, 431)
     """
-    y = validate_sound(y)
+    y = prepare_sound(y, config.sr)
     filters = mel_filters(config.sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
     # stft_power and mel_scale, but block by block, which is faster: no large array is allocated.
     blocks = _power_blocks(y, hann_window(config.n_fft, config.win_length), config.hop_length)
     M = np.concatenate([mel_scale(S, filters) for S in blocks], axis=1)
     return db_to_image(power_to_db(M, top_db=config.top_db), top_db=config.top_db)
-
-
-def validate_sound(y: np.ndarray) -> np.ndarray:
-    """Return a mono waveform as float32, after checking that it is usable.
-
-    Raises
-    ------
-    AudioError : `y` is not mono, is empty, silent, contains NaN, or is far outside [-1, 1]
-    """
-    y = _validate_mono(y)
-    peak = np.abs(y).max()
-    if peak < SILENCE:
-        raise AudioError(f"silent: no sample reaches {SILENCE:g} of full scale")
-    if peak > LOUDEST:
-        raise AudioError(f"a sample of {peak:.1g} is far outside [-1, 1]; is the file damaged?")
-    return y
 
 
 def _power_blocks(y: np.ndarray, window: np.ndarray, hop_length: int) -> Iterator[np.ndarray]:
@@ -367,21 +347,6 @@ def _power_blocks(y: np.ndarray, window: np.ndarray, hop_length: int) -> Iterato
         # Frames as columns: in this layout the mel filters apply to the power without a copy.
         spectrum = scipy.fft.rfft(windowed.T, axis=0)
         yield spectrum.real**2 + spectrum.imag**2
-
-
-def _validate_mono(y: np.ndarray) -> np.ndarray:
-    y = np.asarray(y)
-    if y.ndim != 1:
-        raise AudioError(f"y.shape={y.shape} must be (n_samples,); average the channels first")
-    if y.size == 0:
-        raise AudioError("y is empty")
-    if not np.issubdtype(y.dtype, np.floating):
-        raise AudioError(
-            f"y.dtype={y.dtype} must be floating point; divide integers by their full scale"
-        )
-    if not np.isfinite(y).all():
-        raise AudioError("y contains NaN or infinite samples")
-    return y.astype(np.float32, copy=False)
 
 
 def _to_mel(f: np.ndarray) -> np.ndarray:

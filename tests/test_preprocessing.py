@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from langid_fastai.audio.levels import remove_offset
 from langid_fastai.errors import AudioError
 from langid_fastai.preprocessing import (
     MelConfig,
@@ -46,12 +47,13 @@ def y(request, rng, tone, config):
     noise = rng.normal(0, 0.1, 2 * config.sr).astype(np.float32)
     steady = tone(440, config.sr, 2)
     loudness = tone(2, config.sr, 2) ** 4
-    return {
+    y = {
         "noise": noise,
         "tone": steady,
         "tone in noise": steady + noise / 100,
         "syllables": loudness * (steady + noise),
     }[request.param]
+    return remove_offset(y)  # as `mel_image` does
 
 
 def centres(config):
@@ -139,6 +141,12 @@ def test_gain_does_not_show(seed, exponent):
     assert np.abs(loud.astype(int) - soft).max() <= 1
 
 
+@pytest.mark.parametrize("offset", [0.01, -0.2, 5.0])
+def test_offset_does_not_show(y, config, offset):
+    shifted = mel_image(y + np.float32(offset), config)
+    assert np.abs(mel_image(y, config).astype(int) - shifted).max() <= 1
+
+
 def test_full_range_of_greys(y, config):
     image = mel_image(y, config)
     assert image.max() == 255
@@ -195,7 +203,7 @@ def test_mel_is_librosas(y, config):
 
 
 def test_image_is_the_steps_one_by_one(y, config):
-    S = stft_power(y, n_fft=config.n_fft, hop_length=config.hop_length)
+    S = stft_power(remove_offset(y), n_fft=config.n_fft, hop_length=config.hop_length)
     M_db = power_to_db(mel_scale(S, filters_of(config)), top_db=config.top_db)
     expected = db_to_image(M_db, top_db=config.top_db)
     np.testing.assert_array_equal(mel_image(y, config), expected, strict=True)
@@ -274,7 +282,7 @@ def test_end_points_of_the_greys():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (np.zeros(8_000), "silent: no sample reaches 0.0001"),
+        (np.zeros(8_000), "silent: no sound above 100 Hz reaches -90 dB of full scale"),
         (np.full(8_000, 5e-5), "silent"),
         (np.ones((8_000, 2)), r"y.shape=\(8000, 2\) must be \(n_samples,\); average the channels"),
         (np.ones(()), r"y.shape=\(\)"),

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.levels import is_silent
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.inference.posterior import Answer
 from langid_fastai.inference.timeline import Segment
-from langid_fastai.inference.windows import is_silent
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import clips_of, mel_image
 
@@ -106,7 +106,7 @@ def hear(
         )
     except AudioError as error:
         raise AudioError(_without_names(str(error), path)) from error
-    offset, clip = next(found for found in clips_of([y], mel) if not is_silent(found[1]))
+    offset, clip = next(found for found in clips_of([y], mel) if not is_silent(found[1], mel.sr))
     return Heard(len(y) / mel.sr, answers, timeline, mel_image(clip, mel), offset)
 
 

@@ -40,6 +40,7 @@ import numpy as np
 import scipy.fft
 
 from langid_fastai.audio import DEFAULT_SR
+from langid_fastai.audio.levels import prepare_sound
 from langid_fastai.errors import AudioError
 from langid_fastai.mel_config import DELTA_WIDTH, N_CHROMA
 from langid_fastai.preprocessing import (
@@ -50,7 +51,6 @@ from langid_fastai.preprocessing import (
     mel_scale,
     power_to_db,
     stft_power,
-    validate_sound,
 )
 
 __all__ = [
@@ -83,7 +83,8 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, silent or contains NaN; or `config.kind` is not an image
+    AudioError : `y` is not valid, or is silent: see `langid_fastai.audio.levels`; or
+        `config.kind` is not an image
 
     Examples
     --------
@@ -96,7 +97,7 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     if config.kind == "waveform":
         raise AudioError("kind='waveform' is not an image; see langid_fastai.clips.waveforms")
     S = stft_power(
-        validate_sound(y),
+        prepare_sound(y, config.sr),
         n_fft=config.n_fft,
         hop_length=config.hop_length,
         win_length=config.win_length,

@@ -6,8 +6,9 @@ resuming, training, evaluation, report and prediction. The name of the network d
 
     langid-train mixtures/index.csv --arch m5 --weights none --sr 8000 --clip-seconds 5
 
-Conventions: the loudest sample of a WAV is at full scale, 16 bits; so no clip is clipped, or lost
-to rounding. This does not affect a network, since its first layer normalises the level.
+Conventions: the mean of a WAV is 0, and its loudest sample is at full scale, 16 bits; so no clip is
+clipped, or lost to rounding. This does not affect a network, since its first layer normalises
+offset and level.
 
 Contents: `takes_waveforms` and `clip_kind` give the input of a network by its name;
 `encode_waveform` and `read_waveform` handle the file of a clip.
@@ -21,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from langid_fastai.audio.levels import prepare_sound
 from langid_fastai.errors import AudioError
-from langid_fastai.preprocessing import Kind, validate_sound
+from langid_fastai.preprocessing import Kind
 
 __all__ = [
     "RAW_ARCHS",
@@ -84,7 +86,7 @@ def clip_kind(arch: str, wanted: Kind | None = None) -> Kind:
 
 
 def encode_waveform(y: np.ndarray, sr: int) -> bytes:
-    """Encode a clip as the bytes of a WAV file, its loudest sample at full scale.
+    """Encode a clip as the bytes of a WAV file, its mean 0 and its loudest sample at full scale.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def encode_waveform(y: np.ndarray, sr: int) -> bytes:
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, silent or contains NaN
+    AudioError : `y` is not valid, or is silent: see `langid_fastai.audio.levels`
 
     Examples
     --------
@@ -101,7 +103,7 @@ def encode_waveform(y: np.ndarray, sr: int) -> bytes:
     >>> content[:4], read_waveform(content).round(3).tolist()
     (b'RIFF', [0.5, -1.0, 0.0])
     """
-    y = validate_sound(y)
+    y = prepare_sound(y, sr)
     samples = np.round(y * (FULL_SCALE / np.abs(y).max())).astype(np.int16)
     stream = io.BytesIO()
     sf.write(stream, samples, sr, format="WAV", subtype="PCM_16")

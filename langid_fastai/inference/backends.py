@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from langid_fastai.audio.levels import remove_offset
 from langid_fastai.errors import ModelError, first_line
 from langid_fastai.models.folder import ModelInfo, file_hash, model_folder, tensors_hash
 from langid_fastai.preprocessing import MelConfig
@@ -240,7 +241,8 @@ def _onnx_score(
 ) -> Callable[[np.ndarray], np.ndarray]:
     def score(windows: np.ndarray) -> np.ndarray:
         try:
-            [scores] = session.run([ONNX_OUTPUT[0]], {ONNX_INPUT[0]: windows})
+            # Files exported by the first versions do not remove the offset themselves.
+            [scores] = session.run([ONNX_OUTPUT[0]], {ONNX_INPUT[0]: remove_offset(windows)})
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             raise _not_the_model(folder, first_line(error)) from error
         if scores.shape != (len(windows), n_languages):

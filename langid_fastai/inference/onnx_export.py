@@ -28,10 +28,10 @@ import torch
 from torch import nn
 
 from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.levels import is_silent, validate_waveform
 from langid_fastai.errors import AudioError, ModelError, first_line
 from langid_fastai.inference.backends import ONNX_FILE, onnx_metadata, torch_score
 from langid_fastai.inference.scorers import make_scorer
-from langid_fastai.inference.windows import is_silent
 from langid_fastai.models.folder import file_hash, model_folder, read_info, tensors_hash, write_info
 from langid_fastai.models.networks import load_network
 from langid_fastai.preprocessing import MelConfig, clips_of
@@ -198,7 +198,7 @@ def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarr
     clips = []
     for recording in recordings:
         clip = next(y for _, y in clips_of(stream_audio(recording, sr=config.sr), config))
-        if is_silent(clip):
+        if is_silent(validate_waveform(clip), config.sr):
             raise AudioError(f"{recording}: silent; compare on speech")
         clips.append(clip)
     return clips

@@ -125,6 +125,7 @@ class WaveformScorer(nn.Module):
     def _power(self, waveform: torch.Tensor) -> torch.Tensor:
         """Power of what the rows of an image stand for, (n, n_rows, n_frames)."""
         n_fft = self.config.n_fft
+        waveform = waveform - waveform.mean(dim=-1, keepdim=True)  # as `remove_offset`
         padded = nn.functional.pad(waveform, (n_fft // 2, n_fft - n_fft // 2))
         # Padded here: torch's own `center=True` becomes an ONNX graph for one length only.
         spectrum = torch.stft(

@@ -39,9 +39,10 @@ from typing import TypedDict
 
 import numpy as np
 
+from langid_fastai.audio.levels import sound_level
 from langid_fastai.errors import ModelError
 from langid_fastai.inference.posterior import UNKNOWN, Choice
-from langid_fastai.inference.windows import are_pauses, hop_windows, is_silent
+from langid_fastai.inference.windows import are_pauses, hop_windows
 from langid_fastai.preprocessing import MelConfig
 
 __all__ = ["Segment", "find_segments"]
@@ -100,7 +101,7 @@ class _Hop:
     Parameters
     ----------
     start, end : samples
-    level : root mean square; 0 for silence
+    level : see `sound_level`; 0 for silence
     pause : judged by the audio so far
     log_probs : sum over `n_windows`, (n_languages,)
     """
@@ -141,7 +142,7 @@ def _windows(blocks: Iterable[np.ndarray], mel: MelConfig) -> Iterator[_Window]:
         if end:
             held.popleft()
         for piece in new:
-            level = 0.0 if is_silent(piece) else float(np.sqrt(np.mean(np.square(piece))))
+            level = sound_level(piece, mel.sr)
             held.append(_Hop(end, end + len(piece), level))
             end += len(piece)
             loudest = max(loudest, level)

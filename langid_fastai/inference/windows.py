@@ -5,7 +5,7 @@ halfway between each adjacent pair, so that speech across a boundary is complete
 a timeline they are one hop apart, a quarter of a clip. A recording of one clip or less has exactly
 the window used in training.
 
-Contents: `windows_of` and `hop_windows`; `is_silent` and `are_pauses` for what is skipped.
+Contents: `windows_of` and `hop_windows`; `are_pauses` for what is skipped.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from itertools import islice
 
 import numpy as np
 
-from langid_fastai.errors import AudioError
-from langid_fastai.preprocessing import LOUDEST, SILENCE, MelConfig, clips_of
+from langid_fastai.preprocessing import MelConfig, clips_of
 
-__all__ = ["HOPS", "are_pauses", "hop_windows", "is_silent", "windows_of"]
+__all__ = ["HOPS", "are_pauses", "hop_windows", "windows_of"]
 
 # Hops in a window of a timeline: a boundary is accurate to half a hop at best, and each hop costs
 # one window of computation. A quarter of 10 s is 2.5 s.
@@ -117,26 +116,13 @@ def _pieces(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield rest
 
 
-def is_silent(y: np.ndarray) -> bool:
-    """Whether a window is silent, by the rule of `mel_image`.
-
-    Raises
-    ------
-    AudioError : a sample far outside [-1, 1]
-    """
-    peak = np.abs(y).max()
-    if peak > LOUDEST:
-        raise AudioError(f"a sample of {peak:.1g} is far outside [-1, 1]; is the file damaged?")
-    return bool(peak < SILENCE)
-
-
 def are_pauses(levels: np.ndarray, loudest: float | None = None) -> np.ndarray:
     """Find the parts of a recording that are too soft, relative to its loudest, to be speech.
 
     Parameters
     ----------
-    levels : (n,), root mean square of each; 0 for silence, which is always a pause
-    loudest : root mean square of the loudest part; by default the maximum of `levels`
+    levels : (n,), `sound_level` of each; 0 for silence, which is always a pause
+    loudest : level of the loudest part; by default the maximum of `levels`
 
     Returns
     -------

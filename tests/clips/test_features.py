@@ -46,7 +46,8 @@ def speech():
     t = np.arange(2 * 22_050) / 22_050
     swell = 0.5 + 0.5 * np.sin(2 * np.pi * 4 * t)
     noise = np.random.default_rng(0).standard_normal(len(t))
-    return (0.3 * swell * (np.mod(140 * t, 1) - 0.5) + 1e-3 * noise).astype(np.float32)
+    y = 0.3 * swell * (np.mod(140 * t, 1) - 0.5) + 1e-3 * noise
+    return (y - y.mean()).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def signal():
 
 
 def make():
-    y = signal()
+    y = signal() - signal().mean()
     S = np.abs(librosa.stft(y, n_fft=256, hop_length=128, dtype=np.complex128)) ** 2
     M = librosa.filters.mel(sr=8_000, n_fft=256, n_mels=16, dtype=np.float64) @ S
     M_db = librosa.power_to_db(M, ref=np.max, amin=1e-30, top_db=80)

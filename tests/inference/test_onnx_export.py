@@ -147,14 +147,15 @@ CONFIGS = {
 
 
 def sounds(config):
-    """Speech-like, a tone, faint, loud, a click in silence."""
+    """Speech-like, a tone, faint, loud, clicks in silence, with an offset."""
     rng = np.random.default_rng(0)
     t = np.arange(config.n_samples) / config.sr
     buzz = (np.mod(120 * t, 1) - 0.5) * (0.5 + 0.5 * np.sin(6 * np.pi * t)) ** 4
     noise = rng.standard_normal(len(t))
-    click = np.zeros(len(t))
-    click[len(t) // 3] = 1
-    return np.float32([buzz + noise / 1000, np.sin(2000 * t), 2e-4 * noise, 1e6 * buzz, click])
+    clicks = np.zeros(len(t))
+    clicks[len(t) // 3 :: len(t) // 4] = 1
+    buzzes = [buzz + noise / 1000, np.sin(2000 * t), 2e-4 * noise, 1e6 * buzz, clicks, buzz + 0.1]
+    return np.float32(buzzes)
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

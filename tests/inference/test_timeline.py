@@ -22,7 +22,7 @@ from langid_fastai.preprocessing import MelConfig
 SR = 1000
 MEL = MelConfig(SR, 10.0, 256, 128, 32)
 CLIP, HOP = 10.0, 2.5  # s
-PITCHES = {"ca": 60, "de": 150, "es": 300}  # Hz
+PITCHES = {"ca": 120, "de": 200, "es": 300}  # Hz
 VOCAB = tuple(PITCHES)
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 from langid_fastai.audio.files import excerpts, native_format, stream_audio, write_sound
+from langid_fastai.audio.levels import is_silent
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.make.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
@@ -164,14 +165,19 @@ def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> dict[st
         powers, n = frame_powers(alive(stream_audio(source, sr=sr)), sr)
         cuts = find_cuts(powers, n, sr, rules)
         unfinished.mkdir(parents=True)
-        n_clipped = 0
+        kept, n_clipped = [], 0
         for (start, end), y in excerpts(alive(stream_audio(source, sr=sr)), cuts.utterances):
-            n_clipped += int((np.abs(y) > 1).sum())
-            write_sound(unfinished / _name(start, end, sr), y, sr, subtype=f"PCM_{bits}")
+            if not is_silent(y, sr):  # such as mains hum
+                kept.append((start, end))
+                n_clipped += int((np.abs(y) > 1).sum())
+                write_sound(unfinished / _name(start, end, sr), y, sr, subtype=f"PCM_{bits}")
+        if cuts.utterances and not kept:
+            raise AudioError("silent: there is nothing to cut")
     except AudioError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         return str(error).removeprefix(f"{source}: ")
-    note = asdict(cuts) | {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
+    note = asdict(replace(cuts, utterances=kept))
+    note |= {"stamp": stamp, "sr": sr, "n": n, "n_clipped": n_clipped}
     write_json(unfinished / NOTE, note)
     if folder.exists():  # from before the recording changed
         shutil.rmtree(folder)

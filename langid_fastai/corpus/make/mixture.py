@@ -36,6 +36,7 @@ import numpy as np
 
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
 from langid_fastai.audio.files import load_audio, write_sound
+from langid_fastai.audio.levels import is_silent, remove_offset
 from langid_fastai.corpus import TEST, VALID
 from langid_fastai.corpus.groups import SEPARATOR
 from langid_fastai.errors import AudioError, CorpusError
@@ -190,7 +191,7 @@ def write_mixture(
     starts, stretches = [], []
     try:
         for source in plan["sources"].split(SEPARATOR):
-            start, y = _audible(load_audio(root / source, sr=config.sr), n, rng, source)
+            start, y = _audible(_load(root / source, config), config.sr, n, rng, source)
             starts.append(round(start / config.sr, 6))
             stretches.append(y)
     except AudioError as error:
@@ -221,7 +222,7 @@ def remake_mixture(row: Mapping[Any, Any], root: str | Path, config: MixConfig) 
     n = round(float(row["stretch"]) * config.sr)
     starts = [round(start * config.sr) for start in _numbers(row["starts"])]
     stretches = [
-        _piece(load_audio(Path(root) / source, sr=config.sr), start, n)
+        _piece(_load(Path(root) / source, config), start, n)
         for source, start in zip(row["sources"].split(SEPARATOR), starts, strict=True)
     ]
     return _add(stretches, row, config)
@@ -270,7 +271,9 @@ def _utterance(voice: Voice, seconds: float, rng: random.Random) -> str:
     return voice.paths[long_enough[int(rng.random() * len(long_enough))]]
 
 
-def _audible(y: np.ndarray, n: int, rng: random.Random, source: str) -> tuple[int, np.ndarray]:
+def _audible(
+    y: np.ndarray, sr: int, n: int, rng: random.Random, source: str
+) -> tuple[int, np.ndarray]:
     """Draw a piece of an utterance that is not a pause, and return its start and the piece.
 
     Return the first of up to `TRIES` random pieces that is not a pause, else the loudest.
@@ -282,10 +285,14 @@ def _audible(y: np.ndarray, n: int, rng: random.Random, source: str) -> tuple[in
         tried.append((_rms(_piece(y, start, n)), start))
         if tried[-1][0] > quiet:
             break
-    loudness, start = max(tried)
-    if loudness == 0:
+    _, start = max(tried)
+    if is_silent(_piece(y, start, n), sr):
         raise AudioError(f"{source}: silent")
     return start, _piece(y, start, n)
+
+
+def _load(file: Path, config: MixConfig) -> np.ndarray:
+    return remove_offset(load_audio(file, sr=config.sr))
 
 
 def _piece(y: np.ndarray, start: int, n: int) -> np.ndarray:
