@@ -15,30 +15,55 @@ __all__ = ["crawl", "sync"]
 
 
 def crawl(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes; new, or as before.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Output folder: new, or of an earlier crawl of the same site.")
+    ],
     start: Annotated[
-        str | None, typer.Option(metavar="URL", help="Start page; by default of audio-lingua.")
+        str | None,
+        typer.Option(metavar="URL", help="Start page of the site.", show_default="that of --site"),
     ] = None,
     site: Annotated[
         Path | None,
-        typer.Option(metavar="JSON", help="How the site is built, if not as audio-lingua is."),
+        typer.Option(
+            metavar="JSON",
+            help="File that describes the structure of the site, with fields of "
+            "langid_fastai.crawl.site.Site.",
+            show_default="audio-lingua.ac-versailles.fr",
+        ),
     ] = None,
     languages: Annotated[
-        str | None, typer.Option(metavar="L,L", help="As de,en,es; by default all.")
+        str | None,
+        typer.Option(
+            metavar="L,L", help="Languages to download, such as de,en,es.", show_default="all"
+        ),
     ] = None,
     contact: Annotated[
-        str, typer.Option(help="Your mail address or page, told to the server.")
+        str,
+        typer.Option(
+            help="Your e-mail or web address. It is sent to the server with every request, so "
+            "that its operator can contact you.",
+            show_default="none",
+        ),
     ] = "",
-    delay: Annotated[float, typer.Option(help="Seconds between two requests.")] = 1.0,
-    max_mb: Annotated[float, typer.Option(help="Largest file that is taken, MB.")] = 50.0,
+    delay: Annotated[
+        float,
+        typer.Option(
+            help="Minimum time between two requests, s. A longer one in robots.txt is obeyed."
+        ),
+    ] = 1.0,
+    max_mb: Annotated[
+        float, typer.Option(help="Maximum size of a file, MB; larger ones are not downloaded.")
+    ] = 50.0,
     table_only: Annotated[
-        bool, typer.Option("--table-only", help="Read the pages, and fetch no file yet.")
+        bool,
+        typer.Option("--table-only", help="Read the pages and write found.csv, without any audio."),
     ] = False,
 ) -> None:
-    """Fetch the recordings of a site politely, with an index (extra `crawl`).
+    """Download the recordings of a web site and write an index of them (extra `crawl`).
 
-    Pages become found.csv, files index.csv, failures failed.csv (and exit code 1). Stopped and
-    started again, it goes on where it was.
+    Obeys robots.txt. Writes found.csv (the recordings listed on the pages), index.csv (those that
+    were downloaded) and failed.csv; the exit code is 1 if anything failed. If interrupted, repeat
+    the command to resume.
     """
     from dataclasses import replace
 
@@ -55,35 +80,49 @@ def crawl(
         download=not table_only,
     )
     say(done.lines(folder))
-    _exit_if_failed(len(done.failed), folder / "failed.csv")
+    _exit_if_failed(len(done.failed), "URL", folder / "failed.csv")
 
 
 def sync(
-    source: Annotated[str, typer.Argument(help="A folder, or s3://bucket/folder.")],
-    target: Annotated[str, typer.Argument(help="The other of the two.")],
+    source: Annotated[str, typer.Argument(help="Folder to copy: local or s3://<bucket>/<folder>.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="Folder to copy to: in S3 if SOURCE is local, otherwise local."),
+    ],
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete in TARGET what SOURCE has not.")
+        bool,
+        typer.Option(
+            "--delete",
+            help="After everything was copied, delete files in TARGET that are not in SOURCE.",
+        ),
     ] = False,
     endpoint_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Of another service than AWS; or AWS_ENDPOINT_URL."),
+        typer.Option(
+            metavar="URL",
+            help="Address of an S3 service other than AWS.",
+            show_default="AWS_ENDPOINT_URL, or AWS",
+        ),
     ] = None,
 ) -> None:
-    """Copy a corpus to or from S3: what is missing or differs (extra `s3`).
+    """Copy the missing or different files of a corpus to or from S3 (extra `s3`).
 
-    Credentials come from where AWS tools look: AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws and so on.
+    Credentials are found as by all AWS tools: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
+    AWS_PROFILE, or ~/.aws. The exit code is 1 if a file could not be copied. If interrupted, repeat
+    the command to resume.
     """
     from langid_fastai.corpus.s3 import sync_corpus
 
     done = sync_corpus(source, target, delete=delete, endpoint_url=endpoint_url)
     say(done.lines(target))
     say(f"  {path}: {reason}" for path, reason in done.failed)
-    _exit_if_failed(len(done.failed), None)
+    _exit_if_failed(len(done.failed), "file", None)
 
 
-def _exit_if_failed(n: int, table: Path | None) -> None:
+def _exit_if_failed(n: int, what: str, table: Path | None) -> None:
+    from langid_fastai.corpus.index import count
+
     if n:
-        where = f", listed in {table}" if table else ", listed above"
-        what = "1 page or file" if n == 1 else f"{n} pages or files"
-        print(f"done, but {what} failed{where}; hence exit code 1", file=sys.stderr)
+        where = f"listed in {table}" if table else "listed above"
+        print(f"{count(n, what)} failed, {where}; hence exit code 1", file=sys.stderr)
         raise typer.Exit(code=1)

@@ -63,14 +63,24 @@ def split(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo-corpus"),
-    train_voices: Annotated[int, typer.Option(help="Voices for training.")] = 36,
-    test_voices: Annotated[int, typer.Option(help="Other voices, for the test.")] = 6,
-    train_clips: Annotated[int, typer.Option(help="Clips of each in each language.")] = 6,
-    test_clips: Annotated[int, typer.Option(help="The same, for the test voices.")] = 6,
-    seed: Annotated[int, typer.Option(help="Random seed for sentences and voices.")] = 0,
+    folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("demo-corpus"),
+    train_voices: Annotated[
+        int, typer.Option(help="Number of voices (speakers) for training.")
+    ] = 36,
+    test_voices: Annotated[int, typer.Option(help="Number of other voices, for the test.")] = 6,
+    train_clips: Annotated[
+        int, typer.Option(help="Ten-second clips of each training voice in each language.")
+    ] = 6,
+    test_clips: Annotated[
+        int, typer.Option(help="Ten-second clips of each test voice in each language.")
+    ] = 6,
+    seed: Annotated[int, typer.Option(help="Random seed for voices and sentences.")] = 0,
 ) -> None:
-    """Make the spoken demo corpus (eSpeak NG; extra `demo`)."""
+    """Make the demo corpus: synthetic speech in German, English, Spanish and French (extra `demo`).
+
+    The speech synthesiser is eSpeak NG. French is in the test split only, as an unknown language.
+    If interrupted, repeat the command to resume.
+    """
     from langid_fastai.corpus.demo import make_demo
 
     made = make_demo(

@@ -1,4 +1,4 @@
-"""`langid corpus cut`: long recordings into utterances."""
+"""`langid corpus cut`: long recordings → utterances."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ __all__ = ["cut"]
 
 @with_settings(omit=OF_THE_SPLIT)
 def cut(
-    folder: Annotated[Path, typer.Option("--out", help="Folder for utterances and index.csv.")],
-    shortest: Annotated[float, typer.Option(help="Seconds of the shortest utterance.")] = 3.0,
-    longest: Annotated[float, typer.Option(help="Seconds of the longest.")] = 15.0,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Output folder for the utterances and index.csv.")
+    ],
+    shortest: Annotated[float, typer.Option(help="Minimum duration of an utterance, s.")] = 3.0,
+    longest: Annotated[float, typer.Option(help="Maximum duration of an utterance, s.")] = 15.0,
     pause_db: Annotated[
-        float, typer.Option(help="How far below the level of speech a pause lies, dB.")
+        float,
+        typer.Option(help="Sound this far below the speech level of a recording is a pause, dB."),
     ] = 20.0,
-    min_pause: Annotated[float, typer.Option(help="Seconds of the shortest pause.")] = 0.25,
+    min_pause: Annotated[float, typer.Option(help="Minimum duration of a pause, s.")] = 0.25,
     *,
     corpus: CorpusSettings,
     jobs: JobsOption = ALL_CORES,
 ) -> None:
-    """Cut long recordings into utterances at their pauses.
+    """Cut long recordings into utterances, at pauses.
 
-    Stopped and started again, it goes on where it was. Exit code 1 when a recording gave none.
+    The exit code is 1 if a recording contains no utterance. If interrupted, repeat the command to
+    resume.
     """
     from langid_fastai.corpus.make.cut import cut_corpus
     from langid_fastai.corpus.make.pauses import CutRules

@@ -1,4 +1,4 @@
-"""`langid corpus mix`: mixtures of several voices."""
+"""`langid corpus mix`: the speakers of a corpus → mixtures of several speakers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["mix"]
 
 
 class AudioFormat(StrEnum):
-    """Of the files."""
+    """Formats of the mixtures."""
 
     flac = "flac"
     wav = "wav"
@@ -28,18 +28,44 @@ class AudioFormat(StrEnum):
     after={"root": "seed", "speaker": "root"},
 )
 def mix(
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the mixtures.")],
-    speakers: Annotated[int, typer.Option(help="Most voices in one.")] = 5,
-    n: Annotated[int, typer.Option("--n", help="Mixtures, on all sides together.")] = 1000,
-    seconds: Annotated[float, typer.Option(help="Length of each.")] = 5.0,
-    sr: Annotated[int, typer.Option(help="Hz of the files, as 8000 or 16000.")] = 8_000,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Output folder for the mixtures and index.csv.")
+    ],
+    speakers: Annotated[int, typer.Option(help="Maximum number of speakers in a mixture.")] = 5,
+    n: Annotated[int, typer.Option("--n", help="Number of mixtures, all splits together.")] = 1000,
+    seconds: Annotated[float, typer.Option(help="Duration of a mixture, s.")] = 5.0,
+    sr: Annotated[int, typer.Option(help="Sampling rate of the mixtures, Hz.")] = 8_000,
     levels: Annotated[
-        str, typer.Option(metavar="DB,DB", help="Level of each further voice against the first.")
+        str,
+        typer.Option(
+            metavar="DB,DB",
+            help="Lowest and highest level of the other speakers relative to the first, dB.",
+        ),
     ] = "-5,5",
     overlap: Annotated[
-        str, typer.Option(metavar="LOW,HIGH", help="Share of the time with two voices or more.")
+        str,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Lowest and highest fraction of a mixture in which two or more people speak.",
+        ),
     ] = "0.5,1",
-    audio_format: Annotated[AudioFormat, typer.Option("--format")] = AudioFormat.flac,
+    audio_format: Annotated[
+        AudioFormat, typer.Option("--format", help="Audio format of the mixtures.")
+    ] = AudioFormat.flac,
+    valid: Annotated[
+        float,
+        typer.Option(
+            help="Fraction of the mixtures used for validation; also of the recordings, if the "
+            "corpus has no validation split."
+        ),
+    ] = CorpusSettings.valid,
+    test: Annotated[
+        float,
+        typer.Option(
+            help="Fraction of the mixtures used for the test; also of the recordings, if the "
+            "corpus has no test split."
+        ),
+    ] = CorpusSettings.test,
     *,
     corpus: CorpusSettings,
     seed: Annotated[
@@ -47,11 +73,11 @@ def mix(
     ] = CorpusSettings.seed,
     jobs: JobsOption = ALL_CORES,
 ) -> None:
-    """Mix the voices of a corpus: how many people speak?
+    """Mix the speakers of a corpus, to train a network that counts speakers.
 
-    Balanced over 1 to --speakers, with no voice on two sides. --valid and --test are shares of the
-    mixtures and, where the corpus has no such side, of its recordings. Stopped and started again,
-    it goes on where it was.
+    The mixtures are divided equally among 1, 2, … and --speakers speakers, and no speaker is in two
+    splits. The exit code is 1 if a mixture could not be made. If interrupted, repeat the command to
+    resume.
     """
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.corpus.make.mix import mix_corpus, read_voices
@@ -65,8 +91,8 @@ def mix(
         sr=sr,
         levels=parse_range(levels, "--levels"),
         overlap=parse_range(overlap, "--overlap"),
-        valid=corpus.valid,
-        test=corpus.test,
+        valid=valid,
+        test=test,
         seed=seed,
         format=audio_format.value,
     )
@@ -74,8 +100,8 @@ def mix(
         corpus.source,
         root=corpus.root,
         speaker=corpus.speaker,
-        valid=corpus.valid,
-        test=corpus.test,
+        valid=valid,
+        test=test,
         seed=seed,
     )
     say(console.corpus_lines(corpus.source, summarize_corpus(source)))
@@ -90,12 +116,13 @@ def mix(
 
 
 def parse_range(text: str, option: str) -> tuple[float, float]:
-    """``-5,5`` → (-5.0, 5.0); one number is both ends."""
+    """Parse a range: ``-5,5`` → (-5.0, 5.0), and ``0`` → (0.0, 0.0)."""
     try:
         numbers = [float(part) for part in text.split(",")]
         low, high = numbers * 2 if len(numbers) == 1 else numbers
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} must be one number, or two with a comma between, as 0,1", param_hint=option
+            f"{text!r} must be a number, or two separated by a comma, such as 0,1",
+            param_hint=option,
         ) from None
     return low, high

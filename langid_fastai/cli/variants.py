@@ -1,4 +1,4 @@
-"""`langid corpus augment`: a corpus with augmented variants of what is trained on."""
+"""`langid corpus augment`: a corpus → the same with augmented variants."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ __all__ = ["augment"]
 
 @with_settings(after={"seed": "test"}, panels=False)
 def augment(
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the files and index.csv.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Output folder for the variants and index.csv.")
+    ],
     names: Annotated[
         str,
         typer.Option(
             "--with",
             metavar="NAME,NAME",
-            help="Variants to make: time_mask high_pass white_noise pitch polarity gain "
-            "background_noise speed room mp3, each with an optional range, such as "
-            "white_noise:10..20.",
+            help="Augmentations, each of which makes a variant: time_mask, high_pass, "
+            "white_noise, pitch, polarity, gain, background_noise, speed, room or mp3. Each may "
+            "have a range, such as white_noise:10..20.",
         ),
     ],
     variants: AugmentSettings,
     corpus: CorpusSettings,
     jobs: JobsOption = ALL_CORES,
 ) -> None:
-    """Split a corpus and write augmented variants of its training recordings.
+    """Split a corpus and write augmented variants of its training recordings (extra `augment`).
 
-    Needs the extra `augment`. If it is interrupted, the same command resumes it.
+    The exit code is 1 if a recording could not be read. If interrupted, repeat the command to
+    resume.
     """
     from langid_fastai.augmentation.plan import make_plan
     from langid_fastai.augmentation.variants import write_variants
@@ -48,7 +51,7 @@ def augment(
     say(console.corpus_lines(corpus.source, summarize_corpus(found)))
     result = write_variants(found, folder, plan, n_jobs=jobs)
     index = folder / "index.csv"
-    print(f"variants   {result.n_made} made now, {result.n_kept} there already")
+    print(f"variants   {result.n_made} made now, {result.n_kept} already there")
     languages = corpus.resolved().hold_out
     held_out = f" --hold-out {','.join(languages)}" if languages else ""
     print(f"index      {index}; train on it with: langid-train {index}{held_out}")

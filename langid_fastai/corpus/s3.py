@@ -77,7 +77,7 @@ class Synced:
 
 
 class ChangedError(Exception):
-    """A file or an object cannot be copied, e.g. because it changed after it was listed."""
+    """One file or object cannot be copied, for example because it has changed."""
 
 
 class S3Object(NamedTuple):
@@ -135,7 +135,7 @@ def sync_corpus(
         raise CorpusError(f"{folder}: no such folder")
     pair = _Pair(folder, _open_bucket(source if is_download else target, endpoint_url))
     if not (pair.there if is_download else pair.here):
-        raise CorpusError(f"{source}: nothing in it to copy")
+        raise CorpusError(f"{source}: contains no files")
     return pair.download(delete) if is_download else pair.upload(delete, part_bytes)
 
 
@@ -163,7 +163,7 @@ def fetch_corpus(url: str) -> Path:
     folder = cache / "langid_fastai" / "s3" / service / bucket.root
     pair = _Pair(folder, bucket)
     if not pair.there:
-        raise CorpusError(f"{bucket.url}: nothing in it")
+        raise CorpusError(f"{bucket.url}: contains no files")
     synced = pair.download(delete=True)
     if synced.failed:
         path, reason = synced.failed[0]
@@ -278,7 +278,7 @@ class _Pair:
     def __init__(self, folder: Path, bucket: Store) -> None:
         self.folder, self.bucket = folder, bucket
         self.synced = Synced()
-        # Local files first: those that another command downloads meanwhile must not be deleted.
+        # List local files first: those that another command downloads next must not be deleted.
         self.here = {name for name in self._walk() if not _is_hidden(name)}
         there = bucket.list()
         self.there = {n: _as_object(info) for n, info in there.items() if not _is_hidden(n)}
@@ -403,7 +403,9 @@ class _Pair:
             for name in folders:
                 if Path(folder, name).is_symlink():
                     path = Path(folder, name).relative_to(self.folder).as_posix()
-                    self.synced.failed.append((path, "is a link to a folder; put its files here"))
+                    self.synced.failed.append(
+                        (path, "is a link to a folder; replace it with the files")
+                    )
             yield from (Path(folder, f).relative_to(self.folder).as_posix() for f in files)
 
     def _write_notes(self) -> None:

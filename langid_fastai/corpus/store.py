@@ -98,13 +98,13 @@ class Store:
 
     def get(self, name: str, path: Path) -> None:
         """Download a file."""
-        path.touch()  # an error of the disk must not be reported as one of the store
+        path.touch()  # so that an error of the disk is not reported as one of the store
         with self.translated_errors():
             self.fs.get_file(f"{self.root}/{name}", str(path))
 
     def put(self, path: Path, name: str, *, part_bytes: int | None = None) -> None:
         """Upload a file, to S3 in parts if it is large. In S3 it appears once it is complete."""
-        path.open("rb").close()  # a read error must not be reported as one of the store
+        path.open("rb").close()  # so that a read error is not reported as one of the store
         options = {"chunksize": part_bytes} if part_bytes else {}
         with self.translated_errors():
             self.fs.put_file(str(path), f"{self.root}/{name}", **options)

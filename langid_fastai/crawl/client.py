@@ -55,8 +55,8 @@ LONGEST_BACKOFF = 60.0  # s
 LONGEST_TRANSFER = 600.0  # s per file; a server that sends few bytes must not block the crawl
 MOST_LOST = 5  # addresses in a row that fail, after all attempts
 ROBOTS_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB must be read
-# Which responses are worth another attempt, and when. An adapter that sleeps and repeats requests
-# itself would neither wait its turn nor resume a file.
+# Only its rules are used: in an adapter, urllib3 would repeat requests without waiting their turn,
+# and could not resume a file.
 RETRY = urllib3.Retry(status_forcelist={408, 429, *range(500, 1000)})
 
 
@@ -73,7 +73,7 @@ class TryAgain(requests.RequestException):
 
 
 class ServerLost(CorpusError):
-    """The server does not answer any more, or requests a long wait; the crawl ends."""
+    """The server no longer answers, or requests a long wait; the crawl ends."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class PoliteClient:
         Raises
         ------
         FetchError : forbidden, on another host, failed in all attempts, or raised by `receive`
-        ServerLost : the server does not answer any more, or requests a long wait
+        ServerLost : the server no longer answers, or requests a long wait
         """
         pause, reason = 0.0, ""
         for attempt in range(self.manners.attempts):
@@ -203,7 +203,7 @@ class PoliteClient:
             return FetchError(reason)
         return ServerLost(
             f"{url}: {reason}; the last {self.n_lost} addresses failed. The server seems to be "
-            "down or to refuse us: repeat the command later to resume"
+            "down or to refuse requests: repeat the command later to resume"
         )
 
     def _receive(

@@ -75,7 +75,9 @@ class Crawl:
         found = f"{count(len(self.found), 'recording')} ({n_languages})"
         lines = [f"found      {found}, {count(n_speakers, 'speaker')}; {folder / 'found.csv'}"]
         if self.passed_over:
-            lines.append(f"           unknown language: {list_some(self.passed_over)}")
+            lines.append(
+                f"           lists skipped, of unknown language: {list_some(self.passed_over)}"
+            )
         lines.append(f"fetched    {count(self.n_fetched, 'file')} now; {len(self.index)} in total")
         if len(self.index):
             file = folder / "index.csv"
@@ -111,8 +113,8 @@ def crawl_site(
     ------
     CorpusError : the start page cannot be fetched, a language was not found, no recording was
         found, or the folder contains something else
-    ServerLost : the server does not answer any more, or requests a long wait; repeat the call
-        later to resume
+    ServerLost : the server no longer answers, or requests a long wait; repeat the call later
+        to resume
 
     Examples
     --------
@@ -179,7 +181,7 @@ class _Search:
             self._read_list(url, wanted)
         if unknown := sorted(set(wanted or ()) - self.languages):
             known = list_some([*sorted(self.languages), *map(repr, self.passed_over)], 20)
-            raise CorpusError(f"{start}: has no {', '.join(unknown)}; it has {known or 'none'}")
+            raise CorpusError(f"{start}: no list in {', '.join(unknown)}; it has {known or 'none'}")
         for url, language in track(
             self.articles.items(), total=len(self.articles), what="articles", unit="pages"
         ):
@@ -187,7 +189,7 @@ class _Search:
         if not self.by_url:
             raise CorpusError(
                 f"{start}: no recording found on {count(len(self.read), 'page')} "
-                f"({list_some(self.passed_over) or 'no heading skipped'}); do the selectors match "
+                f"(lists skipped: {list_some(self.passed_over) or 'none'}); do the selectors match "
                 f"the site? See {self.cache.folder.parent / 'failed.csv'}"
             )
         return make_index({"path": _file_name(r)} | r for r in self.by_url.values())

@@ -74,6 +74,12 @@ SELECTORS = (
     *("lists", "more", "recording", "article", "heading", "audio"),
     *("title", "speaker", "level", "gender", "duration", "licence"),
 )
+# Type of a field → its type in JSON, and how an error describes it.
+KINDS: dict[type, tuple[type, str]] = {
+    str: (str, "text"),
+    tuple: (list, "a list of texts"),
+    dict: (dict, "an object of texts"),
+}
 LONGEST_TEXT = 200  # characters; longer titles and names are truncated
 
 
@@ -162,20 +168,20 @@ def read_site(path: Path) -> Site:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CorpusError(f"{path}: not readable as JSON ({error})") from error
-    types = {f.name: type(getattr(AUDIO_LINGUA, f.name)) for f in fields(Site)}
-    if not isinstance(given, dict) or not given.keys() <= types.keys():
-        unknown = sorted(given.keys() - types.keys()) if isinstance(given, dict) else given
-        raise CorpusError(
-            f"{path}: {unknown} must be an object with some of: {', '.join(sorted(types))}"
-        )
-    chosen: dict[str, Any] = {}
+    defaults = {f.name: getattr(AUDIO_LINGUA, f.name) for f in fields(Site)}
+    names = ", ".join(sorted(defaults))
+    if not isinstance(given, dict):
+        raise CorpusError(f"{path}: must be a JSON object with some of the fields {names}")
+    values: dict[str, Any] = {}
     for name, value in given.items():
-        wanted = list if types[name] is tuple else types[name]
+        if name not in defaults:
+            raise CorpusError(f"{path}: unknown field {name!r}; the fields are {names}")
+        wanted, words = KINDS[type(defaults[name])]
         texts = value.values() if isinstance(value, dict) else value
         if not isinstance(value, wanted) or not all(isinstance(text, str) for text in texts):
-            raise CorpusError(f"{path}: {name} = {value!r} must be a {wanted.__name__} of text")
-        chosen[name] = tuple(value) if isinstance(value, list) else value
-    return Site(**chosen)
+            raise CorpusError(f"{path}: {name} = {value!r} must be {words}")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return Site(**values)
 
 
 def read_start(html: str, url: str, site: Site) -> list[str]:

@@ -301,11 +301,11 @@ def test_the_command_writes_a_corpus_to_train_on(corpus, tmp_path, langid):
     options = ["--valid", 0.25, "--test", 0.25, "--jobs", 1]
     code, out, err = langid(*argv, *options, command=cli.main)
     assert code == 0, err
-    assert "variants   16 made now, 0 there already" in out
+    assert "variants   16 made now, 0 already there" in out
     assert "langid-train" in out
     code, out, _ = langid(*argv, *options, command=cli.main)
     assert code == 0
-    assert "variants   0 made now, 16 there already" in out
+    assert "variants   0 made now, 16 already there" in out
     code, out, err = langid("corpus", "audit", tmp_path / "made" / "index.csv", command=cli.main)
     assert code == 0, err
     code, _, err = langid(*argv[:-1], "echo", *options, command=cli.main)

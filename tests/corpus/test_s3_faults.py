@@ -57,7 +57,7 @@ def test_partial_download_of_a_killed_process_is_removed(s3, tmp_path):
     assert content(back) == {"a.wav": b"sound"}
 
 
-def test_two_downloads_at_once_do_not_mix(s3, large, tmp_path, monkeypatch):
+def test_simultaneous_downloads_do_not_mix(s3, large, tmp_path, monkeypatch):
     """For a multipart object, whose ETag is not an MD5."""
     sync_corpus(str(large), THERE, part_bytes=PART)
     back = tmp_path / "back"
@@ -152,8 +152,8 @@ def test_two_mirrors_may_delete_the_same_file(s3, folder, monkeypatch):
     assert counts(sync_corpus(THERE, str(folder), delete=True)) == (0, 5, 1, 0)
 
 
-def test_unreadable_file_is_its_own_failure(s3, folder, monkeypatch):
-    """The error must not be one about credentials."""
+def test_unreadable_file_fails_alone(s3, folder, monkeypatch):
+    """And is not reported as a problem of credentials."""
     real = Path.open
 
     def denied(self, mode="r", *args, **options):
@@ -218,7 +218,7 @@ def test_links_in_the_folder_are_not_followed(s3, tmp_path):
     assert ("de/a.wav", "leads out of the folder, through a link") in synced.failed
     assert content(outside) == {"b.wav": b"mine"}
     assert (back / "b.wav").read_bytes() == b"new"
-    assert ("de", "is a link to a folder; put its files here") in synced.failed
+    assert ("de", "is a link to a folder; replace it with the files") in synced.failed
 
 
 def test_copying_continues_after_a_failed_object(s3, tmp_path):
@@ -358,7 +358,7 @@ def test_invalid_addresses(url, tmp_path):
         sync_corpus(url, str(tmp_path / "x"))
 
 
-def test_exactly_one_of_the_two_must_be_in_s3(tmp_path):
+def test_exactly_one_of_source_and_target_must_be_in_s3(tmp_path):
     for pair in [("a", "b"), ("s3://bucket/a", "s3://bucket/b")]:
         with pytest.raises(CorpusError, match="must be s3://…, the other a folder"):
             sync_corpus(*pair)

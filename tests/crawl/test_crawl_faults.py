@@ -26,7 +26,7 @@ web, slept, crawl = crawling.web, crawling.slept, crawling.crawl
 # --- faults
 
 
-def test_temporary_errors_are_tried_again(web, crawl, slept):
+def test_requests_are_repeated_after_temporary_errors(web, crawl, slept):
     for path in ("/", "/spip.php?rubrique1", "/IMG/en0.mp3"):
         web.pages[path] = [Answer(status=500), Answer(status=503), web.pages[path]]
     assert len(crawl().index) == 12
@@ -160,7 +160,7 @@ def test_invalid_length_is_ignored(web, crawl, tmp_path, length):
 
 
 def test_slow_server_does_not_block_the_crawl(web, crawl, tmp_path, monkeypatch):
-    """Not even within a chunk; and what was received is not requested again.
+    """Not even within a chunk, and the bytes received are not requested again.
 
     The clock is advanced by the bytes sent, a minute each, and by nothing else.
     """
@@ -197,7 +197,7 @@ def test_invalid_pages(web, crawl):
 # --- stopping and resuming
 
 
-def test_resumes_after_a_stop_among_files(web, crawl, tmp_path, monkeypatch):
+def test_resumes_after_an_interruption_between_files(web, crawl, tmp_path, monkeypatch):
     fetch, done = crawler.fetch_file, []
 
     def interrupted(*args):

@@ -108,7 +108,7 @@ def test_only_the_requested_languages(web, crawl):
 
 
 def test_language_not_on_the_site(crawl):
-    with pytest.raises(CorpusError, match="has no fr; it has de, en, es, 'le projet'"):
+    with pytest.raises(CorpusError, match="no list in fr; it has de, en, es, 'le projet'"):
         crawl(languages=["fr", "de"])
 
 
@@ -153,7 +153,7 @@ def test_invalid_addresses(tmp_path, start):
 
 def test_a_site_without_recordings(web, crawl):
     web.pages["/"] = page("Bienvenue", "<p>Nothing here</p>")
-    with pytest.raises(CorpusError, match=r"no recording found on 1 page \(bienvenue\); do"):
+    with pytest.raises(CorpusError, match=r"found on 1 page \(lists skipped: bienvenue\); do"):
         crawl()
 
 
@@ -191,13 +191,14 @@ def test_another_site_is_described_by_data(web, tmp_path, slept):
     ("text", "message"),
     [
         ("{", "not readable as JSON"),
-        ("[1]", "must be an object with some of: article, audio"),
-        ('{"titel": "b"}', r"\['titel'\] must be an object"),
+        ("[1]", "must be a JSON object with some of the fields article, audio"),
+        ('{"titel": "b"}', "unknown field 'titel'; the fields are article, audio"),
+        ('{"__class__": "b"}', "unknown field '__class__'"),
         ('{"title": "a[["}', r"title = 'a\[\[' must be a CSS selector"),
-        ('{"title": 3}', "title = 3 must be a str of text"),
-        ('{"suffixes": ".mp3"}', "must be a list of text"),
-        ('{"file_hosts": [1]}', "must be a list of text"),
-        ('{"languages": {"deutsch": 1}}', "must be a dict of text"),
+        ('{"title": 3}', "title = 3 must be text"),
+        ('{"suffixes": ".mp3"}', "must be a list of texts"),
+        ('{"file_hosts": [1]}', "must be a list of texts"),
+        ('{"languages": {"deutsch": 1}}', "must be an object of texts"),
     ],
 )
 def test_invalid_site_files(tmp_path, text, message):
@@ -252,7 +253,7 @@ def test_command(web, langid, tmp_path, slept):
     web.pages["/IMG/en2.mp3"] = Answer(status=404)
     code, out, err = langid(*base, command=main)
     assert code == 1
-    assert "1 page or file failed" in err
+    assert "1 URL failed" in err
     assert str(folder / "failed.csv") in err
     assert "HTTP 404 Not Found" in (folder / "failed.csv").read_text()
     code, out, err = langid(*base, "--max-mb", 0, command=main)

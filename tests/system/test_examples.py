@@ -170,7 +170,7 @@ def test_speaker_count(demo, tmp_path, run_example):
     options = f"{small} --arch m3-light --arch m5-light".split()
     text = run_example("speaker_count.py", demo, "--out", tmp_path / "run", *options)
     assert "mixtures of 1 to 2 speakers" in text
-    assert "test: 10 mixtures of 6 speakers" in text
+    assert "test: 10 mixtures from 6 speakers" in text
     assert "0 leaks" in text
     for arch in ("m3-light", "m5-light"):
         assert re.search(rf"{arch} +accuracy \d\.\d{{4}} of 10 mixtures, 95 % ", text)

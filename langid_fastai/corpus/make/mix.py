@@ -167,8 +167,8 @@ def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
     if len(leaks):
         first = leaks.iloc[0]
         raise CorpusError(
-            f"{corpus.root}: {first['kind']} {first['name']!r} is in {first['sides']}; mixtures "
-            "would leak. Split it again (langid corpus split)"
+            f"{corpus.root}: {first['kind']} {first['name']!r} is in {first['sides']}, so "
+            "mixtures would leak; split it again with `langid corpus split`"
         )
     usable = index[is_usable(index) & (index["speaker"] != "") & index["duration"].notna()]
     for column in ("speaker", "path"):
@@ -188,7 +188,7 @@ def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
                 else "pass --speaker, or an index CSV with a column 'speaker'"
             )
             raise CorpusError(
-                f"{corpus.root}: {count(len(cast[split]), 'known speaker')} for {split}, and "
+                f"{corpus.root}: {count(len(cast[split]), 'known speaker')} for {split}, but "
                 f"mixtures of {config.speakers} need as many in each split; {way_out}"
             )
     return cast
@@ -248,14 +248,14 @@ def _index(
     index = make_index(made.to_dict("records"))
     write_index(index, folder / "index.csv")
     notes = [
-        f"{split}: {count(int((made['split'] == split).sum()), 'mixture')} of "
+        f"{split}: {count(int((made['split'] == split).sum()), 'mixture')} from "
         f"{count(len(voices), 'speaker')}"
         for split, voices in cast.items()
     ]
     if n_repeating := int((_shortest(made, cast) < made["stretch"].astype(float)).sum()):
         notes.append(
-            f"{count(n_repeating, 'mixture')} with a repeated utterance, which is shorter than its "
-            "stretch; with shorter mixtures (--seconds) there are fewer"
+            f"{count(n_repeating, 'mixture')} with an utterance that is too short and was "
+            "repeated; a lower --seconds makes this rarer"
         )
     if len(failed):
         notes.append(f"{count(len(failed), 'mixture')} could not be made: see failed.csv")

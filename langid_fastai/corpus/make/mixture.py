@@ -108,8 +108,8 @@ class MixConfig:
             raise CorpusError(f"format={self.format!r} must be flac or wav")
         if too_few := [split for split, n in self.sizes.items() if n < self.speakers]:
             raise CorpusError(
-                f"n={self.n} leaves {self.sizes[too_few[0]]} mixtures for {too_few[0]}, less than "
-                f"one for each number of speakers up to {self.speakers}; make more"
+                f"n={self.n} leaves {self.sizes[too_few[0]]} mixtures for {too_few[0]}, fewer than "
+                f"one for each number of speakers up to {self.speakers}; increase n"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Cutting at pauses: never through speech, all of it once, within limits; resumable, same bytes."""
+"""Cutting at pauses: speech is neither cut nor lost, limits are kept, results are reproducible."""
 
 import itertools
 import json
@@ -263,7 +263,7 @@ def test_recording_is_the_default_group(tmp_path, write_audio):
     assert sf.info(tmp_path / "out" / result.index["path"].iloc[0]).subtype == "PCM_24"
 
 
-def test_a_long_recording_is_cut_as_its_blocks_come(tmp_path, write_audio, monkeypatch):
+def test_long_recording_is_cut_block_by_block(tmp_path, write_audio, monkeypatch):
     """Utterances across blocks are complete; memory of earlier blocks is freed."""
     y, _ = speak(np.full(30, 4.3), np.full(29, 0.7))
     write_audio(tmp_path / "talks" / "de" / "a.wav", y, SR)
@@ -317,7 +317,7 @@ def test_resumed_cut_gives_the_same_bytes(interviews, tmp_path, monkeypatch):
 
 
 def test_a_container_is_cut_at_its_own_rate(tmp_path, langid):
-    """libsndfile cannot tell the rate of these; a folder of one language will do."""
+    """libsndfile cannot read its sampling rate. A folder of one language is accepted."""
     y, _ = speak([4, 4], [1], 16_000)
     (tmp_path / "talks" / "de").mkdir(parents=True)
     encode(tmp_path / "talks" / "de" / "a.m4a", y, 16_000, "ipod", "alac")
@@ -335,7 +335,7 @@ def test_a_container_is_cut_at_its_own_rate(tmp_path, langid):
         np.testing.assert_allclose(piece, y[start : start + len(piece)], rtol=0, atol=2**-15)
 
 
-def test_a_rate_beyond_flac_is_a_failure(interviews, tmp_path):
+def test_sampling_rate_above_the_limit_of_flac_is_a_failure(interviews, tmp_path):
     y, _ = speak([4], [], 705_600)
     sf.write(interviews / "de" / "anna" / "0.wav", y, 705_600)
     [failed] = cut_corpus(read_corpus(interviews), tmp_path / "out", n_jobs=1).failed.itertuples()
