@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import fastai.callback.progress  # adds the progress bar and `no_bar` to every Learner
 import fastai.callback.schedule  # noqa: F401  # adds `fit_one_cycle`, `lr_find` to every Learner
@@ -39,7 +40,9 @@ from langid_fastai.callbacks.precision import (
 from langid_fastai.clips.export import SUFFIXES
 from langid_fastai.clips.waveforms import clip_kind, read_waveform, takes_waveforms
 from langid_fastai.errors import ModelError, RunError
+from langid_fastai.models.encoder_info import arch_name
 from langid_fastai.models.folder import ModelInfo, validate_vocab, write_model
+from langid_fastai.models.hub_encoder import encoder_of, stored_state
 from langid_fastai.models.names import image_differences
 from langid_fastai.models.networks import build_network, layer_groups, load_network
 from langid_fastai.preprocessing import MelConfig
@@ -138,7 +141,8 @@ def language_learner(
     dls : from `make_dataloaders`
     arch : any torchvision name, timm name (extra `timm`), ``speech_embedding`` for images by
         `mel_config_for`, ``spectrogram_cnn`` or, for audio clips, one of
-        `langid_fastai.clips.waveforms.RAW_ARCHS`
+        `langid_fastai.clips.waveforms.RAW_ARCHS` or an encoder of the Hugging Face Hub
+        (``hf:owner/name``, extra `hub`)
     weights : ``pretrained``, the published weights of the network (trained on ImageNet or on
         speech); ``none``; or a path: a torchvision state dict, or a model folder of this library,
         to transfer from one set of languages to another
@@ -213,7 +217,9 @@ def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
     return wrap_network(dls, network, info.arch, weights=folder, precision="fp32")
 
 
-def save_learner(learn: Learner, folder: str | Path) -> None:
+def save_learner(
+    learn: Learner, folder: str | Path, *, training: dict[str, Any] | None = None
+) -> None:
     """Write a trained Learner as a model folder, for `LanguageIdentifier.load` and `load_learner`.
 
     The model is not calibrated, so its scores are usually overconfident. `langid-train` calibrates
@@ -223,6 +229,7 @@ def save_learner(learn: Learner, folder: str | Path) -> None:
     ----------
     learn : from `language_learner`, with images made by `export_images`
     folder : created if missing; a model in it is replaced
+    training : what is recorded of the training; by default where the weights came from
 
     Raises
     ------
@@ -241,14 +248,16 @@ def save_learner(learn: Learner, folder: str | Path) -> None:
             f"{note}: no such file, so it is unknown how the images were made; make them with "
             "`export_images`"
         )
+    encoder = encoder_of(learn.model)
     info = ModelInfo(
-        arch=learn.arch,
+        arch=arch_name(learn.arch),
         vocab=tuple(learn.dls.vocab),
         mel=MelConfig.read(note),
-        training={"weights": learn.weights},
-        versions=library_versions(),
+        training=training or {"weights": learn.weights},
+        versions=library_versions(*(["transformers"] if encoder else [])),
+        encoder=encoder,
     )
-    write_model(Path(folder), learn.model.state_dict(), info)
+    write_model(Path(folder), stored_state(learn.model), info)
 
 
 def _loading_processes(device: torch.device) -> int:
@@ -296,16 +305,18 @@ def _try_clip(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
             f"{'waveforms' if is_sound else 'images'}; export clips with "
             f"MelConfig(kind={clip_kind(arch)!r}) to another folder"
         )
-    if is_sound:
-        return  # any length is accepted
-    with Image.open(dls.train.items[0]) as image:
-        width, height = image.size
+    width = height = 0
+    if not is_sound:
+        with Image.open(dls.train.items[0]) as image:
+            width, height = image.size
     if differing := image_differences(arch, Path(dls.path), height):
         raise ModelError(
-            f"arch {arch!r} does not take images like those in {dls.path} ({differing}); export "
-            f"images to another folder, with mel_config_for({arch!r}) or `langid prepare --arch "
+            f"arch {arch!r} does not take clips like those in {dls.path} ({differing}); export "
+            f"clips to another folder, with mel_config_for({arch!r}) or `langid prepare --arch "
             f"{arch}`"
         )
+    if is_sound:
+        return  # any length is accepted
     network.eval()
     try:
         with torch.inference_mode():

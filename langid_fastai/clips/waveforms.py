@@ -1,4 +1,7 @@
-"""Audio clips, the input of the networks in `langid_fastai.models.raw_waveform`.
+"""Audio clips, the input of networks that take waveforms.
+
+These are those of `langid_fastai.models.raw_waveform` and the encoders of the Hugging Face Hub
+(`langid_fastai.models.hub_encoder`).
 
 A folder of kind ``waveform`` contains a WAV of each clip instead of a PNG, at the sampling rate of
 its `MelConfig` and with the same duration; everything else is the same: index, splits, names,
@@ -27,6 +30,7 @@ from langid_fastai.errors import AudioError
 from langid_fastai.preprocessing import Kind
 
 __all__ = [
+    "HUB_PREFIX",
     "RAW_ARCHS",
     "takes_waveforms",
     "clip_kind",
@@ -39,6 +43,7 @@ RAW_ARCHS = (
     *("m3", "m5", "m11", "m18", "m34-res"),
     *("m3-light", "m5-light", "m11-light", "m18-light", "m34-res-light"),
 )
+HUB_PREFIX = "hf:"  # before the name of an encoder of the Hugging Face Hub
 FULL_SCALE = 32_767  # of 16 bits
 
 
@@ -54,7 +59,7 @@ def takes_waveforms(arch: str) -> bool:
     >>> takes_waveforms("m5"), takes_waveforms("resnet18")
     (True, False)
     """
-    return arch in RAW_ARCHS
+    return arch in RAW_ARCHS or arch.startswith(HUB_PREFIX)
 
 
 def clip_kind(arch: str, wanted: Kind | None = None) -> Kind:

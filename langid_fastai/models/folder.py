@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langid_fastai.errors import ModelError
+from langid_fastai.models.encoder_info import EncoderInfo
+from langid_fastai.models.hub import PREFIX, fetch_model, is_hub_name
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.files import replacing
 
@@ -57,11 +59,12 @@ MAX_JSON = 1 << 24  # bytes; `heard` grows with the corpus, by 20 bytes a speake
 # Calibration gives 0.05 to 20; far beyond, float32 probabilities are only 0 and 1.
 TEMPERATURES = (0.01, 100)
 
-Checked = TypeVar("Checked", "MelConfig", "Calibration", "ModelInfo")
+Checked = TypeVar("Checked", "MelConfig", "Calibration", "EncoderInfo", "ModelInfo")
 
 # 1: no calibration; read as a model that is not calibrated.
 # 2: no `kind` in `mel`; read as a model for mel images.
-FORMAT_VERSION = 3
+# 3: no `encoder`; still what is written for a network without one, so that older versions read it.
+FORMAT_VERSION = 4
 
 
 def _is_number(value: object) -> bool:
@@ -123,6 +126,7 @@ class ModelInfo:
     calibration : temperature of its scores, threshold for "none of these"
     tensors : `tensors_hash` of the tensors it was written with; None in older folders
     onnx : `file_hash` of the last exported ``model.onnx``; None if there is none
+    encoder : its body, where that is an encoder of the Hugging Face Hub
     format_version : format of the folder
 
     Raises
@@ -138,11 +142,14 @@ class ModelInfo:
     calibration: Calibration = Calibration()
     tensors: str | None = None
     onnx: str | None = None
+    encoder: EncoderInfo | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if not isinstance(self.arch, str) or not _is_short_text(self.arch):
             raise ModelError(f"arch={self.arch!r} must be the name of a network, e.g. 'resnet18'")
+        if is_hub_name(self.arch) != (self.encoder is not None):
+            raise ModelError(f"arch={self.arch!r}: {PREFIX}… and encoder belong together")
         validate_vocab(self.vocab)
         if not isinstance(self.training, dict) or not isinstance(self.versions, dict):
             raise ModelError("training and versions must be objects, names with values")
@@ -189,7 +196,7 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
 
     Parameters
     ----------
-    state : `network.state_dict()`, float32
+    state : `network.state_dict()`
     """
     from safetensors.torch import save
 
@@ -205,6 +212,9 @@ def write_model(folder: Path, state: dict[str, torch.Tensor], info: ModelInfo) -
 def write_info(folder: Path, info: ModelInfo) -> None:
     """Write ``model.json`` only, atomically."""
     content = asdict(info) | {"mel": info.mel.to_dict()}
+    if info.encoder is None:
+        del content["encoder"]
+        content["format_version"] = 3
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with replacing(folder / "model.json") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -318,7 +328,14 @@ def validate_tensors(folder: Path, info: ModelInfo) -> None:
 
 
 def model_folder(folder: Path) -> Path:
-    """Return the folder itself, or the model folder inside a run folder."""
+    """Return the folder itself, the model folder inside a run folder, or that of ``hf:owner/name``.
+
+    Raises
+    ------
+    ModelError : a model of the Hugging Face Hub that cannot be had, see `fetch_model`
+    """
+    if is_hub_name(folder):
+        folder = fetch_model(str(folder))
     is_run = not (folder / "model.json").exists() and (folder / "model" / "model.json").exists()
     return folder / "model" if is_run else folder
 
@@ -338,6 +355,8 @@ def _info(content: Any, folder: Path) -> ModelInfo:
             parts["mel"] = _made(MelConfig, parts["mel"], "mel")
         if isinstance(parts.get("vocab"), list):
             parts["vocab"] = tuple(parts["vocab"])
+        if parts.get("encoder") is not None:
+            parts["encoder"] = _made(EncoderInfo, parts["encoder"], "encoder")
         parts["calibration"] = _made(Calibration, parts.get("calibration", {}), "calibration")
         return _made(ModelInfo, parts, "the file")
     except (TypeError, ValueError) as error:  # our own errors are ValueErrors too

@@ -15,6 +15,8 @@ from typing import Any
 
 from langid_fastai.clips.waveforms import clip_kind
 from langid_fastai.errors import AudioError
+from langid_fastai.models.encoder_info import SR, read_encoder
+from langid_fastai.models.hub import is_hub_name
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.files import differences
 
@@ -63,6 +65,7 @@ def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelCon
     Raises
     ------
     AudioError : a value outside its range, or one that the network does not accept
+    ModelError : an encoder of the Hugging Face Hub that cannot be had, see `read_encoder`
 
     Examples
     --------
@@ -74,10 +77,19 @@ def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelCon
     True
     """
     kind = clip_kind(arch, changes.get("kind"))
-    config = replace(WANTED.get(arch, MelConfig()), **{**changes, "kind": kind})
+    config = WANTED.get(arch, MelConfig())
+    if is_hub_name(arch):
+        longest = read_encoder(arch).longest
+        config = replace(config, sr=SR, clip_seconds=min(config.clip_seconds, longest))
+        if changes.get("clip_seconds", 0) > longest:
+            raise AudioError(
+                f"arch {arch!r} takes at most {longest:g} s at once; clip_seconds="
+                f"{changes['clip_seconds']:g} is more"
+            )
+    config = replace(config, **{**changes, "kind": kind})
     if differing := _differences(arch, config):
         raise AudioError(
-            f"arch {arch!r} takes only the kind of image that its weights were trained on "
+            f"arch {arch!r} takes only the kind of clip that its weights were trained on "
             f"({differing}); leave out all image settings except clip_seconds"
         )
     return config
@@ -90,7 +102,7 @@ def image_differences(arch: str, folder: Path, height: int) -> str:
     ----------
     arch : name of any network
     folder : folder of the images, with a ``mel.json`` if it was made by `export_images`
-    height : height of the images
+    height : height of the images; of no meaning for waveforms
 
     Examples
     --------
@@ -99,11 +111,13 @@ def image_differences(arch: str, folder: Path, height: int) -> str:
     >>> image_differences("resnet18", Path("no folder"), 128)
     ''
     """
-    if arch not in WANTED:
+    if arch not in WANTED and not is_hub_name(arch):
         return ""
     note = folder / "mel.json"
     if note.exists():
         return _differences(arch, MelConfig.read(note))
+    if is_hub_name(arch):
+        return ""
     n_mels = WANTED[arch].n_mels
     return "" if height == n_mels else f"{height} rows there, {n_mels} wanted"
 
@@ -125,15 +139,17 @@ def weights_words(arch: str, weights: str) -> str:
         return "without weights"
     if weights not in PUBLISHED:
         return f"weights {weights}"
+    if is_hub_name(arch):
+        return "weights of the Hugging Face Hub"
     return f"weights of {'speech' if arch == SPEECH_EMBEDDING else 'ImageNet'}"
 
 
 def _differences(arch: str, config: MelConfig) -> str:
     """Describe how a configuration differs from the one that a network requires."""
-    if arch not in WANTED:
-        return ""
-    wanted, there = (
-        {name: value for name, value in vars(mel).items() if name not in FREE}
-        for mel in (WANTED[arch], config)
-    )
+    wanted: dict[str, Any] = {}
+    if is_hub_name(arch):
+        wanted = {"sr": SR, "kind": "waveform"}
+    elif arch in WANTED:
+        wanted = {k: value for k, value in vars(WANTED[arch]).items() if k not in FREE}
+    there = {name: getattr(config, name) for name in wanted}
     return differences(there, wanted).replace(" requested", " wanted")

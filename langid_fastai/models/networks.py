@@ -6,7 +6,8 @@ width)``, its output ``(n, n_languages)``, unnormalised log-probabilities. A tor
 the head are built without fastai, whose import would delay a prediction by seconds. The networks of
 `langid_fastai.models.spectrogram_cnn`, `langid_fastai.models.spectrogram_crnn` and
 `langid_fastai.models.speech_embedding` have the same form, as do those of
-`langid_fastai.models.raw_waveform`, which take ``(n, 1, n_samples)``.
+`langid_fastai.models.raw_waveform` and `langid_fastai.models.hub_encoder`, which take
+``(n, 1, n_samples)``.
 
 Weights are ``pretrained`` (the published weights of the network: of ImageNet for torchvision and
 timm, which also take the older name ``imagenet``, of speech for ``speech_embedding``), ``none``, or
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from torch.overrides import TorchFunctionMode
 from langid_fastai.clips.waveforms import RAW_ARCHS, takes_waveforms
 from langid_fastai.errors import ModelError, first_line
 from langid_fastai.models.folder import ModelInfo, read_info, read_shapes, read_tensors
+from langid_fastai.models.hub import fetch_model, is_hub_name
+from langid_fastai.models.hub_encoder import build_hub_network, new_hub_network
 from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING
 from langid_fastai.models.raw_waveform import build_raw_network
 from langid_fastai.models.spectrogram_cnn import ARCH, build_spectrogram_cnn, is_spectrogram_cnn
@@ -69,9 +73,10 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
     Parameters
     ----------
     arch : a torchvision name (``resnet152``), ``speech_embedding``, ``spectrogram_cnn``,
-        ``spectrogram_crnn``, one of `RAW_ARCHS` (``m5``) or, with the extra `timm`, a timm name
+        ``spectrogram_crnn``, one of `RAW_ARCHS` (``m5``), an encoder of the Hugging Face Hub
+        (``hf:owner/name``, extra `hub`) or, with the extra `timm`, a timm name
     n_languages : outputs
-    weights : ``pretrained``, ``none``, a state dict or a model folder
+    weights : ``pretrained``, ``none``, a state dict or a model folder, also ``hf:owner/name``
 
     Returns
     -------
@@ -88,6 +93,10 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
     >>> network(torch.zeros(2, 3, 128, 431)).shape
     torch.Size([2, 3])
     """
+    if is_hub_name(weights):
+        weights = fetch_model(str(weights))
+    if is_hub_name(arch):
+        return build_hub_network(arch, n_languages, weights=weights)
     if takes_waveforms(arch):
         return build_raw_network(arch, n_languages, weights=weights)
     if arch == SPEECH_EMBEDDING:
@@ -115,12 +124,18 @@ def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:
     folder = Path(folder)
     info = read_info(folder)
     # A small folder can name an arch with billions of weights: check the file before allocating.
-    with _Weightless():
-        wanted = build_network(info.arch, len(info.vocab)).state_dict()
+    with torch.device("meta") if info.encoder else _Weightless():
+        wanted = _new_network(info).state_dict()
     _validate_shapes(folder, info, wanted)
-    network = build_network(info.arch, len(info.vocab))
+    network = _new_network(info)
     network.load_state_dict(read_tensors(folder, info))
     return network.eval(), info
+
+
+def _new_network(info: ModelInfo) -> nn.Sequential:
+    if info.encoder:
+        return new_hub_network(info.encoder, len(info.vocab))
+    return build_network(info.arch, len(info.vocab))
 
 
 def layer_groups(network: nn.Sequential) -> list[list[nn.Parameter]]:
@@ -307,11 +322,17 @@ def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
     wanted = {n: (STORED_TYPES[tensor.dtype], tuple(tensor.shape)) for n, tensor in state.items()}
     names = stored.keys() | wanted.keys()
     wrong = sorted(name for name in names if stored.get(name) != wanted.get(name))
+    if info.encoder:  # see `stored_state`
+        wrong = [n for n in wrong if n not in wanted or stored.get(n) != ("F16", wanted[n][1])]
     if wrong:
+        hint = "Were its files written together?"
+        if info.encoder:  # whose tensors have the names that `transformers` gives them
+            made_with, here = info.versions.get("transformers"), version("transformers")
+            hint += f" It was made with transformers {made_with}, and {here} is installed"
         raise ModelError(
             f"{folder}: {len(wrong)} tensors do not fit arch {info.arch!r} with {len(info.vocab)} "
             f"languages, e.g. {wrong[0]!r}: {stored.get(wrong[0], 'absent')} in the file, "
-            f"{wanted.get(wrong[0], 'absent')} expected. Were its files written together?"
+            f"{wanted.get(wrong[0], 'absent')} expected. {hint}"
         )
 
 

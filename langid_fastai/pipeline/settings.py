@@ -124,12 +124,13 @@ class TrainSettings:
     arch: str = option(
         "resnet152",
         help="Network: any torchvision name, speech_embedding, spectrogram_cnn, spectrogram_crnn, "
-        "or a timm name (extra timm); m3 … m34-res take raw waveforms.",
+        "a timm name (extra timm), or an encoder of the Hugging Face Hub, as "
+        "hf:facebook/wav2vec2-xls-r-300m (extra hub); m3 … m34-res take raw waveforms.",
     )
     weights: str = option(
         "pretrained",
         help="Initial weights: 'pretrained' (published weights, from ImageNet or from speech), "
-        "'none', a weights file, or a model folder.",
+        "'none', a weights file, or a model folder, also hf:<owner>/<name>.",
     )
     schedule: Literal["seed", "scratch", "speech"] | None = option(
         None,
@@ -173,11 +174,20 @@ class TrainSettings:
     @property
     def start(self) -> Path | None:
         """The model folder that the body comes from, if it comes from one."""
+        from langid_fastai.models.hub import fetch_model, is_hub_name
+
+        if is_hub_name(self.weights):
+            return fetch_model(self.weights)
         return Path(self.weights) if self._is_path() and Path(self.weights).is_dir() else None
 
     def resolved(self) -> TrainSettings:
-        """The same with weights by an absolute path, where they come from a path."""
-        return replace(self, weights=str(Path(self.weights).resolve())) if self._is_path() else self
+        """The same with an absolute path of weights and of an encoder that come from a path."""
+        from langid_fastai.models.hub import absolute, is_hub_name
+
+        arch, weights = absolute(self.arch), absolute(self.weights)
+        if self._is_path() and not is_hub_name(weights):
+            weights = str(Path(weights).resolve())
+        return replace(self, arch=arch, weights=weights)
 
     def _is_path(self) -> bool:
         from langid_fastai.models.names import PUBLISHED

@@ -28,6 +28,7 @@ from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
+from langid_fastai.models.encoder_info import arch_name
 from langid_fastai.models.schedules import (
     SCHEDULES,
     Stage,
@@ -38,7 +39,7 @@ from langid_fastai.models.schedules import (
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import TrainSettings
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.utils.environment import describe_device, library_versions
+from langid_fastai.utils.environment import describe_device
 from langid_fastai.utils.files import differences, replacing
 
 if TYPE_CHECKING:  # torch and fastai take seconds to import
@@ -99,7 +100,7 @@ def make_network(
     validate_vocab(sorted(trained))
     network = build_network(settings.arch, len(trained), weights=settings.weights)
     return network, {
-        "arch": settings.arch,
+        "arch": arch_name(settings.arch),
         "weights": settings.weights,
         "n_parameters": sum(p.numel() for p in network.parameters()),
         "schedule": name,
@@ -229,7 +230,7 @@ def train(
     history : one row an epoch
     """
     from langid_fastai.callbacks.loggers import BatchBar
-    from langid_fastai.models.folder import ModelInfo, write_model
+    from langid_fastai.learner import save_learner
     from langid_fastai.training import fit_stages
 
     name, stages = choose_stages(settings)
@@ -256,10 +257,9 @@ def train(
     if "plan" not in run.read():  # killed between the checkpoint and the note of a first epoch
         run.note("plan", plan | {"command": command})
     index, augment = run.corpus().index, read_plan(run.images)
-    info = ModelInfo(
-        arch=settings.arch,
-        vocab=tuple(learn.dls.vocab),
-        mel=MelConfig.read(run.images / "mel.json"),
+    save_learner(
+        learn,
+        run.model,
         training={
             "schedule": name,
             "weights": settings.weights,
@@ -269,9 +269,7 @@ def train(
                 _group_hashes(index[index["split"] != "test"]) | _heard_before(settings)
             ),
         },
-        versions=library_versions(),
     )
-    write_model(run.model, learn.model.state_dict(), info)
     return history
 
 

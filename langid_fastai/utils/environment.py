@@ -16,9 +16,15 @@ __all__ = ["describe_device", "library_versions", "n_launched"]
 LIBRARIES = ("langid_fastai", "fastai", "torch", "torchvision", "librosa", "soundfile", "numpy")
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that affect numerical results."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+def library_versions(*others: str) -> dict[str, str]:
+    """Return the versions of Python and of the libraries that affect numerical results.
+
+    Parameters
+    ----------
+    others : more libraries, which are installed
+    """
+    names = (*LIBRARIES, *others)
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,0 +1,166 @@
+"""How the encoders of `transformers` prepare sound, as layers of a network.
+
+Each layer does in torch what one feature extractor of `transformers` does in NumPy, so that
+training, prediction and ``model.onnx`` use the same arithmetic, on any device. Filters and windows
+are theirs (`transformers.audio_utils`). They compute in float32 whatever the network trains in.
+
+All begin by scaling the loudest sample to 1: clips are stored so, and the level of a recording is
+lost (`langid_fastai.clips.waveforms`). Whisper and AST depend on the level, and so do encoders that
+are not normalised; they get clips at full scale.
+
+Conventions: the input is ``(n, n_samples)`` at 16 kHz; the output is what the encoder takes:
+``(n, n_samples)``, or for Whisper ``(n, n_mels, n_frames)``, for AST ``(n, n_frames, n_mels)``.
+
+Contents: `make_front_end`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from langid_fastai.models.encoder_info import AST_FRAME, AST_HOP, SR, EncoderInfo
+
+__all__ = ["make_front_end"]
+
+SMALLEST_PEAK = 1e-8
+# Values in the feature extractors of `transformers`.
+VARIANCE_FLOOR = 1e-7  # Wav2Vec2FeatureExtractor
+WHISPER_FLOOR, WHISPER_RANGE = 1e-10, 8.0  # power; decades below the loudest bin
+AST_FLOOR = 1.192092955078125e-07  # power
+AST_FFT, AST_PREEMPHASIS, AST_FMIN = 512, 0.97, 20.0
+
+
+def make_front_end(info: EncoderInfo) -> nn.Module:
+    """Make the layer that prepares sound for an encoder."""
+    kinds = {"WhisperFeatureExtractor": _WhisperMel, "ASTFeatureExtractor": _AstMel}
+    return kinds.get(info.family.extractor, _Waveform)(info.sound)
+
+
+class _FrontEnd(nn.Module):
+    """Scale to the loudest sample, then `prepare`, in float32."""
+
+    def __init__(self, sound: dict[str, Any]) -> None:
+        super().__init__()
+        self.sound = sound
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(y.device.type, enabled=False):
+            y = y.float()
+            return self.prepare(y / y.abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_PEAK))
+
+    def prepare(self, y: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class _Waveform(_FrontEnd):
+    """Samples, where asked for with mean 0 and variance 1."""
+
+    def prepare(self, y: torch.Tensor) -> torch.Tensor:
+        if not self.sound["do_normalize"]:
+            return y
+        y = y - y.mean(dim=-1, keepdim=True)
+        return y / (y.square().mean(dim=-1, keepdim=True) + VARIANCE_FLOOR).sqrt()
+
+
+class _WhisperMel(_FrontEnd):
+    """Mel spectrogram of 30 s, in decades of power."""
+
+    kernel: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, sound: dict[str, Any]) -> None:
+        from transformers.audio_utils import mel_filter_bank
+
+        super().__init__(sound)
+        n_fft = sound["n_fft"]
+        self.n_samples = sound["chunk_length"] * SR
+        window = np.sin(np.pi * np.arange(n_fft) / n_fft) ** 2  # periodic Hann
+        self.register_buffer("kernel", _kernel(np.diag(window), n_fft), persistent=False)
+        filters = mel_filter_bank(
+            1 + n_fft // 2,
+            sound["feature_size"],
+            0.0,
+            8000.0,
+            SR,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+        self.register_buffer("filters", _filters(filters), persistent=False)
+
+    def prepare(self, y: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.pad(y[:, : self.n_samples], (0, self.n_samples))[:, : self.n_samples]
+        half = self.sound["n_fft"] // 2
+        y = nn.functional.pad(y[:, None], (half, half), mode="reflect")[:, 0]
+        S = _power(y, self.kernel, self.sound["hop_length"])[..., :-1]
+        M = (self.filters @ S).clamp_min(WHISPER_FLOOR).log10()
+        M = torch.maximum(M, M.amax(dim=(1, 2), keepdim=True) - WHISPER_RANGE)
+        return (M + 4) / 4
+
+
+class _AstMel(_FrontEnd):
+    """Mel spectrogram as Kaldi computes it, in logarithms of power, up to 10.24 s."""
+
+    kernel: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, sound: dict[str, Any]) -> None:
+        from transformers.audio_utils import mel_filter_bank
+
+        super().__init__(sound)
+        window = np.hanning(AST_FRAME)
+        # What Kaldi does to a frame is linear: remove the mean, emphasise high frequencies, window.
+        centre = np.eye(AST_FRAME) - 1 / AST_FRAME
+        emphasis = np.eye(AST_FRAME) - AST_PREEMPHASIS * np.eye(AST_FRAME, k=-1)
+        emphasis[0, 0] -= AST_PREEMPHASIS
+        frame = window[:, None] * (emphasis @ centre)
+        self.register_buffer("kernel", _kernel(frame, AST_FFT), persistent=False)
+        filters = mel_filter_bank(
+            1 + AST_FFT // 2,
+            sound["num_mel_bins"],
+            AST_FMIN,
+            SR / 2,
+            SR,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
+        )
+        self.register_buffer("filters", _filters(filters), persistent=False)
+
+    def prepare(self, y: torch.Tensor) -> torch.Tensor:
+        S = _power(y, self.kernel, AST_HOP)
+        M = (self.filters @ S).clamp_min(AST_FLOOR).log().transpose(1, 2)  # (n, n_frames, n_mels)
+        n_frames = self.sound["max_length"]
+        M = nn.functional.pad(M[:, :n_frames], (0, 0, 0, n_frames))[:, :n_frames]
+        if not self.sound["do_normalize"]:
+            return M
+        return (M - self.sound["mean"]) / (2 * self.sound["std"])
+
+
+def _kernel(frame: np.ndarray, n_fft: int) -> torch.Tensor:
+    """What is done to a frame, then its Fourier transform, as one convolution.
+
+    Parameters
+    ----------
+    frame : (n_samples, n_samples), linear map of a frame
+
+    Returns
+    -------
+    kernel : float32, (2 n_frequencies, 1, n_samples), real parts, then imaginary parts
+    """
+    spectrum = np.fft.rfft(frame, n_fft, axis=0)  # (n_frequencies, n_samples)
+    kernel = np.concatenate([spectrum.real, spectrum.imag])[:, None]
+    return torch.from_numpy(kernel.astype(np.float32))
+
+
+def _filters(filters: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(filters.T, dtype=np.float32))
+
+
+def _power(y: torch.Tensor, kernel: torch.Tensor, hop_length: int) -> torch.Tensor:
+    """Power spectra of frames, (n, n_frequencies, n_frames)."""
+    parts = nn.functional.conv1d(y[:, None], kernel, stride=hop_length)
+    real, imaginary = parts.chunk(2, dim=1)
+    return real.square() + imaginary.square()
