@@ -138,7 +138,7 @@ def test_an_arch_has_the_mel_config_it_wants():
     assert mel_config_for("resnet18", {"n_mels": 64, "kind": "stft"}).kind == "stft"
     assert mel_config_for("m5", {"sr": 8000}).kind == "waveform"
     for wrong in ({"sr": 8000, "fmax": 3800.0}, {"kind": "mfcc"}, {"n_mels": 64}):
-        with pytest.raises(AudioError, match="takes only the kind of image"):
+        with pytest.raises(AudioError, match="takes only the kind of clip"):
             mel_config_for(ARCH, wrong)
 
 
