@@ -1,7 +1,7 @@
 """Augment waveforms by named transforms.
 
-Each is a transform of audiomentations (extra `augment`), and draws one parameter uniformly from a
-range::
+Each draws one parameter uniformly from a range. Most are transforms of audiomentations (extra
+`augment`); the others are functions that the table of robustness uses too::
 
     white_noise                  the default range
     white_noise:10..20           another range
@@ -14,18 +14,18 @@ time_mask         fraction of the duration that is       0.05..0.2   `TimeMask`
                   silenced, in one piece
 high_pass         cutoff in Hz, 12 to 24 dB per octave   50..600     `HighPassFilter` (drawn on the
                                                                      mel scale)
-white_noise       signal-to-noise ratio, dB              5..30       `AddGaussianSNR`
+white_noise       signal-to-noise ratio, dB              5..30       `add_white_noise`
 pitch             semitones, at constant tempo           -2..2       `PitchShift` (Signalsmith)
 polarity          none: samples are multiplied by -1                 `PolarityInversion`
 gain              dB                                     -12..12     `Gain`
 background_noise  signal-to-noise ratio, dB; a random    3..30       `AddBackgroundNoise`
                   piece of a file in the noise folder
-speed             factor, as on a tape: also changes     0.9..1.1    `Resample`, its result played
-                  the pitch and the duration                         at the old rate
+speed             factor, as on a tape: also changes     0.9..1.1    `change_speed`
+                  the pitch and the duration
 room              absorption of the walls of a small     0.1..0.4    `RoomSimulator`: a room of 4 to
                   room; less gives longer                            6 m by image sources, order 10
                   reverberation
-mp3               bit rate of MP3, kb/s; at least 32     8..32       `Mp3Compression` (LAME)
+mp3               bit rate of MP3, kb/s; at least 32     8..32       `code_mp3` of `audio.mp3`
                   above 24 kHz
 ================  =====================================  ==========  ===============================
 
@@ -39,8 +39,8 @@ generators of `random` and numpy, which are seeded for the call and restored aft
 call it from several threads at once.)
 
 Contents: `Augmentation`, a transform and its range; `parse_augmentations`, from their names;
-`augment_waveform`, for one waveform; `validate_rate`, `require_extra` and `find_noises`, for checks
-before long work.
+`augment_waveform`, for one waveform; `add_white_noise` and `change_speed`; `validate_rate`,
+`require_extra` and `find_noises`, for checks before long work.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import soxr
 
+from langid_fastai.audio.mp3 import MP3_BIT_RATES, MP3_RATES, code_mp3, writes_mp3
 from langid_fastai.corpus.readers.recognise import find_audio
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.utils.dependencies import require
@@ -65,7 +67,9 @@ from langid_fastai.utils.dependencies import require
 __all__ = [
     "AUGMENTATIONS",
     "Augmentation",
+    "add_white_noise",
     "augment_waveform",
+    "change_speed",
     "find_noises",
     "parse_augmentations",
     "require_extra",
@@ -77,12 +81,6 @@ __all__ = [
 ROOM_ORDER = 10
 # Files that audiomentations reads as noises.
 NOISE_SUFFIXES = {".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"}
-# Above this sampling rate, MP3 has no bit rate below `MP3_LEAST` (ISO 11172-3; lower sampling rates
-# are defined in 13818-3).
-MP3_LOW_SR, MP3_LEAST = 24_000, 32
-MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-MP3_BIT_RATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 320)
-MP3_SECONDS = 0.1  # minimum duration for fast_mp3_augment
 
 
 class _Transform(NamedTuple):
@@ -106,7 +104,7 @@ AUGMENTATIONS: dict[str, _Transform] = {
         lambda am, a, sr, _: am.HighPassFilter(a.low, a.high, 12, 24, p=1.0),
     ),
     "white_noise": _Transform(
-        *(5, 30, -20, 100), lambda am, a, sr, _: am.AddGaussianSNR(a.low, a.high, p=1.0)
+        *(5, 30, -20, 100), lambda am, a, sr, _: lambda y, sr: add_white_noise(y, _draw(a), _rng())
     ),
     "pitch": _Transform(-2, 2, -24, 24, lambda am, a, sr, _: am.PitchShift(a.low, a.high, p=1.0)),
     "polarity": _Transform(0, 0, 0, 0, lambda am, a, sr, _: am.PolarityInversion(p=1.0), "sign"),
@@ -117,13 +115,11 @@ AUGMENTATIONS: dict[str, _Transform] = {
         *(3, 30, -20, 100),
         lambda am, a, sr, noises: am.AddBackgroundNoise(noises, a.low, a.high, p=1.0),
     ),
-    # Downsampled audio played at the old rate is faster.
     "speed": _Transform(
-        *(0.9, 1.1, 0.5, 2),
-        lambda am, a, sr, _: am.Resample(round(sr / a.high), round(sr / a.low), p=1.0),
+        *(0.9, 1.1, 0.5, 2), lambda am, a, sr, _: lambda y, sr: change_speed(y, sr, _draw(a))
     ),
     "room": _Transform(0.1, 0.4, 0.01, 1, lambda am, a, sr, _: _room(am, a)),
-    "mp3": _Transform(8, 32, 8, 320, lambda am, a, sr, _: _mp3(am, a, sr)),
+    "mp3": _Transform(8, 32, 8, 320, lambda am, a, sr, _: lambda y, sr: _mp3(a, y, sr)),
 }
 
 
@@ -227,7 +223,7 @@ def augment_waveform(
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, or too short for ``mp3``; or see `validate_rate`
+    AudioError : `y` is not mono or is empty; or see `validate_rate`
     RunError : the extra `augment` is not installed, or there are no noises
 
     Examples
@@ -241,15 +237,31 @@ def augment_waveform(
     if y.ndim != 1 or not y.size:
         raise AudioError(f"y.shape={y.shape} must be (n_samples,), not empty; pass one waveform")
     validate_rate(augmentation, sr)
-    if augmentation.name == "mp3" and len(y) < MP3_SECONDS * sr:
-        raise AudioError(
-            f"{len(y) / sr:.3f} s of audio is too short for mp3; pass at least {MP3_SECONDS} s"
-        )
     transform = _transform(augmentation, sr, str(noises) if noises is not None else None)
     with _seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*had to be resampled")  # noises of another rate
         changed = transform(y.copy(), sr)
     return np.asarray(changed, dtype=np.float32)
+
+
+def add_white_noise(y: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:
+    """Add white noise whose power is exactly `snr` dB below the mean power of the waveform.
+
+    Examples
+    --------
+    >>> y = np.sin(np.arange(16_000) / 10)
+    >>> noise = add_white_noise(y, 10.0, np.random.default_rng(0)) - y
+    >>> float(round(10 * np.log10(np.mean(y**2) / np.mean(noise**2)), 6))
+    10.0
+    """
+    noise = rng.standard_normal(len(y))
+    power = np.mean(np.square(y, dtype=np.float64)) / 10 ** (snr / 10)
+    return y + noise * np.sqrt(power / np.mean(noise**2))
+
+
+def change_speed(y: np.ndarray, sr: int, speed: float) -> np.ndarray:
+    """Play a waveform `speed` times as fast, which also shifts the pitch, as ``sox speed`` does."""
+    return soxr.resample(y, speed * sr, sr)
 
 
 def validate_rate(augmentation: Augmentation, sr: int) -> None:
@@ -262,8 +274,11 @@ def validate_rate(augmentation: Augmentation, sr: int) -> None:
 
     Raises
     ------
-    AudioError : MP3 does not support the rate, or the cutoff of the filter is not below half of it
+    AudioError : MP3 does not support the rate or libsndfile cannot write it, or the cutoff of the
+        filter is not below half of the rate
     """
+    if augmentation.name == "mp3" and not writes_mp3():
+        raise AudioError(f"{augmentation}: libsndfile is too old to write MP3; upgrade soundfile")
     if augmentation.name == "mp3" and sr not in MP3_RATES:
         rates = ", ".join(map(str, MP3_RATES))
         raise AudioError(f"{augmentation} at {sr} Hz: the sampling rates of MP3 are {rates} Hz")
@@ -281,7 +296,7 @@ def require_extra() -> None:
     ------
     RunError : the extra `augment` is not installed
     """
-    libraries = ("audiomentations", "fast_mp3_augment", "pyroomacoustics")
+    libraries = ("audiomentations", "pyroomacoustics")
     require("augment", "augmentation of waveforms", *libraries)
 
 
@@ -351,10 +366,19 @@ def _room(am: ModuleType, augmentation: Augmentation) -> Any:
     )
 
 
-def _mp3(am: ModuleType, augmentation: Augmentation, sr: int) -> Any:
-    least = MP3_LEAST if sr > MP3_LOW_SR else 0
-    low, high = max(math.ceil(augmentation.low), least), max(math.floor(augmentation.high), least)
-    return am.Mp3Compression(low, high, p=1.0)
+def _mp3(augmentation: Augmentation, y: np.ndarray, sr: int) -> np.ndarray:
+    least, most = MP3_RATES[sr]
+    low, high = np.clip([augmentation.low, augmentation.high], least, most)
+    rates = [rate for rate in MP3_BIT_RATES if low <= rate <= high]
+    return code_mp3(y, sr, random.choice(rates))
+
+
+def _draw(augmentation: Augmentation) -> float:
+    return random.uniform(augmentation.low, augmentation.high)
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(random.getrandbits(64))
 
 
 @contextmanager

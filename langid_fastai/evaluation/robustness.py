@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,11 +34,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile as sf
 import soxr
 from joblib import Parallel, delayed
 
 from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.mp3 import code_mp3, writes_mp3
+from langid_fastai.augmentation.waveform import add_white_noise, change_speed
 from langid_fastai.clips.export import encode_clip
 from langid_fastai.corpus.index import list_some
 from langid_fastai.errors import AudioError, ModelError
@@ -64,14 +64,8 @@ TELEPHONE_ORDER = 8  # of the Butterworth filter: -14 dB at 250 Hz, -29 dB at 20
 
 # MP3 supports nine sampling rates; the same one for all models makes their results comparable.
 MP3_SR = 22_050
-# libsndfile maps levels 0 to 1 to 160 to 8 kb/s at this rate (mpeg_l3_encoder_set_quality), and
-# LAME takes the nearest that MP3 has: 16 kb/s, measured 16.1 with the padded last frame. Below it
-# is only 8 kb/s, which leaves speech a band of 3 kHz and would be a second telephone.
-MP3_LEVEL = 0.945
-# What LAME (576) and the decoder (529) put before the sound (lame.sourceforge.io/tech-FAQ.txt). At
-# so low a rate LAME writes no tag that tells the decoder to drop it, so it is cut off here.
-MP3_DELAY = 576 + 529
-MP3_PEAK = 0.5  # lossy coding overshoots; from half of full scale it stays inside [-1, 1]
+# Below it is only 8 kb/s, which leaves speech a band of 3 kHz and would be a second telephone.
+MP3_KBITS = 16
 
 # One change of a clip: (y, sr, rng) -> y.
 Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -249,12 +243,11 @@ def available_conditions(config: MelConfig = MelConfig()) -> tuple[Condition, ..
     >>> [c.name for c in available_conditions(MelConfig(clip_seconds=4.0)) if c.seconds]
     ['cut1', 'cut3']
     """
-    writes_mp3 = "MP3" in sf.available_formats()
     return tuple(
         condition
         for condition in CONDITIONS
         if (condition.seconds is None or condition.seconds <= config.clip_seconds)
-        and (condition.name != "mp3" or writes_mp3)
+        and (condition.name != "mp3" or writes_mp3())
     )
 
 
@@ -331,10 +324,7 @@ def _unchanged(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _add_noise(y: np.ndarray, sr: int, rng: np.random.Generator, *, snr: float) -> np.ndarray:
-    """Add white noise whose power is exactly `snr` dB below that of `y`."""
-    noise = rng.standard_normal(len(y))
-    power = np.mean(np.square(y, dtype=np.float64)) / 10 ** (snr / 10)
-    return y + noise * np.sqrt(power / np.mean(noise**2))
+    return add_white_noise(y, snr, rng)
 
 
 def _telephone(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
@@ -346,27 +336,11 @@ def _telephone(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _mp3(y: np.ndarray, sr: int, rng: np.random.Generator) -> np.ndarray:
-    """Encode and decode as MP3, preserving level and timing."""
-    sound = soxr.resample(y, sr, MP3_SR)
-    gain = MP3_PEAK / max(np.abs(sound).max(), np.finfo(np.float32).tiny)
-    file = io.BytesIO()
-    sf.write(
-        file,
-        gain * sound,
-        MP3_SR,
-        format="MP3",
-        subtype="MPEG_LAYER_III",
-        bitrate_mode="CONSTANT",
-        compression_level=MP3_LEVEL,
-    )
-    file.seek(0)
-    decoded, _ = sf.read(file, dtype="float32")
-    return soxr.resample(decoded[MP3_DELAY : MP3_DELAY + len(sound)], MP3_SR, sr) / gain
+    return soxr.resample(code_mp3(soxr.resample(y, sr, MP3_SR), MP3_SR, MP3_KBITS), MP3_SR, sr)
 
 
 def _play_at(y: np.ndarray, sr: int, rng: np.random.Generator, *, speed: float) -> np.ndarray:
-    """Play `speed` times as fast, which also shifts the pitch."""
-    return soxr.resample(y, speed * sr, sr)
+    return change_speed(y, sr, speed)
 
 
 def _cut(y: np.ndarray, sr: int, rng: np.random.Generator, *, seconds: float) -> np.ndarray:
@@ -380,7 +354,7 @@ CONDITIONS = (
         for snr in (20, 10, 0)
     ),
     Condition("telephone", "telephone band: 8 kHz, 300–3400 Hz", _telephone),
-    Condition("mp3", "MP3 at 16 kb/s", _mp3),
+    Condition("mp3", f"MP3 at {MP3_KBITS} kb/s", _mp3),
     Condition("slow", "10 % slower, with lower pitch", partial(_play_at, speed=0.9)),
     Condition("fast", "10 % faster, with higher pitch", partial(_play_at, speed=1.1)),
     *(

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.mp3 import MP3_RATES, encode_mp3, writes_mp3
 from langid_fastai.clips.export import SUFFIXES, read_picture
 from langid_fastai.errors import AudioError
 from langid_fastai.preprocessing import MelConfig, clips_of, encode_png
@@ -30,13 +31,6 @@ __all__ = ["Picture", "draw_picture", "image_uri", "clip_uri", "encode_audio"]
 DPI = 192  # two pixels per CSS pixel, for high-resolution screens
 
 MP3_KBITS = 48  # mono speech: no artefacts that could be mistaken for those of the recording
-# The rates of MPEG-1, -2 and -2.5 Layer III, and for each the lowest and highest constant bit rate
-# in kbit/s, between which libsndfile's `compression_level` runs from 1 to 0 (src/mpeg_l3_encode.c).
-MP3_RATES = {
-    **dict.fromkeys((32_000, 44_100, 48_000), (32, 320)),
-    **dict.fromkeys((16_000, 22_050, 24_000), (8, 160)),
-    **dict.fromkeys((8_000, 11_025, 12_000), (8, 64)),
-}
 
 
 @dataclass(frozen=True)
@@ -131,20 +125,11 @@ def encode_audio(y: np.ndarray, sr: int) -> tuple[str, bytes]:
     >>> media_type, content[:4]
     ('audio/flac', b'fLaC')
     """
+    if writes_mp3() and sr in MP3_RATES:
+        return "audio/mpeg", encode_mp3(y, sr, MP3_KBITS)
     stream = io.BytesIO()
-    if "MP3" not in sf.available_formats() or sr not in MP3_RATES:
-        sf.write(stream, y, sr, format="FLAC", subtype="PCM_16")
-        return "audio/flac", stream.getvalue()
-    low, high = MP3_RATES[sr]
-    sf.write(
-        stream,
-        y,
-        sr,
-        format="MP3",
-        compression_level=(high - MP3_KBITS) / (high - low),
-        bitrate_mode="CONSTANT",
-    )
-    return "audio/mpeg", stream.getvalue()
+    sf.write(stream, y, sr, format="FLAC", subtype="PCM_16")
+    return "audio/flac", stream.getvalue()
 
 
 def _png(figure: Figure, palette: Palette) -> bytes:

@@ -179,8 +179,9 @@ def test_other_processes_give_the_same_bytes_whatever_was_drawn_before(noises):
     here, found = digest_variants(plan)
     assert process != here
     assert there == found
-    digests = [d for name, d in found.items() if not name.startswith("polarity")]
-    assert len(set(digests)) == len(digests) == 18  # the second copy is different
+    # The second copy is different, but MP3 has only four bit rates to draw.
+    digests = [d for name, d in found.items() if not name.startswith(("polarity", "mp3"))]
+    assert len(set(digests)) == len(digests) == 16
 
 
 def test_seed_recording_and_variant_all_matter(speech):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import scipy.signal
+import soxr
 
+from langid_fastai.audio import mp3
 from langid_fastai.errors import AudioError
-from langid_fastai.evaluation import robustness
 from langid_fastai.evaluation.robustness import CONDITIONS, available_conditions, degrade
 from langid_fastai.preprocessing import MelConfig, fit_clip
 
@@ -80,7 +81,7 @@ def test_a_cut_longer_than_the_clip_is_no_condition(clip_seconds, absent):
 
 
 def test_without_mp3_in_libsndfile_there_is_no_such_condition(monkeypatch):
-    monkeypatch.setattr(robustness.sf, "available_formats", lambda: {"WAV": "WAV (Microsoft)"})
+    monkeypatch.setattr(mp3.sf, "available_formats", lambda: {"WAV": "WAV (Microsoft)"})
     assert [c.name for c in available_conditions()] == [name for name in ALL if name != "mp3"]
 
 
@@ -169,7 +170,7 @@ def test_slow_and_fast_undo_each_other(speech):
         scipy.signal.resample_poly(speech(), 1, 2), 2, 1
     )  # below 5.5 kHz
     y = y.astype(np.float32)
-    back = robustness.soxr.resample(worsen(y, "slow"), SR / 0.9, SR)[: len(y)]
+    back = soxr.resample(worsen(y, "slow"), SR / 0.9, SR)[: len(y)]
     assert db(power(inside(y)) / power(inside(back - y[: len(back)]))) > 40
 
 
@@ -214,14 +215,14 @@ def test_mp3_stays_in_place_and_as_loud(speech, sr, seconds):
 
 def test_mp3_has_the_bit_rate_it_claims(speech, monkeypatch):
     sizes = []
-    write = robustness.sf.write
+    write = mp3.sf.write
 
     def spy(file, y, sr, **options):
         write(file, y, sr, **options)
         assert np.abs(y).max() == pytest.approx(0.5, rel=1e-6)
         sizes.append((len(file.getvalue()), len(y) / sr))
 
-    monkeypatch.setattr(robustness.sf, "write", spy)
+    monkeypatch.setattr(mp3.sf, "write", spy)
     for sr in RATES:
         worsen(speech(sr, 10.0), "mp3", sr)
     for n_bytes, seconds in sizes:
