@@ -1,61 +1,85 @@
 """Read audio files in any format as mono float32 at one sampling rate.
 
 Conventions: `y` is ``(n_samples,)`` float32, nominally in [-1, 1]; `sr` is in Hz, times are in
-seconds. Channels are averaged to mono; audio is resampled by soxr at its quality "HQ", as in
-`librosa.load`. Files are read block by block, so memory use does not grow with their length.
+seconds. Channels are averaged to mono, or one is chosen (`langid_fastai.audio.channels`); audio is
+resampled by soxr at its quality "HQ", as in `librosa.load`. Files are read block by block, so
+memory use does not grow with their length.
 
-libsndfile reads wav, flac, ogg, opus, mp3, aiff and more; other formats (m4a, aac, mp4, webm, …)
-are read by `langid_fastai.audio.ffmpeg`, which needs the extra `formats`. The format is detected
-from the content, not the suffix. A truncated file is read as far as it goes if its format allows
-(wav, ogg, mp3, webm, aac); otherwise it raises an error (flac, most m4a and mp4).
+libsndfile reads wav, flac, ogg, opus, mp3, aiff, sph and more; what it refuses (m4a, aac, mp4,
+webm, flac in ogg, …) is read by FFmpeg, with the extra `formats`. The format is detected from the
+content, not the suffix. Files that were concatenated are read to their end, and samples behind a
+wrong length too (`langid_fastai.audio.parts`). A truncated file is read as far as it goes if its
+format allows (wav, ogg, mp3, webm, aac); otherwise it raises an error (flac, most m4a and mp4).
+What a header states and the file does not contain is logged as a warning.
 
 Contents: `load_audio` reads a whole recording, `stream_audio` yields its blocks, `excerpts` takes
-pieces of these; `native_format` returns the sampling rate and bit depth of a file; `write_sound`
+pieces of these; `native_format`, `count_channels` and `read_header` describe a file; `write_sound`
 writes one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import logging
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile as sf
 
 from langid_fastai.audio import DEFAULT_SR, HIGHEST_SR, LOWEST_SR
-from langid_fastai.audio.ffmpeg import CONVERT, is_container, open_container
+from langid_fastai.audio.channels import Channel, channel_number, one_channel
+from langid_fastai.audio.ffmpeg import measure_container, open_container
+from langid_fastai.audio.parts import Part, find_parts
 from langid_fastai.audio.raw_pcm import resampled
+from langid_fastai.audio.sndfile import open_sndfile, refusal_of
+from langid_fastai.audio.sound import BLOCK_SECONDS, CONVERT, Sound
 from langid_fastai.errors import AudioError
 from langid_fastai.utils.files import write_whole
 
-__all__ = ["load_audio", "stream_audio", "excerpts", "native_format", "write_sound"]
+__all__ = [
+    "BLOCK_SECONDS",
+    "count_channels",
+    "excerpts",
+    "load_audio",
+    "native_format",
+    "read_header",
+    "stream_audio",
+    "write_sound",
+]
 
-BLOCK_SECONDS = 10.0
-# libsndfile's names of the sample formats that need more than 16 bits.
-FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"})
+log = logging.getLogger(__name__)
+
 # A damaged or malicious file of a few bytes can decode to years of silence.
 LONGEST_HOURS = 100
-# libsndfile's error codes for an unknown format, and for a suffix mp3 without mp3 content.
-NOT_RECOGNISED, NO_MP3 = 1, 7
+# A recording that is shorter than its header states by less than this, s, is not reported: the
+# durations that lossy formats state are not exact.
+TOLERANCE = 0.5
 
 
-def load_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> np.ndarray:
+def load_audio(
+    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | Literal["each"] | None = None
+) -> np.ndarray:
     """Read a whole recording as mono at `sr`.
 
     Parameters
     ----------
     path : wav, flac, ogg, opus, mp3, aiff, …; with the extra `formats` also m4a, aac, mp4, webm, …
     sr : Hz, target sampling rate
+    channel : "left", "right", or the number of a channel, from 1; "each" for all of them. By
+        default their mean, without those that would cancel others by opposite phase
 
     Returns
     -------
-    y : float32, (n_samples,)
+    y : float32, (n_samples,); with "each", (n_channels, n_samples)
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file, or NaN or infinite samples
+    AudioError : missing, empty or unreadable file, NaN or infinite samples, or no such channel
 
     Examples
     --------
@@ -65,17 +89,25 @@ def load_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> np.ndarray:
     >>> y = load_audio(file)
     >>> y.shape, float(y[10_000].round(3))
     ((22050,), 0.375)
+    >>> load_audio(file, channel="each").shape
+    (2, 22050)
     """
-    return np.concatenate(list(stream_audio(path, sr=sr)))
+    if channel == "each":
+        numbers = range(1, count_channels(path) + 1)
+        return np.stack([load_audio(path, sr=sr, channel=number) for number in numbers])
+    return np.concatenate(list(stream_audio(path, sr=sr, channel=channel)))
 
 
-def stream_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> Iterator[np.ndarray]:
+def stream_audio(
+    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | None = None
+) -> Iterator[np.ndarray]:
     """Read a recording as consecutive mono blocks at `sr`, which joined equal `load_audio`.
 
     Parameters
     ----------
     path : as for `load_audio`
     sr : Hz, target sampling rate
+    channel : as for `load_audio`, but not "each"
 
     Yields
     ------
@@ -83,15 +115,86 @@ def stream_audio(path: str | Path, *, sr: int = DEFAULT_SR) -> Iterator[np.ndarr
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file, or NaN or infinite samples
+    AudioError : missing, empty or unreadable file, NaN or infinite samples, or no such channel
     """
     if not isinstance(sr, int) or not LOWEST_SR <= sr <= HIGHEST_SR:
         raise AudioError(
             f"sr={sr!r} must be a whole number of Hz, {LOWEST_SR} to {HIGHEST_SR}; "
             "did you pass kHz?"
         )
-    with _opened(path) as (sr_in, _, blocks):
-        yield from resampled(_checked(blocks, sr_in, path), sr_in, sr)
+    number = channel_number(channel)
+    seconds = 0.0
+
+    def checked(sound: Sound, promised: float) -> Iterator[np.ndarray]:
+        nonlocal seconds
+        before = seconds
+        for y in one_channel(sound.blocks, number, path):
+            seconds += len(y) / sound.sr
+            if seconds > LONGEST_HOURS * 3600:
+                raise AudioError(f"{path}: longer than {LONGEST_HOURS} h; cut it into pieces")
+            if not np.isfinite(y).all():
+                raise AudioError(f"{path}: contains NaN or infinite samples")
+            yield y
+        if sound.seconds * promised - (seconds - before) > TOLERANCE:
+            log.warning(
+                "%s: its header states %.1f s, but %.1f s are in it; was it truncated?",
+                *(path, sound.seconds * promised, seconds - before),
+            )
+
+    for sound, part in _sounds(path):
+        yield from resampled(checked(sound, part.promised), sound.sr, sr)
+    if seconds == 0:
+        raise AudioError(f"{path}: no samples in it")
+
+
+def read_header(path: str | Path) -> tuple[float, int]:
+    """Return duration and sampling rate of a recording, without decoding it.
+
+    Parameters
+    ----------
+    path : as for `load_audio`
+
+    Returns
+    -------
+    seconds, sr : s, NaN if no header states it; of the first part, Hz
+
+    Raises
+    ------
+    AudioError : missing, empty or unreadable file
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "silence.flac"
+    >>> write_sound(file, np.zeros(12_000), 8_000)
+    >>> read_header(file)
+    (1.5, 8000)
+    """
+    parts = _parts(path)
+    headers = []
+    for part in parts:
+        try:
+            if part.for_ffmpeg:
+                headers.append(measure_container(path, part))
+                continue
+            with open_sndfile(path, part, is_whole=len(parts) == 1) as sound:
+                headers.append((sound.seconds, sound.sr))
+        except sf.LibsndfileError as error:
+            if part.start == part.end:
+                raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
+            headers.append(measure_container(path, part))
+    return sum(seconds for seconds, _ in headers), headers[0][1]
+
+
+def count_channels(path: str | Path) -> int:
+    """Return the number of channels of a recording.
+
+    Raises
+    ------
+    AudioError : missing, empty or unreadable file
+    """
+    with contextlib.closing(_sounds(path)) as sounds:
+        return next(sounds)[0].n_channels
 
 
 def native_format(path: str | Path) -> tuple[int, int]:
@@ -118,8 +221,9 @@ def native_format(path: str | Path) -> tuple[int, int]:
     >>> native_format(file)
     (8000, 24)
     """
-    with _opened(path) as (sr, is_fine, _):
-        return sr, 24 if is_fine else 16
+    with contextlib.closing(_sounds(path)) as sounds:
+        sound, _ = next(sounds)
+        return sound.sr, 24 if sound.is_fine else 16
 
 
 def excerpts(
@@ -182,79 +286,57 @@ def write_sound(
     write_whole(stream.getvalue(), path)
 
 
-@contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]]:
-    """Yield the sampling rate, whether samples need more than 16 bits, and mono blocks."""
-    if Path(path).suffix.lower() == ".raw":
+def _sounds(path: str | Path) -> Generator[tuple[Sound, Part]]:
+    """Open the recordings in a file, one after the other.
+
+    What follows the first and cannot be read is reported, so that the first is not lost.
+    """
+    parts = _parts(path)
+    for i, part in enumerate(parts):
+        with ExitStack() as stack:
+            try:
+                sound = stack.enter_context(_opened(path, part, is_whole=len(parts) == 1))
+                if not LOWEST_SR <= sound.sr <= HIGHEST_SR:
+                    raise AudioError(f"{path}: damaged header: sampling rate {sound.sr} Hz")
+            except AudioError as error:
+                if i == 0:
+                    raise
+                reason = str(error).removeprefix(f"{path}: ")
+                log.warning("%s: not read from byte %d on: %s", path, part.start, reason)
+                continue
+            yield sound, part
+
+
+def _parts(path: str | Path) -> list[Part]:
+    """Return the recordings in a file; an empty one for a pipe, and for what cannot be opened."""
+    if str(path).lower().endswith(".raw"):
         raise AudioError(f"{path}: raw samples have no header with a sampling rate; {CONVERT}")
     try:
-        with _by_content(path) as (sr, is_fine, blocks):
-            if not LOWEST_SR <= sr <= HIGHEST_SR:
-                raise AudioError(f"{path}: damaged header: sampling rate {sr} Hz")
-            yield sr, is_fine, blocks
-    except sf.LibsndfileError as error:
-        raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
-
-
-def _by_content(
-    path: str | Path,
-) -> AbstractContextManager[tuple[int, bool, Iterator[np.ndarray]]]:
-    """Open a file with the library that supports its format."""
-    if is_container(path):
-        return open_container(path, block_seconds=BLOCK_SECONDS)
-    try:
-        file = _ForwardFile(path)
-    except sf.LibsndfileError as error:
-        # A pipe cannot be read again, so libsndfile's error is reported.
-        is_unknown = error.code in (NOT_RECOGNISED, NO_MP3) and Path(path).is_file()
-        if is_unknown and Path(path).stat().st_size:
-            return open_container(path, block_seconds=BLOCK_SECONDS)
-        raise
+        str(path).encode()
+        if os.path.isfile(path):  # noqa: PTH113  # called for every recording of a corpus
+            with open(path, "rb") as stream:  # noqa: PTH123
+                return find_parts(stream)
     except UnicodeEncodeError as error:
         raise AudioError(f"{path}: its name is not valid Unicode; rename the file") from error
-    return _by_libsndfile(file)
+    except OSError:  # reported when it is opened to be read
+        pass
+    return [Part(0, 0)]
 
 
 @contextmanager
-def _by_libsndfile(file: sf.SoundFile) -> Iterator[tuple[int, bool, Iterator[np.ndarray]]]:
-    with file:
-        yield file.samplerate, file.subtype in FINE, _mono_blocks(file)
-
-
-class _ForwardFile(sf.SoundFile):
-    """A file that is read from start to end, without seeking.
-
-    After each block, soundfile seeks to the current position. This breaks mp3 (the decoder loses
-    the bit reservoir of the previous frame) and fails for a flac without a length in its header, as
-    written by recorders and by ``ffmpeg … -``.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _mono_blocks(file: sf.SoundFile) -> Iterator[np.ndarray]:
-    """Average the channels, block by block."""
-    block = max(1, int(BLOCK_SECONDS * file.samplerate) // file.channels)
-    while True:
-        y = file.read(block, dtype="float32", always_2d=True)  # (n_samples, n_channels)
-        if len(y) == 0:
-            break
-        yield np.ascontiguousarray(y[:, 0] if y.shape[1] == 1 else y.mean(axis=1, dtype=np.float32))
-
-
-def _checked(blocks: Iterable[np.ndarray], sr_in: int, path: str | Path) -> Iterator[np.ndarray]:
-    """Raise for NaN or infinite samples, and for a recording that is empty or too long."""
-    n_read = 0
-    for y in blocks:
-        n_read += len(y)
-        if n_read > LONGEST_HOURS * 3600 * sr_in:
-            raise AudioError(f"{path}: longer than {LONGEST_HOURS} h; cut it into pieces")
-        if not np.isfinite(y).all():
-            raise AudioError(f"{path}: contains NaN or infinite samples")
-        yield y
-    if n_read == 0:
-        raise AudioError(f"{path}: no samples in it")
+def _opened(path: str | Path, part: Part, *, is_whole: bool) -> Iterator[Sound]:
+    """Open a part with libsndfile, or with FFmpeg if libsndfile does not read it."""
+    with ExitStack() as stack:
+        try:
+            if part.for_ffmpeg:
+                sound = stack.enter_context(open_container(path, part))
+            else:
+                sound = stack.enter_context(open_sndfile(path, part, is_whole=is_whole))
+        except sf.LibsndfileError as error:
+            if part.start == part.end:  # empty, or a pipe, which cannot be read again
+                raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
+            sound = stack.enter_context(open_container(path, part, refusal_of(error)))
+        yield sound
 
 
 def _reason(path: Path, error: sf.LibsndfileError) -> str:
@@ -268,5 +350,4 @@ def _reason(path: Path, error: sf.LibsndfileError) -> str:
         return f"cannot be opened ({problem.strerror})"
     if is_empty:
         return "the file is empty"
-    reason = error.error_string.strip().rstrip(".")
-    return f"libsndfile cannot read it ({reason}); {CONVERT}"
+    return f"{refusal_of(error)}; {CONVERT}"

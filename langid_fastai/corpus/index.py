@@ -38,9 +38,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pandas as pd
-import soundfile as sf
 
-from langid_fastai.audio.ffmpeg import is_container, measure_container
+from langid_fastai.audio.files import read_header
 from langid_fastai.corpus.duplicates import digest_copies
 from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.tables import Table, read_table
@@ -74,8 +73,6 @@ RESERVED_COLUMNS = ("offset", "image", "reason", "n_clips")
 
 # What a path outside the root may have: two dots, a slash in front, a backslash, a drive.
 OUTSIDE = re.compile(r"\.\.|^/|\\|:")
-# libsndfile reports 2^63 - 1 frames for a file without a length in its header.
-UNKNOWN_FRAMES = 2**62
 
 
 @dataclass(frozen=True)
@@ -386,14 +383,8 @@ def _alike(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _read_header(file: Path) -> tuple[float, float]:
     """Return duration in s and sampling rate in Hz; NaN if the header cannot be read."""
-    with contextlib.suppress(sf.LibsndfileError, OSError, TypeError):  # TypeError: .raw, no header
-        if not is_container(file):
-            header = sf.info(file)
-            # A flac written to a pipe has no length in its header.
-            is_known = header.frames < UNKNOWN_FRAMES
-            return header.frames / header.samplerate if is_known else math.nan, header.samplerate
     with contextlib.suppress(AudioError):
-        return measure_container(file)
+        return read_header(file)
     return math.nan, math.nan
 
 

@@ -7,17 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from langid_fastai.audio.ffmpeg import CONTAINER_SUFFIXES
+from langid_fastai.audio import AUDIO_SUFFIXES
 from langid_fastai.corpus.index import is_one_line
 from langid_fastai.utils.files import LOCK
 
 __all__ = ["AUDIO_SUFFIXES", "Found", "find_audio", "path_below"]
-
-# Read by libsndfile 1.1 or later, and with the extra `formats`.
-AUDIO_SUFFIXES = CONTAINER_SUFFIXES | {
-    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64"),
-    *(".snd", ".w64", ".wav", ".wve"),
-}
 
 NOT_AUDIO = "not audio by the suffix"
 HIDDEN = "hidden"

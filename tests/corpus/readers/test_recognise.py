@@ -218,7 +218,7 @@ def test_missing_path(tmp_path):
 
 
 def test_empty_folder(tmp_path):
-    assert "no audio file (the folder is empty); supported: .3gp" in refusal(tmp_path)
+    assert "no audio file (the folder is empty); supported: .3g2" in refusal(tmp_path)
 
 
 def test_folder_of_text_files(plant):
