@@ -123,6 +123,8 @@ def make_dataloaders(
         device=device,
     )
     dls.train.rng = random.Random(seed)
+    for items in dls.valid_ds.tls:
+        items.types[0] = (str, Path)  # so that `test_dl` accepts either
     return dls
 
 

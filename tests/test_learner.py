@@ -99,6 +99,17 @@ def test_weights_none_downloads_nothing(picture_folder, monkeypatch):
     assert (learn.arch, learn.weights) == ("resnet18", "none")
 
 
+@pytest.mark.parametrize("make", [str, Path])
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_images_of_a_test_are_strings_or_paths(picture_folder, make, with_labels):
+    dls = make_dataloaders(picture_folder, batch_size=8, device="cpu")
+    files = sorted(picture_folder.glob("valid/*/*.png"))
+    dl = dls.test_dl([make(file) for file in files], with_labels=with_labels)
+    x, *labels = dl.one_batch()
+    assert x.shape == (8, 3, 32, 48)
+    assert [y.tolist() for y in labels] == [[0] * 4 + [1] * 4] * with_labels
+
+
 def test_arch_that_wants_another_size_is_refused(picture_folder):
     pytest.importorskip("timm")
     dls = make_dataloaders(picture_folder)
