@@ -168,8 +168,7 @@ def _prepared(
     checkpointer.restore_optimizer()
     is_cached = cache_frozen and stage.trains == "head"
     if is_cached and checkpointer.stage == checkpointer.first_epoch == 0:
-        with distributed.shared(learn):
-            adapt_norms(learn)
+        adapt_norms(learn)
     cache = cached_features(learn, checkpointer.folder) if is_cached else nullcontext()
     with cache, distributed.shared(learn), loss_kept(learn):
         yield [checkpointer, *image_callbacks(stage.masks, stage.mixup, stage.crop)]

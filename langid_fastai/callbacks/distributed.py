@@ -3,11 +3,12 @@
 Rank 0 runs the command as usual: it reads, exports, trains and tests, and is the only one to write.
 The others wait until training starts, process their share of every batch, and end with rank 0.
 
-Conventions: the batch size is per process, as usual, so n processes with 16 are equivalent to one
-with 16 n. Rank r takes the r-th part of each global batch, in the order that a single process would
-use; batch norms compute their statistics over all of it; losses and metrics in the history are over
-all clips, each counted once. Each rank draws the randomness within a batch (dropout, masks, mixup)
-separately; mixup blends images of one rank only. Built on fastai's `distrib_ctx`, which uses
+Conventions: the batch size is per process, as usual, so n processes with 16 train on batches of
+16 n. Rank r takes the r-th part of each global batch, in the order that a single process would use.
+On GPUs, batch norms compute their statistics over all of it; on CPUs over the part of each process,
+and the running statistics are those of rank 0, as in torch. Losses and metrics in the history are
+over all clips, each counted once. Each rank draws the randomness within a batch (dropout, masks,
+mixup) separately; mixup blends images of one rank only. Built on fastai's `distrib_ctx`, which uses
 accelerate.
 
 Contents: `take_launch`, `Launch`; and, without effect in a single process, `shared`, `from_main`,
@@ -21,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -127,12 +127,16 @@ def shared(learn: Learner) -> Iterator[None]:
 
     loaders = learn.dls.loaders
     learn.dls.loaders = [RankLoader(dl) for dl in loaders]
-    norms: list[Any] = [m for m in learn.model.modules() if isinstance(m, _BatchNorm)]
     on_cpu = learn.dls.device.type == "cpu"
+    norms: list[Any] = [
+        module
+        for module in learn.model.modules()
+        if isinstance(module, _BatchNorm) and not on_cpu  # torch synchronises them on GPUs only
+    ]
     try:
         for norm in norms:
-            # Hides the method of the class.
-            norm.forward = _synced(norm, on_cpu)
+            # Hides the method of the class. Replaced layers would not be batch norms to fastai.
+            norm.forward = _synced(norm)
         with learn.distrib_ctx(sync_bn=False, cpu=on_cpu), learn.added_cbs(_Totals()):
             yield
     finally:
@@ -173,12 +177,13 @@ class _Totals(Callback):
     order = 49  # before fastai's Recorder reads them
 
     def before_validate(self) -> None:
-        """Shares differ in length, so that here nothing may be exchanged batch by batch."""
+        """Exchange nothing batch by batch, since the shares of the processes differ in length."""
         self.wrapped = self.learn.model
         self.learn.model = get_model(self.wrapped)
+        same_weights(self.learn.model)  # batch norms on CPUs differ
 
     def after_validate(self) -> None:
-        """Add up sums and counts."""
+        """Sum totals and counts over all processes."""
         self.learn.model = self.wrapped
         for metric in (self.learn.recorder.loss, *self.learn.metrics):
             metric.total, metric.count = total(
@@ -186,28 +191,8 @@ class _Totals(Callback):
             )
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; what it changes in all their losses is its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        """Add up."""
-        x = x.clone()
-        dist.all_reduce(x)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        """Add up the gradients likewise."""
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
-        return gradient
-
-
-def _synced(norm: _BatchNorm, on_cpu: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The forward pass of a batch norm, with the statistics of all processes."""
-    if on_cpu:  # where torch's own does not work
-        return partial(_normalise, norm)
+def _synced(norm: _BatchNorm) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the forward pass of a batch norm, with the statistics of all processes."""
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # shares weights and statistics
 
     def forward(x: torch.Tensor) -> torch.Tensor:
@@ -216,25 +201,3 @@ def _synced(norm: _BatchNorm, on_cpu: bool) -> Callable[[torch.Tensor], torch.Te
         return synced(x)
 
     return forward
-
-
-def _normalise(norm: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
-    means, variances, seen = norm.running_mean, norm.running_var, norm.num_batches_tracked
-    if not norm.training or means is None or variances is None or seen is None:
-        return type(norm).forward(norm, x)
-    dims = [0, *range(2, x.ndim)]
-    shape = (1, -1) + (1,) * (x.ndim - 2)
-    n = x.numel() // x.shape[1] * dist.get_world_size()
-    values = x.float()
-    mean = _Sum.apply(values.sum(dims)) / n
-    centred = values - mean.view(shape)
-    variance = _Sum.apply(centred.square().sum(dims)) / n
-    with torch.no_grad():
-        seen.add_(1)
-        share = 1 / float(seen) if norm.momentum is None else norm.momentum
-        means.lerp_(mean, share)
-        variances.lerp_(variance * n / (n - 1), share)
-    y = centred * (variance + norm.eps).rsqrt().view(shape)
-    if norm.affine:
-        y = y * norm.weight.view(shape) + norm.bias.view(shape)
-    return y.to(x.dtype)

@@ -66,7 +66,7 @@ def one(pictures, tmp_path_factory):
 
 @pytest.mark.parametrize("way", ["plain", "cached"])
 def test_two_processes_train_as_one_of_the_doubled_batch(one, two, way):
-    """Weights, batch norms, and each epoch's losses, accuracy and rate."""
+    """Weights, and each epoch's losses, accuracy and rate; without batch norms."""
     states, histories, _ = one
     (ours, _), ((there, _), _) = two
     for name, value in states[way].items():
@@ -82,6 +82,15 @@ def test_both_processes_end_with_the_same(two):
     for way, state in ours.items():
         for name, value in state.items():
             assert torch.equal(value, theirs[way][name]), (way, name)
+
+
+def test_batch_norms_on_cpus_train_in_each_process(one, two):
+    """Nearly the same as one process: the statistics of a batch are those of its part."""
+    _, histories, _ = one
+    (ours, _), ((there, _), _) = two
+    for way in ("norms", "cached norms"):
+        assert there[way]["valid_loss"] == pytest.approx(histories[way]["valid_loss"], abs=0.2)
+        assert any("running_mean" in name for name in ours[way])
 
 
 def test_a_training_of_two_goes_on_as_the_unbroken_one(two):

@@ -4,16 +4,17 @@ import torch
 from torch import nn
 
 
-def tiny_network():
+def tiny_network(*, has_norm=True):
     """Body and head as made by `build_network`, but small."""
 
     def block(n_in, n_out):
         conv = nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU())
+        return nn.Sequential(conv, nn.BatchNorm2d(n_out) if has_norm else nn.Identity(), nn.ReLU())
 
     body = nn.Sequential(block(3, 8), block(8, 16), block(16, 32))
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    head = nn.Sequential(pool, nn.BatchNorm1d(32), nn.Dropout(0.25), nn.Linear(32, 2))
+    norm = nn.BatchNorm1d(32) if has_norm else nn.Identity()
+    head = nn.Sequential(pool, norm, nn.Dropout(0.25), nn.Linear(32, 2))
     return nn.Sequential(body, head)
 
 

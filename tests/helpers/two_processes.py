@@ -27,9 +27,9 @@ class StoppedError(Exception):
     """Simulates a kill of all processes."""
 
 
-def make_learn(images, batch_size, dropout=0.0):
+def make_learn(images, batch_size, dropout=0.0, *, has_norm=False):
     set_seed(rank())  # different weights in each process: those of rank 0 must be used
-    network = tiny_network()
+    network = tiny_network(has_norm=has_norm)
     network[1][2].p = dropout  # each process draws its own
     dls = make_dataloaders(images, batch_size=batch_size, device="cpu")
     learn = wrap_network(dls, network, "tiny", weights="none", precision="fp32")
@@ -40,12 +40,14 @@ def make_learn(images, batch_size, dropout=0.0):
 
 def train(images, batch_size, out, *, stop_after=None):
     """Train in all modes, and return the results by name."""
-    plain, cached = make_learn(images, batch_size), make_learn(images, batch_size)
-    histories = {
-        "plain": fit_stages(plain, STAGES),
-        "cached": fit_stages(cached, STAGES, cache_frozen=True),
+    weights = {name: make_learn(images, batch_size) for name in ("plain", "cached")}
+    weights |= {
+        name: make_learn(images, batch_size, has_norm=True) for name in ("norms", "cached norms")
     }
-    weights = {"plain": plain, "cached": cached}
+    histories = {
+        name: fit_stages(learn, STAGES, cache_frozen=name.startswith("cached"))
+        for name, learn in weights.items()
+    }
     if stop_after is not None:
         checkpoints = out / "checkpoints" if rank() == 0 else None
 
