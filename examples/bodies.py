@@ -117,7 +117,7 @@ def imagenet_weights(out: Path) -> Path:
     published = torch.load(file, map_location="cpu", weights_only=True).values()
     own = timm.create_model("tf_efficientnet_lite0").state_dict()
     target = out / "tf_efficientnet_lite0.safetensors"
-    save_file(dict(zip(own, published, strict=True)), target)
+    save_file({name: x.contiguous() for name, x in zip(own, published, strict=True)}, target)
     return target
 
 
