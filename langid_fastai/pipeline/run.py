@@ -381,9 +381,11 @@ def _with_images(
     with run.alone():
         job.tell(f"reading    {job.corpus.source}")
         corpus: Corpus = run.corpus() if is_prepared else prepare.read_and_split(run, job.corpus)
-        tell_lines(job.tell, console.corpus_lines(job.corpus.source, summarize_corpus(corpus)))
+        summary = summarize_corpus(corpus)
+        tell_lines(job.tell, console.corpus_lines(job.corpus.source, summary))
         network, plan = steps.make_network(run, corpus, job.settings, launch=launch)
         tell_lines(job.tell, console.plan_lines(plan))
+        tell_lines(job.tell, console.advice_lines(summary, plan))
         tell_lines(job.tell, console.body_lines(steps.body_differences(run, job.mel, job.settings)))
         if is_prepared:
             exported = prepare.read_images(run)

@@ -18,7 +18,7 @@ Contents
 `page` reads the metrics and fills the templates, `figures` draws, `media` makes ``data:`` URIs of
 images and audio. ``templates/report.html.j2`` is the whole page, and each template with a leading
 underscore a part of it. `model_card` writes the model card, `console` formats the lines that
-commands print.
+commands print, and `advice` states what limits a run and the next step.
 
 The public names are imported on first use, so that `console` loads no matplotlib.
 """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.index import SPLITS, count
 from langid_fastai.models.names import weights_words
+from langid_fastai.report.advice import advise, expectation, shortfall
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ __all__ = [
     "image_lines",
     "leak_lines",
     "plan_lines",
+    "advice_lines",
     "body_lines",
     "epoch_line",
     "fold_line",
@@ -150,6 +152,24 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def advice_lines(corpus: dict[str, Any], plan: dict[str, Any]) -> Iterator[str]:
+    """Say what to expect of a training, and what would be better.
+
+    Parameters
+    ----------
+    corpus : from `summarize_corpus`
+    plan : from `make_network`
+    """
+    yield f"expect     {expectation(corpus, plan)}"
+    yield from _listed("better", advise(corpus, plan))
+
+
+def _listed(word: str, steps: list[str]) -> Iterator[str]:
+    """Lines of a list, the first of which begins with a word."""
+    for i, step in enumerate(steps):
+        yield f"{'' if i else word:<11}{step}"
+
+
 def _changes(stage: dict[str, Any]) -> Iterator[str]:
     """Changes that a stage makes to its clips."""
     if stage["masks"]:
@@ -195,12 +215,9 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"LEAKED SPLIT: {metrics['corpus']['leaks']} leaks between the splits; "
             "the results below are too optimistic"
         )
-    answers = test["answers"]
-    if answers["always"] is not None:
-        yield (
-            f"NOT READY: the model always answers {answers['always']}; the accuracy is only the "
-            f"share of {answers['always']}"
-        )
+    answers, reason = test["answers"], shortfall(metrics)
+    if reason:
+        yield f"NOT READY: {reason}"
     largest = f" (always answering {answers['largest']}: {answers['largest_share']:.4f})"
     for level in ("recordings", "clips"):
         rates = test[level]
@@ -219,7 +236,9 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
         f"{metrics['calibration']['temperature']:.4f}"
     )
     yield from (f"           {warning}" for warning in test["warnings"])
-    yield from _baseline_lines(metrics["baseline"])
+    yield _baseline_line(metrics["baseline"])
+    if reason:
+        yield from _listed("next", advise(metrics["corpus"], metrics["run"], metrics))
     yield from _unknown_lines(metrics["unknown"])
     for row in metrics.get("robustness", {}).get("conditions", ()):
         yield (
@@ -279,15 +298,13 @@ def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
     yield from (f"           {warning}" for warning in block["warnings"])
 
 
-def _baseline_lines(baseline: dict[str, Any]) -> Iterator[str]:
+def _baseline_line(baseline: dict[str, Any]) -> str:
     """Compare with the classical reference."""
     gain, interval = (baseline["difference"][x] for x in ("accuracy", "accuracy_bootstrap"))
-    yield (
+    return (
         f"reference  {baseline['system']}: {baseline['recordings']['accuracy']:.4f}; difference "
         f"of the network {gain:+.4f} {_interval(interval)}".rstrip()
     )
-    if gain <= 0 or (interval and interval[0] <= 0):
-        yield "           a model that does not beat it is not ready"
 
 
 def _unknown_lines(unknown: dict[str, Any]) -> Iterator[str]:

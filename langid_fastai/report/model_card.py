@@ -30,6 +30,7 @@ from langid_fastai.clips.export import SUFFIXES
 from langid_fastai.corpus.language_codes import is_language_code
 from langid_fastai.errors import ModelError
 from langid_fastai.models.folder import read_info
+from langid_fastai.report.advice import advise, shortfall
 from langid_fastai.utils.files import write_whole
 
 __all__ = ["validate_license", "write_card"]
@@ -86,6 +87,8 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
         mel=mel,
         suffix=SUFFIXES[mel.kind],
         measures=MEASURES,
+        shortfall=shortfall(metrics),
+        advice=advise(metrics["corpus"], metrics["run"], metrics),
     )
     front_matter = yaml.safe_dump(
         _front_matter(metrics, license), sort_keys=False, allow_unicode=True, width=10_000

@@ -13,6 +13,7 @@ import pandas as pd
 
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.preprocessing import MelConfig
+from langid_fastai.report.advice import advise, shortfall
 from langid_fastai.report.figures import (
     confusion_figure,
     curves_figure,
@@ -81,6 +82,8 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
     page = _template().render(
         metrics,
         labels=test["confusion"]["labels"],
+        shortfall=shortfall(metrics),
+        advice=advise(metrics["corpus"], metrics["run"], metrics),
         n_correct=int(np.trace(test["confusion"]["matrix"])),
         pictures=_draw(metrics, folder),
         other_pictures=[

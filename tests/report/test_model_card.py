@@ -198,10 +198,11 @@ def test_the_card_compares_with_the_largest_class(folder, metrics):
     balanced = f"{metrics['test']['recordings']['balanced_accuracy']:.4f}"
     page = body(write_card(folder, metrics, license="mit"))
     assert f"The balanced accuracy is {balanced}; always answering de, the largest class" in page
-    assert "This model always answers" not in page
+    assert "Not ready" not in page
     metrics["test"]["answers"]["always"] = "de"
     page = body(write_card(folder, metrics, license="mit"))
-    assert "**This model always answers de:** it cannot tell the languages apart." in page
+    assert "**Not ready:** the model always answers de; its accuracy is only the share of" in page
+    assert "What to do next:\n\n- " in page
 
 
 def test_what_was_not_measured_is_not_claimed(folder, metrics):

@@ -98,7 +98,7 @@ def test_a_model_that_does_not_beat_the_reference_is_not_ready(
     metrics["baseline"]["difference"]["accuracy_bootstrap"] = interval
     shown = show(metrics)
     assert verdict in shown.text
-    assert ("does not beat a simple reference" in shown.text) == (is_ready is False)
+    assert ("the classical reference. What to do next:" in shown.text) == (is_ready is False)
     assert ("good" in shown.values("class")) == (is_ready is True)
 
 
@@ -106,7 +106,7 @@ def test_a_model_with_one_answer_is_not_ready(metrics, show):
     assert "always answers" not in show(metrics).text
     metrics["test"]["answers"] |= {"always": "de", "largest": "de", "largest_share": 0.9375}
     text = show(metrics).text
-    assert "Not ready: this model always answers de." in text
+    assert "Not ready: the model always answers de; its accuracy is only the share" in text
     assert text.index("always answers") < text.index("correct")
     assert "Always answering de, the largest class: 0.9375. Balanced accuracy: 0." in text
 

@@ -1,0 +1,158 @@
+"""What limits a run, and what to do about it: before training, and after the test.
+
+Contents: `expectation`, in a sentence; `advise`, the next steps; `shortfall`, why a tested model is
+not ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING
+
+__all__ = ["advise", "expectation", "shortfall"]
+
+# Below so many hours of training audio, a body trained on speech is usually far more accurate.
+LITTLE_HOURS = 5.0
+# Accuracy by recording in folds by video, of 34 minutes of speech in 4 languages.
+MEASURED = (
+    f"with 0.6 h of speech in 4 languages, {SPEECH_EMBEDDING} reached an accuracy of 0.90, ResNets "
+    "with ImageNet weights 0.44 to 0.52"
+)
+FEW_GROUPS = 10  # training speakers of a language; with fewer, voice and language are confused
+MAX_RATIO = 4  # of the training audio of two languages
+MIN_FALL = 0.02  # fraction by which the loss falls in the last epoch if training was too short
+N_NAMED = 5  # languages in a sentence
+
+
+def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """Describe the amount of training audio, and what networks reached with as little.
+
+    Parameters
+    ----------
+    corpus, plan : see `advise`
+    """
+    hours = _hours(corpus)
+    amount = f"{sum(hours.values()):.2f} h of training audio in {len(hours)} languages"
+    if sum(hours.values()) >= LITTLE_HOURS or not _takes_published(plan):
+        return amount
+    return f"{amount}; in our tests, {MEASURED}"
+
+
+def advise(
+    corpus: Mapping[str, Any], plan: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
+) -> list[str]:
+    """List the next steps that the data suggest, most effective first, a clause each.
+
+    Parameters
+    ----------
+    corpus : from `summarize_corpus`
+    plan : from `make_network`; of it, `arch` and `weights`
+    metrics : content of ``metrics.json`` after the test; None before training
+
+    Returns
+    -------
+    steps : never empty after a test
+
+    Examples
+    --------
+    >>> train = {"recordings": 60, "groups": 20, "hours": 0.3}
+    >>> corpus = {"languages": {"de": {"train": train}, "es": {"train": train | {"groups": 3}}}}
+    >>> advise(corpus, {"arch": "speech_embedding", "weights": "pretrained"})
+    ['train on more groups (speakers, videos, …): es has only 3']
+    """
+    steps = [*_about_audio(corpus, plan), *_about_languages(corpus, metrics)]
+    if metrics is not None:
+        steps += [*_about_test(metrics)]
+        steps = steps or ["compare other networks on the same split: langid compare CORPUS"]
+    return steps
+
+
+def shortfall(metrics: Mapping[str, Any]) -> str:
+    """Say why a tested model is not ready; empty if it beats the classical reference.
+
+    Parameters
+    ----------
+    metrics : content of ``metrics.json``
+    """
+    always = metrics["test"]["answers"]["always"]
+    if always is not None:
+        return f"the model always answers {always}; its accuracy is only the share of {always}"
+    if "baseline" not in metrics:
+        return ""
+    gain, interval = (
+        metrics["baseline"]["difference"][x] for x in ("accuracy", "accuracy_bootstrap")
+    )
+    if gain <= 0:
+        return "the model does not beat the classical reference"
+    if interval and interval[0] <= 0:
+        return "the test does not show that the model beats the classical reference"
+    return ""
+
+
+def _about_audio(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
+    hours = sum(_hours(corpus).values())
+    if hours < LITTLE_HOURS and _takes_published(plan):
+        yield (
+            f"with {hours:.1f} h of speech, a body trained on speech is usually far more accurate: "
+            f"--arch {SPEECH_EMBEDDING}"
+        )
+
+
+def _about_languages(corpus: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> Iterator[str]:
+    groups = {name: splits["train"]["groups"] for name, splits in _trained(corpus).items()}
+    few = sorted((n, name) for name, n in groups.items() if n < FEW_GROUPS)
+    if few:
+        named = ", ".join(f"{name} has only {n}" for n, name in few[:N_NAMED])
+        rest = f", and {len(few) - N_NAMED} others have few" if len(few) > N_NAMED else ""
+        yield f"train on more groups (speakers, videos, …): {named}{rest}"
+    hours = _hours(corpus)
+    most = max(hours.values())
+    if never := [] if metrics is None else metrics["test"]["answers"]["never"]:
+        yield f"add recordings of the languages that it never answers: {_listed(never, hours)}"
+    small = [
+        name for name in sorted(hours, key=hours.__getitem__) if MAX_RATIO * hours[name] < most
+    ]
+    if small := [name for name in small if name not in never]:
+        yield f"add recordings of {_listed(small, hours)}; the largest language has {most:.2f} h"
+
+
+def _about_test(metrics: Mapping[str, Any]) -> Iterator[str]:
+    history = metrics["training"]["history"]
+    losses = [row["valid_loss"] for row in history]
+    if len(losses) > 1 and losses[-1] < (1 - MIN_FALL) * min(losses[:-1]):
+        yield (
+            f"train longer (--epochs): in the last epoch of stage {history[-1]['stage']} the "
+            "validation loss was still falling"
+        )
+    difference = metrics.get("baseline", {}).get("difference", {})
+    interval = difference.get("accuracy_bootstrap")
+    is_unclear = difference.get("accuracy", 0) > 0 and interval and interval[0] <= 0
+    if is_unclear and "cross_validation" not in metrics:
+        yield (
+            f"test on more speakers than these {metrics['test']['n_groups']} groups, e.g. on every "
+            "speaker once: langid evaluate RUN --folds 5"
+        )
+
+
+def _listed(names: list[str], hours: Mapping[str, float]) -> str:
+    some = ", ".join(f"{name} ({hours.get(name, 0):.2f} h)" for name in names[:N_NAMED])
+    return some if len(names) <= N_NAMED else f"{some} and {len(names) - N_NAMED} others"
+
+
+def _takes_published(plan: Mapping[str, Any]) -> bool:
+    """Return whether a network starts from scratch or from a body that was trained on pictures."""
+    arch, weights = str(plan["arch"]), str(plan["weights"])
+    return (
+        weights in (*PUBLISHED, "none") and arch != SPEECH_EMBEDDING and not arch.startswith("hf:")
+    )
+
+
+def _trained(corpus: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: splits for name, splits in corpus["languages"].items() if "train" in splits}
+
+
+def _hours(corpus: Mapping[str, Any]) -> dict[str, float]:
+    """Hours of training audio of each language."""
+    return {name: splits["train"]["hours"] for name, splits in _trained(corpus).items()}
