@@ -125,7 +125,9 @@ def plot(accuracy: pd.DataFrame, file: Path) -> None:
     """Plot the mean accuracy of each body, and each seed as a dot."""
     figure = Figure(figsize=(7, 0.6 * accuracy.shape[1] + 1.2), layout="constrained")
     axes = figure.subplots()
-    axes.barh([TITLES[str(name)] for name in accuracy], accuracy.mean(), color="tab:blue", alpha=0.5)
+    axes.barh(
+        [TITLES[str(name)] for name in accuracy], accuracy.mean(), color="tab:blue", alpha=0.5
+    )
     for row, name in enumerate(accuracy):
         axes.plot(accuracy[name], [row] * len(accuracy), "k.", alpha=0.7)
         axes.annotate(f"{accuracy[name].mean():.3f}", (0.01, row), va="center")

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from command_line import MEL
 from killing import PLAIN, TIMED, Ended, content_of, left_over, results, run_whole
 from test_killed import CACHED, close_to, voice_options
+from web_site import WebSite, make_site
 
 FIXED = "fix that, and the same command resumes from here"
 FULL = f"No space left on device; {FIXED}"
@@ -49,12 +51,16 @@ STEPS = {
     ],
     # Features are memory-mapped, so a full disk would kill the process.
     "cached": [{"room": ROOMY}, {"room": 12, "remove": ["run/checkpoints"]}, {"room": ROOMY}],
+    "crawl": [{"room": room} for room in (24, 90, ROOMY)],  # full among the pages, then the files
 }
 
 
 @pytest.fixture(scope="module")
 def disks(corpus, tmp_path_factory):
-    """Run each command on its own disk, once per step: how it ended, and its files."""
+    """Run each command on its own disk, once per step: how it ended, and its files.
+
+    The last item is the web site that was crawled.
+    """
     folder = tmp_path_factory.mktemp("disks")
     asked = {}
     for name, (command, options) in RUNS.items():
@@ -62,20 +68,26 @@ def disks(corpus, tmp_path_factory):
         argv = [*command, corpus, "--out", place / "run", *options]
         asked[str(place)] = [[str(a) for a in argv], STEPS[name]]
     script = Path(__file__).parents[1] / "helpers" / "small_disk.py"
-    done = subprocess.run(
-        ["unshare", "-rm", sys.executable, script, json.dumps(asked)],
-        capture_output=True,
-        text=True,
-    )
+    with WebSite() as web:
+        make_site(web)
+        place = folder / "crawl" / "disk"
+        argv = ["corpus", "crawl", str(place / "run"), "--start", web.url, "--delay", "0"]
+        asked[str(place)] = [argv, STEPS["crawl"]]
+        done = subprocess.run(
+            ["unshare", "-rm", sys.executable, script, json.dumps(asked)],
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, (
         "a disk of its own needs `unshare -rm` (util-linux) and a system that lets users make name "
         f"spaces: {done.stderr}"
     )
     ends = json.loads(done.stdout)
-    return {
+    ended = {
         name: ([Ended(*end) for end in of_one], folder / name / "kept" / "run")
-        for name, of_one in zip(RUNS, ends, strict=True)
+        for name, of_one in zip([*RUNS, "crawl"], ends, strict=True)
     }
+    return ended | {"site": web}
 
 
 def refused_at(ends, reason):
@@ -120,3 +132,15 @@ def test_features_on_a_full_disk(disks):
     assert refused_at(ends[1:2], FULL) == ["train"]
     assert [end.code for end in ends] == [0, 1, 0]
     assert not left_over(kept)
+
+
+def test_crawl_on_a_full_disk(disks):
+    """Only what did not fit is requested again."""
+    (*full, end), kept = disks["crawl"]
+    refused_at(full, FULL)
+    assert end.code == 0, end
+    assert len(list(kept.rglob("*.mp3"))) == len(pd.read_csv(kept / "index.csv")) == 12
+    assert not left_over(kept)
+    pages, files = disks["site"].paths("spip"), disks["site"].paths(".mp3")
+    assert len(pages) <= 2 * len(set(pages)) + 1  # the last crawl asks whether they have changed
+    assert 12 <= len(files) <= 13
