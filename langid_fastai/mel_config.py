@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from langid_fastai.audio import DEFAULT_SR, HIGHEST_SR, LOWEST_SR
+from langid_fastai.audio.channels import EACH, channel_number
 from langid_fastai.errors import AudioError
 from langid_fastai.utils.files import write_json
 from langid_fastai.utils.options import option
@@ -40,7 +41,9 @@ DELTA_WIDTH = 9
 # Heading of these options in the help of a command.
 PANEL = "Spectrogram"
 # Fields that are missing from files written by the first versions.
-LATER = {"kind", "n_mfcc", "win_length"}
+LATER = {"kind", "n_mfcc", "win_length", "channel"}
+# Fields that are not stored if they are None, so that files with the default are unchanged.
+OPTIONAL = ("win_length", "channel")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class MelConfig:
     n_mfcc : cepstral coefficients in an image of kind ``mfcc``, which also has their deltas
     win_length : samples under the Hann window, which is centred in the frame and zero-padded, as
         in librosa; None is `n_fft`
+    channel : of recordings, ``left``, ``right`` or a number from 1; None is their mean. Stored as a
+        number
 
     Raises
     ------
@@ -108,8 +113,20 @@ class MelConfig:
         shown="--n-fft",
         help="Samples under the window in each frame, at most --n-fft.",
     )
+    channel: str | int | None = option(
+        None,
+        panel=PANEL,
+        shown="the mean of all channels",
+        help="Channel of the recordings to use: left, right or a number from 1.",
+    )
 
     def __post_init__(self) -> None:
+        if self.channel == EACH:
+            raise AudioError(
+                "channel='each': a recording is trained on as one; write each channel to its own "
+                "file first, with: langid corpus cut CORPUS --channel each --out FOLDER"
+            )
+        object.__setattr__(self, "channel", channel_number(self.channel))
         if self.kind not in get_args(Kind):
             raise AudioError(f"kind={self.kind!r} must be one of {', '.join(get_args(Kind))}")
         for name in ("sr", "n_fft", "hop_length", "n_mels", "n_mfcc", "window_length"):
@@ -212,11 +229,9 @@ class MelConfig:
         return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Values by name, for JSON. A `win_length` of None is left out, as in older files."""
-        values = asdict(self)
-        if self.win_length is None:
-            del values["win_length"]
-        return values
+        """Values by name, for JSON, without those of `OPTIONAL` that are None."""
+        values = asdict(self).items()
+        return {name: v for name, v in values if v is not None or name not in OPTIONAL}
 
     def write(self, path: Path) -> None:
         """Write as JSON, atomically."""

@@ -15,11 +15,12 @@ import numpy as np
 
 from langid_fastai.errors import AudioError
 
-__all__ = ["Channel", "channel_number", "one_channel"]
+__all__ = ["EACH", "Channel", "channel_number", "one_channel"]
 
 log = logging.getLogger(__name__)
 
 Channel = int | Literal["left", "right"]
+EACH = "each"  # all, one after the other, where that is possible
 NAMES = {"left": 1, "right": 2}
 # Two channels cancel if their mean has less than this fraction of the power of either, -10 dB;
 # the mean of independent channels has half of it, -3 dB.

@@ -26,13 +26,12 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import soundfile as sf
 
 from langid_fastai.audio import DEFAULT_SR, HIGHEST_SR, LOWEST_SR
-from langid_fastai.audio.channels import Channel, channel_number, one_channel
+from langid_fastai.audio.channels import EACH, Channel, channel_number, one_channel
 from langid_fastai.audio.ffmpeg import measure_container, open_container
 from langid_fastai.audio.parts import Part, find_parts
 from langid_fastai.audio.raw_pcm import resampled
@@ -49,6 +48,7 @@ __all__ = [
     "native_format",
     "read_header",
     "stream_audio",
+    "usual_channel",
     "write_sound",
 ]
 
@@ -62,7 +62,7 @@ TOLERANCE = 0.5
 
 
 def load_audio(
-    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | Literal["each"] | None = None
+    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | str | None = None
 ) -> np.ndarray:
     """Read a whole recording as mono at `sr`.
 
@@ -92,14 +92,14 @@ def load_audio(
     >>> load_audio(file, channel="each").shape
     (2, 22050)
     """
-    if channel == "each":
+    if channel == EACH:
         numbers = range(1, count_channels(path) + 1)
         return np.stack([load_audio(path, sr=sr, channel=number) for number in numbers])
     return np.concatenate(list(stream_audio(path, sr=sr, channel=channel)))
 
 
 def stream_audio(
-    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | None = None
+    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | str | None = None
 ) -> Iterator[np.ndarray]:
     """Read a recording as consecutive mono blocks at `sr`, which joined equal `load_audio`.
 
@@ -184,6 +184,21 @@ def read_header(path: str | Path) -> tuple[float, int]:
                 raise AudioError(f"{path}: {_reason(Path(path), error)}") from error
             headers.append(measure_container(path, part))
     return sum(seconds for seconds, _ in headers), headers[0][1]
+
+
+def usual_channel(path: str | Path, channel: Channel | str | None) -> int | None:
+    """Return the channel that a model was trained on, where a recording has it; None where not.
+
+    Parameters
+    ----------
+    path : as for `load_audio`
+    channel : of the model's `MelConfig`
+    """
+    number = channel_number(channel)
+    if number is None or number <= (n_channels := count_channels(path)):
+        return number
+    log.warning("%s: the model is for channel %d, but it has %d", path, number, n_channels)
+    return None
 
 
 def count_channels(path: str | Path) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai.cli.options import ALL_CORES, OF_THE_SPLIT, JobsOption
+from langid_fastai.cli.options import ALL_CORES, OF_THE_SPLIT, ChannelOption, JobsOption
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
 from langid_fastai.pipeline.settings import CorpusSettings
@@ -28,6 +28,7 @@ def cut(
         typer.Option(help="Sound this far below the speech level of a recording is a pause, dB."),
     ] = 20.0,
     min_pause: Annotated[float, typer.Option(help="Minimum duration of a pause, s.")] = 0.25,
+    channel: ChannelOption = None,
     *,
     corpus: CorpusSettings,
     jobs: JobsOption = ALL_CORES,
@@ -44,7 +45,7 @@ def cut(
 
     rules = CutRules(shortest, longest, pause_db, min_pause)
     found = read_corpus(corpus.source, root=corpus.root, speaker=corpus.speaker, one_language=True)
-    result = cut_corpus(found, folder, rules, n_jobs=jobs)
+    result = cut_corpus(found, folder, rules, channel=channel, n_jobs=jobs)
     say(console.cut_lines(result))
     index = folder / "index.csv"
     print(f"index      {index}; train on it with: langid-train {index}")

@@ -51,6 +51,14 @@ LicenseOption = Annotated[
 LogOption = Annotated[
     Log | None, typer.Option(help="Log the training to a tool that is installed.")
 ]
+ChannelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHANNEL",
+        help="Channel to use: left, right or a number from 1; each: every channel for itself.",
+        show_default="the mean of all channels",
+    ),
+]
 JobsOption = Annotated[
     int, typer.Option("--jobs", help="Number of worker processes; -1 uses all cores.")
 ]

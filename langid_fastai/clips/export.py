@@ -272,7 +272,8 @@ def export_recording(
     path, stem, _ = recording
     rows: list[dict[str, object]] = []
     try:
-        for offset, y in clips_of(alive(stream_audio(root / path, sr=config.sr)), config):
+        blocks = stream_audio(root / path, sr=config.sr, channel=config.channel)
+        for offset, y in clips_of(alive(blocks), config):
             row = {"path": path, "offset": round(offset, 6), "reason": ""}  # decimals kept in CSV
             for variant, changed in _versions(y, offset, recording, config):
                 image = f"{stem}@{offset:.2f}{variant}{SUFFIXES[config.kind]}"

@@ -261,7 +261,8 @@ def _read_clips(
         # The export notes offsets with 6 digits; a CSV may give back a float's neighbour.
         wanted = dict(zip(part["offset"].round(6), part.index, strict=True))
         try:
-            for offset, y in clips_of(stream_audio(root / path, sr=config.sr), config):
+            blocks = stream_audio(root / path, sr=config.sr, channel=config.channel)
+            for offset, y in clips_of(blocks, config):
                 offset = round(offset, 6)
                 if offset in wanted:
                     yield wanted.pop(offset), path, offset, y

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.files import stream_audio, usual_channel
 from langid_fastai.audio.levels import is_silent, validate_waveform
 from langid_fastai.errors import AudioError, ModelError, first_line
 from langid_fastai.inference.backends import ONNX_FILE, onnx_metadata, torch_score
@@ -197,7 +197,9 @@ def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarr
     """The first clip of each recording."""
     clips = []
     for recording in recordings:
-        clip = next(y for _, y in clips_of(stream_audio(recording, sr=config.sr), config))
+        channel = usual_channel(recording, config.channel)
+        blocks = stream_audio(recording, sr=config.sr, channel=channel)
+        clip = next(y for _, y in clips_of(blocks, config))
         if is_silent(validate_waveform(clip), config.sr):
             raise AudioError(f"{recording}: silent; compare on speech")
         clips.append(clip)

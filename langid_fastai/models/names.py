@@ -50,7 +50,7 @@ WANTED = MappingProxyType(
         )
     }
 )
-FREE = {"clip_seconds", "n_mfcc"}  # the second applies to another kind of image
+FREE = {"clip_seconds", "n_mfcc", "channel"}  # the second applies to another kind of image
 NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -33,6 +33,7 @@ from langid_fastai.audio.files import excerpts, stream_audio
 from langid_fastai.corpus.index import list_some
 from langid_fastai.corpus.language_codes import match_languages
 from langid_fastai.errors import AudioError, ModelError, RunError, first_line
+from langid_fastai.mel_config import MelConfig
 from langid_fastai.models.folder import read_info
 from langid_fastai.pipeline.evaluate import clips_to_test, keep_sections, read_metrics, score_clips
 from langid_fastai.pipeline.run_folder import Run
@@ -193,7 +194,7 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
         )
     clips = known[known["language"].isin(shared)].reset_index(drop=True)
     ours = _among(score_clips(run.images, learn, clips, info), info.vocab, shared)
-    theirs = _score(hub, corpus.root, clips, info.mel.clip_seconds)
+    theirs = _score(hub, corpus.root, clips, info.mel)
     theirs = _among(theirs, [matched.get(label, "") for label in hub.labels], shared)
     section = _measure(clips, ours, theirs, shared) | {
         "model": name,
@@ -242,10 +243,10 @@ def _measure(
     }
 
 
-def _score(hub: HubModel, root: Path, clips: pd.DataFrame, clip_seconds: float) -> np.ndarray:
+def _score(hub: HubModel, root: Path, clips: pd.DataFrame, mel: MelConfig) -> np.ndarray:
     """Log-probabilities of all its labels for each clip, in the order of the table."""
     log_probs = np.empty((len(clips), len(hub.labels)))
-    sounds = _sounds(root, clips, hub.sr, clip_seconds)
+    sounds = _sounds(root, clips, hub.sr, mel)
     sounds = track(sounds, total=len(clips), what=f"{PREFIX}{hub.name}", unit="clips")
     while batch := list(islice(sounds, BATCH)):
         log_probs[[row for row, _ in batch]] = hub.log_probs([y for _, y in batch])
@@ -253,16 +254,15 @@ def _score(hub: HubModel, root: Path, clips: pd.DataFrame, clip_seconds: float) 
 
 
 def _sounds(
-    root: Path, clips: pd.DataFrame, sr: int, clip_seconds: float
+    root: Path, clips: pd.DataFrame, sr: int, mel: MelConfig
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Row and waveform of each clip, recording by recording, block by block."""
-    n = round(clip_seconds * sr)
+    n = round(mel.clip_seconds * sr)
     for path, part in clips.groupby("path", sort=False):
         part = part.sort_values("offset")
         spans = [(start, start + n) for start in (part["offset"] * sr).round().astype(int)]
-        for row, (_, y) in zip(
-            part.index, excerpts(stream_audio(root / str(path), sr=sr), spans), strict=True
-        ):
+        blocks = stream_audio(root / str(path), sr=sr, channel=mel.channel)
+        for row, (_, y) in zip(part.index, excerpts(blocks, spans), strict=True):
             if not len(y):
                 raise AudioError(f"{root / str(path)}: is shorter than it was; repeat the run")
             yield row, np.resize(y, n)

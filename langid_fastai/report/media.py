@@ -101,7 +101,8 @@ def clip_uri(root: Path, path: str, offset: float, config: MelConfig) -> str:
     file = _below(root, path)
     if file is None:
         raise AudioError(f"{path}: no such file below {root}")
-    for start, y in clips_of(stream_audio(file, sr=config.sr), config):
+    blocks = stream_audio(file, sr=config.sr, channel=config.channel)
+    for start, y in clips_of(blocks, config):
         if abs(start - offset) < 1 / config.sr:
             return _data_uri(*encode_audio(y, config.sr))
     raise AudioError(f"{path}: has no clip at {offset:g} s; it has changed since it was tested")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from langid_fastai.audio.channels import channel_number
-from langid_fastai.audio.files import count_channels, load_audio, stream_audio
+from langid_fastai.audio.files import count_channels, load_audio, stream_audio, usual_channel
 from langid_fastai.errors import AudioError
+from langid_fastai.mel_config import MelConfig
 
 SR = 16_000
 
@@ -95,3 +96,21 @@ def test_missing_channel(a, written):
         load_audio(written(a), channel="right")
     with pytest.raises(AudioError, match=r"a\.wav: has 2 channels, so there is no channel 3"):
         load_audio(written(a, a), channel=3)
+
+
+def test_channel_of_a_mel_config(tmp_path):
+    config = MelConfig(channel="right")
+    assert config.channel == 2
+    config.write(tmp_path / "mel.json")
+    assert MelConfig.read(tmp_path / "mel.json") == config
+    assert "channel" not in MelConfig().to_dict()  # so an older version reads it
+    with pytest.raises(AudioError, match="langid corpus cut CORPUS --channel each"):
+        MelConfig(channel="each")
+
+
+def test_channel_of_a_model(a, written, caplog):
+    assert usual_channel(written(a, a), 2) == 2
+    assert usual_channel(written(a), None) is None
+    assert caplog.records == []
+    assert usual_channel(written(a), 2) is None
+    assert "the model is for channel 2, but it has 1" in caplog.text

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import exporting
@@ -29,6 +30,7 @@ from langid_fastai.clips import export as clips_export
 from langid_fastai.clips import manifest
 from langid_fastai.clips.export import image_stems, read_clips
 from langid_fastai.corpus.index import Corpus
+from langid_fastai.errors import RunError
 from langid_fastai.preprocessing import MelConfig, mel_image
 
 voice, corpus, out = exporting.voice, exporting.corpus, exporting.out
@@ -66,6 +68,25 @@ def test_pixels_equal_mel_images(corpus, out):
         with Image.open(out / "train" / "de" / f"{image}.png") as png:
             expected = mel_image(y[start : start + 16_000], CONFIG).astype(int)
             assert np.abs(np.asarray(png) - expected).max() <= 1
+
+
+def test_images_are_of_the_chosen_channel(corpus, tmp_path, write_audio, rng):
+    stereo = rng.uniform(-0.5, 0.5, (2 * SR, 2))
+    for path in corpus.index["path"]:
+        write_audio(corpus.root / path, stereo, SR)
+    config = replace(CONFIG, channel="right")
+    right = export(corpus, tmp_path / "right", config)
+    for path in corpus.index["path"]:
+        write_audio(corpus.root / path, stereo[:, 1], SR)
+    alone = export(corpus, tmp_path / "alone")
+    pd.testing.assert_frame_equal(right.clips, alone.clips)
+    for image in right.clips["image"]:
+        content = (tmp_path / "right" / image).read_bytes()
+        assert content == (tmp_path / "alone" / image).read_bytes()
+    with pytest.raises(RunError, match=r"another MelConfig \(channel=2 there"):
+        export(corpus, tmp_path / "right")
+    missing = export(corpus, tmp_path / "missing", config)
+    assert set(missing.failed["reason"]) == {"has 1 channel, so there is no channel 2"}
 
 
 def test_two_processes_give_the_same_images(corpus, out, tmp_path):

@@ -11,6 +11,10 @@
 `langid_fastai.corpus.make.pauses` chooses where to cut. A recording is read twice, block by block,
 once for its levels and once for its samples, so memory use does not grow with its length.
 
+One channel of a recording can be cut, or each: then every channel is cut for itself, at its own
+pauses, into a folder of its own (``…/interview.mp3/channel2/…``). A corpus gives the speaker of a
+recording, not of a channel, so their `speaker` is empty; they stay in one group.
+
 An utterance is mono FLAC at the sampling rate of its recording, with 24 bits if the recording has
 more than 16, else 16. It inherits speaker, split, group and all other columns of its recording. Its
 `recording` is the path of the recording, unless that is itself a variant of another; so all
@@ -28,12 +32,19 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from langid_fastai.audio.files import excerpts, native_format, stream_audio, write_sound
+from langid_fastai.audio.channels import EACH, Channel, channel_number
+from langid_fastai.audio.files import (
+    count_channels,
+    excerpts,
+    native_format,
+    stream_audio,
+    write_sound,
+)
 from langid_fastai.audio.levels import is_silent
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.make.pauses import CutRules, find_cuts, frame_powers
@@ -51,6 +62,14 @@ NOTE = ".cut.json"  # in the folder of a recording; hidden, so that no reader co
 OF_THE_WHOLE = ("duration", "sr", "digest", "start", "end", "recording", "source")
 
 
+class Task(NamedTuple):
+    """A recording, or one of its channels, to be cut into a folder."""
+
+    path: str
+    channel: int | None
+    folder: str
+
+
 @dataclass(frozen=True)
 class CutResult:
     """The result of cutting a corpus.
@@ -62,7 +81,8 @@ class CutResult:
     recordings : one row per readable recording: `path`, `duration` (s), `n_utterances`,
         `seconds_kept`, `n_dropped` and `seconds_dropped` (speech too short for an utterance),
         `seconds_silent` (removed pauses), `n_forced` (cuts outside any pause), `n_clipped`
-        (samples beyond full scale, which FLAC cannot store)
+        (samples beyond full scale, which FLAC cannot store); with each channel, a row and the
+        column `channel` for each
     failed : `path`, `reason`
     n_made, n_kept : recordings processed now, and processed before
     """
@@ -75,7 +95,12 @@ class CutResult:
 
 
 def cut_corpus(
-    corpus: Corpus, folder: str | Path, rules: CutRules = CutRules(), *, n_jobs: int = -1
+    corpus: Corpus,
+    folder: str | Path,
+    rules: CutRules = CutRules(),
+    *,
+    channel: Channel | str | None = None,
+    n_jobs: int = -1,
 ) -> CutResult:
     """Cut all recordings of a corpus into utterances, or those that have not been cut yet.
 
@@ -83,6 +108,8 @@ def cut_corpus(
     ----------
     corpus : from `read_corpus`; split or not
     folder : for the utterances; new, empty, or left by an earlier call with the same rules
+    channel : "left", "right" or the number of a channel, from 1; "each" for all of them, one after
+        the other; by default their mean
     n_jobs : number of processes; -1 for all cores
 
     Returns
@@ -93,6 +120,7 @@ def cut_corpus(
     ------
     CorpusError : `folder` contains something else or is inside the corpus, or no recording gave an
         utterance
+    AudioError : no such channel
     RunError : `n_jobs` is 0
 
     Examples
@@ -104,29 +132,47 @@ def cut_corpus(
     """
     folder = Path(folder)
     validate_jobs(n_jobs)
+    if channel != EACH:
+        channel = channel_number(channel)
     if folder.resolve().is_relative_to(corpus.root.resolve()):
         raise CorpusError(
             f"{folder} is inside the corpus {corpus.root}, where its utterances would count as "
             "recordings; choose a folder outside"
         )
     with taken(folder, RULES, CorpusError):
-        keep_choices(folder / RULES, asdict(rules), CorpusError, "utterances cut with other rules")
-        return _cut(corpus, folder, rules, n_jobs)
+        noted = asdict(rules) | ({} if channel is None else {"channel": channel})
+        keep_choices(folder / RULES, noted, CorpusError, "utterances cut with other rules")
+        tasks = [task for path in corpus.index["path"] for task in _tasks(corpus, path, channel)]
+        return _cut(corpus, folder, rules, tasks, n_jobs)
 
 
-def _cut(corpus: Corpus, folder: Path, rules: CutRules, n_jobs: int) -> CutResult:
+def _tasks(corpus: Corpus, path: str, channel: int | str | None) -> list[Task]:
+    """What is to be cut of a recording; a single task if it cannot be read, which will say so."""
+    if not isinstance(channel, str):
+        return [Task(path, channel, path)]
+    try:
+        numbers = range(1, count_channels(corpus.root / path) + 1)
+    except AudioError:
+        numbers = range(1, 2)
+    return [Task(path, number, f"{path}/channel{number}") for number in numbers]
+
+
+def _cut(
+    corpus: Corpus, folder: Path, rules: CutRules, tasks: list[Task], n_jobs: int
+) -> CutResult:
     """Cut the recordings that have not been cut yet, in a locked folder."""
-    paths = list(corpus.index["path"])
-    notes: dict[str, dict[str, Any] | str] = {
-        path: note for path in paths if (note := _kept(corpus.root / path, folder / path))
+    notes: dict[Task, dict[str, Any] | str] = {
+        task: note
+        for task in tasks
+        if (note := _kept(corpus.root / task.path, folder / task.folder))
     }
-    todo = [path for path in paths if path not in notes]
+    todo = [task for task in tasks if task not in notes]
     n_kept = len(notes)
     work = partial(_cut_recording, corpus.root.absolute(), folder.absolute(), rules)
     done = in_processes(work, todo, n_jobs=n_jobs)
-    for path, made in track(done, total=len(todo), what="cutting", unit="recordings"):
-        notes[path] = made.reason if isinstance(made, TaskFailure) else made
-    result = _gather(corpus, notes, rules, n_kept)
+    for task, made in track(done, total=len(todo), what="cutting", unit="recordings"):
+        notes[task] = made.reason if isinstance(made, TaskFailure) else made
+    result = _gather(corpus, {task: notes[task] for task in tasks}, rules, n_kept)
     write_index(result.failed, folder / "failed.csv")
     if result.index.empty:
         raise CorpusError(
@@ -149,24 +195,25 @@ def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
     return noted if is_whole and noted["stamp"] == _stamp(source) else None
 
 
-def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> dict[str, Any] | str:
+def _cut_recording(root: Path, out: Path, rules: CutRules, task: Task) -> dict[str, Any] | str:
     """Cut one recording into a folder, atomically; return its note, or the reason of a failure.
 
     The folder has the full name of the file, so that ``anna.wav`` and ``anna/001.wav`` do not
     collide.
     """
-    source, folder = root / path, out / path
-    unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")
+    source, folder, channel = root / task.path, out / task.folder, task.channel
+    unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")  # next to it, on the same disk
     shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed run
     try:
         stamp, (sr, bits) = _stamp(source), native_format(source)
         if sr > HIGHEST_FLAC_SR:
             raise AudioError(f"{sr} Hz is above the limit of FLAC, {HIGHEST_FLAC_SR}; resample it")
-        powers, n = frame_powers(alive(stream_audio(source, sr=sr)), sr)
+        powers, n = frame_powers(alive(stream_audio(source, sr=sr, channel=channel)), sr)
         cuts = find_cuts(powers, n, sr, rules)
         unfinished.mkdir(parents=True)
         kept, n_clipped = [], 0
-        for (start, end), y in excerpts(alive(stream_audio(source, sr=sr)), cuts.utterances):
+        blocks = alive(stream_audio(source, sr=sr, channel=channel))
+        for (start, end), y in excerpts(blocks, cuts.utterances):
             if not is_silent(y, sr):  # such as mains hum
                 kept.append((start, end))
                 n_clipped += int((np.abs(y) > 1).sum())
@@ -186,25 +233,27 @@ def _cut_recording(root: Path, out: Path, rules: CutRules, path: str) -> dict[st
 
 
 def _gather(
-    corpus: Corpus, notes: dict[str, dict[str, Any] | str], rules: CutRules, n_kept: int
+    corpus: Corpus, notes: dict[Task, dict[str, Any] | str], rules: CutRules, n_kept: int
 ) -> CutResult:
     """Build the tables, in the order of the corpus.
 
     Parameters
     ----------
-    notes : path → note of a recording, or the reason of its failure
+    notes : the note of each task, or the reason of its failure
     """
     known = [c for c in corpus.index.columns if c not in OF_THE_WHOLE]
     rows: list[dict[str, Any]] = []
     recordings: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for recording in corpus.index.to_dict("records"):
-        path = str(recording["path"])
-        note = notes[path]
+    index = {str(recording["path"]): recording for recording in corpus.index.to_dict("records")}
+    for (path, channel, folder), note in notes.items():
+        recording = index[path]
+        of_channel: dict[str, Any] = {} if folder == path else {"channel": channel}
         if isinstance(note, str):
-            failed.append({"path": path, "reason": note})
+            named = f"channel {channel}: {note}" if of_channel else note
+            failed.append({"path": path, "reason": named})
             continue
-        recordings.append(_counts(path, note))
+        recordings.append({"path": path} | of_channel | _counts(note))
         if not note["utterances"]:
             reason = f"has no utterance of {rules.shortest:g} to {rules.longest:g} s"
             failed.append({"path": path, "reason": reason})
@@ -212,9 +261,10 @@ def _gather(
             kept = {str(name): recording[name] for name in known}
             rows.append(
                 kept
-                | {"path": f"{path}/{_name(start, end, note['sr'])}", "source": path}
+                | {"path": f"{folder}/{_name(start, end, note['sr'])}", "source": path}
                 | {"recording": recording.get("recording") or path}
                 | _seconds(start, end, note["sr"])
+                | (of_channel | {"speaker": ""} if of_channel else {})
             )
     return CutResult(
         make_index(rows),
@@ -225,14 +275,13 @@ def _gather(
     )
 
 
-def _counts(path: str, note: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of ``recordings.csv``."""
+def _counts(note: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``recordings.csv`` tells of a recording."""
     n, sr = note["n"], note["sr"]
     kept, dropped = (
         sum(end - start for start, end in note[what]) for what in ("utterances", "dropped")
     )
     return {
-        "path": path,
         "duration": round(n / sr, 6),
         "n_utterances": len(note["utterances"]),
         "seconds_kept": round(kept / sr, 6),

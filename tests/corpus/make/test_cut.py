@@ -252,6 +252,51 @@ def test_a_corpus_becomes_a_corpus_of_utterances(interviews, tmp_path):
     np.testing.assert_allclose(parts, totals["duration"], atol=1e-5)
 
 
+@pytest.fixture
+def calls(tmp_path, write_audio):
+    """Calls: the agent on the left, the customer on the right, and an empty channel."""
+    for language in ("de", "es"):
+        for take in range(2):
+            left, _ = speak([5, 5], [1], seed=take)
+            right, _ = speak([4, 4, 4], [1, 1], seed=10 + take)
+            n = max(len(left), len(right))
+            y = np.stack([np.resize(left, n), np.resize(right, n), np.zeros(n)], axis=1)
+            write_audio(tmp_path / "calls" / language / f"{take}.wav", y, SR)
+    return read_corpus(tmp_path / "calls")
+
+
+def test_each_channel_is_cut_for_itself(calls, tmp_path):
+    result = cut_corpus(calls, tmp_path / "out", channel="each", n_jobs=1)
+    index = result.index
+    assert set(index["channel"]) == {1, 2}
+    assert set(index["speaker"]) == {""}
+    assert index.groupby("group")["channel"].nunique().eq(2).all()  # both are in one split
+    for row in index.itertuples():
+        assert row.path.startswith(f"{row.source}/channel{row.channel}/")
+        y, _ = sf.read(tmp_path / "out" / row.path)
+        source, _ = sf.read(calls.root / row.source)
+        start = round(float(row.start) * SR)
+        np.testing.assert_array_equal(y, source[start : start + len(y), row.channel - 1])
+    assert len(result.recordings) == 8
+    assert len(result.failed) == 4
+    assert result.failed["reason"].str.startswith("channel 3: silent").all()
+    read_corpus(tmp_path / "out" / "index.csv")
+    assert cut_corpus(calls, tmp_path / "out", channel="each", n_jobs=1).n_kept == 8
+
+
+def test_one_channel_is_cut(calls, tmp_path):
+    result = cut_corpus(calls, tmp_path / "out", channel="right", n_jobs=1)
+    row = result.index.iloc[0]
+    y, _ = sf.read(tmp_path / "out" / row["path"])
+    source, _ = sf.read(calls.root / row["source"])
+    start = round(float(row["start"]) * SR)
+    np.testing.assert_array_equal(y, source[start : start + len(y), 1])
+    with pytest.raises(CorpusError, match="utterances cut with other rules"):
+        cut_corpus(calls, tmp_path / "out", channel="left", n_jobs=1)
+    with pytest.raises(AudioError, match="channels are counted from 1"):
+        cut_corpus(calls, tmp_path / "other", channel=0, n_jobs=1)
+
+
 def test_recording_is_the_default_group(tmp_path, write_audio):
     for language in ("de", "es"):
         for take in range(3):
