@@ -121,7 +121,7 @@ def test_crashing_decoder_loses_one_file(corpus, out, monkeypatch):
     """Its process crashes, the other recordings are exported, and it leaves no image."""
     export_recording, stream = clips_export.export_recording, clips_export.stream_audio
 
-    def crash(path, *, sr):
+    def crash(path, *, sr, channel):
         yield from stream(path, sr=sr)
         if path.name == "a.wav":
             os._exit(11)
@@ -217,7 +217,7 @@ def test_second_run_retries_only_failures(with_bad, out, monkeypatch):
     before, files = times(out), contents(out)
     read, tried = clips_export.stream_audio, []
     monkeypatch.setattr(
-        clips_export, "stream_audio", lambda p, sr: tried.append(p) or read(p, sr=sr)
+        clips_export, "stream_audio", lambda p, sr, channel: tried.append(p) or read(p, sr=sr)
     )
     second = export(with_bad, out)
     made = set(first.clips["path"])

@@ -137,7 +137,7 @@ def test_images_come_in_chunks_and_recordings_are_read_once_and_late(corpus, cli
     y = np.random.default_rng(1).uniform(-0.5, 0.5, 2 * n_clips * CONFIG.sr).astype(np.float32)
     opened, n_blocks = [], 0
 
-    def blocks(path, sr):
+    def blocks(path, sr, channel):
         nonlocal n_blocks
         opened.append(path.name)
         for start in range(0, len(y), sr):

@@ -18,6 +18,7 @@ from tones import make_tones
 from langid_fastai import cli
 from langid_fastai.audio.files import load_audio
 from langid_fastai.errors import ModelError
+from langid_fastai.mel_config import MelConfig
 from langid_fastai.pipeline.hub_model import load_hub
 
 
@@ -131,13 +132,13 @@ def test_a_short_recording_is_repeated_and_a_lost_one_missed(hub, tmp_path, writ
 
     write_audio(tmp_path / "a.wav", tone(440, 8000, 1.4), 8000)
     clips = pd.DataFrame({"path": ["a.wav"], "offset": [0.0]})
-    [(row, y)] = _sounds(tmp_path, clips, HUB_SR, 3.0)
+    [(row, y)] = _sounds(tmp_path, clips, HUB_SR, MelConfig(clip_seconds=3.0))
     assert (row, len(y)) == (0, 3 * HUB_SR)
     np.testing.assert_array_equal(y[: round(1.4 * HUB_SR)], y[round(1.4 * HUB_SR) :][:22_400])
     from langid_fastai.errors import AudioError
 
     with pytest.raises(AudioError, match="shorter than it was"):
-        list(_sounds(tmp_path, clips.assign(offset=2.0), HUB_SR, 3.0))
+        list(_sounds(tmp_path, clips.assign(offset=2.0), HUB_SR, MelConfig(clip_seconds=3.0)))
 
 
 def test_labels_that_match_nothing_are_told(run, langid, tmp_path):
