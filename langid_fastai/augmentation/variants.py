@@ -38,7 +38,7 @@ from langid_fastai.augmentation.plan import PLAN, VariantPlan, note_plan, refuse
 from langid_fastai.augmentation.waveform import require_extra
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
-from langid_fastai.utils.files import FULL, replacing, sweep, taken
+from langid_fastai.utils.files import FULL, file_stamp, replacing, sweep, taken
 from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 
@@ -189,7 +189,7 @@ def _write_recording(
     path, targets = task
     source, link = root / path, folder / path
     try:
-        if not _is_same(source, link):
+        if not link.exists() or file_stamp(source) != file_stamp(link):
             for target in targets.values():  # made from the old file
                 (folder / target).unlink(missing_ok=True)
             _link(source, link)
@@ -204,14 +204,6 @@ def _write_recording(
             raise
         return 0, str(error).removeprefix(f"{source}: ")
     return len(targets), ""
-
-
-def _is_same(source: Path, link: Path) -> bool:
-    """Return whether a file exists with the size and modification time of its source."""
-    if not link.exists():
-        return False
-    one, other = source.stat(), link.stat()
-    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 
 
 def _link(source: Path, link: Path) -> None:

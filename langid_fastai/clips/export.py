@@ -41,7 +41,13 @@ from langid_fastai.clips.manifest import csv_lines, image_stems, read_journal, w
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
-from langid_fastai.utils.files import UNFINISHED, differences, taken, write_whole
+from langid_fastai.utils.files import (
+    UNFINISHED,
+    file_stamp,
+    refuse_differences,
+    taken,
+    write_whole,
+)
 from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, on_cluster
 from langid_fastai.utils.progress import track
 
@@ -90,7 +96,7 @@ class Place:
 
     def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
         """Return size and modification time of each recording, to detect changes."""
-        return {path: _stamp(self.root / path) for path in paths}
+        return {path: file_stamp(self.root / path) for path in paths}
 
     def list_images(self) -> set[str]:
         """Return existing images, and partial files of a killed export."""
@@ -326,11 +332,8 @@ def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours
         note_plan(folder, augment)
         config.write(folder / NOTE)
         return
-    if differing := differences(asdict(MelConfig.read(folder / NOTE)), asdict(config)):
-        raise RunError(
-            f"{folder} contains images of another MelConfig ({differing}); "
-            "choose another --out, or the same values"
-        )
+    there, requested = asdict(MelConfig.read(folder / NOTE)), asdict(config)
+    refuse_differences(there, requested, RunError, f"{folder} contains images of another MelConfig")
     refuse_other_plan(folder, augment)
 
 
@@ -361,12 +364,3 @@ def _image_files(folder: Path) -> Iterator[Path]:
     for split, suffix in product(SPLITS, set(SUFFIXES.values())):
         yield from (folder / split).glob(f"*/*{suffix}")
         yield from (folder / split).glob(f"*/*{suffix}.*{UNFINISHED}")
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    """Return size in bytes and modification time in ns; a missing file matches no other."""
-    try:
-        status = file.stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns

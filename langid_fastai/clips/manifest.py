@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from langid_fastai.errors import RunError, first_line
-from langid_fastai.utils.files import replacing
+from langid_fastai.utils.files import replacing, whole_lines
 
 __all__ = ["JOURNAL", "csv_lines", "image_stems", "read_journal", "write_table"]
 
@@ -37,9 +37,8 @@ MAX_STEM = 160
 def read_journal(folder: Path) -> pd.DataFrame:
     """Read ``images.csv``; an incomplete last line is ignored."""
     file = folder / "images.csv"
-    content = file.read_bytes() if file.exists() else b""
-    # Cut before decoding: the last line may end inside a character.
-    whole = content[: content.rfind(b"\n") + 1] or ",".join(JOURNAL).encode()
+    # Bytes, since a last line that is ignored may end inside a character.
+    whole = whole_lines(file) or ",".join(JOURNAL).encode()
     try:
         return pd.read_csv(
             io.BytesIO(whole), dtype=JOURNAL, usecols=list(JOURNAL), keep_default_na=False

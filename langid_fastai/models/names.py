@@ -152,4 +152,4 @@ def _differences(arch: str, config: MelConfig) -> str:
     elif arch in WANTED:
         wanted = {k: value for k, value in vars(WANTED[arch]).items() if k not in FREE}
     there = {name: getattr(config, name) for name in wanted}
-    return differences(there, wanted).replace(" requested", " wanted")
+    return differences(there, wanted, "wanted")

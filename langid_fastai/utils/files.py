@@ -6,7 +6,8 @@ files are never read. Each output folder contains a JSON file with the settings 
 A full or read-only disk always raises `OSError` here, whatever error a library reports.
 
 Contents: `replacing`, `write_whole`, `write_json`, `read_json`, `reserve`; `taken`, `alone_in`,
-`is_left`, `sweep`, `keep_choices` and `differences`; `is_there`; `DENIED` and `FULL`.
+`is_left`, `sweep`; `keep_choices`, `refuse_differences` and `differences`; `file_stamp`,
+`whole_lines`, `is_there`; `DENIED` and `FULL`.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ __all__ = [
     "UNFINISHED",
     "alone_in",
     "differences",
+    "file_stamp",
     "is_left",
     "is_there",
     "keep_choices",
     "read_json",
+    "refuse_differences",
     "replacing",
     "reserve",
     "sweep",
     "taken",
+    "whole_lines",
     "write_json",
     "write_whole",
 ]
@@ -236,6 +240,31 @@ def reserve(path: Path, n_bytes: int) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def file_stamp(file: Path) -> tuple[int, int]:
+    """Return size in bytes and modification time in ns, to detect a changed file.
+
+    Parameters
+    ----------
+    file : -1 and -1 if there is none, which no existing file has
+    """
+    try:
+        status = file.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def whole_lines(file: Path) -> bytes:
+    """Read a file to which lines are appended; a last line that a kill cut off is ignored.
+
+    Parameters
+    ----------
+    file : empty if there is none
+    """
+    content = file.read_bytes() if file.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
 def is_there(path: str | Path) -> bool:
     """Return whether a file or folder exists; False for names that no file can have.
 
@@ -273,16 +302,37 @@ def keep_choices(
         there = dict(json.loads(note.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as damage:
         raise error(f"{note}: damaged ({damage}); choose another --out") from damage
+    refuse_differences(there, requested, error, f"{note.parent} holds {holds}")
+
+
+def refuse_differences(
+    there: Mapping[str, Any], requested: Mapping[str, Any], error: type[LangidError], what: str
+) -> None:
+    """Raise if a folder was made with other settings.
+
+    Parameters
+    ----------
+    there, requested : see `differences`
+    error : type of error to raise
+    what : the folder and its content, for the message
+
+    Raises
+    ------
+    LangidError : of type `error`; the settings differ
+    """
     if differing := differences(there, requested):
-        raise error(f"{note.parent} holds {holds} ({differing}); choose another --out")
+        raise error(f"{what} ({differing}); choose another --out, or the same settings")
 
 
-def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
+def differences(
+    there: Mapping[str, Any], requested: Mapping[str, Any], word: str = "requested"
+) -> str:
     """List the settings that differ; empty if none does.
 
     Parameters
     ----------
     there, requested : existing and requested settings, name → value, as read from JSON
+    word : what the second settings are
 
     Examples
     --------
@@ -290,7 +340,7 @@ def differences(there: Mapping[str, Any], requested: Mapping[str, Any]) -> str:
     'sr=8000 there, 16000 requested'
     """
     return ", ".join(
-        f"{name}={there.get(name)!r} there, {value!r} requested"
+        f"{name}={there.get(name)!r} there, {value!r} {word}"
         for name, value in requested.items()
         if there.get(name) != value
     )

@@ -142,7 +142,8 @@ def test_failed_recording_does_not_stop_the_others(tmp_path):
 
 def test_clip_masked_to_silence_loses_only_that_variant(write_audio, tmp_path):
     y = np.zeros(SR, dtype=np.float32)
-    y[SR // 2] = 0.5  # a click, in the half that is masked
+    word = slice(SR // 2, SR // 2 + SR // 8)  # in the part that is masked
+    y[word] = 0.5 * np.sin(np.arange(SR // 8))
     paths = [f"{language}/1.wav" for language in ("de", "es")]
     for path in paths:
         write_audio(tmp_path / "clicks" / path, y, SR)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -10,11 +11,13 @@ import pytest
 from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.utils.files import (
     alone_in,
+    file_stamp,
     keep_choices,
     replacing,
     reserve,
     sweep,
     taken,
+    whole_lines,
     write_json,
     write_whole,
 )
@@ -192,3 +195,25 @@ with alone_in(Path({str(tmp_path)!r}), RunError):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     with alone_in(tmp_path, RunError):
         assert names(tmp_path) == [".lock"]
+
+
+def test_stamp_of_a_file_changes_with_its_content_and_time(tmp_path):
+    file = tmp_path / "a.wav"
+    missing = file_stamp(file)
+    file.write_bytes(b"abc")
+    stamps = [missing, file_stamp(file)]
+    os.utime(file, ns=(0, 5))
+    stamps.append(file_stamp(file))
+    file.write_bytes(b"abcd")
+    os.utime(file, ns=(0, 5))
+    stamps.append(file_stamp(file))
+    assert len(set(stamps)) == 4
+    assert stamps[2:] == [(3, 5), (4, 5)]
+
+
+@pytest.mark.parametrize("tail", [b"", b"half", "half ä".encode()[:-1]])
+def test_a_last_line_that_was_cut_off_is_ignored(tmp_path, tail):
+    file = tmp_path / "lines.csv"
+    assert whole_lines(file) == b""
+    file.write_bytes(b"a,b\n1,2\n" + tail)
+    assert whole_lines(file) == b"a,b\n1,2\n"

@@ -49,7 +49,7 @@ from langid_fastai.audio.levels import is_silent
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.make.pauses import CutRules, find_cuts, frame_powers
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.utils.files import UNFINISHED, keep_choices, taken, write_json
+from langid_fastai.utils.files import UNFINISHED, file_stamp, keep_choices, taken, write_json
 from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 
@@ -192,7 +192,7 @@ def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
     noted = json.loads(note.read_text(encoding="utf-8"))
     names = [_name(start, end, noted["sr"]) for start, end in noted["utterances"]]
     is_whole = all((folder / name).exists() for name in names)
-    return noted if is_whole and noted["stamp"] == _stamp(source) else None
+    return noted if is_whole and noted["stamp"] == [*file_stamp(source)] else None
 
 
 def _cut_recording(root: Path, out: Path, rules: CutRules, task: Task) -> dict[str, Any] | str:
@@ -205,7 +205,7 @@ def _cut_recording(root: Path, out: Path, rules: CutRules, task: Task) -> dict[s
     unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")  # next to it, on the same disk
     shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed run
     try:
-        stamp, (sr, bits) = _stamp(source), native_format(source)
+        stamp, (sr, bits) = file_stamp(source), native_format(source)
         if sr > HIGHEST_FLAC_SR:
             raise AudioError(f"{sr} Hz is above the limit of FLAC, {HIGHEST_FLAC_SR}; resample it")
         powers, n = frame_powers(alive(stream_audio(source, sr=sr, channel=channel)), sr)
@@ -306,17 +306,3 @@ def _seconds(start: int, end: int, sr: int) -> dict[str, Any]:
 def _name(start: int, end: int, sr: int) -> str:
     """Return the file name of an utterance: start and end, s; sorts by time up to 2 h 46 min."""
     return f"{start / sr:08.3f}-{end / sr:08.3f}.flac"
-
-
-def _stamp(source: Path) -> list[int]:
-    """Return the size in bytes and the modification time in ns.
-
-    Raises
-    ------
-    AudioError : no such file
-    """
-    try:
-        status = source.stat()
-    except OSError as error:
-        raise AudioError(f"{source}: cannot be opened ({error.strerror})") from error
-    return [status.st_size, status.st_mtime_ns]

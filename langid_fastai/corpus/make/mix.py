@@ -52,7 +52,7 @@ from langid_fastai.corpus.make.mixture import MixConfig, Voice, plan_mixture, wr
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
-from langid_fastai.utils.files import UNFINISHED, keep_choices, taken, write_whole
+from langid_fastai.utils.files import UNFINISHED, keep_choices, taken, whole_lines, write_whole
 from langid_fastai.utils.parallel import TaskFailure, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 
@@ -215,9 +215,7 @@ def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig) -> Non
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """Return rows of existing mixtures that were made before; ignore an incomplete last line."""
-    journal = folder / JOURNAL
-    content = journal.read_bytes() if journal.exists() else b""
-    whole = content[: content.rfind(b"\n") + 1].decode()
+    whole = whole_lines(folder / JOURNAL).decode()
     return {
         (row["split"], int(row["number"])): row | {"number": int(row["number"])}
         for row in csv.DictReader(io.StringIO(whole))
