@@ -34,6 +34,7 @@ from .models.schedules import (
 )
 from .pipeline.compare import compare, comparison_lines
 from .pipeline.hub_model import load_hub
+from .pipeline.push import Pushed, push
 from .pipeline.result import TrainResult
 from .pipeline.run import evaluate_run, train
 from .pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
@@ -73,6 +74,7 @@ __all__ = [
     "MixConfig",
     "ModelError",
     "OnnxExport",
+    "Pushed",
     "RunError",
     "Segment",
     "Site",
@@ -112,6 +114,7 @@ __all__ = [
     "parse_augmentations",
     "power_to_db",
     "predict_images",
+    "push",
     "read_clips",
     "read_corpus",
     "read_voices",

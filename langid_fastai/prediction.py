@@ -69,13 +69,15 @@ class LanguageIdentifier:
 
     @classmethod
     def load(cls, folder: str | Path) -> LanguageIdentifier:
-        """Load a model folder, or the one inside a run folder.
+        """Load a model folder, the one inside a run folder, or one of the Hugging Face Hub.
 
         An untrusted folder is safe to load: nothing in it is code.
 
         Parameters
         ----------
-        folder : e.g. ``runs/demo`` or ``runs/demo/model``
+        folder : e.g. ``runs/demo``, ``runs/demo/model``, ``hf:owner/name`` or
+            ``hf:owner/name@revision`` (extra `hub`; downloaded once, see
+            `langid_fastai.models.hub`)
 
         Raises
         ------

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import langid_fastai
-from langid_fastai.cli import compare, corpus, predict, serve, train
+from langid_fastai.cli import compare, corpus, predict, push, serve, train
 
 __all__ = ["app"]
 
@@ -52,5 +52,6 @@ app.command()(train.evaluate)
 app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(predict.export)
+app.command()(push.push)
 app.command("app")(serve.serve)
 app.add_typer(corpus.app, name="corpus")

@@ -28,7 +28,12 @@ STDIN = "-"
 TOP_K = 5
 
 ModelArgument = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A model folder, or a trained run folder.")
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model folder, a trained run folder, or hf:<owner>/<name>[@<revision>] of the "
+        "Hugging Face Hub (extra hub).",
+    ),
 ]
 
 

@@ -33,6 +33,7 @@ from langid_fastai.errors import AudioError, ModelError, first_line
 from langid_fastai.inference.backends import ONNX_FILE, onnx_metadata, torch_score
 from langid_fastai.inference.scorers import make_scorer
 from langid_fastai.models.folder import file_hash, model_folder, read_info, tensors_hash, write_info
+from langid_fastai.models.hub import hub_name, is_hub_name
 from langid_fastai.models.networks import load_network
 from langid_fastai.preprocessing import MelConfig, clips_of
 from langid_fastai.utils.dependencies import require
@@ -96,6 +97,12 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
         export_onnx("runs/demo").difference
     """
     _need_onnx()
+    if is_hub_name(folder):
+        name, _ = hub_name(folder)
+        raise ModelError(
+            f"{folder}: an export is written into the model folder, so it needs one on this "
+            f"machine: hf download {name} --local-dir FOLDER"
+        )
     folder = model_folder(Path(folder))
     info = read_info(folder)
     clips = [*_made_up(info.mel), *_clips(recordings, info.mel)]  # told before the long part

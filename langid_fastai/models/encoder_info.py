@@ -178,7 +178,7 @@ def read_encoder(arch: str) -> EncoderInfo:
     ------
     ModelError : see `download`; or it is not an encoder of speech that can be read
     """
-    folder = download(arch, ENCODER_FILES)
+    folder = download(arch, (*ENCODER_FILES, "model.json"))
     if not (folder / "config.json").exists():
         ours = (folder / "model.json").exists()
         raise ModelError(

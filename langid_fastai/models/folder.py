@@ -335,7 +335,7 @@ def model_folder(folder: Path) -> Path:
     ModelError : a model of the Hugging Face Hub that cannot be had, see `fetch_model`
     """
     if is_hub_name(folder):
-        folder = fetch_model(str(folder))
+        folder = fetch_model(Path(folder).as_posix())
     is_run = not (folder / "model.json").exists() and (folder / "model" / "model.json").exists()
     return folder / "model" if is_run else folder
 

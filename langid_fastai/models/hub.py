@@ -34,6 +34,7 @@ from langid_fastai.utils.files import DENIED
 __all__ = [
     "MODEL_FILES",
     "PREFIX",
+    "WEIGHT_FILES",
     "absolute",
     "download",
     "fetch_model",
@@ -43,7 +44,8 @@ __all__ = [
     "local_folder",
 ]
 
-# A model folder of this library on the Hub.
+# Files of `transformers`, and of a model folder of this library.
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 MODEL_FILES = ("model.json", "model.safetensors", "model.onnx", "README.md")
 NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
 LOG_IN = "for a private one, log in with `hf auth login`, or set HF_TOKEN"
@@ -124,7 +126,7 @@ def download(name: str | Path, patterns: Sequence[str]) -> Path:
         folder = Path(
             snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
         )
-    for file in folder.iterdir():
+    for file in folder.iterdir() if folder.is_dir() else ():
         if any(file.match(pattern) for pattern in patterns):
             _validate_content(file)
     return folder

@@ -43,14 +43,13 @@ from langid_fastai.models.encoder_info import (
     read_encoder,
 )
 from langid_fastai.models.encoder_sound import make_front_end
-from langid_fastai.models.hub import PREFIX, download, hub_name, local_folder
+from langid_fastai.models.hub import PREFIX, WEIGHT_FILES, download, hub_name, local_folder
 from langid_fastai.models.names import PUBLISHED
 from langid_fastai.models.raw_waveform import load_trained_body
 from langid_fastai.utils.dependencies import needs
 
 __all__ = ["build_hub_network", "encoder_of", "new_hub_network", "stored_state"]
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 DROPOUT = 0.25
 # Smallest variance over time of which the root is taken: a single frame has none.
 LEAST_VARIANCE = 1e-6
@@ -231,7 +230,7 @@ def _load_published(encoder: nn.Module, arch: str, info: EncoderInfo) -> None:
     import transformers
 
     pinned = arch if info.revision is None else f"{PREFIX}{info.name}@{info.revision}"
-    folder = download(pinned, [*ENCODER_FILES, *WEIGHTS])
+    folder = download(pinned, [*ENCODER_FILES, *WEIGHT_FILES])
     if not any(folder.glob("model*.safetensors")):
         raise _no_safetensors(arch, folder)
     model = getattr(transformers, info.family.model)

@@ -1,20 +1,20 @@
-"""A model of the Hugging Face Hub on a run's own test, beside the run: section `hub`.
+"""Compare a run with a model of the Hugging Face Hub on the same test: section `hub`.
 
 ::
 
     langid evaluate runs/demo --against hf:facebook/mms-lid-126
     langid evaluate runs/demo --against hf:path/to/a/folder
 
-Any audio-classification model of `transformers` will do (extra ``hub``). Nothing of it is run but
-what `transformers` itself brings, and weights are read as safetensors alone.
+The model is any audio-classification model of `transformers` (extra ``hub``). No code of its
+author is run, and weights are read from safetensors only.
 
-Both hear the same: the test clips of the run, cut as the run cuts them, each read again from its
-recording at the rate the model wants; what is shorter than a clip is repeated, as the run does. A
-recording's score is the mean of its clips' log-probabilities. Labels are matched by language code,
-see `match_languages`; where several of the model's fit one of the run's, their probabilities are
-added. Only languages that both know are tested, and the scores of both are brought to sum to one
-over these. The run is calibrated on its own validation, the other model is as it comes: so compare
-decisions (accuracy, F1) rather than log loss.
+Both are tested on the test clips of the run. Each clip is read again from its recording at the
+sampling rate of the other model; one shorter than a clip is repeated, as in the run. The score of a
+recording is the mean of its clips' log-probabilities. Labels are matched by language code, see
+`match_languages`; if several of the model's labels match one of the run's, their probabilities are
+added. Only languages that both know are tested, and scores are normalised over these. The run is
+calibrated on its own validation split, the other model is not: compare decisions (accuracy, F1)
+rather than log loss.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from langid_fastai.corpus.language_codes import match_languages
 from langid_fastai.errors import AudioError, ModelError, RunError, first_line
 from langid_fastai.mel_config import MelConfig
 from langid_fastai.models.folder import read_info
+from langid_fastai.models.hub import PREFIX, WEIGHT_FILES, download, is_hub_name, local_folder
 from langid_fastai.pipeline.evaluate import clips_to_test, keep_sections, read_metrics, score_clips
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.utils.dependencies import needs
@@ -44,13 +45,12 @@ if TYPE_CHECKING:
     import torch
     from fastai.learner import Learner
 
-__all__ = ["HubModel", "assess_against", "hub_name", "load_hub"]
+__all__ = ["HubModel", "assess_against", "load_hub", "validate_against"]
 
-PREFIX = "hf:"
 BATCH = 8  # clips scored at once: on a CPU more are no faster
 WARNING = (
-    "what the other model was trained on is not known here; if it has heard these recordings, its "
-    "figures overstate"
+    "what the other model was trained on is not known here; if it was trained on these recordings, "
+    "its results are too good"
 )
 
 
@@ -63,9 +63,9 @@ class HubModel:
     name : on the Hub, or its folder
     revision : commit on the Hub; None for a folder
     labels : its classes, in the order of its output
-    sr : Hz, that it wants
+    sr : Hz of its input
     n_parameters : of its network, which computes in float32
-    model, extractor : its two halves, of `transformers`
+    model, extractor : its two parts, of `transformers`
     """
 
     name: str
@@ -100,32 +100,39 @@ def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
 
     Parameters
     ----------
-    name : as ``facebook/mms-lid-126``, or a folder that `save_pretrained` made
-    device : as ``cpu`` or ``cuda``
+    name : such as ``facebook/mms-lid-126``, also with ``@revision``; or a folder that
+        `save_pretrained` made
+    device : such as ``cpu`` or ``cuda``
 
     Raises
     ------
-    ModelError : `transformers` is missing, the model cannot be reached or read, its weights are no
+    ModelError : the extra `hub` is missing, the model cannot be reached or read, its weights are no
         safetensors, or it is no audio classifier
     """
+    name = name.removeprefix(PREFIX)
     with needs("hub", f"{PREFIX}{name}", ModelError):
         import transformers
     from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
+    is_local = local_folder(PREFIX + name) is not None
+    folder = download(PREFIX + name, ["*.json", *WEIGHT_FILES])
     try:
-        # First, since of all three it says best why a model cannot be reached.
-        transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
-        model, loading = transformers.AutoModelForAudioClassification.from_pretrained(
-            name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
         )
-    # Its own kinds of error are many, and grow; what the user can do is the same.
+        model, loading = transformers.AutoModelForAudioClassification.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    # `transformers` raises many kinds of error; what the user can do is the same.
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"{PREFIX}{name} cannot be loaded ({first_line(error)}); give an audio-classification "
-            "model of the Hub whose weights are safetensors, or a folder of one; without a "
-            "network, one that was loaded before"
+            "model of the Hub whose weights are safetensors, or a folder of one"
         ) from error
     if missing := sorted(loading["missing_keys"]):
         raise ModelError(
@@ -135,31 +142,28 @@ def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
     labels = [str(model.config.id2label[k]) for k in range(model.config.num_labels)]
     return HubModel(
         name,
-        getattr(model.config, "_commit_hash", None),
+        None if is_local else folder.name,
         tuple(labels),
         int(extractor.sampling_rate),
         sum(parameter.numel() for parameter in model.parameters()),
-        model.to(device).float().eval(),  # some are stored in half precision, and sound is not
+        model.to(device).float().eval(),  # some are stored in half precision; the input is float32
         extractor,
     )
 
 
-def hub_name(against: str) -> str:
-    """The name of a model on the Hub, or its folder, without ``hf:``.
+def validate_against(against: str) -> None:
+    """Check that a model to compare with is named by ``hf:``.
 
     Raises
     ------
-    RunError : `against` is of another form
+    RunError : it is not
 
     Examples
     --------
-    >>> hub_name("hf:facebook/mms-lid-126")
-    'facebook/mms-lid-126'
+    >>> validate_against("hf:facebook/mms-lid-126")
     """
-    name = against.removeprefix(PREFIX)
-    if name == against or not name:
+    if not is_hub_name(against) or against == PREFIX:
         raise RunError(f"--against {against!r} must be {PREFIX}<model>, as {PREFIX}owner/name")
-    return name
 
 
 def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
@@ -173,16 +177,16 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
 
     Returns
     -------
-    metrics : what ``metrics.json`` now holds
+    metrics : content of ``metrics.json``
 
     Raises
     ------
     ModelError : see `load_hub`; or fewer than two languages in common
     RunError : `against` is of another form
     """
-    name = hub_name(against)
+    validate_against(against)
     info, corpus = read_info(run.model), run.corpus()
-    hub = load_hub(name, next(learn.model.parameters()).device)
+    hub = load_hub(against, next(learn.model.parameters()).device)
     matched = match_languages(info.vocab, list(dict.fromkeys(hub.labels)))
     known, _ = clips_to_test(run, corpus, info)
     shared = [label for label in info.vocab if label in matched.values()]
@@ -197,11 +201,11 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
     theirs = _score(hub, corpus.root, clips, info.mel)
     theirs = _among(theirs, [matched.get(label, "") for label in hub.labels], shared)
     section = _measure(clips, ours, theirs, shared) | {
-        "model": name,
+        "model": hub.name,
         "revision": hub.revision,
         "n_parameters": hub.n_parameters,
         "cut": (
-            f"both heard the run's clips of {info.mel.clip_seconds:g} s, the other model at "
+            f"both were given the run's clips of {info.mel.clip_seconds:g} s, the other model at "
             f"{hub.sr} Hz"
         ),
         "labels": {
@@ -211,14 +215,14 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
         "n_labels_unused": len(hub.labels) - len([x for x in hub.labels if x in matched]),
         "warnings": [WARNING],
     }
-    others = [block for block in read_metrics(run).get("hub", []) if block["model"] != name]
+    others = [block for block in read_metrics(run).get("hub", []) if block["model"] != hub.name]
     return keep_sections(run, {"hub": [*others, section]})
 
 
 def _measure(
     clips: pd.DataFrame, ours: np.ndarray, theirs: np.ndarray, shared: list[str]
 ) -> dict[str, Any]:
-    """Figures of both on the same recordings, and of the difference."""
+    """Metrics of both on the same recordings, and of the difference."""
     run, there = (evaluation.evaluate(clips, scores, shared) for scores in (ours, theirs))
     recordings, our_means = evaluation.average_clips(clips, ours)
     _, their_means = evaluation.average_clips(clips, theirs)
@@ -269,7 +273,7 @@ def _sounds(
 
 
 def _among(log_probs: np.ndarray, labels: list[str] | tuple[str, ...], shared: list[str]) -> Any:
-    """Scores of the shared labels: what has the same label is added, and all sum to one."""
+    """Scores of the shared labels: those of one label are added, and all sum to one."""
     columns = [[k for k, label in enumerate(labels) if label == wanted] for wanted in shared]
     scores = np.stack([np.logaddexp.reduce(log_probs[:, c], axis=1) for c in columns], axis=1)
     return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)

@@ -307,13 +307,13 @@ def evaluate_run(
     """
     from langid_fastai.learner import load_learner, make_dataloaders
     from langid_fastai.pipeline import evaluate
-    from langid_fastai.pipeline.hub_model import assess_against, hub_name
+    from langid_fastai.pipeline.hub_model import assess_against, validate_against
 
     run = Run(Path(folder))
     run.read()
     validate_jobs(n_jobs)
     if against is not None:
-        hub_name(against)  # a slip here shows before the test
+        validate_against(against)  # a slip here shows before the test
     if folds is not None and folds < MIN_FOLDS:
         raise RunError(f"--folds {folds} must be at least {MIN_FOLDS}")
     _validate_license(license)

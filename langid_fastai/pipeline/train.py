@@ -63,6 +63,7 @@ __all__ = [
 
 
 DEFAULT_FALSE_ALARM_RATE = 0.05
+REVISION = "encoder_revision"  # in run.json: commit of an encoder of the Hugging Face Hub
 
 
 def make_network(
@@ -89,6 +90,7 @@ def make_network(
 
     from langid_fastai.callbacks.precision import pick_device, pick_precision
     from langid_fastai.models.folder import validate_vocab
+    from langid_fastai.models.hub_encoder import encoder_of
     from langid_fastai.models.networks import build_network
 
     name, stages = choose_stages(settings)
@@ -98,7 +100,11 @@ def make_network(
     set_seed(settings.seed)
     trained = corpus.index.loc[corpus.index["split"] == "train", "language"].unique()
     validate_vocab(sorted(trained))
-    network = build_network(settings.arch, len(trained), weights=settings.weights)
+    arch = _pinned(settings.arch, run.read().get(REVISION))
+    network = build_network(arch, len(trained), weights=settings.weights)
+    encoder = encoder_of(network)
+    if encoder and encoder.revision:
+        run.note(REVISION, encoder.revision)
     return network, {
         "arch": arch_name(settings.arch),
         "weights": settings.weights,
@@ -345,6 +351,11 @@ def _binding(settings: TrainSettings, schedule: str) -> dict[str, Any]:
     """What a resumed training must have in common; the machine may be another."""
     free = {"device": None, "workers": None, "precision": None}
     return asdict(settings) | free | {"schedule": schedule}
+
+
+def _pinned(arch: str, revision: str | None) -> str:
+    """Name the commit of an encoder that a run began with, though its branch may have moved."""
+    return f"{arch}@{revision}" if revision and "@" not in arch else arch
 
 
 def _group_hashes(index: pd.DataFrame) -> set[str]:

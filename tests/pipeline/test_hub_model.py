@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import hub_server
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,8 @@ from langid_fastai.audio.files import load_audio
 from langid_fastai.errors import ModelError
 from langid_fastai.mel_config import MelConfig
 from langid_fastai.pipeline.hub_model import load_hub
+
+stand_in = hub_server.hub
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def test_it_stands_beside_the_run(run, hub, corpus, langid):
     assert (block["left_out"], block["n_labels_unused"]) == ([], 1)
     assert block["n_clips"] == metrics["test"]["n_clips"]
     assert f"{hub}: accuracy {block['there']['accuracy']:.4f}" in text
-    assert "both heard the run's clips of 1 s, the other model at 16000 Hz" in text
+    assert "both were given the run's clips of 1 s, the other model at 16000 Hz" in text
     page = (run / "report.html").read_text(encoding="utf-8")
     assert 'id="hub"' in page
     assert "spa, es-MX" in page
@@ -161,7 +164,7 @@ def test_what_cannot_be_loaded_is_told(hub, tmp_path, run, langid):
     (damaged / "model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_hub(str(damaged))
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="is there no such folder"):
         load_hub(str(tmp_path / "nowhere"))
     code, text, err = evaluate(langid, run, "facebook/mms-lid-126")
     assert code == 1
@@ -207,5 +210,12 @@ def test_without_a_network(tmp_path):
         [sys.executable, "-c", code], env=os.environ | nowhere, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "hf:owner/name cannot be loaded (We couldn't connect to" in done.stdout
-    assert "without a network, one that was loaded before" in done.stdout
+    assert "hf:owner/name: the Hub cannot be reached" in done.stdout
+
+
+def test_from_the_hub(hub, stand_in):
+    """The commit is recorded, and nothing but JSON and safetensors is downloaded."""
+    (hub / "modeling.py").write_text("raise SystemExit")
+    repo = stand_in.add("you/lid", hub, revisions=("main", "v1"))
+    assert load_hub("you/lid@v1").revision == repo.sha
+    assert "modeling.py" not in stand_in.files_asked()

@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import hub_server
 import numpy as np
+import pandas as pd
 import pytest
 from hub_models import save_encoder
 
@@ -11,6 +13,7 @@ from langid_fastai import cli
 from langid_fastai.models.folder import read_info
 from langid_fastai.prediction import LanguageIdentifier
 
+hub = hub_server.hub
 QUICK = "--clip-seconds 1 --batch-size 8 --jobs 1 --precision fp32 --epochs 1,1,1".split()
 
 
@@ -71,10 +74,23 @@ def test_answers_are_those_of_the_test(langid, corpus, recording, tmp_path):
     """Prediction prepares sound as training does, but for the rounding of stored clips."""
     encoder, run = save_encoder(tmp_path / "encoder", "whisper"), tmp_path / "run"
     assert langid(corpus, "--arch", f"hf:{encoder}", "--out", run, *QUICK)[0] == 0
-    import pandas as pd
-
     rows = pd.read_csv(run / "predictions.csv").set_index("path")
     identifier = LanguageIdentifier.load(run)
     for path, row in rows.iterrows():
         scores = {a["label"]: a["score"] for a in identifier(corpus / path)}
         np.testing.assert_allclose(scores["de"], row["p_de"], atol=0.02)
+
+
+def test_a_run_keeps_its_commit(hub, langid, corpus, tmp_path):
+    """Resumed after the branch has moved, it is the run that was begun."""
+    repo = hub.add("you/hubert", save_encoder(tmp_path / "encoder"))
+    began_with, run = repo.sha, tmp_path / "run"
+    command = (corpus, "--arch", "hf:you/hubert", "--out", run, *QUICK)
+    assert langid(*command)[0] == 0
+    repo.files["README.md"] = b"moved"
+    assert repo.sha != began_with
+    (run / "model" / "model.json").unlink()
+    code, _, err = langid(*command)
+    assert code == 0, err
+    assert read_info(run).encoder.revision == began_with
+    assert read_info(run).arch == "hf:you/hubert"

@@ -1,0 +1,35 @@
+"""`langid push`: a trained model to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["push"]
+
+
+def push(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A trained run folder, or a model folder.")
+    ],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")
+    ],
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Make a new repository public. Default: private."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the files that would be sent, and send nothing.")
+    ] = False,
+) -> None:
+    """Upload a model folder and its model card to the Hugging Face Hub (extra `hub`).
+
+    Log in first with `hf auth login`, or set HF_TOKEN. The model is then used as hf:OWNER/NAME.
+    """
+    from langid_fastai.cli.train import tell
+    from langid_fastai.pipeline.push import push as push_model
+
+    push_model(run, repository, public=public, dry_run=dry_run, tell=tell)
