@@ -11,6 +11,8 @@ pauses are skipped; the mean of the log-probabilities of the others, calibrated 
 temperature, is the score of the recording. It is read block by block, so hours of audio need no
 more memory than seconds. The answer does not depend on the other recordings in the list.
 
+An identifier pickles as the folder it was loaded from, so it can be passed to other processes.
+
 See `langid_fastai.audio.levels` for what is silent, `langid_fastai.inference.timeline` for how a
 timeline is made, and `langid_fastai.inference.posterior` for what `candidates`, `prior` and
 `unknown` do.
@@ -18,12 +20,16 @@ timeline is made, and `langid_fastai.inference.posterior` for what `candidates`,
 
 from __future__ import annotations
 
+import hashlib
+import json
+import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar, overload
@@ -36,11 +42,11 @@ from langid_fastai.audio.files import stream_audio
 from langid_fastai.audio.levels import is_silent, sound_level, validate_waveform
 from langid_fastai.audio.raw_pcm import resampled
 from langid_fastai.errors import AudioError, ModelError
-from langid_fastai.inference.backends import Engine, load_engine
+from langid_fastai.inference.backends import Engine, load_engine, one_thread
 from langid_fastai.inference.posterior import UNKNOWN, Answer, Choice, answers_of
 from langid_fastai.inference.timeline import Segment, find_segments
 from langid_fastai.inference.windows import are_pauses, windows_of
-from langid_fastai.models.folder import ModelInfo, read_info
+from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash
 
 __all__ = ["UNKNOWN", "Answer", "Audio", "LanguageIdentifier", "Segment"]
 
@@ -59,10 +65,12 @@ class LanguageIdentifier:
     ----------
     info : description of the model: its languages are ``info.vocab``
     engine : runs the network; ``engine.name`` names the library it uses
+    folder : of the model; None if it was not loaded from one
     """
 
     info: ModelInfo
     engine: Engine
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         return f"LanguageIdentifier({self.info.arch} by {self.engine.name}: {self.info.vocab})"
@@ -88,7 +96,14 @@ class LanguageIdentifier:
         UserWarning : its ``model.onnx`` was exported from another model, and is ignored
         """
         info = read_info(Path(folder))
-        return cls(info, load_engine(Path(folder), info))
+        return cls(info, load_engine(Path(folder), info), Path(folder))
+
+    def __reduce__(self) -> tuple[Callable[..., LanguageIdentifier], tuple[str, str]]:
+        """Pickle as the absolute path of the folder, and a hash of the model in it."""
+        if self.folder is None:
+            raise ModelError("an identifier that was not loaded from a folder cannot be pickled")
+        folder = self.folder.absolute()
+        return _load_same, (str(folder), _fingerprint(folder, self.info))
 
     @overload
     def __call__(
@@ -278,6 +293,29 @@ class LanguageIdentifier:
                 f"{name}: its scores are not finite; did the training of the model diverge?"
             )
         return mean - np.logaddexp.reduce(mean)
+
+
+@lru_cache(maxsize=2)  # a pool of processes passes an identifier with each of its tasks
+def _load_same(folder: str, fingerprint: str) -> LanguageIdentifier:
+    """Load a model folder in another process, after checking that it has not changed."""
+    if _fingerprint(Path(folder), read_info(Path(folder))) != fingerprint:
+        raise ModelError(
+            f"{folder}: contains another model than when the identifier was loaded; load it again"
+        )
+    if multiprocessing.parent_process() is None:
+        return LanguageIdentifier.load(folder)
+    one_thread()
+    identifier = LanguageIdentifier.load(folder)
+    one_thread()  # if torch was only loaded now
+    return identifier
+
+
+def _fingerprint(folder: Path, info: ModelInfo) -> str:
+    """Return a hash of a model, whatever ``model.onnx`` was exported from it since."""
+    tensors = info.tensors or tensors_hash(folder)
+    values = asdict(replace(info, tensors=tensors, onnx=None))
+    content = json.dumps(values, sort_keys=True, default=str).encode()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _name_of(audio: Audio) -> str:

@@ -21,6 +21,7 @@ import mmap
 import os
 import re
 import reprlib
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import onnxruntime
     from torch import nn
 
-__all__ = ["Engine", "load_engine", "onnx_metadata", "torch_score"]
+__all__ = ["Engine", "load_engine", "one_thread", "onnx_metadata", "torch_score"]
 
 ONNX_FILE = "model.onnx"
 # Increased when an older reader would misinterpret the file.
@@ -103,6 +104,18 @@ def load_engine(folder: Path, info: ModelInfo) -> Engine:
 
     score = torch_score(load_network(folder)[0], info)
     return Engine("torch", _in_batches(score, info.mel))
+
+
+def one_thread() -> None:
+    """Make torch, if it is loaded, use one thread, in a process among others.
+
+    They share the cores. And after a fork, the threads of the parent process are missing here, but
+    GNU's OpenMP would wait for them.
+    """
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
