@@ -1,12 +1,12 @@
-"""A classical reference on the same split: what a network must beat to be of use.
+"""A classical reference on the same split, which a useful network must beat.
 
-It sees the very pixels that the network sees, or the mel images of its sound. An
-image's decibels give 20 mel-frequency cepstral coefficients a frame and their deltas; mean and
-standard deviation over the frames make 80 numbers a clip; a logistic regression tells the languages
-apart. No tuning, no augmentation, seconds of work.
+Its input is that of the network, or the mel images of its audio clips. From the decibels of an
+image, it computes 20 mel-frequency cepstral coefficients (MFCC) per frame and their deltas; the
+features of a clip are their means and standard deviations over the frames, 80 numbers. Logistic
+regression classifies them. There is no tuning and no augmentation, and it takes seconds.
 
-Contents: `score_baseline`, from two tables of clips to log-probabilities; `SYSTEM`, what it is
-called; `mfcc_statistics`, the numbers of one image.
+Contents: `score_baseline`, from two tables of clips to log-probabilities; `SYSTEM`, its name;
+`mfcc_statistics`, the features of one image.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from langid_fastai.preprocessing import Kind
 __all__ = ["SYSTEM", "mfcc_statistics", "score_baseline"]
 
 SYSTEM = "mean and deviation of 20 MFCC and deltas, logistic regression"
-# Of images whose rows are coefficients already, or pitch classes.
+# The name for images whose rows are already coefficients, or pitch classes.
 ROW_SYSTEM = "mean and deviation of each row of the image, logistic regression"
 ROW_KINDS = ("mfcc", "chroma")
 
 N_MFCC = 20
-# Far more steps than standardised features need (some hundred), so that it always converges.
+# Far more iterations than standardised features need (some hundred), so that it converges.
 MAX_ITER = 10_000
 
 
@@ -52,8 +52,8 @@ def score_baseline(
     train, test : from `read_clips`; `image` is used, and of `train` also `language`
     vocab : (n_languages,), at least two, those of `train` in any order
     top_db : of the images' `MelConfig`, dB
-    kind : of the images' `MelConfig`; those of `ROW_KINDS` give the `row_statistics` instead
-    n_jobs : processes that read images; -1 for all cores
+    kind : of the images' `MelConfig`; for `ROW_KINDS`, the features are the `row_statistics`
+    n_jobs : number of processes that read images; -1 for all cores
 
     Returns
     -------
@@ -62,14 +62,14 @@ def score_baseline(
 
     Raises
     ------
-    ModelError : a language of the vocab without training clips or the reverse, or an image that
-        cannot be read
+    ModelError : the languages of the vocab and of the training clips differ, or an image cannot be
+        read
 
     Examples
     --------
     ::
 
-        train, test = (read_clips(images, corpus.index, side) for side in ("train", "test"))
+        train, test = (read_clips(images, corpus.index, x) for x in ("train", "test"))
         log_probs = score_baseline(images, train, test, info.vocab, info.mel.top_db)
     """
     from scipy.special import log_softmax
@@ -93,7 +93,7 @@ def score_baseline(
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITER))
     model.fit(features[: len(train)], truth)
     activations = model.decision_function(features[len(train) :])
-    if len(vocab) == 2:  # scikit-learn gives the second's log-odds alone
+    if len(vocab) == 2:  # scikit-learn returns only the log-odds of the second
         activations = np.column_stack([np.zeros(len(test)), activations])
     # Not its predict_log_proba, which is -inf where a probability underflows.
     return log_softmax(activations, axis=1)
@@ -119,9 +119,9 @@ def mfcc_statistics(image: np.ndarray, top_db: float) -> np.ndarray:
     """
     from librosa.feature import delta, mfcc  # slow to import, so only where it is used
 
-    S_db = image[::-1] * (top_db / 255) - top_db  # as power_to_db gave it, to half a grey value
+    S_db = image[::-1] * (top_db / 255) - top_db  # the result of power_to_db, to half a grey value
     coefficients = mfcc(S=S_db, n_mfcc=N_MFCC)
-    # Edge frames stand in for those beyond: images of fewer frames than a delta spans work too.
+    # The edge frames are repeated, so that images with fewer frames than a delta spans work too.
     both = np.concatenate([coefficients, delta(coefficients, mode="nearest")])
     return np.concatenate([both.mean(axis=1), both.std(axis=1)])
 
@@ -146,6 +146,6 @@ def _read_features(file: Path, top_db: float, kind: Kind) -> np.ndarray:
         return row_statistics(image) if kind in ROW_KINDS else mfcc_statistics(image, top_db)
     except (AudioError, OSError) as error:
         raise ModelError(
-            f"{file}: the image cannot be read ({error}); make the images again with "
+            f"{file}: the image cannot be read ({error}); regenerate the images with "
             "`langid prepare`"
         ) from error

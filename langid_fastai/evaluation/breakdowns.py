@@ -214,13 +214,13 @@ def list_warnings(recordings: pd.DataFrame, vocab: list[str], answers: dict[str,
         )
     if recordings["group"].nunique() == 1:
         sentences.append(f"the test has only one {unit}, so there is no bootstrap interval")
-    voices = speakers_of(recordings)
-    if len(voices) > len(recordings):
+    speakers = speakers_of(recordings)
+    if len(speakers) > len(recordings):
         sentences.append(
-            f"the mixtures are made from {voices.nunique()} speakers and share them, so they are "
+            f"the mixtures are made from {speakers.nunique()} speakers and share them, so they are "
             "not independent: with other speakers the results may vary more than the intervals show"
         )
-    if n_unknown := (voices == "").sum():
+    if n_unknown := (speakers == "").sum():
         sentences.append(
             f"the speaker of {n_unknown} of {len(recordings)} recordings is unknown; if a speaker "
             "is in multiple groups, the true intervals are wider than those shown"

@@ -5,14 +5,14 @@ Conventions
 - ``truth`` is int (n,), the position of each row's language in the vocab; ``log_probs`` are natural
   logarithms, (n, n_languages).
 - ``weights`` is int (n,), how often each row was drawn; None counts each row once. A weight of two
-  does what a row given twice does, a weight of 0 what a row left out does.
+  is equivalent to repeating the row, a weight of 0 to leaving it out.
 - A language without recordings has no recall. It is left out of every mean over languages, also in
   a bootstrap draw; recordings mistaken for it still count as errors.
 
 Contents
 --------
 `count_confusions` and what follows from it: `balanced_accuracy`, `macro_f1`,
-`precision_recall_f1`. Of the probabilities: `log_loss`, `expected_calibration_error`,
+`precision_recall_f1`. From the probabilities: `log_loss`, `expected_calibration_error`,
 `reliability`. For the detection metrics, EER and Cavg, see `detection`.
 """
 
@@ -46,7 +46,7 @@ def count_confusions(
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall of the languages spoken in the test, from counts whose rows are the truth.
+    """Mean recall of the languages in the test, from counts whose rows are the truth.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
 
 
 def macro_f1(confusion: np.ndarray) -> float:
-    """Mean F1 of the languages spoken in the test, from counts whose rows are the truth.
+    """Mean F1 of the languages in the test, from counts whose rows are the truth.
 
     A language without recordings has no recall and is left out, also in a bootstrap draw.
     Recordings mistaken for it still count as errors.
@@ -99,9 +99,9 @@ def precision_recall_f1(confusion: np.ndarray) -> np.ndarray:
 
 
 def log_loss(truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean of -log p of the language spoken, in nats: the cross-entropy.
+    """Mean of -log p of the true language, in nats: the cross-entropy.
 
-    As scikit-learn's, but from logarithms: it clips no probability.
+    Like scikit-learn's, but from logarithms, so that no probability is clipped.
 
     Examples
     --------

@@ -1,7 +1,6 @@
-"""Two systems on the same recordings: how far apart they are, and whether that can be chance.
+"""Compare two systems on the same recordings: their difference, and whether it may be chance.
 
-What both name right, or both wrong, tells nothing of which is better; only the recordings that one
-alone names right do.
+Only recordings that exactly one of the two identifies correctly show which is better.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ def compare_paired(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare what two systems name right, recording by recording.
+    """Compare which recordings two systems identify correctly.
 
-    McNemar's test in its exact form [1]_ takes the recordings for independent; the interval draws
-    whole groups. Where the two differ, believe the wider interval rather than the smaller p.
+    The exact form of McNemar's test [1]_ assumes independent recordings; the bootstrap interval
+    draws whole groups. If they disagree, trust the interval.
 
     Parameters
     ----------
     hits, their_hits : bool (n,), in the same order
     groups : (n,), group of each row
-    seed : of the bootstrap
+    seed : random seed of the bootstrap
 
     Returns
     -------
-    comparison : `n`; `accuracy` difference, ours less theirs, and `accuracy_bootstrap`, None where
-        all rows are of one group; `n_only_ours` and `n_only_theirs`, right in one alone;
-        `mcnemar_p`, two-sided, of one pair: not corrected for how many are looked at
+    comparison : `n`; `accuracy`, the difference, ours minus theirs, and `accuracy_bootstrap`, None
+        if there is only one group; `n_only_ours` and `n_only_theirs`, correct in one of the two;
+        `mcnemar_p`, two-sided, not corrected for multiple comparisons
 
     References
     ----------
@@ -60,8 +59,8 @@ def compare_paired(
     ours, theirs = np.asarray(hits, dtype=bool), np.asarray(their_hits, dtype=bool)
     if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours) == len(groups) > 0:
         raise ModelError(
-            f"hits of {ours.shape} and {theirs.shape} and {len(groups)} groups must be of the same "
-            "recordings, at least one"
+            f"hits of shapes {ours.shape} and {theirs.shape}, and {len(groups)} groups, must be of "
+            "the same recordings, at least one"
         )
     gain = ours.astype(int) - theirs
     interval = bootstrap_interval(

@@ -9,7 +9,7 @@ export.
 =========  =========================================================================================
 clean      as recorded
 noise20 …  white noise, its power 20, 10 or 0 dB below the mean power of the clip, pauses included;
-           a clip gets the same noise at every level
+           a clip has the same noise at every level
 telephone  resampled to 8 kHz, band-pass 300 to 3400 Hz (-3 dB there), and back
 mp3        written as MP3 at 16 kb/s and read again; left out where libsndfile cannot write MP3
 slow fast  played at 0.9 and 1.1 of its speed, so that pitch moves too, as ``sox speed`` does
@@ -201,10 +201,10 @@ def measure_conditions(
 
     Parameters
     ----------
-    scores : by name of the condition, ``clean`` among them: the clips (at least `CLIP_COLUMNS` of
+    scores : by name of the condition, including ``clean``: the clips (at least `CLIP_COLUMNS` of
         `scores`) that have an image under it, and their log_probs, (n_clips, n_languages)
     vocab : (n_languages,), the languages of the columns
-    seed : of the bootstrap
+    seed : random seed of the bootstrap
 
     Returns
     -------
@@ -213,8 +213,8 @@ def measure_conditions(
 
     Raises
     ------
-    ModelError : unknown conditions, none named ``clean``, or scores that fit neither clips nor
-        vocab
+    ModelError : unknown conditions, none named ``clean``, or scores that do not match the clips or
+        the vocab
     """
     names = [condition.name for condition in CONDITIONS]
     if "clean" not in scores or not set(scores) <= set(names):
@@ -284,10 +284,10 @@ def _degraded(
     """Make the images of one clip under all conditions that do not silence it."""
     degraded = []
     for condition in conditions:
-        # A generator each, so that a condition's noise does not depend on those before it.
-        worse = degrade(y, config.sr, condition, np.random.default_rng(seed))
+        # Each has its own generator, so that its noise does not depend on other conditions.
+        degraded_y = degrade(y, config.sr, condition, np.random.default_rng(seed))
         with contextlib.suppress(AudioError):  # silent
-            clip = encode_clip(fit_clip(worse, config.n_samples), config)
+            clip = encode_clip(fit_clip(degraded_y, config.n_samples), config)
             degraded.append(DegradedClip(condition.name, row, clip))
     return degraded
 

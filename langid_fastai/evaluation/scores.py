@@ -1,4 +1,4 @@
-"""Score images, average clips to recordings, and make the table of predictions."""
+"""Predict images, average the scores of clips by recording, and tabulate the predictions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def average_clips(clips: pd.DataFrame, log_probs: np.ndarray) -> tuple[pd.DataFr
 
     Raises
     ------
-    ModelError : the scores do not fit the clips, or are not log-probabilities
+    ModelError : the scores do not match the clips, or are not log-probabilities
 
     Examples
     --------
@@ -81,9 +81,9 @@ def average_clips(clips: pd.DataFrame, log_probs: np.ndarray) -> tuple[pd.DataFr
 def predictions_table(
     recordings: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]
 ) -> pd.DataFrame:
-    """Lay out what `average_clips` returned as in ``predictions.csv``.
+    """Make the table of ``predictions.csv`` from the result of `average_clips`.
 
-    The columns are `RECORDING_COLUMNS`, `predicted`, `score`, and one `p_<label>` a language;
+    The columns are `RECORDING_COLUMNS`, `predicted`, `score`, and one `p_<label>` per language;
     probabilities are rounded to 6 digits.
     """
     labels = [str(label) for label in vocab]
@@ -97,11 +97,11 @@ def predictions_table(
 
 
 def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]) -> np.ndarray:
-    """Position of each row's language in the vocab, int (n,).
+    """Return the position of each row's language in the vocab, int (n,).
 
     Raises
     ------
-    ModelError : the vocab does not name the columns of the scores, or lacks a language
+    ModelError : the vocab does not have one label per column of the scores, or lacks a language
     """
     _validate_vocab(log_probs, vocab)
     truth = pd.Index(vocab).get_indexer(pd.Index(rows["language"]))
@@ -109,7 +109,7 @@ def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]) -> n
     if unknown:
         raise ModelError(
             f"language {unknown[0]!r} of {rows['path'][truth < 0].iloc[0]} is not in the model's "
-            f"vocab={list(vocab)}; test on the languages it knows, or train it on this one"
+            f"vocab={list(vocab)}; test it on its own languages, or train it on this one too"
         )
     return truth
 
@@ -117,13 +117,14 @@ def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]) -> n
 def validate_scores(
     rows: pd.DataFrame, log_probs: np.ndarray, columns: Sequence[str]
 ) -> np.ndarray:
-    """Return the scores as float64, if they fit the table and are log-probabilities."""
+    """Return the scores as float64, or raise if they do not match the table."""
     missing = [column for column in columns if column not in rows]
     if missing:
         raise ModelError(f"the table lacks the columns {missing}; it has {list(rows.columns)}")
     if rows[list(columns)].isna().any(axis=None) or (rows["group"] == "").any():
         raise ModelError(
-            "the table holds NaN or an empty group; leave unknown text empty, group by path"
+            "the table contains NaN or an empty group; use empty text for what is unknown, and the "
+            "path as the group of a recording without one"
         )
     log_probs = np.asarray(log_probs, dtype=np.float64)
     if log_probs.ndim != 2 or not 0 < len(rows) == len(log_probs):
@@ -132,11 +133,11 @@ def validate_scores(
             "the number of rows of the table and at least 1"
         )
     total = np.exp(np.minimum(log_probs, 1)).sum(axis=1)  # capped, raw activations may overflow
-    # A float32 log-softmax errs by 1e-6. NaN passes no comparison, so ask for what is sound.
-    is_sound = np.isfinite(log_probs).all(axis=1) & (np.abs(total - 1) < 1e-3)
-    if not is_sound.all():
+    # A float32 log-softmax has an error of 1e-6. NaN fails every comparison, so test for validity.
+    is_valid = np.isfinite(log_probs).all(axis=1) & (np.abs(total - 1) < 1e-3)
+    if not is_valid.all():
         raise ModelError(
-            f"{rows['path'][~is_sound].iloc[0]}: exp(log_probs) must be finite and sum to 1; did "
+            f"{rows['path'][~is_valid].iloc[0]}: exp(log_probs) must be finite and sum to 1; did "
             "you pass probabilities or raw activations, or did the training diverge?"
         )
     return log_probs
@@ -145,6 +146,6 @@ def validate_scores(
 def _validate_vocab(log_probs: np.ndarray, vocab: Sequence[str]) -> None:
     if log_probs.shape[1] != len(vocab) or len(set(vocab)) != len(vocab):
         raise ModelError(
-            f"vocab={list(vocab)} must name each of the {log_probs.shape[1]} columns of log_probs "
-            "once"
+            f"vocab={list(vocab)} must have one label for each of the {log_probs.shape[1]} columns "
+            "of log_probs, without duplicates"
         )

@@ -20,7 +20,8 @@ MEASURED = (
     f"with 0.6 h of speech in 4 languages, {SPEECH_EMBEDDING} reached an accuracy of 0.90, ResNets "
     "with ImageNet weights 0.44 to 0.52"
 )
-FEW_GROUPS = 10  # training speakers of a language; with fewer, voice and language are confused
+# Training speakers of a language; with fewer, a model may learn their voices instead of it.
+FEW_GROUPS = 10
 MAX_RATIO = 4  # of the training audio of two languages
 MIN_FALL = 0.02  # fraction by which the loss falls in the last epoch if training was too short
 N_NAMED = 5  # languages in a sentence

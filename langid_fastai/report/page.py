@@ -189,7 +189,12 @@ def _mistake(images: Path, audio_root: Path | None, loss: dict[str, Any]) -> dic
             sound, silence = clip_uri(audio_root, loss["path"], loss["offset"], config), ""
         except (AudioError, OSError) as error:
             silence = f"No audio: {error}."
-    return {**loss, "picture": image_uri(images, loss["image"]), "sound": sound, "silence": silence}
+    return {
+        **loss,
+        "spectrogram": image_uri(images, loss["image"]),
+        "sound": sound,
+        "silence": silence,
+    }
 
 
 @cache  # compiling takes longer than filling

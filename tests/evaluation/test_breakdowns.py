@@ -1,4 +1,4 @@
-"""Languages, voices, genders, durations and mistakes, on cases small enough to work by hand."""
+"""Languages, speakers, genders, durations and mistakes, on cases small enough to work by hand."""
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,8 @@ from langid_fastai.evaluation.detection import Trials, det_points
 # Languages
 
 
-def test_languages_have_intervals_over_the_draws_that_hold_them():
-    # Of the two voices that speak de one is always heard right, one never.
+def test_languages_have_intervals_over_the_draws_that_contain_them():
+    # Of the two speakers of de, one is always identified correctly, one never.
     languages = ["de"] * 10 + ["en"] * 40 + ["es"] * 10
     predicted = ["de"] * 5 + ["en"] * 5 + ["en"] * 40 + ["es"] * 10
     groups = ["de-0"] * 5 + ["de-1"] * 5 + [f"en-{i % 8}" for i in range(40)] + ["es-0"] * 10
@@ -23,7 +23,7 @@ def test_languages_have_intervals_over_the_draws_that_hold_them():
     assert (de["precision"], de["precision_bootstrap"]) == (1.0, [0.0, 1.0])  # 0: never named
     assert en["recall_bootstrap"] == [1.0, 1.0]
     assert en["precision_bootstrap"][0] < en["precision"] < 1.0 == en["precision_bootstrap"][1]
-    # One voice speaks es: nothing tells how others would do.
+    # Only one speaker of es: the variation between speakers is unknown.
     assert es["recall"] == 1.0
     assert [es[f"{x}_bootstrap"] for x in ("precision", "recall", "f1", "eer")] == [None] * 4
     # Scores of de: 0.8 of five right ones, 0.1 of five wrong ones and of the fifty others. Half
@@ -33,7 +33,7 @@ def test_languages_have_intervals_over_the_draws_that_hold_them():
     assert es["eer"] == 0.0
 
 
-def test_languages_by_scikit_learn():
+def test_language_rates_equal_those_of_scikit_learn():
     from sklearn.metrics import precision_recall_fscore_support
 
     truth, log_probs, groups = many_scores()
@@ -50,7 +50,7 @@ def test_languages_by_scikit_learn():
             assert low < row[name] < high
 
 
-# Voices and recordings
+# Speakers and recordings
 
 
 def test_speakers_have_a_wilson_interval_each():

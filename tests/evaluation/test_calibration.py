@@ -49,7 +49,7 @@ def make_clips(languages, groups, prefix="r"):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_that_spoiled_the_scores_is_found(rng, temperature):
+def test_the_temperature_applied_to_the_scores_is_recovered(rng, temperature):
     truth, honest = make_honest(4000, rng)
     spoiled = log_softmax(honest * temperature)
     assert fit_temperature(truth, spoiled) == pytest.approx(temperature, rel=0.1)
@@ -67,7 +67,7 @@ def test_no_error_does_not_make_scores_certain():
 
 
 @pytest.mark.parametrize(("n_languages", "n"), [(10, 100), (50, 400)])
-def test_sound_scores_of_many_languages_stay_nearly_as_they_are(rng, n_languages, n):
+def test_calibrated_scores_of_many_languages_hardly_change(rng, n_languages, n):
     log_probs = log_softmax(4 * rng.normal(size=(n, n_languages)))
     truth = np.array([rng.choice(n_languages, p=p) for p in np.exp(log_probs)])
     assert 0.8 < fit_temperature(truth, log_probs) < 1.3
@@ -100,7 +100,7 @@ def test_threshold_by_hand():
     assert choose_threshold(scores, 0.09) is None  # k = 0
 
 
-def test_threshold_keeps_its_promise_on_average(rng):
+def test_threshold_has_the_requested_false_alarm_rate_on_average(rng):
     """Over many validations of 40, at most a tenth of further recordings falls below."""
     rates = []
     for _ in range(500):
@@ -110,12 +110,12 @@ def test_threshold_keeps_its_promise_on_average(rng):
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 5])
-def test_a_rate_that_is_no_share_is_refused(rate):
+def test_a_rate_outside_0_to_1_is_refused(rate):
     with pytest.raises(ModelError, match=f"false_alarm_rate={rate} must be in"):
         choose_threshold(np.ones(10), rate)
 
 
-def test_calibrate_rests_on_recordings_not_clips(rng):
+def test_calibration_is_fitted_on_recordings_not_clips(rng):
     truth, log_probs = make_honest(60, rng)
     clips = make_clips([VOCAB[t] for t in truth], "ann")
     both = pd.concat([clips, clips.assign(offset=10.0)], ignore_index=True)
@@ -127,7 +127,7 @@ def test_calibrate_rests_on_recordings_not_clips(rng):
     assert (highest < found.threshold).sum() == 11  # the 12th smallest: floor(0.2 × 61)
 
 
-def test_calibration_repairs_overconfident_scores(rng):
+def test_calibration_corrects_overconfident_scores(rng):
     truth, honest = make_honest(2000, rng)
     spoiled = log_softmax(3 * honest)
     clips = make_clips([VOCAB[t] for t in truth], [f"v{i % 20}" for i in range(2000)])
@@ -168,7 +168,7 @@ def test_unknown_by_hand():
     json.dumps(section, allow_nan=False)
 
 
-def test_without_threshold_nothing_is_claimed():
+def test_without_threshold_no_rate_is_reported():
     known = make_clips(["de"] * 4, ["ann", "ann", "bob", "bob"])
     held_out = make_clips(["fr", "fr"], ["cid", "dan"], "h")
     section = measure_unknown(
@@ -183,7 +183,7 @@ def test_without_threshold_nothing_is_claimed():
     assert section["held_out"]["languages"]["fr"]["taken_for"] == {"de": 2}
 
 
-def test_without_held_out_languages_only_false_alarms_are_told():
+def test_without_held_out_languages_only_false_alarms_are_reported():
     known = make_clips(["de"] * 2, ["ann", "bob"])
     section = measure_unknown(
         (known, scores_of(0.9, 0.5)), None, VOCAB, Calibration(1.0, 0.6, 0.05, 30)

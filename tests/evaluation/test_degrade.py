@@ -16,7 +16,7 @@ ALL = list(NAMED)
 RATES = [8_000, 16_000, 22_050, 44_100]
 
 
-def worsen(y, name, sr=SR, seed=0):
+def degraded(y, name, sr=SR, seed=0):
     return degrade(y, sr, NAMED[name], np.random.default_rng(seed))
 
 
@@ -75,21 +75,21 @@ def test_conditions_are_those_of_the_report_clean_first():
     ("clip_seconds", "absent"),
     [(10.0, []), (9.5, ["cut10"]), (4.0, ["cut5", "cut10"]), (1.0, ALL[-3:])],
 )
-def test_a_cut_longer_than_the_clip_is_no_condition(clip_seconds, absent):
+def test_cuts_longer_than_the_clip_are_left_out(clip_seconds, absent):
     names = [c.name for c in available_conditions(MelConfig(clip_seconds=clip_seconds))]
     assert names == [name for name in ALL if name not in absent]
 
 
-def test_without_mp3_in_libsndfile_there_is_no_such_condition(monkeypatch):
+def test_without_mp3_in_libsndfile_the_condition_is_left_out(monkeypatch):
     monkeypatch.setattr(mp3.sf, "available_formats", lambda: {"WAV": "WAV (Microsoft)"})
     assert [c.name for c in available_conditions()] == [name for name in ALL if name != "mp3"]
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_degrading_is_repeatable_and_leaves_its_input_alone(speech, name):
+def test_degrading_is_reproducible_and_does_not_change_its_input(speech, name):
     y = speech()
     before = y.copy()
-    once, again = worsen(y, name), worsen(y, name)
+    once, again = degraded(y, name), degraded(y, name)
     np.testing.assert_array_equal(y, before, strict=True)
     np.testing.assert_array_equal(once, again, strict=True)
     assert once.dtype == np.float32
@@ -97,29 +97,29 @@ def test_degrading_is_repeatable_and_leaves_its_input_alone(speech, name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_loudness_changes_nothing_but_loudness(speech, name):
+def test_conditions_are_independent_of_the_level(speech, name):
     y = speech()
     for gain in (1e-3, 5.0):  # 5 × 0.8 is far beyond full scale, and is not clipped
-        scaled = worsen(np.float32(gain) * y, name)
-        error = scaled / gain - worsen(y, name)
+        scaled = degraded(np.float32(gain) * y, name)
+        error = scaled / gain - degraded(y, name)
         assert power(error) < 1e-9 * power(y), gain
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_digital_silence_stays_silent(name):
-    assert not worsen(np.zeros(SR, dtype=np.float32), name).any()
+    assert not degraded(np.zeros(SR, dtype=np.float32), name).any()
 
 
 @pytest.mark.parametrize("y", [np.ones((2, SR)), np.ones(0), np.float32(1)])
-def test_only_a_mono_waveform_can_be_made_worse(y):
+def test_only_mono_waveforms_are_accepted(y):
     with pytest.raises(AudioError, match=r"y\.shape=.* must be \(n_samples,\).*pass one clip"):
-        worsen(y, "noise20")
+        degraded(y, "noise20")
 
 
 @pytest.mark.parametrize("snr", [20, 10, 0])
-def test_noise_lies_as_far_below_the_clip_as_it_says(speech, snr):
+def test_noise_is_white_and_has_the_stated_snr(speech, snr):
     y = speech()
-    noise = worsen(y, f"noise{snr}").astype(float) - y
+    noise = degraded(y, f"noise{snr}").astype(float) - y
     assert db(power(y) / power(noise)) == pytest.approx(snr, abs=1e-3)
     # White: each quarter of the band holds a quarter of the power; 2 % is three times the chance
     # deviation of 4 s.
@@ -127,18 +127,18 @@ def test_noise_lies_as_far_below_the_clip_as_it_says(speech, snr):
     np.testing.assert_allclose(quarters / np.sum(quarters), np.full(4, 0.25), atol=0.02)
 
 
-def test_one_clip_meets_the_same_noise_at_every_level(speech):
+def test_a_clip_has_the_same_noise_at_every_level(speech):
     y = speech()
-    loud, faint = worsen(y, "noise0").astype(float) - y, worsen(y, "noise20").astype(float) - y
+    loud, faint = degraded(y, "noise0").astype(float) - y, degraded(y, "noise20").astype(float) - y
     np.testing.assert_allclose(loud, 10 * faint, atol=1e-5, strict=True)
-    other = worsen(y, "noise0", seed=1).astype(float) - y
+    other = degraded(y, "noise0", seed=1).astype(float) - y
     assert abs(np.corrcoef(loud, other)[0, 1]) < 0.02
 
 
 @pytest.mark.parametrize("sr", RATES)
-def test_the_telephone_lets_its_band_through_and_no_more(rng, sr):
+def test_the_telephone_passes_only_its_band(rng, sr):
     y = rng.standard_normal(4 * sr).astype(np.float32)
-    z = worsen(y, "telephone", sr)
+    z = degraded(y, "telephone", sr)
     assert len(z) == len(y)
     whole = power_between(z, sr, 0, sr)
     assert power_between(z, sr, 300, 3400) / whole > 0.98
@@ -149,28 +149,28 @@ def test_the_telephone_lets_its_band_through_and_no_more(rng, sr):
 
 
 @pytest.mark.parametrize(("f", "loss"), [(300, 3.01), (3400, 3.01), (1000, 0)])
-def test_the_telephone_band_ends_where_it_says(tone, f, loss):
+def test_the_telephone_band_has_its_stated_edges(tone, f, loss):
     y = tone(f, SR, 4.0)
-    assert -db(power(inside(worsen(y, "telephone"))) / power(inside(y))) == pytest.approx(
+    assert -db(power(inside(degraded(y, "telephone"))) / power(inside(y))) == pytest.approx(
         loss, abs=0.05
     )
 
 
 @pytest.mark.parametrize("sr", RATES)
 @pytest.mark.parametrize(("name", "speed"), [("slow", 0.9), ("fast", 1.1)])
-def test_speed_moves_pitch_and_length(tone, name, speed, sr):
-    z = worsen(tone(1_000, sr, 4.0), name, sr)
+def test_speed_changes_pitch_and_length(tone, name, speed, sr):
+    z = degraded(tone(1_000, sr, 4.0), name, sr)
     assert len(z) == pytest.approx(4 * sr / speed, abs=1)
     assert peak_frequency(z, sr) == pytest.approx(1_000 * speed, abs=0.3)
     assert power(inside(z)) == pytest.approx(0.125, rel=1e-3)  # a sine of amplitude 0.5
 
 
-def test_slow_and_fast_undo_each_other(speech):
+def test_slow_is_reversible(speech):
     y = scipy.signal.resample_poly(
         scipy.signal.resample_poly(speech(), 1, 2), 2, 1
     )  # below 5.5 kHz
     y = y.astype(np.float32)
-    back = soxr.resample(worsen(y, "slow"), SR / 0.9, SR)[: len(y)]
+    back = soxr.resample(degraded(y, "slow"), SR / 0.9, SR)[: len(y)]
     assert db(power(inside(y)) / power(inside(back - y[: len(back)]))) > 40
 
 
@@ -179,12 +179,12 @@ def test_a_cut_is_the_middle(speech, seconds):
     y = speech(seconds=5.0)
     start = round((5.0 - seconds) / 2 * SR)
     expected = y[start : start + seconds * SR]
-    np.testing.assert_array_equal(worsen(y, f"cut{seconds}"), expected, strict=True)
+    np.testing.assert_array_equal(degraded(y, f"cut{seconds}"), expected, strict=True)
 
 
-def test_a_cut_longer_than_the_sound_leaves_it_whole(speech):
+def test_a_cut_longer_than_the_sound_does_not_change_it(speech):
     y = speech(seconds=2.0)
-    np.testing.assert_array_equal(worsen(y, "cut3"), y, strict=True)
+    np.testing.assert_array_equal(degraded(y, "cut3"), y, strict=True)
 
 
 def test_fitting_takes_the_middle_or_repeats():
@@ -199,9 +199,9 @@ def test_fitting_takes_the_middle_or_repeats():
 
 @pytest.mark.parametrize("sr", RATES)
 @pytest.mark.parametrize("seconds", [1.0, 3.37])
-def test_mp3_stays_in_place_and_as_loud(speech, sr, seconds):
+def test_mp3_preserves_timing_and_level(speech, sr, seconds):
     y = speech(sr, seconds)
-    z = worsen(y, "mp3", sr)
+    z = degraded(y, "mp3", sr)
     assert len(z) == pytest.approx(len(y), abs=1)
     n = min(len(y), len(z))
     y, z = y[:n].astype(float), z[:n].astype(float)
@@ -213,7 +213,7 @@ def test_mp3_stays_in_place_and_as_loud(speech, sr, seconds):
     assert np.corrcoef(y[end], z[end])[0, 1] > 0.7
 
 
-def test_mp3_has_the_bit_rate_it_claims(speech, monkeypatch):
+def test_mp3_has_its_stated_bit_rate(speech, monkeypatch):
     sizes = []
     write = mp3.sf.write
 
@@ -224,16 +224,16 @@ def test_mp3_has_the_bit_rate_it_claims(speech, monkeypatch):
 
     monkeypatch.setattr(mp3.sf, "write", spy)
     for sr in RATES:
-        worsen(speech(sr, 10.0), "mp3", sr)
+        degraded(speech(sr, 10.0), "mp3", sr)
     for n_bytes, seconds in sizes:
         assert 8 * n_bytes / seconds == pytest.approx(16_000, rel=0.02)
     assert len(sizes) == len(RATES)
     assert "16 kb/s" in NAMED["mp3"].words
 
 
-def test_mp3_costs_what_lies_high(rng):
+def test_mp3_removes_high_frequencies(rng):
     y = rng.standard_normal(4 * SR).astype(np.float32)
-    z = worsen(y, "mp3")
+    z = degraded(y, "mp3")
     kept = [
         power_between(z, SR, *band) / power_between(y, SR, *band) for band in [(0, 4e3), (7e3, SR)]
     ]

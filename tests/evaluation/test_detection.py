@@ -63,7 +63,7 @@ def test_ratios_equal_their_formula(rng, n_languages):
     np.testing.assert_allclose(ours, slow_ratios(log_probs), atol=1e-9, strict=True)
 
 
-def test_ratios_keep_the_order_of_scores_beyond_doubt():
+def test_ratios_keep_the_order_of_very_confident_scores():
     # In float64 all three best probabilities are exactly 1.
     log_probs = np.array([[0.0, -50.0, -60.0], [0.0, -100.0, -900.0], [-700.0, 0.0, -600.0]])
     ours = evaluation.log_likelihood_ratios(log_probs)
@@ -71,7 +71,7 @@ def test_ratios_keep_the_order_of_scores_beyond_doubt():
     assert len(set(ours.ravel())) == 9
 
 
-def test_ratios_do_not_depend_on_a_sum_that_is_a_little_off(rng):
+def test_ratios_do_not_depend_on_a_small_error_of_normalisation(rng):
     log_probs = random_scores(rng, 40, 4)[1]
     ours = evaluation.log_likelihood_ratios(log_probs + 1e-6)
     np.testing.assert_allclose(ours, slow_ratios(log_probs), atol=1e-9, strict=True)
@@ -191,7 +191,7 @@ def test_cavg_by_hand():
     assert evaluation.min_cavg(truth, log_probs) == pytest.approx(best)
 
 
-def test_cavg_of_no_opinion_accepts_everything():
+def test_cavg_of_uniform_scores_accepts_everything():
     log_probs = np.log(np.full((6, 3), 1 / 3))
     truth = np.array([0, 0, 0, 1, 1, 2])
     assert evaluation.cavg(truth, log_probs) == pytest.approx(0.5)
@@ -199,14 +199,14 @@ def test_cavg_of_no_opinion_accepts_everything():
     assert rare == pytest.approx(0.1)
 
 
-def test_cavg_counts_languages_alike():
+def test_cavg_weights_languages_equally():
     truth, log_probs = random_scores(np.random.default_rng(3), 60, 3)
     weights = np.where(truth == 1, 10, 1)
     for metric in (evaluation.cavg, evaluation.min_cavg):
         assert metric(truth, log_probs, weights) == pytest.approx(metric(truth, log_probs))
 
 
-def test_humble_scores_cost_cavg_and_not_min_cavg():
+def test_underconfident_scores_increase_cavg_but_not_min_cavg():
     truth, log_probs = np.array([0, 1]), np.log([[0.6, 0.4], [0.4, 0.6]])
     strict = Costs(p_target=0.1)  # accepts from ratios of 9
     assert evaluation.cavg(truth, log_probs, costs=strict) == pytest.approx(0.1)
@@ -232,7 +232,7 @@ def test_impossible_costs_are_refused(costs, words):
 
 @examples
 @given(seeds, st.integers(1, 5))
-def test_a_weight_of_two_is_a_row_given_twice(seed, n_languages):
+def test_a_weight_of_two_equals_a_repeated_row(seed, n_languages):
     rng = np.random.default_rng(seed)
     truth, log_probs = random_scores(rng, 12, n_languages, digits=0)
     weights = rng.multinomial(12, np.full(12, 1 / 12))
@@ -266,7 +266,7 @@ def test_perfect_scores_have_no_error(rng):
         assert not np.any(metric(truth, log_probs)), metric.__name__
 
 
-def test_one_language_has_nothing_to_be_told_from(rng):
+def test_detection_of_one_language_is_undefined(rng):
     alone = np.zeros(4, dtype=int), np.zeros((4, 1))
     truth, log_probs = random_scores(rng, 4, 3)
     for rows in (alone, (np.ones_like(truth), log_probs)):
@@ -283,7 +283,7 @@ def points_of(curve):
 
 
 @pytest.mark.parametrize("n", [3, 30, 2000])
-def test_det_points_lie_on_scikit_learns_curve_and_keep_its_ends(rng, n):
+def test_det_points_are_on_scikit_learns_curve_and_include_its_ends(rng, n):
     truth, log_probs = random_scores(rng, n, 4, digits=2)
     truth[:2] = 0, 3
     spoken = np.unique(truth)

@@ -63,7 +63,7 @@ def test_bootstrap_draws_whole_groups():
     assert weights.max() > 1
 
 
-def test_bootstrap_is_seeded_and_blind_to_the_order_of_rows():
+def test_bootstrap_depends_on_the_seed_and_not_on_the_order_of_rows():
     rng = np.random.default_rng(1)
     correct, groups = rng.random(200) < 0.9, rng.integers(20, size=200).astype(str)
     interval = evaluation.bootstrap_interval(accuracy_of(correct), groups, seed=3)
@@ -76,7 +76,7 @@ def test_bootstrap_is_seeded_and_blind_to_the_order_of_rows():
     assert (interval != other).any()
 
 
-def test_bootstrap_shrinks_with_confidence():
+def test_interval_shrinks_with_confidence():
     correct, groups = np.arange(100) % 5 > 0, [f"s{i}" for i in range(100)]
     wide = evaluation.bootstrap_interval(accuracy_of(correct), groups, confidence=0.99)
     narrow = evaluation.bootstrap_interval(accuracy_of(correct), groups, confidence=0.5)
@@ -92,7 +92,7 @@ def test_bootstrap_refuses_no_rows():
         evaluation.bootstrap_interval(accuracy_of(np.ones(0)), [])
 
 
-def test_draws_in_which_a_number_is_undefined_have_no_say():
+def test_draws_in_which_a_value_is_undefined_are_ignored():
     correct, groups = np.arange(40) % 3 > 0, np.repeat(["de", "en", "es", "fr"], 10)
     seen = []
 
@@ -125,8 +125,8 @@ def test_share_with_intervals():
     assert evaluation.share_with_intervals(hits, ["ann"] * 60)[2] is None
 
 
-def test_voices_that_stand_and_fall_together_widen_the_interval():
-    # Ten voices of 30 recordings, two of them wholly misheard.
+def test_correlated_recordings_of_a_speaker_widen_the_interval():
+    # Ten speakers of 30 recordings; all recordings of two of them are misidentified.
     groups = np.repeat([f"s{i}" for i in range(10)], 30).tolist()
     predicted = ["es"] * 60 + ["de"] * 240
     metrics = evaluation.evaluate(*make_recordings(["de"] * 300, predicted, groups), VOCAB)

@@ -69,7 +69,7 @@ SECTION = """n_clips n_recordings n_groups n_speakers costs clips recordings lan
     answers speakers genders durations det top_losses warnings""".split()
 
 
-def test_the_section_holds_what_it_promises():
+def test_the_section_has_the_documented_keys():
     metrics = evaluation.evaluate(*make_clips(), VOCAB)
     assert list(metrics) == SECTION
     assert metrics["costs"] == {"p_target": 0.5, "c_miss": 1.0, "c_fa": 1.0}
@@ -126,8 +126,8 @@ def test_one_spoken_language_leaves_detection_undefined():
     assert {x for x in evaluation.METRICS if rates[f"{x}_bootstrap"] is None} == undefined
 
 
-def test_draws_of_one_language_have_no_say_in_detection():
-    # Two voices of two languages: half of the draws hear one voice only.
+def test_draws_of_one_language_are_ignored_in_detection():
+    # One speaker of each of two languages: half of the draws contain only one of them.
     truth, log_probs, _ = many_scores(2)
     rates = evaluation.measure_rates(truth, log_probs, [f"s{language}" for language in truth])
     for name in ("eer", "cavg", "min_cavg"):
@@ -152,14 +152,14 @@ def test_evaluate_is_plain_json():
         assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-def test_evaluate_is_blind_to_the_order_of_clips():
+def test_the_order_of_clips_has_no_effect():
     clips, log_probs = make_clips()
     order = [6, 3, 1, 5, 0, 4, 2]
     shuffled = evaluation.evaluate(clips.iloc[order], log_probs[order], VOCAB)
     assert shuffled == evaluation.evaluate(clips, log_probs, VOCAB)
 
 
-def test_evaluate_takes_the_seed():
+def test_the_seed_changes_the_intervals():
     groups = [f"s{i % 7}" for i in range(30)]
     clips, log_probs = make_recordings(VOCAB * 10, ["de"] * 12 + VOCAB * 6, groups)
     intervals = [
@@ -180,7 +180,7 @@ def test_a_perfect_test():
         assert rates["accuracy_bootstrap"] == rates["macro_f1_bootstrap"] == [1.0, 1.0]
         assert rates["accuracy_wilson"] == pytest.approx([0.8865, 1.0], abs=5e-5)
     assert metrics["top_losses"] == []
-    assert metrics["warnings"] == []  # ten voices a language: nothing to warn of
+    assert metrics["warnings"] == []  # ten speakers per language: no warning
 
 
 def test_an_all_wrong_test():
@@ -193,13 +193,13 @@ def test_an_all_wrong_test():
     assert len(metrics["top_losses"]) == 12
 
 
-def test_one_group_gets_no_bootstrap_interval_and_is_told_so():
+def test_one_group_has_no_bootstrap_interval_but_a_warning():
     metrics = evaluation.evaluate(*make_recordings(VOCAB, ["de"] * 3, ["ann"] * 3), VOCAB)
     for rates in (metrics["clips"], metrics["recordings"]):
         assert all(rates[f"{name}_bootstrap"] is None for name in evaluation.METRICS)
         assert rates["accuracy_wilson"] == list(evaluation.wilson_interval(1, 3))
     assert any("has only one speaker" in sentence for sentence in metrics["warnings"])
-    # One voice in three languages: a row each.
+    # One speaker in three languages: a row each.
     assert [row["language"] for row in metrics["speakers"]] == ["en", "es", "de"]
 
 

@@ -25,17 +25,17 @@ def named(rng):
 # Decisions
 
 
-def test_count_confusions_is_scikit_learns(named):
+def test_count_confusions_equals_scikit_learn(named):
     expected = reference.confusion_matrix(*named)
     np.testing.assert_array_equal(confusions(*named), expected, strict=True)
 
 
-def test_macro_f1_equals_scikit_learn_where_all_languages_are_spoken(named):
+def test_macro_f1_equals_scikit_learn_if_all_languages_occur(named):
     ours = evaluation.macro_f1(reference.confusion_matrix(*named))
     assert ours == pytest.approx(reference.f1_score(*named, average="macro"), rel=1e-12)
 
 
-def test_macro_f1_leaves_out_languages_nobody_spoke():
+def test_macro_f1_ignores_languages_without_recordings():
     # de: 2 of 3 found, nothing else called de: 2·2 / (3 + 2). The miss went to an unspoken one.
     assert evaluation.macro_f1(np.array([[2, 1], [0, 0]])) == pytest.approx(0.8)
 
@@ -47,7 +47,7 @@ def test_balanced_accuracy_equals_scikit_learn(named):
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-def test_balanced_accuracy_leaves_out_languages_nobody_spoke(named):
+def test_balanced_accuracy_ignores_languages_without_recordings(named):
     truth, predicted = named
     rows = truth != 2
     ours = evaluation.balanced_accuracy(confusions(truth[rows], predicted[rows]))
@@ -103,7 +103,7 @@ def test_calibration_error_by_hand():
     [(np.log(0.5), 0.4), (np.log(0.5 + 1e-9), 0.5), (0.0, 0.9), (1e-6, 0.9)],
     ids=["an upper edge", "above it", "certain", "a float32 softmax summing to more than 1"],
 )
-def test_bins_have_their_upper_edge(log_prob, low):
+def test_bins_include_their_upper_edge(log_prob, low):
     (row,) = evaluation.reliability(np.array([0]), np.array([[log_prob, -1.0]]))
     assert row["low"] == low
     assert row["confidence"] <= 1
@@ -128,7 +128,7 @@ def test_calibration_error_equals_its_literal_formula(rng):
         assert ours == pytest.approx(slow_calibration_error(truth, log_probs), rel=1e-9)
 
 
-def test_reliability_holds_all_rows_and_gives_the_error(rng):
+def test_reliability_covers_all_rows_and_gives_the_error(rng):
     truth, log_probs = random_scores(rng, 300, 3)
     rows = evaluation.reliability(truth, log_probs)
     assert sum(row["n"] for row in rows) == 300
@@ -137,7 +137,7 @@ def test_reliability_holds_all_rows_and_gives_the_error(rng):
     assert evaluation.expected_calibration_error(truth, log_probs) == pytest.approx(error)
 
 
-def test_scores_that_are_what_they_say_have_a_small_calibration_error(rng):
+def test_calibrated_scores_have_a_small_calibration_error(rng):
     log_probs = random_scores(rng, 20_000, 3)[1]
     truth = (rng.random((20_000, 1)) > np.exp(log_probs).cumsum(axis=1)).sum(axis=1)
     assert evaluation.expected_calibration_error(truth, log_probs) < 0.02
@@ -149,7 +149,7 @@ def test_scores_that_are_what_they_say_have_a_small_calibration_error(rng):
 
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-def test_a_weight_of_two_is_a_row_given_twice(seed, n_languages):
+def test_a_weight_of_two_equals_a_repeated_row(seed, n_languages):
     rng = np.random.default_rng(seed)
     truth, log_probs = random_scores(rng, 12, n_languages, digits=0)
     weights = rng.multinomial(12, np.full(12, 1 / 12))

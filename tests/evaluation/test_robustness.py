@@ -1,4 +1,4 @@
-"""The test clips under all conditions: their images, and the figures that follow."""
+"""The test clips under all conditions: their images, and the metrics."""
 
 import io
 import json
@@ -115,7 +115,7 @@ def test_neither_order_nor_processes_nor_chunks_change_an_image(corpus, clips):
         found = gather(corpus, table, **options)
         assert found == {key: expected[key] for key in found}
         assert len(found) == len(QUICK) * len(table)
-    # Nor does the choice of other conditions.
+    # Other conditions do not change it either.
     alone = gather(corpus, clips, [NAMED["noise10"]])
     assert alone == {key: png for key, png in expected.items() if key[0] == "noise10"}
 
@@ -163,7 +163,7 @@ def test_images_come_in_chunks_and_recordings_are_read_once_and_late(corpus, cli
     assert opened == ["a.wav", "b.wav"]
 
 
-def test_a_reader_may_stop_early(corpus, clips):
+def test_iteration_may_stop_early(corpus, clips):
     chunks = degraded_clips(corpus.root, clips, CONFIG, QUICK, chunk=3, n_jobs=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -172,7 +172,9 @@ def test_a_reader_may_stop_early(corpus, clips):
     assert len(gather(corpus, clips, n_jobs=2)) == len(QUICK) * len(clips)
 
 
-def test_a_clip_that_falls_silent_is_left_out_of_that_condition(corpus, clips, write_audio, sound):
+def test_a_clip_that_becomes_silent_is_left_out_of_that_condition(
+    corpus, clips, write_audio, sound
+):
     y = sound(3.5)
     y[4_000:28_000] = 0  # 0.25 to 1.75 s: the middle of the first clip, and what a filter rings
     write_audio(corpus.root / "test/de/a.wav", y, 16_000, subtype="FLOAT")
@@ -200,7 +202,7 @@ def test_a_recording_that_cannot_be_read_ends_the_work(corpus, clips, content, m
     assert str(caught.value).count(str(corpus.root)) == 1
 
 
-def test_a_missing_recording_is_told_before_the_work_begins(corpus, clips, monkeypatch):
+def test_a_missing_recording_is_reported_before_the_work_begins(corpus, clips, monkeypatch):
     (corpus.root / "test/es/c.flac").unlink()
     monkeypatch.delattr(robustness, "stream_audio")
     with pytest.raises(AudioError, match=r"test/es/c\.flac: no such file"):
@@ -222,7 +224,7 @@ def test_a_recording_that_has_changed_ends_the_work(
         gather(corpus, clips)
 
 
-def test_clips_that_became_no_image_are_not_made(corpus, clips):
+def test_clips_without_an_image_are_skipped(corpus, clips):
     table = clips.drop(index=0).reset_index(drop=True)
     left = {(path, offset) for _, path, offset in gather(corpus, table)}
     assert left == {(p, o) for p, offsets in OFFSETS.items() for o in offsets} - {
@@ -230,7 +232,7 @@ def test_clips_that_became_no_image_are_not_made(corpus, clips):
     }
 
 
-# Figures
+# Metrics
 
 
 def make_scores(predicted, language=("3", "3", "na", "nan"), group=("a", "b", "c", "c")):
@@ -301,14 +303,14 @@ def test_one_group_has_no_bootstrap():
 
 
 @pytest.mark.parametrize("names", [["noise0"], ["clean", "noise5"], []])
-def test_conditions_must_be_known_and_clean_among_them(names):
+def test_conditions_must_be_known_and_include_clean(names):
     with pytest.raises(ModelError, match=r"conditions .* must include clean and be from"):
         measure_conditions({name: make_scores(["3"]) for name in names}, VOCAB)
 
 
-def test_scores_must_fit():
+def test_scores_must_match_clips_and_vocab():
     clips, log_probs = make_scores(["3", "3"])
-    with pytest.raises(ModelError, match="must name each of the 3 columns"):
+    with pytest.raises(ModelError, match="must have one label for each of the 3 columns"):
         measure_conditions({"clean": (clips, log_probs)}, ["3", "na"])
     with pytest.raises(ModelError, match=r"log_probs\.shape"):
         measure_conditions({"clean": (clips, log_probs[:1])}, VOCAB)

@@ -58,7 +58,7 @@ def test_predictions_table():
 # What is refused
 
 
-def test_errors_say_what_does_not_fit():
+def test_errors_name_what_does_not_match():
     clips, log_probs = make_clips()
     with pytest.raises(ModelError, match=r"lacks the columns \['offset', 'image'\]"):
         evaluation.average_clips(clips.drop(columns=["offset", "image"]), log_probs)
@@ -68,9 +68,13 @@ def test_errors_say_what_does_not_fit():
         evaluation.evaluate(clips, log_probs[:, 0], VOCAB)
     with pytest.raises(ModelError, match=r"n=0 is the number of rows.*at least 1"):
         evaluation.evaluate(clips.iloc[:0], log_probs[:0], VOCAB)
-    with pytest.raises(ModelError, match=r"vocab=\['de', 'en'\] must name each of the 3 columns"):
+    with pytest.raises(
+        ModelError, match=r"vocab=\['de', 'en'\] must have one label for each of the 3"
+    ):
         evaluation.evaluate(clips, log_probs, ["de", "en"])
-    with pytest.raises(ModelError, match=r"must name each of the 3 columns of log_probs once"):
+    with pytest.raises(
+        ModelError, match=r"for each of the 3 columns of log_probs, without duplicates"
+    ):
         evaluation.evaluate(clips, log_probs, ["de", "en", "de"])
     with pytest.raises(ModelError, match=r"language 'es' of e\.flac is not in the model's vocab"):
         evaluation.evaluate(clips, log_probs, ["de", "en", "fr"])
@@ -83,7 +87,7 @@ def test_errors_say_what_does_not_fit():
 @pytest.mark.parametrize(
     "slip", [np.exp, lambda x: x + 3, lambda x: 1000 + x, lambda x: np.full_like(x, np.nan)]
 )
-def test_scores_that_are_no_log_probabilities_are_refused(slip):
+def test_scores_that_are_not_log_probabilities_are_refused(slip):
     clips, log_probs = make_clips()
     with pytest.raises(ModelError, match=r"a\.flac: exp\(log_probs\) must be finite and sum to 1"):
         evaluation.evaluate(clips, slip(log_probs), VOCAB)
@@ -113,7 +117,7 @@ def learn(tmp_path):
     return Learner(dls, model, loss_func=nn.CrossEntropyLoss())
 
 
-def test_predict_images_scores_in_the_order_given_and_in_silence(learn, tmp_path, capfd):
+def test_predict_images_keeps_the_order_and_prints_nothing(learn, tmp_path, capfd):
     assert list(learn.dls.vocab) == VOCAB
     order = [7, 0, 11, 3, 3, 9, 1]
     log_probs = evaluation.predict_images(learn, [tmp_path / f"{i}.png" for i in order])
@@ -130,7 +134,7 @@ def test_predict_images_refuses_no_images(learn):
         evaluation.predict_images(learn, [])
 
 
-def test_predict_images_takes_the_bytes_of_files_too(learn, tmp_path):
+def test_predict_images_also_accepts_bytes(learn, tmp_path):
     files = [tmp_path / f"{i}.png" for i in (7, 0, 3)]
     mixed = [files[0].read_bytes(), files[1], files[2].read_bytes()]
     expected = evaluation.predict_images(learn, files)

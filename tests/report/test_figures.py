@@ -26,12 +26,12 @@ from langid_fastai.report.figures import (
 
 
 @pytest.fixture(scope="module")
-def figures():
+def run_metrics():
     return make_metrics()
 
 
 @pytest.mark.parametrize("n_languages", [2, 15, 16, 30])
-def test_confusion_picture_of_few_and_many_languages(n_languages):
+def test_confusion_figure_of_few_and_many_languages(n_languages):
     labels = [f"l{i}" for i in range(n_languages)]
     matrix = np.eye(n_languages, dtype=int) * 50
     matrix[0] = 0  # nobody spoke it
@@ -88,8 +88,8 @@ def test_det_curve_of_a_perfect_test_is_drawn():
     assert len(axes.lines[1].get_xdata()) == 1
 
 
-def test_reliability_shows_both_sides(figures):
-    sides = [figures["calibration"][name] for name in ("before", "after")]
+def test_reliability_shows_before_and_after(run_metrics):
+    sides = [run_metrics["calibration"][name] for name in ("before", "after")]
     axes = reliability_figure(*sides).axes
     for diagram, counts, side in zip(axes[:2], axes[2:], sides, strict=True):
         bins = pd.DataFrame(side["reliability"])
@@ -101,8 +101,8 @@ def test_reliability_shows_both_sides(figures):
         np.testing.assert_allclose([bar.get_x() for bar in counts.patches], bins["low"])
 
 
-def test_length_and_robustness_show_accuracy_with_its_interval(figures):
-    conditions = figures["robustness"]["conditions"]
+def test_length_and_robustness_show_accuracy_with_its_interval(run_metrics):
+    conditions = run_metrics["robustness"]["conditions"]
     cuts = [row for row in conditions if row["seconds"] is not None]  # longest first
     axes = length_figure(cuts).axes[0]
     wanted = [(row["seconds"], row["accuracy"]) for row in reversed(cuts)]
@@ -121,13 +121,13 @@ def test_length_and_robustness_show_accuracy_with_its_interval(figures):
     assert names[4] == "telephone band, 300 to 3400\nHz at 8 kHz"
 
 
-def test_without_several_groups_the_interval_is_wilsons(figures):
-    row = figures["robustness"]["conditions"][0] | {"accuracy_bootstrap": None}
+def test_with_one_group_the_interval_is_wilsons(run_metrics):
+    row = run_metrics["robustness"]["conditions"][0] | {"accuracy_bootstrap": None}
     bars = robustness_figure([row]).axes[0].collections[0].get_paths()
     assert bars[0].vertices[:, 0].tolist() == row["accuracy_wilson"]
 
 
-def test_pictures_are_sharp_and_of_both_schemes(tmp_path):
+def test_figures_have_high_resolution_and_both_colour_schemes(tmp_path):
     path = tmp_path / "curves.png"
     history = pd.DataFrame(make_history())
     picture = media.draw_picture(lambda palette: curves_figure(history, palette), path)
@@ -154,7 +154,7 @@ def test_sound_is_small_and_as_long_as_it_was(sr):
     assert sf.info(io.BytesIO(content)).duration == pytest.approx(4, abs=0.1)
 
 
-def test_sound_is_flac_where_mp3_is_not_to_be_had(monkeypatch):
+def test_sound_is_flac_if_mp3_is_not_available(monkeypatch):
     y = speech(1, 16_000, 0)
     assert media.encode_audio(y, 20_000)[0] == "audio/flac"  # a rate that MP3 does not know
     monkeypatch.setattr(sf, "available_formats", lambda: {"FLAC": ""})
@@ -178,10 +178,10 @@ def test_the_clip_is_the_one_that_was_scored(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def written(figures, tmp_path_factory):
+def written(run_metrics, tmp_path_factory):
     """A run folder with its corpus beside it, and something that is nobody's business."""
     folder = tmp_path_factory.mktemp("written")
-    write_run(folder / "run", figures, corpus=folder / "corpus")
+    write_run(folder / "run", run_metrics, corpus=folder / "corpus")
     sf.write(folder / "secret.wav", speech(4, MEL.sr, 99), MEL.sr)
     (folder / "secret.png").write_bytes(b"not yours")
     return folder
@@ -198,17 +198,17 @@ def page_of(run, audio_root="corpus"):
     return write_report(run / "run", audio_root=root).read_text(encoding="utf-8")
 
 
-def test_each_mistake_has_its_picture_and_its_sound(figures, run):
+def test_each_mistake_has_its_image_and_its_sound(run_metrics, run):
     html = page_of(run)
-    mistakes = figures["test"]["top_losses"]
+    mistakes = run_metrics["test"]["top_losses"]
     assert html.count("<audio ") == len(mistakes) > 3
     for loss in mistakes:
         assert media.image_uri(run / "run" / "images", loss["image"]) in html
         assert media.clip_uri(run / "corpus", loss["path"], loss["offset"], MEL) in html
 
 
-def test_lost_pictures_and_sounds_become_sentences(figures, run):
-    losses = figures["test"]["top_losses"]
+def test_missing_images_and_sounds_are_explained(run_metrics, run):
+    losses = run_metrics["test"]["top_losses"]
     (run / "run" / "images" / losses[0]["image"]).unlink()
     (run / "corpus" / losses[1]["path"]).unlink()
     (run / "corpus" / losses[2]["path"]).write_text("not audio")
@@ -219,21 +219,21 @@ def test_lost_pictures_and_sounds_become_sentences(figures, run):
     assert "libsndfile cannot read it" in html
 
 
-def test_a_page_without_recordings_says_so(figures, run):
+def test_a_page_without_recordings_says_so(run_metrics, run):
     html = page_of(run, audio_root=None)
     assert "<audio " not in html
-    assert html.count("written without audio") == len(figures["test"]["top_losses"])
+    assert html.count("written without audio") == len(run_metrics["test"]["top_losses"])
 
 
-def test_without_its_mel_config_a_run_has_no_sound(figures, run):
+def test_without_its_mel_config_a_run_has_no_sound(run_metrics, run):
     (run / "run" / "images" / "mel.json").unlink()
     html = page_of(run)
     assert "<audio " not in html
-    assert html.count("mel.json") == len(figures["test"]["top_losses"])
+    assert html.count("mel.json") == len(run_metrics["test"]["top_losses"])
 
 
 @pytest.mark.parametrize("way", ["up", "absolute", "link"])
-def test_nothing_outside_the_run_and_the_corpus_is_shown(figures, run, way):
+def test_nothing_outside_the_run_and_the_corpus_is_shown(run_metrics, run, way):
     image, sound = {
         "up": ("../../secret.png", "../secret.wav"),
         "absolute": (str(run / "secret.png"), str(run / "secret.wav")),
@@ -247,5 +247,5 @@ def test_nothing_outside_the_run_and_the_corpus_is_shown(figures, run, way):
 
 
 @pytest.mark.parametrize("name", ["", ".", "x" * 5000, "a\0b", "test"])
-def test_names_that_no_file_can_have_are_no_files(written, name):
+def test_impossible_file_names_are_missing_files(written, name):
     assert media.image_uri(written / "run" / "images", name) == ""

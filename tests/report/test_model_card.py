@@ -135,7 +135,7 @@ def numbers(value):
     return {abs(value)} if isinstance(value, float) else set()
 
 
-def test_every_figure_is_one_of_the_metrics(folder, metrics):
+def test_every_number_is_one_of_the_metrics(folder, metrics):
     page = body(write_card(folder, metrics, license="mit"))
     known = {f"{number:.4f}" for number in numbers(metrics)}
     shown = re.findall(r"\d+\.\d{4}", page)
@@ -167,7 +167,7 @@ def test_tables_equal_the_metrics(folder, metrics):
     assert [row[2] for row in robustness[1:]] == [f"{c['accuracy']:.4f}" for c in conditions]
 
 
-def test_the_page_says_what_it_rests_on(folder, metrics):
+def test_the_page_states_the_basis_of_its_results(folder, metrics):
     metrics["unknown"]["held_out"]["rate"] = 0.25
     page = body(write_card(folder, metrics, license="unknown"))
     assert (
@@ -238,7 +238,7 @@ def test_what_is_undefined_is_left_out(folder, metrics):
     assert types == ["accuracy", "f1", "accuracy"]
 
 
-def test_a_leaked_split_is_said_everywhere(folder, metrics):
+def test_a_leaked_split_is_stated_everywhere(folder, metrics):
     metrics["corpus"]["leaks"] = 3
     card = write_card(folder, metrics, license="mit")
     page = body(card)
@@ -249,7 +249,7 @@ def test_a_leaked_split_is_said_everywhere(folder, metrics):
     assert all(result.metric_name.endswith(", on a leaked split") for result in home)
 
 
-def test_the_demo_says_that_its_voices_are_synthetic(folder, metrics):
+def test_the_demo_states_that_its_speech_is_synthetic(folder, metrics):
     assert "synthetic" not in body(write_card(folder, metrics, license="mit"))
     metrics["corpus"]["source"] = "demo"
     assert "- The speech is synthetic" in body(write_card(folder, metrics, license="mit"))
@@ -286,7 +286,7 @@ def test_many_languages_do_not_make_a_long_title(folder, metrics):
     assert "| x29 | 0 | 0 | 0.00 | 0 | 0 | 36 |" in body(card)
 
 
-def test_the_folder_of_the_corpus_is_not_told(folder, metrics):
+def test_the_folder_of_the_corpus_is_not_named(folder, metrics):
     metrics["corpus"]["source"] = "/home/anna/secret/recordings/"
     text = write_card(folder, metrics, license="mit").read_text(encoding="utf-8")
     assert "/home/anna" not in text
@@ -338,7 +338,7 @@ def put(metrics, text):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_names_stay_names(folder, metrics, text):
+def test_hostile_names_are_escaped(folder, metrics, text):
     plain = shape(write_card(folder, put(copy.deepcopy(metrics), "plain"), license="mit"))
     card = write_card(folder, put(metrics, text), license="mit")
     assert shape(card) == plain
@@ -384,7 +384,7 @@ def test_a_licence_is_an_identifier(folder, metrics, license):
     assert not (folder / "README.md").exists()
 
 
-def test_augmentation_is_told_where_there_was_any(folder, metrics):
+def test_augmentation_is_stated_if_there_was_any(folder, metrics):
     assert "| augmentation |" not in body(write_card(folder, metrics, license="unknown"))
     metrics["images"]["augment"] = {"augmentations": ["pitch:-2..2", "speed"], "copies": 3}
     page = body(write_card(folder, metrics, license="unknown"))
@@ -398,14 +398,14 @@ def test_without_a_model(tmp_path, metrics):
         write_card(tmp_path, metrics, license="mit")
 
 
-def test_a_card_is_replaced_whole(folder, metrics):
+def test_a_card_is_replaced_completely(folder, metrics):
     write_card(folder, metrics, license="mit")
     card = write_card(folder, metrics, license="apache-2.0")
     assert yaml.safe_load(card.read_text().split("---\n")[1])["license"] == "apache-2.0"
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "model.json"]
 
 
-def test_the_use_it_describes_works(tmp_path, metrics, picture_folder, monkeypatch):
+def test_the_described_use_works(tmp_path, metrics, picture_folder, monkeypatch):
     images = picture_folder.rename(tmp_path / "images")
     (images / "test").symlink_to(images / "valid")
     torch.manual_seed(0)

@@ -21,22 +21,22 @@ def coarse_pictures(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def figures():
+def run_metrics():
     """Everything measured; for tests that only look."""
     return make_metrics()
 
 
 @pytest.fixture
-def metrics(figures):
+def metrics(run_metrics):
     """The same, to be changed."""
-    return copy.deepcopy(figures)
+    return copy.deepcopy(run_metrics)
 
 
 @pytest.fixture(scope="module")
-def plain(figures, tmp_path_factory):
+def plain(run_metrics, tmp_path_factory):
     """The page of a run as users have it."""
     folder = tmp_path_factory.mktemp("plain")
-    write_run(folder / "run", figures, corpus=folder / "corpus")
+    write_run(folder / "run", run_metrics, corpus=folder / "corpus")
     path = write_report(folder / "run", audio_root=folder / "corpus")
     assert path == folder / "run" / "report.html"
     return Page(path)
@@ -69,7 +69,7 @@ def test_a_section_may_be_absent(metrics, show, plain, name):
     assert ids == {name.replace("_", "-")}
 
 
-def test_nothing_but_the_test_is_a_page_too(metrics, show):
+def test_a_page_of_only_the_test_works(metrics, show):
     for name in OPTIONAL:
         del metrics[name]
     metrics["test"]["durations"], metrics["test"]["genders"] = [], []
@@ -111,7 +111,7 @@ def test_a_model_with_one_answer_is_not_ready(metrics, show):
     assert "Always answering de, the largest class: 0.9375. Balanced accuracy: 0." in text
 
 
-def test_leaked_figures_are_marked(metrics, show):
+def test_leaked_results_are_marked(metrics, show):
     assert "leak" not in show(metrics).text
     metrics["corpus"]["leaks"] = 12
     text = show(metrics).text
@@ -121,9 +121,9 @@ def test_leaked_figures_are_marked(metrics, show):
     assert text.index("leaked data") < text.index("correct")
 
 
-def test_published_results_rank_with_ours_among_them(figures, plain):
-    systems = [(s["test"], s["system"]) for s in figures["published"]["systems"]]
-    ours = (figures["test"]["recordings"]["accuracy"], "this run: resnet152")
+def test_published_results_rank_with_ours_among_them(run_metrics, plain):
+    systems = [(s["test"], s["system"]) for s in run_metrics["published"]["systems"]]
+    ours = (run_metrics["test"]["recordings"]["accuracy"], "this run: resnet152")
     ranked = sorted([*systems, ours], key=lambda row: -row[0])
     places = [
         plain.text.index(name, plain.text.index("Comparison with published")) for _, name in ranked
@@ -138,7 +138,7 @@ def test_fewer_stages_than_published_leave_gaps(metrics, show):
     assert "stage 3 0.9860 – –" in show(metrics).text
 
 
-def test_no_threshold_is_told_with_its_reason(metrics, show):
+def test_a_missing_threshold_is_explained(metrics, show):
     unknown = metrics["unknown"]
     held_out = unknown["held_out"]
     nothing = {"rate": None, "rate_wilson": None, "rate_bootstrap": None}
@@ -184,7 +184,7 @@ def test_one_spoken_language_has_no_detection(metrics, show):
     assert "lower is better – 0." in text  # in the table of all metrics
 
 
-def test_one_cut_is_told_but_makes_no_curve(metrics, show):
+def test_one_cut_is_shown_without_a_curve(metrics, show):
     cuts = ("cut10", "cut5", "cut3")
     conditions = metrics["robustness"]["conditions"]
     metrics["robustness"]["conditions"] = [row for row in conditions if row["name"] not in cuts]
@@ -194,7 +194,7 @@ def test_one_cut_is_told_but_makes_no_curve(metrics, show):
     assert "Accuracy of clips against seconds" not in " ".join(shown.values("alt"))
 
 
-def test_unspoken_languages_have_no_rates(metrics, show):
+def test_languages_without_recordings_have_no_rates(metrics, show):
     rates = metrics["test"]["languages"]["es"]
     rates.update({name: None for name in rates if not name.startswith("n_")} | {"n_recordings": 0})
     assert " es – – – – – 0 4" in show(metrics).text
@@ -252,7 +252,7 @@ def test_hostile_names_are_only_shown(metrics, show):
     assert "{{ 7 * 7 }} & <i>more</i>" in shown.text
 
 
-def test_odd_labels_do_not_stop_the_pictures(show):
+def test_odd_labels_do_not_break_the_figures(show):
     vocab = ("$\\frac{a", "中文", "a very long label of a class that nobody will read", "nan")
     text = show(make_metrics(Test(vocab)), with_pictures=True).text
     assert all(label in text for label in vocab)
@@ -282,7 +282,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
         ("corpus", "held_out"),
     ],
 )
-def test_figures_of_an_older_version_are_refused(metrics, tmp_path, section, name):
+def test_metrics_of_an_older_version_are_refused(metrics, tmp_path, section, name):
     if name:
         del metrics[section][name]
     else:
@@ -300,13 +300,13 @@ def test_a_run_without_an_epoch_is_refused(metrics, tmp_path):
         write_report(tmp_path)
 
 
-def test_metrics_are_what_the_fixture_says():
+def test_the_fixture_is_plain_json():
     """The made-up run is plain JSON, as a real one is."""
     metrics = make_metrics(Test())
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-def test_augmentation_is_told_where_there_was_any(metrics, show, plain):
+def test_augmentation_is_stated_if_there_was_any(metrics, show, plain):
     assert "augmented variants of" not in plain.text
     assert "masks of each kind" not in plain.text
     metrics["images"]["augment"] = {"augmentations": ["pitch:-2..2", "speed:0.9..1.1"], "copies": 3}

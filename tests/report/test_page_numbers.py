@@ -1,4 +1,4 @@
-"""Every number on the page stands in metrics.json, and every measure there on the page."""
+"""Every number on the page is in metrics.json, and every metric in it is on the page."""
 
 import re
 
@@ -9,15 +9,15 @@ from langid_fastai.report import media, write_report
 
 
 @pytest.fixture(scope="module")
-def figures():
+def run_metrics():
     return make_metrics()
 
 
 @pytest.fixture(scope="module")
-def plain(figures, tmp_path_factory):
+def plain(run_metrics, tmp_path_factory):
     """The page of a run as users have it."""
     folder = tmp_path_factory.mktemp("plain")
-    write_run(folder / "run", figures, corpus=folder / "corpus")
+    write_run(folder / "run", run_metrics, corpus=folder / "corpus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(media, "DPI", 20)  # to be quick
         return Page(write_report(folder / "run", audio_root=folder / "corpus"))
@@ -44,21 +44,21 @@ def in_words(seconds):
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} {rest}"
 
 
-def test_every_number_on_the_page_stands_in_metrics_json(figures, plain):
-    values = [x for x in flat(figures) if isinstance(x, (int, float))]
+def test_every_number_on_the_page_is_in_metrics_json(run_metrics, plain):
+    values = [x for x in flat(run_metrics) if isinstance(x, (int, float))]
     known = {form.format(x) for x in values for form in ("{:.4f}", "{:.2f}", "{:.0f}", "{:g}")}
-    for rate in flat([stage["lr"] for stage in figures["training"]["stages"]]):
+    for rate in flat([stage["lr"] for stage in run_metrics["training"]["stages"]]):
         known.add(f"{rate:.2g}")
-    texts = [x for x in flat(figures) if isinstance(x, str)]
-    texts += [in_words(x["seconds"]) for x in figures["training"]["stages"]]
-    texts += [in_words(x["seconds"]) for x in figures["cross_validation"]["folds"]]
+    texts = [x for x in flat(run_metrics) if isinstance(x, str)]
+    texts += [in_words(x["seconds"]) for x in run_metrics["training"]["stages"]]
+    texts += [in_words(x["seconds"]) for x in run_metrics["cross_validation"]["folds"]]
     known |= {number for text in texts for number in numbers_in(text)}
-    test = figures["test"]
+    test = run_metrics["test"]
     counts = [  # the exceptions: these are counted, or are names
         round(test["recordings"]["accuracy"] * test["n_recordings"]),
         round(test["clips"]["accuracy"] * test["n_clips"]),
         len(test["speakers"]),
-        *(i + 1 for i in range(len(figures["published"]["seed"]["valid"]))),
+        *(i + 1 for i in range(len(run_metrics["published"]["seed"]["valid"]))),
         95,
     ]
     known |= {str(n) for n in counts}
@@ -68,39 +68,44 @@ def test_every_number_on_the_page_stands_in_metrics_json(figures, plain):
     assert [number for number in found if number not in known] == []
 
 
-def test_every_measure_is_on_the_page(figures, plain):
+def test_every_measure_is_on_the_page(run_metrics, plain):
     """Each rate of these sections, rounded, and what it is made of."""
     shown = {
-        "test": {k: v for k, v in figures["test"].items() if k not in ("det", "costs")},
+        "test": {k: v for k, v in run_metrics["test"].items() if k not in ("det", "costs")},
         "calibration": {
-            side: {k: v for k, v in figures["calibration"][side].items() if k != "reliability"}
+            side: {k: v for k, v in run_metrics["calibration"][side].items() if k != "reliability"}
             for side in ("before", "after")
         },
-        "unknown": {k: figures["unknown"][k] for k in ("threshold", "known", "held_out")},
-        "robustness": figures["robustness"]["conditions"],
-        "other": {k: v for k, v in figures["other"][0].items() if k != "hours"},
-        "cross_validation": {k: v for k, v in figures["cross_validation"].items() if k != "pooled"},
-        "published": figures["published"]["systems"],
+        "unknown": {k: run_metrics["unknown"][k] for k in ("threshold", "known", "held_out")},
+        "robustness": run_metrics["robustness"]["conditions"],
+        "other": {k: v for k, v in run_metrics["other"][0].items() if k != "hours"},
+        "cross_validation": {
+            k: v for k, v in run_metrics["cross_validation"].items() if k != "pooled"
+        },
+        "published": run_metrics["published"]["systems"],
         "stages": [
             {k: stage[k] for k in ("train_loss", "valid_loss", "accuracy")}
-            for stage in figures["training"]["stages"]
+            for stage in run_metrics["training"]["stages"]
         ],
     }
     for section, content in shown.items():
         rates = [x for x in flat(content) if isinstance(x, float) and not x.is_integer()]
         assert len(rates) > 3
         assert {f"{x:.4f}" for x in rates} - set(numbers_in(plain.text)) == set(), section
-    assert f"stored in the model: {figures['calibration']['temperature']:.4f}" in plain.text
+    assert f"stored in the model: {run_metrics['calibration']['temperature']:.4f}" in plain.text
 
 
-def test_differences_are_of_what_they_stand_beside(figures, plain):
+def test_differences_are_those_of_the_values_next_to_them(run_metrics, plain):
     def signed(x):
         return f"{x:+.4f}".replace("-", "\N{MINUS SIGN}")
 
     shown = set(re.findall(r"[+\N{MINUS SIGN}]\d\.\d{4}", plain.text))
-    gain, ours = figures["baseline"]["difference"], figures["test"]["recordings"]["accuracy"]
-    conditions, seed = figures["robustness"]["conditions"], figures["published"]["seed"]
-    stages, other = figures["training"]["stages"], figures["other"][0]
+    gain, ours = (
+        run_metrics["baseline"]["difference"],
+        run_metrics["test"]["recordings"]["accuracy"],
+    )
+    conditions, seed = run_metrics["robustness"]["conditions"], run_metrics["published"]["seed"]
+    stages, other = run_metrics["training"]["stages"], run_metrics["other"][0]
     names = [name for name in other["home"] if isinstance(other["home"][name], float)]
     wanted = {signed(x) for x in (gain["accuracy"], *gain["accuracy_bootstrap"])}
     wanted |= {signed(row["accuracy"] - conditions[0]["accuracy"]) for row in conditions[1:]}
@@ -109,9 +114,9 @@ def test_differences_are_of_what_they_stand_beside(figures, plain):
     assert shown == wanted | {signed(ours - seed["test"])}
 
 
-def test_bars_stand_where_their_figures_are(figures, plain):
+def test_bars_are_at_their_values(run_metrics, plain):
     """A gauge holds its rate, and its interval from the low end."""
-    values = [100 * x for x in flat(figures) if isinstance(x, float)]
+    values = [100 * x for x in flat(run_metrics) if isinstance(x, float)]
     styles = plain.values("style")
     assert len(styles) == 2 * 5
     for style in styles:
@@ -120,8 +125,8 @@ def test_bars_stand_where_their_figures_are(figures, plain):
         assert not width or any(abs(float(left) + float(width) - x) < 1e-9 for x in values)
 
 
-def test_rows_hold_what_belongs_together(figures, plain):
-    test = figures["test"]
+def test_rows_contain_matching_values(run_metrics, plain):
+    test = run_metrics["test"]
     for label, rates in test["languages"].items():
         low, high = rates["precision_bootstrap"]
         assert (
@@ -137,7 +142,7 @@ def test_rows_hold_what_belongs_together(figures, plain):
         scores = f"probability {loss['score']:.4f} , loss {loss['loss']:.4f}"
         assert f"{named} {scores}".replace(" ,", ",") in plain.text
         assert f"{loss['path']}, from {loss['offset']:.2f} s" in plain.text
-    for row in figures["robustness"]["conditions"]:
+    for row in run_metrics["robustness"]["conditions"]:
         assert f"{row['words']} {row['accuracy']:.4f}" in plain.text
     for name in ("3 to 5 s 0.", "60 s or more 0.", "fr 0.6806", "es 13, de 7, en 3"):
         assert name in plain.text
@@ -145,10 +150,15 @@ def test_rows_hold_what_belongs_together(figures, plain):
     assert "1.1e-05, 1.7e-05, 0.0001" in plain.text
 
 
-def test_each_section_shows_its_own_figures(figures, plain):
+def test_each_section_shows_its_own_values(run_metrics, plain):
     """Figures that stand in several places on the page stand in each."""
-    test, other, cross = figures["test"], figures["other"][0], figures["cross_validation"]
-    sides, unknown = figures["calibration"], figures["unknown"]
+    test, other, cross = (
+        run_metrics["test"],
+        run_metrics["other"][0],
+        run_metrics["cross_validation"],
+    )
+    sides, unknown = run_metrics["calibration"], run_metrics["unknown"]
+    baseline = run_metrics["baseline"]["recordings"]
 
     def measured(rates, name):
         low, high = rates[f"{name}_bootstrap"]
@@ -164,7 +174,7 @@ def test_each_section_shows_its_own_figures(figures, plain):
         f"equal error rate, {test['recordings']['eer']:.4f}",
         f"Mean of 5 folds {cross['mean']['accuracy']:.4f}",
         f"Pooled {cross['pooled']['recordings']['accuracy']:.4f}",
-        f"logistic regression): {figures['baseline']['recordings']['accuracy']:.4f} of recordings",
+        f"logistic regression): {baseline['accuracy']:.4f} of recordings",
     ]
     for name, words in (("eer", "EER"), ("cavg", "Cavg"), ("macro_f1", "macro F1")):
         three = (cross["mean"][name], cross["std"][name], cross["pooled"]["recordings"][name])
@@ -178,12 +188,12 @@ def test_each_section_shows_its_own_figures(figures, plain):
     assert [row for row in rows if row not in plain.text] == []
 
 
-def test_page_tells_how_it_was_made(figures, plain):
-    made = plain.text.partition(figures["run"]["command"])[2]
-    for value in figures["run"].values():
+def test_page_states_how_it_was_made(run_metrics, plain):
+    made = plain.text.partition(run_metrics["run"]["command"])[2]
+    for value in run_metrics["run"].values():
         assert isinstance(value, dict) or str(value) in plain.text
     for name in ("seed", "index_hash", "model_hash"):
-        assert f"{name.replace('_', ' ')} {figures['run'][name]}" in made
+        assert f"{name.replace('_', ' ')} {run_metrics['run'][name]}" in made
     assert "fastai 2.8.12" in made
     assert "71 recordings lack a speaker" in plain.text
     assert "The test has few speakers (de 4, en 4, es 4)" in plain.text
