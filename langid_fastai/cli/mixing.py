@@ -24,7 +24,7 @@ class AudioFormat(StrEnum):
 
 
 @with_settings(
-    omit=("allow_leaks", "hold_out"),
+    omit=("allow_leaks", "hold_out", "label"),
     after={"root": "seed", "speaker": "root"},
 )
 def mix(

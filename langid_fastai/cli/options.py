@@ -14,9 +14,9 @@ import typer
 from langid_fastai.mel_config import MelConfig
 
 # Of `CorpusSettings`: what commands that only read a corpus do not need.
-OF_THE_SPLIT = ("valid", "test", "seed", "allow_leaks", "hold_out")
+OF_THE_SPLIT = ("valid", "test", "seed", "allow_leaks", "hold_out", "label")
 # Where options stand in the help of commands that train: with those of their kind.
-ORDER = {"root": "hold_out", "speaker": "root", "win_length": "n_fft"}
+ORDER = {"root": "hold_out", "speaker": "root", "label": "speaker", "win_length": "n_fft"}
 ALL_CORES = -1
 
 

@@ -28,6 +28,7 @@ import pandas as pd
 
 from langid_fastai.corpus.groups import is_usable, join_groups
 from langid_fastai.corpus.index import Corpus, count, list_some
+from langid_fastai.corpus.labels import noun
 from langid_fastai.corpus.split import MIN_SECONDS
 from langid_fastai.errors import CorpusError
 
@@ -84,15 +85,15 @@ def make_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> tuple[Corpus, 
     pool, notes = _pool(corpus)
     group = join_groups(pool)
     clean = pool[is_usable(pool)].assign(group=group)
-    _refuse_few_groups(pool, clean, n_folds)
+    _refuse_few_groups(pool, clean, n_folds, noun(corpus.label))
     is_author = n_folds == AUTHOR_FOLDS and _has_author_folds(clean)
     fold_of = _author_folds(clean) if is_author else _balanced_folds(clean, n_folds, seed)
-    _refuse_lacking(clean, clean["group"].map(fold_of), n_folds)
+    _refuse_lacking(clean, clean["group"].map(fold_of), n_folds, corpus.label)
     # Groups with only variants or unreadable files are never tested, so their fold does not matter.
     others = sorted({*group} - {*fold_of})
     fold_of |= {name: 1 + i % n_folds for i, name in enumerate(others)}
     folded = corpus.with_index(pool.assign(split="", fold=group.map(fold_of).astype(int)), *notes)
-    return folded, _protocol(clean, n_folds, seed, is_author=is_author)
+    return folded, _protocol(clean, n_folds, seed, noun(corpus.label, 2), is_author=is_author)
 
 
 def fold_split(corpus: Corpus, fold: int, n_folds: int) -> Corpus:
@@ -142,7 +143,7 @@ def _pool(corpus: Corpus) -> tuple[pd.DataFrame, list[str]]:
     return pool, notes
 
 
-def _refuse_few_groups(pool: pd.DataFrame, clean: pd.DataFrame, n_folds: int) -> None:
+def _refuse_few_groups(pool: pd.DataFrame, clean: pd.DataFrame, n_folds: int, name: str) -> None:
     """Raise if a language has fewer groups than there are folds."""
     n_groups = clean.groupby("language")["group"].nunique()
     n_groups = n_groups.reindex(sorted(pool["language"].unique()), fill_value=0)
@@ -156,13 +157,13 @@ def _refuse_few_groups(pool: pd.DataFrame, clean: pd.DataFrame, n_folds: int) ->
         else f"Cross-validation needs at least {MIN_FOLDS};"
     )
     raise CorpusError(
-        f"{n_folds} folds need {n_folds} groups (speakers, videos or folders) per language: "
+        f"{n_folds} folds need {n_folds} groups (speakers, videos or folders) per {name}: "
         f"{found}, not counting files that are unreadable or shorter than {MIN_SECONDS:g} s. "
-        f"{possible} add recordings of other speakers, or leave the language out"
+        f"{possible} add recordings of other speakers, or leave the {name} out"
     )
 
 
-def _refuse_lacking(clean: pd.DataFrame, fold: pd.Series, n_folds: int) -> None:
+def _refuse_lacking(clean: pd.DataFrame, fold: pd.Series, n_folds: int, label: str) -> None:
     """Raise unless every fold contains every language."""
     n_present = fold.groupby(clean["language"]).nunique()
     if (n_present == n_folds).all():
@@ -170,8 +171,8 @@ def _refuse_lacking(clean: pd.DataFrame, fold: pd.Series, n_folds: int) -> None:
     languages = list_some([repr(language) for language in n_present[n_present < n_folds].index])
     raise CorpusError(
         f"not all {n_folds} folds would contain {languages}: its speakers or files are shared with "
-        "other languages, which need them in other folds. Request fewer folds, add recordings of "
-        "other speakers, or leave the language out"
+        f"other {noun(label, 2)}, which need them in other folds. Request fewer folds, add "
+        f"recordings of other speakers, or leave the {noun(label)} out"
     )
 
 
@@ -248,14 +249,14 @@ def _knows_gender(clean: pd.DataFrame) -> bool:
     return "gender" in clean and bool((clean["gender"] != "").any())
 
 
-def _protocol(clean: pd.DataFrame, n_folds: int, seed: int, *, is_author: bool) -> str:
+def _protocol(clean: pd.DataFrame, n_folds: int, seed: int, names: str, *, is_author: bool) -> str:
     """Describe the folds in one sentence."""
     unit = "speakers" if (clean["speaker"] != "").all() else "groups (speakers, videos or folders)"
     how = (
         "those of the set's author: of the sorted speaker IDs of each language and gender the "
         "last is in fold 1, the last but one in fold 2, and so on"
         if is_author
-        else f"balanced over languages{' and genders' if _knows_gender(clean) else ''}, seed {seed}"
+        else f"balanced over {names}{' and genders' if _knows_gender(clean) else ''}, seed {seed}"
     )
     return (
         f"{n_folds} folds of whole {unit}, {how}; each fold is tested by a model validated on the "

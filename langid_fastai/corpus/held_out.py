@@ -14,6 +14,7 @@ import pandas as pd
 
 from langid_fastai.corpus.groups import join_groups
 from langid_fastai.corpus.index import Corpus, count, used_rows
+from langid_fastai.corpus.labels import noun
 from langid_fastai.errors import CorpusError
 
 __all__ = ["held_out_languages", "put_back", "set_aside"]
@@ -37,12 +38,14 @@ def set_aside(corpus: Corpus, languages: Sequence[str]) -> tuple[Corpus, pd.Data
     for language in languages:
         if language not in set(index["language"]):
             known = ", ".join(sorted(index["language"].unique()))
-            raise CorpusError(f"hold_out={language!r} must be a language of the corpus: {known}")
+            raise CorpusError(
+                f"hold_out={language!r} must be a {noun(corpus.label)} of the corpus: {known}"
+            )
     held_out = index["language"].isin(list(languages))
     if index.loc[~held_out, "language"].nunique() < 2:
         raise CorpusError(
-            f"hold_out={list(languages)} leaves fewer than two languages to train on; hold out "
-            "fewer"
+            f"hold_out={list(languages)} leaves fewer than two {noun(corpus.label, 2)} to train "
+            "on; hold out fewer"
         )
     rest = corpus.with_index(index[~held_out].reset_index(drop=True))
     return rest, index[held_out & (index["variant"] == "")]
@@ -65,8 +68,8 @@ def put_back(corpus: Corpus, held_out: pd.DataFrame) -> Corpus:
     if lost := sorted(set(held_out["language"]) - set(kept["language"])):
         raise CorpusError(
             f"every recording of {', '.join(lost)} is of a speaker (or video, recording) that is "
-            "also in the training or validation split; hold out another language, or add "
-            "recordings of other speakers"
+            f"also in the training or validation split; hold out another {noun(corpus.label)}, or "
+            "add recordings of other speakers"
         )
     n = len(kept) - len(corpus.index)
     names = ", ".join(sorted(held_out["language"].unique()))
@@ -74,8 +77,8 @@ def put_back(corpus: Corpus, held_out: pd.DataFrame) -> Corpus:
     if len(dropped):
         left_out = count(len(dropped), "recording")
         notes.append(
-            f"{left_out} of held-out languages left out: their speakers are in training or "
-            "validation"
+            f"{left_out} of held-out {noun(corpus.label, 2)} left out: their speakers are in "
+            "training or validation"
         )
     return corpus.with_index(kept.sort_values("path", ignore_index=True), *notes)
 

@@ -40,6 +40,7 @@ from typing import Any
 import pandas as pd
 
 from langid_fastai.audio.files import read_header
+from langid_fastai.corpus import LANGUAGE
 from langid_fastai.corpus.duplicates import digest_copies
 from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.tables import Table, read_table
@@ -48,7 +49,6 @@ from langid_fastai.utils.files import replacing
 
 __all__ = [
     "COLUMNS",
-    "LANGUAGE",
     "SPLITS",
     "Corpus",
     "make_index",
@@ -65,8 +65,6 @@ __all__ = [
 
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant")
 SPLITS = ("train", "valid", "test")
-# The class; `langid_fastai.corpus.labels` puts another column in its place.
-LANGUAGE = "language"
 
 # Columns that a run adds to the index in its clip tables, so an index must not have them.
 RESERVED_COLUMNS = ("offset", "image", "reason", "n_clips")
@@ -86,6 +84,7 @@ class Corpus:
     layout : description of the layout that was recognised
     notes : what was left out or mapped while reading, one sentence each
     left_out : files and rows of tables that are not in the index, each with the reason
+    label : column that the classes in `index.language` come from
     """
 
     root: Path
@@ -93,6 +92,7 @@ class Corpus:
     layout: str
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    label: str = LANGUAGE
 
     def with_index(self, index: pd.DataFrame, *notes: str) -> Corpus:
         """Return the same corpus with another index, and further notes."""
@@ -169,7 +169,11 @@ def write_index(index: pd.DataFrame, path: Path) -> None:
 
 
 def validate_index(
-    index: pd.DataFrame, *, source: str | Path = "index", one_language: bool = False
+    index: pd.DataFrame,
+    *,
+    source: str | Path = "index",
+    one_language: bool = False,
+    label: str = LANGUAGE,
 ) -> None:
     """Raise unless every row has a path inside the root, a usable label and a known split.
 
@@ -179,6 +183,7 @@ def validate_index(
     ----------
     source : name of the index in messages
     one_language : accept a corpus of a single language
+    label : column that the classes come from, for messages
 
     Raises
     ------
@@ -190,6 +195,11 @@ def validate_index(
         raise CorpusError(
             f"{source}: the languages {one!r} and {other!r} differ only in upper and lower case "
             "or in how an accent is encoded; use one spelling for each language"
+        )
+    if len(languages) < 2 and not one_language and label != LANGUAGE:
+        raise CorpusError(
+            f"{source}: --label {label}: all recordings have {languages[0]!r}; a classifier needs "
+            "at least two classes"
         )
     if len(languages) < 2 and not one_language:
         raise CorpusError(
@@ -284,8 +294,8 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
 
     Returns
     -------
-    summary : `layout`, `notes`, `n_recordings`, `n_speakers` (known ones, including those of
-        mixtures), `hours`, and under `languages` the `recordings`, `groups` and `hours` of each
+    summary : `layout`, `label`, `notes`, `n_recordings`, `n_speakers` (known ones, including those
+        of mixtures), `hours`, and under `languages` the `recordings`, `groups` and `hours` of each
         split; recordings and hours refer to clean audio, `n_variants` to the augmented variants
         used in training
     """
@@ -307,6 +317,7 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
         notes.append(f"{unused} augmented variants of validation and test recordings left out")
     return {
         "layout": corpus.layout,
+        "label": corpus.label,
         "notes": notes,
         "n_recordings": int(is_clean.sum()),
         "n_variants": n_variants,

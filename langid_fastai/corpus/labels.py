@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from langid_fastai.corpus.index import COLUMNS, LANGUAGE, list_some
+from langid_fastai.corpus import LANGUAGE
+from langid_fastai.corpus.index import COLUMNS, list_some
 from langid_fastai.errors import CorpusError
 
-__all__ = ["noun", "use_label"]
+__all__ = ["label_words", "noun", "use_label"]
 
 SPOKEN = "spoken_language"
 # Columns that cannot be the class: what a run adds, and numbers.
@@ -72,10 +74,33 @@ def noun(label: str, n: int = 1) -> str:
 
     Examples
     --------
-    >>> noun("language", 2), noun("gender", 2), noun("sexes", 2), noun("accent")
-    ('languages', 'genders', 'sexes', 'accent')
+    >>> noun("language", 2), noun("gender", 2), noun("sexes", 2), noun("native_tongue")
+    ('languages', 'genders', 'sexes', 'native tongue')
     """
     name = label.replace("_", " ")
     if n == 1 or name.endswith("s"):
         return name
     return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+
+
+def label_words(corpus: Mapping[str, Any]) -> dict[str, str]:
+    """Return the words that a report uses for the classes.
+
+    Parameters
+    ----------
+    corpus : section of ``metrics.json``; without `label` in those of older versions
+
+    Returns
+    -------
+    words : `noun` and `nouns`, `truth` for the true class, and `task` as a title
+    """
+    label = corpus.get("label", LANGUAGE)
+    of_languages = label == LANGUAGE
+    return {
+        "noun": noun(label),
+        "nouns": noun(label, 2),
+        "truth": "language spoken" if of_languages else f"true {noun(label)}",
+        "task": "Spoken language identification"
+        if of_languages
+        else f"{noun(label).capitalize()} of speech",
+    }

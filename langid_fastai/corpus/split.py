@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array, csr_array
 
-from langid_fastai.corpus import TEST, VALID
+from langid_fastai.corpus import LANGUAGE, TEST, VALID
 from langid_fastai.corpus.groups import MIN_SECONDS, is_usable, join_groups
 from langid_fastai.corpus.held_out import put_back, set_aside
 from langid_fastai.corpus.index import SPLITS, Corpus, count, list_some, used_rows
+from langid_fastai.corpus.labels import noun
 from langid_fastai.errors import CorpusError
 
 __all__ = ["split_corpus", "audit_split", "confounded_rates", "contradicting_labels"]
@@ -108,7 +109,7 @@ def _split_known(corpus: Corpus, shares: dict[str, float], seed: int, allow_leak
     group = join_groups(pool)
     few = _languages_with_few_groups(pool, group, n_splits=1 + len(fractions))
     if few and not allow_leaks:
-        raise CorpusError(_few_groups_message(few, ["train", *fractions]))
+        raise CorpusError(_few_groups_message(few, ["train", *fractions], noun(corpus.label)))
     if few:
         alone = pool["language"].isin(list(few))
         recordings = pool.assign(group=group.where(~alone, _recording(pool)))
@@ -116,7 +117,9 @@ def _split_known(corpus: Corpus, shares: dict[str, float], seed: int, allow_leak
         notes.append(f"LEAKS: {list_some(sorted(few))} split by recordings, not by speakers")
         still_few = _languages_with_few_groups(pool, group, n_splits=1 + len(fractions))
         if still_few:
-            raise CorpusError(_few_recordings_message(still_few, ["train", *fractions]))
+            raise CorpusError(
+                _few_recordings_message(still_few, ["train", *fractions], noun(corpus.label))
+            )
     split_of = _place_groups(pool, group, fractions, seed)
     split = index["split"].copy()
     split[pool.index] = group.map(split_of).fillna("train")  # groups with only variants
@@ -165,7 +168,7 @@ def audit_split(corpus: Corpus) -> pd.DataFrame:
     return leaks_table.drop_duplicates(["name", "sides", "n_files"], ignore_index=True)
 
 
-def confounded_rates(index: pd.DataFrame) -> str | None:
+def confounded_rates(index: pd.DataFrame, *, label: str = LANGUAGE) -> str | None:
     """Warn if the sampling rate reveals the language.
 
     If one language is recorded at 8 kHz and another at 44.1 kHz, a network learns to detect the
@@ -181,13 +184,13 @@ def confounded_rates(index: pd.DataFrame) -> str | None:
         return None
     listed = "; ".join(f"{k}: {'/'.join(f'{r:g}' for r in sorted(v))} Hz" for k, v in rates.items())
     return (
-        f"the languages differ in sampling rate ({listed}); the network may learn the rate "
-        "instead of the language. Record all at the same rate, or set --fmax to half the lowest "
-        "rate"
+        f"the {noun(label, 2)} differ in sampling rate ({listed}); the network may learn the rate "
+        f"instead of the {noun(label)}. Record all at the same rate, or set --fmax to half the "
+        "lowest rate"
     )
 
 
-def contradicting_labels(index: pd.DataFrame) -> str | None:
+def contradicting_labels(index: pd.DataFrame, *, label: str = LANGUAGE) -> str | None:
     """Warn if the same audio is labelled with two languages, so that one of the labels is wrong.
 
     Parameters
@@ -206,7 +209,7 @@ def contradicting_labels(index: pd.DataFrame) -> str | None:
         return None
     paths = known.loc[known["digest"] == n_labels.index[n_labels > 1][0], "path"]
     return (
-        f"{count(int((n_labels > 1).sum()), 'recording')} labelled with two languages, e.g. "
+        f"{count(int((n_labels > 1).sum()), 'recording')} labelled with two {noun(label, 2)}, e.g. "
         f"{list_some(list(paths), 2)}; one of the labels is wrong, so remove it"
     )
 
@@ -228,22 +231,22 @@ def _languages_with_few_groups(
     return {str(language): int(n) for language, n in n_groups[n_groups < n_splits].items()}
 
 
-def _few_groups_message(few: dict[str, int], splits: Sequence[str]) -> str:
+def _few_groups_message(few: dict[str, int], splits: Sequence[str], name: str) -> str:
     found = list_some([f"{language!r} has {n}" for language, n in sorted(few.items())])
     return (
         f"a split without leaks needs {len(splits)} groups (speakers, videos or folders) per "
-        f"language for {', '.join(splits)}: {found}, not counting files that are unreadable or "
+        f"{name} for {', '.join(splits)}: {found}, not counting files that are unreadable or "
         f"shorter than {MIN_SECONDS:g} s. Add recordings of other speakers, cut long recordings "
         "by speaker, or allow leaks (--allow-leaks) to split by recordings: results will be too "
         "optimistic, and marked as such"
     )
 
 
-def _few_recordings_message(few: dict[str, int], splits: Sequence[str]) -> str:
+def _few_recordings_message(few: dict[str, int], splits: Sequence[str], name: str) -> str:
     found = list_some([f"{language!r} has {n}" for language, n in sorted(few.items())])
     return (
-        f"a split needs {len(splits)} recordings per language for {', '.join(splits)}: {found}. "
-        "Add recordings, or leave the language out"
+        f"a split needs {len(splits)} recordings per {name} for {', '.join(splits)}: {found}. "
+        f"Add recordings, or leave the {name} out"
     )
 
 
@@ -294,21 +297,21 @@ def _checked(corpus: Corpus, *, made: tuple[str, ...]) -> Corpus:
     """Raise unless every language is in training and in the splits that were made here."""
     used = used_rows(corpus.index)
     splits = used.groupby("language")["split"].agg(set)
-    notes = []
+    name, notes = noun(corpus.label), []
     for language in sorted(corpus.index["language"].unique()):
         present = splits.get(language, set())
         missing = [split for split in SPLITS if split not in present]
         if "train" in missing and len(made) < len(SPLITS[1:]):
             raise CorpusError(
-                f"language {language!r} has no recording left for {', '.join(missing)}; leave the "
-                "language out of the corpus, drop the corpus's own split to have a new one made, "
-                f"or hold the language out: --hold-out {language} (hold_out=)"
+                f"{name} {language!r} has no recording left for {', '.join(missing)}; leave the "
+                f"{name} out of the corpus, drop the corpus's own split to have a new one made, "
+                f"or hold the {name} out: --hold-out {language} (hold_out=)"
             )
         if set(missing) & {"train", *made}:
             raise CorpusError(
-                f"language {language!r} has no recording left for {', '.join(missing)}: its "
-                "speakers or files are shared with other languages, which need them in other "
-                "splits. Add recordings of other speakers, or leave the language out"
+                f"{name} {language!r} has no recording left for {', '.join(missing)}: its speakers "
+                f"or files are shared with other {noun(corpus.label, 2)}, which need them in other "
+                f"splits. Add recordings of other speakers, or leave the {name} out"
             )
-        notes += [f"language {language!r} has no {split} recordings" for split in missing]
+        notes += [f"{name} {language!r} has no {split} recordings" for split in missing]
     return corpus.with_index(corpus.index, *notes)

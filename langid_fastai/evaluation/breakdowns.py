@@ -202,14 +202,14 @@ def list_warnings(recordings: pd.DataFrame, vocab: list[str], answers: dict[str,
     sentences = []
     if answers["always"] is not None:
         sentences.append(
-            f"the model always answers {answers['always']}, so it cannot tell the languages apart, "
+            f"the model always answers {answers['always']}, so it cannot tell the classes apart, "
             f"and its accuracy is only the share of {answers['always']} in the test"
         )
     elif answers["never"]:
         sentences.append(f"the model never answers {', '.join(answers['never'])}")
     if few := ", ".join(f"{x} {n}" for x, n in n_groups.items() if n < MIN_GROUPS):
         sentences.append(
-            f"the test has few {unit}s ({few}); with fewer than {MIN_GROUPS} per language, the "
+            f"the test has few {unit}s ({few}); with fewer than {MIN_GROUPS} per class, the "
             f"interval is wide and a single {unit} can change the result"
         )
     if recordings["group"].nunique() == 1:

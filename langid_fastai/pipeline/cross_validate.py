@@ -134,6 +134,7 @@ def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
         root=Path(settings.root) if settings.root else None,
         speaker=settings.speaker,
         demo_folder=run.folder.parent / "demo-corpus",
+        label=settings.label,
     )
     known_languages, _ = set_aside(measure_audio(corpus), settings.hold_out or ())
     trained = run.corpus().index

@@ -168,6 +168,7 @@ def assess_other(
         root=Path(settings.root) if settings.root else None,
         speaker=settings.speaker,
         demo_folder=run.folder.parent / "demo-corpus",
+        label=home.label,
     )
     matched = match_languages(info.vocab, sorted(corpus.index["language"].unique()))
     other = measure_audio(_rows_to_test(corpus, matched, info.vocab))

@@ -67,7 +67,7 @@ def find_corpus(
     """
     settings = settings.resolved()
     if settings.root and is_url(str(settings.root)):
-        corpus = _shared_corpus(Path(settings.source), str(settings.root))
+        corpus = _shared_corpus(Path(settings.source), str(settings.root), settings.label)
     else:
         corpus = measure_audio(
             read_corpus(
@@ -75,6 +75,7 @@ def find_corpus(
                 root=Path(settings.root) if settings.root else None,
                 speaker=settings.speaker,
                 demo_folder=demo_folder,
+                label=settings.label,
             )
         )
     corpus = split_corpus(
@@ -85,17 +86,20 @@ def find_corpus(
         allow_leaks=settings.allow_leaks,
         hold_out=settings.hold_out or (),
     )
-    warnings = (confounded_rates(corpus.index), contradicting_labels(corpus.index))
+    warnings = (
+        confounded_rates(corpus.index, label=settings.label),
+        contradicting_labels(corpus.index, label=settings.label),
+    )
     return corpus.with_index(corpus.index, *(f"WARNING: {w}" for w in warnings if w))
 
 
-def _shared_corpus(table: Path, url: str) -> Corpus:
+def _shared_corpus(table: Path, url: str, label: str) -> Corpus:
     """An index CSV of recordings at an address; none is fetched, so the CSV tells the lengths."""
     if table.suffix.lower() not in (".csv", ".tsv") or not is_there(table):
         raise CorpusError(f"{table}: --recordings goes with an index CSV on this machine")
     there = Store(url).list()
-    corpus = read_index_csv(table, there=there)
-    validate_index(corpus.index, source=table)
+    corpus = read_index_csv(table, there=there, label=label)
+    validate_index(corpus.index, source=table, label=label)
     index = corpus.index
     if not {"duration", "sr"} <= set(index.columns):
         raise CorpusError(

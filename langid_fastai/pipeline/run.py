@@ -94,6 +94,7 @@ def train(
     epochs: Sequence[int] | None = None,
     lr: float | None = None,
     seed: int | None = None,
+    label: str | None = None,
     cbs: Sequence[Callback] = (),
     settings: TrainSettings = TrainSettings(),
     mel: MelConfig | Mapping[str, Any] | None = None,
@@ -114,6 +115,7 @@ def train(
     out : run folder; by default ``runs/<name of the corpus>``
     arch, weights, epochs, lr : see `TrainSettings`, whose values they replace if given
     seed : replaces the seed of all settings if given, as ``--seed`` does
+    label : column of the index to train on instead of the language, such as ``gender``
     cbs : fastai callbacks, added to every stage of training
     settings : all else about training
     mel : how clips become images; or a dict of the values that differ from those that `arch` wants
@@ -150,6 +152,7 @@ def train(
     }
     settings = replace(settings, **{k: v for k, v in given.items() if v is not None})
     found = corpus if isinstance(corpus, CorpusSettings) else CorpusSettings(str(corpus))
+    found = found if label is None else replace(found, label=label)
     variants = augment or AugmentSettings()
     if seed is not None:
         found, variants = replace(found, seed=seed), replace(variants, seed=seed)

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langid_fastai.corpus import LANGUAGE
 from langid_fastai.corpus.index import Corpus, list_some, read_index, validate_index
 from langid_fastai.errors import RunError
 from langid_fastai.utils.files import alone_in, is_left, is_there, sweep, write_json
@@ -39,7 +40,7 @@ __all__ = ["DEFAULTS", "Run", "default_folder"]
 
 
 # Settings that came after the first runs were made.
-DEFAULTS = {"hold_out": (), "cache_frozen": False, "mixup": 0.0}
+DEFAULTS = {"hold_out": (), "label": LANGUAGE, "cache_frozen": False, "mixup": 0.0}
 # Settings that have a new name, which means the same.
 RENAMED = {"weights": {"imagenet": "pretrained"}}
 
@@ -159,7 +160,10 @@ class Run:
         if found is None or not self.index.exists():
             raise RunError(f"{self.folder}: not prepared; begin with `langid prepare CORPUS`")
         index = self._once(self.index, self._read_index)
-        return Corpus(Path(found["root"]), index.copy(), found["layout"], tuple(found["notes"]))
+        label = self.read()["corpus"].get("label", LANGUAGE)
+        return Corpus(
+            Path(found["root"]), index.copy(), found["layout"], tuple(found["notes"]), label=label
+        )
 
     @staticmethod
     def _read_index(file: Path) -> pd.DataFrame:

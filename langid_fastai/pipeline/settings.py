@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langid_fastai.corpus import TEST, VALID
+from langid_fastai.corpus import LANGUAGE, TEST, VALID
 from langid_fastai.utils.options import option
 
 if TYPE_CHECKING:  # it loads NumPy, which ``--help`` does not need
@@ -36,7 +36,7 @@ class CorpusSettings:
     Parameters
     ----------
     source : folder, index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
-    root, speaker : see `read_corpus`
+    root, speaker, label : see `read_corpus`
     valid, test : fractions of the recordings, see `split_corpus`
     seed : another seed, another split
     allow_leaks : accept a split whose results are too good to be true
@@ -64,6 +64,12 @@ class CorpusSettings:
         metavar="REGEX",
         help="For a folder per language: regular expression that finds the speaker in a file's "
         "path, such as '(?P<speaker>[^/]+)/[^/]+$' for the name of its folder.",
+    )
+    label: str = option(
+        LANGUAGE,
+        metavar="COLUMN",
+        help="Column of the index to train on instead of the language, such as gender or accent; "
+        "recordings without a value are left out.",
     )
     valid: float = option(VALID, help="Fraction of the recordings used for validation.")
     test: float = option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from langid_fastai.corpus.labels import label_words
 from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING
 
 __all__ = ["advise", "expectation", "shortfall"]
@@ -35,7 +36,7 @@ def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     corpus, plan : see `advise`
     """
     hours = _hours(corpus)
-    amount = f"{sum(hours.values()):.2f} h of training audio in {len(hours)} languages"
+    amount = f"{sum(hours.values()):.2f} h of training audio in {len(hours)} {label_words(corpus)['nouns']}"
     if sum(hours.values()) >= LITTLE_HOURS or not _takes_published(plan):
         return amount
     return f"{amount}; in our tests, {MEASURED}"
@@ -109,14 +110,14 @@ def _about_languages(corpus: Mapping[str, Any], metrics: Mapping[str, Any] | Non
         rest = f", and {len(few) - N_NAMED} others have few" if len(few) > N_NAMED else ""
         yield f"train on more groups (speakers, videos, …): {named}{rest}"
     hours = _hours(corpus)
-    most = max(hours.values())
+    most, words = max(hours.values()), label_words(corpus)
     if never := [] if metrics is None else metrics["test"]["answers"]["never"]:
-        yield f"add recordings of the languages that it never answers: {_listed(never, hours)}"
+        yield f"add recordings of the {words['nouns']} that it never answers: {_listed(never, hours)}"
     small = [
         name for name in sorted(hours, key=hours.__getitem__) if MAX_RATIO * hours[name] < most
     ]
     if small := [name for name in small if name not in never]:
-        yield f"add recordings of {_listed(small, hours)}; the largest language has {most:.2f} h"
+        yield f"add recordings of {_listed(small, hours)}; the largest {words['noun']} has {most:.2f} h"
 
 
 def _about_test(metrics: Mapping[str, Any]) -> Iterator[str]:

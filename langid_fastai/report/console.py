@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.index import SPLITS, count
+from langid_fastai.corpus.labels import label_words, noun
 from langid_fastai.models.names import weights_words
 from langid_fastai.report.advice import advise, expectation, shortfall
 
@@ -47,8 +48,9 @@ def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
     speakers = (
         count(summary["n_speakers"], "speaker") if summary["n_speakers"] else "speakers unknown"
     )
+    n = len(summary["languages"])
     yield (
-        f"found      {count(len(summary['languages']), 'language')}, "
+        f"found      {n} {noun(summary['label'], n)}, "
         f"{count(summary['n_recordings'], 'recording')}, {summary['hours']:.2f} h, {speakers}"
     )
     width = max(map(len, summary["languages"])) + 2
@@ -239,7 +241,7 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
     yield _baseline_line(metrics["baseline"])
     if reason:
         yield from _listed("next", advise(metrics["corpus"], metrics["run"], metrics))
-    yield from _unknown_lines(metrics["unknown"])
+    yield from _unknown_lines(metrics["unknown"], label_words(metrics["corpus"])["nouns"])
     for row in metrics.get("robustness", {}).get("conditions", ()):
         yield (
             f"robustness {row['name']:<10} accuracy {row['accuracy']:.4f} of {row['n_clips']} clips"
@@ -307,19 +309,19 @@ def _baseline_line(baseline: dict[str, Any]) -> str:
     )
 
 
-def _unknown_lines(unknown: dict[str, Any]) -> Iterator[str]:
+def _unknown_lines(unknown: dict[str, Any], nouns: str) -> Iterator[str]:
     if unknown["threshold"] is None:
         yield f"unknown    {unknown['reason']}"
         return
     yield (
         f"unknown    below a score of {unknown['threshold']:.4f}, chosen for a false alarm rate of "
         f"{unknown['false_alarm_rate']}: {unknown['known']['rate']:.4f} of "
-        f"{unknown['known']['n_recordings']} recordings in known languages"
+        f"{unknown['known']['n_recordings']} recordings in known {nouns}"
     )
     if held_out := unknown["held_out"]:
         yield (
             f"           and {held_out['rate']:.4f} of {held_out['n_recordings']} in held-out "
-            f"languages ({', '.join(held_out['languages'])}), AUROC {held_out['auroc']:.4f}"
+            f"{nouns} ({', '.join(held_out['languages'])}), AUROC {held_out['auroc']:.4f}"
         )
 
 

@@ -111,7 +111,12 @@ def curves_figure(history: pd.DataFrame, palette: Palette = LIGHT) -> Figure:
 
 
 def confusion_figure(
-    labels: Sequence[str], matrix: Sequence[Sequence[int]], palette: Palette = LIGHT
+    labels: Sequence[str],
+    matrix: Sequence[Sequence[int]],
+    palette: Palette = LIGHT,
+    *,
+    noun: str = "language",
+    truth: str = "language spoken",
 ) -> Figure:
     """Draw a confusion matrix: counts as numbers, fractions of each row as colour.
 
@@ -119,6 +124,7 @@ def confusion_figure(
     ----------
     labels : (n_languages,)
     matrix : counts, (n_languages, n_languages), rows = truth
+    noun, truth : what a label and the true label are called
     """
     counts = np.asarray(matrix)
     spoken = counts.sum(axis=1, keepdims=True)
@@ -139,8 +145,8 @@ def confusion_figure(
     font = 11 if n <= MAX_ANNOTATED else 8.5
     axes.set_xticks(range(n), short, rotation=90 if upright else 0, fontsize=font, parse_math=False)
     axes.set_yticks(range(n), short, fontsize=font, parse_math=False)
-    axes.set_xlabel("predicted language")
-    axes.set_ylabel("language spoken")
+    axes.set_xlabel(f"predicted {noun}")
+    axes.set_ylabel(truth)
     axes.set_xticks(np.arange(n - 1) + 0.5, minor=True)
     axes.set_yticks(np.arange(n - 1) + 0.5, minor=True)
     axes.grid(which="minor", color=palette.line, linewidth=0.8)

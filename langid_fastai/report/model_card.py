@@ -27,6 +27,8 @@ import yaml
 from langcodes import Language
 
 from langid_fastai.clips.export import SUFFIXES
+from langid_fastai.corpus import LANGUAGE
+from langid_fastai.corpus.labels import label_words
 from langid_fastai.corpus.language_codes import is_language_code
 from langid_fastai.errors import ModelError
 from langid_fastai.models.folder import read_info
@@ -82,6 +84,7 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
     mel = read_info(folder).mel
     page = _template().render(
         metrics,
+        **label_words(metrics["corpus"]),
         license=license,
         labels=metrics["test"]["confusion"]["labels"],
         mel=mel,
@@ -110,19 +113,24 @@ def validate_license(license: str) -> None:
 def _front_matter(metrics: Mapping[str, Any], license: str) -> dict[str, Any]:
     """Metadata that the Hub reads (hub-docs, modelcard.md)."""
     run, test, corpus = metrics["run"], metrics["test"], metrics["corpus"]
-    codes = filter(is_language_code, test["confusion"]["labels"])
+    words, labels = label_words(corpus), test["confusion"]["labels"]
+    of_languages = words["noun"] == LANGUAGE
+    codes = filter(is_language_code, labels if of_languages else ())
+    task = words["task"][:1].lower() + words["task"][1:]
     leaked = ", on a leaked split" if corpus["leaks"] else ""
-    home = _result(corpus["source"], test["recordings"], leaked)
+    home = _result(task, corpus["source"], test["recordings"], leaked)
     home["dataset"]["split"] = "test"
     by_clip = _metric("accuracy", test["clips"]["accuracy"], f"accuracy by clip{leaked}")
     home["metrics"].append(by_clip)
-    others = [_result(other["source"], other["there"], "") for other in metrics.get("other", ())]
+    others = [
+        _result(task, other["source"], other["there"], "") for other in metrics.get("other", ())
+    ]
     return {
         "language": list(dict.fromkeys(str(Language.get(code).language) for code in codes)),
         "license": license,
         "library_name": "fastai",
         "pipeline_tag": "audio-classification",
-        "tags": ["spoken-language-identification", "langid_fastai", "audio", "fastai"],
+        "tags": [task.replace(" ", "-"), "langid_fastai", "audio", "fastai"],
         "metrics": [identifier for _, identifier, _ in RESULTS],
         "model-index": [
             {
@@ -133,12 +141,12 @@ def _front_matter(metrics: Mapping[str, Any], license: str) -> dict[str, Any]:
     }
 
 
-def _result(source: str, rates: Mapping[str, Any], remark: str) -> dict[str, Any]:
+def _result(task: str, source: str, rates: Mapping[str, Any], remark: str) -> dict[str, Any]:
     """Rates by recording on one corpus."""
     name = _corpus_name(source)
     identifier = re.sub(r"[^A-Za-z0-9._/-]+", "-", name).strip("-./") or "corpus"
     return {
-        "task": {"type": "audio-classification", "name": "spoken language identification"},
+        "task": {"type": "audio-classification", "name": task},
         "dataset": {"name": name, "type": identifier},
         "metrics": [
             _metric(identifier, rates[key], f"{words} by recording{remark}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from langid_fastai.corpus.labels import label_words
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report.advice import advise, shortfall
@@ -78,16 +81,18 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
     RunError : ``metrics.json`` is missing, unreadable, or from an older version that measured less
     """
     metrics = _read_metrics(folder / "metrics.json")
-    test = metrics["test"]
+    test, words = metrics["test"], label_words(metrics["corpus"])
+    confusion = partial(confusion_figure, noun=words["noun"], truth=words["truth"])
     page = _template().render(
         metrics,
+        **words,
         labels=test["confusion"]["labels"],
         shortfall=shortfall(metrics),
         advice=advise(metrics["corpus"], metrics["run"], metrics),
         n_correct=int(np.trace(test["confusion"]["matrix"])),
-        pictures=_draw(metrics, folder),
+        pictures=_draw(metrics, folder, confusion),
         other_pictures=[
-            draw_picture(partial(confusion_figure, *block["confusion"].values()))
+            draw_picture(partial(confusion, *block["confusion"].values()))
             for block in metrics.get("other", [])
         ],
         confusions=_confusions(test["confusion"]),
@@ -122,11 +127,14 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def _draw(metrics: dict[str, Any], folder: Path) -> dict[str, Picture]:
+def _draw(
+    metrics: dict[str, Any], folder: Path, confusion: Callable[..., Figure]
+) -> dict[str, Picture]:
     """Draw all plots of the run itself, by name."""
     test, calibration = metrics["test"], metrics["calibration"]
     history = pd.DataFrame(metrics["training"]["history"])
-    confusion = partial(confusion_figure, test["confusion"]["labels"], test["confusion"]["matrix"])
+    counts = test["confusion"]
+    confusion = partial(confusion, counts["labels"], counts["matrix"])
     eer = test["recordings"]["eer"]
     reliability = partial(reliability_figure, calibration["before"], calibration["after"])
     pictures = {

@@ -180,7 +180,7 @@ def test_one_spoken_language_has_no_detection(metrics, show):
     rates.update({name: None for name in rates if "eer" in name or "cavg" in name})
     metrics["test"]["det"] = {"false_alarm": [], "miss": []}
     text = show(metrics, with_pictures=True).text
-    assert "Not defined: only one language was spoken in the test" in text
+    assert "Not defined: there is only one language in the test" in text
     assert "lower is better – 0." in text  # in the table of all metrics
 
 

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from langid_fastai.corpus import LANGUAGE
 from langid_fastai.corpus.index import (
     COLUMNS,
-    LANGUAGE,
     Corpus,
     count,
     fill_columns,

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from langid_fastai.corpus.index import LANGUAGE, Corpus, count, list_some, validate_index
+from langid_fastai.corpus import LANGUAGE
+from langid_fastai.corpus.index import Corpus, count, list_some, validate_index
 from langid_fastai.corpus.labels import use_label
 from langid_fastai.corpus.readers import (
     audiofolder,
@@ -146,9 +147,10 @@ def read_corpus(
         corpus = read_index_csv(path, root=base, label=label)
     else:
         corpus = _read_folder(path, speaker, base, label)
-    validate_index(corpus.index, source=name, one_language=one_language)
+    validate_index(corpus.index, source=name, one_language=one_language, label=label)
     copied = (f"copied from {name} to {path}",) if name.startswith("s3://") else ()
-    return replace(corpus, notes=(*corpus.notes, *_notes(corpus.left_out), *copied))
+    notes = (*corpus.notes, *_notes(corpus.left_out), *copied)
+    return replace(corpus, notes=notes, label=label)
 
 
 def _read_folder(root: Path, speaker: str | None, base: Path | None, label: str) -> Corpus:
