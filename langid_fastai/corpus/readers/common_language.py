@@ -11,17 +11,16 @@ from __future__ import annotations
 
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
-from langid_fastai.corpus.readers.listed import gender_of, read_listing
+from langid_fastai.corpus.readers.listed import gender_of, read_listing, tables_beside_audio
 from langid_fastai.corpus.readers.splits import split_named
 
 __all__ = ["find_tables", "read_common_language"]
 
 
 def find_tables(found: Found) -> list[str]:
-    """Return the tables that are next to a folder of their split, which has one of each speaker."""
-    splits = {path.rpartition("/")[0].rpartition("/")[0] for path in found.audio} - {""}
-    tables = found.named("train.csv", "dev.csv", "test.csv")
-    return [table for table in tables if table.removesuffix(".csv") in splits]
+    """Return the tables that are next to a folder of their split."""
+    names = ("train.csv", "dev.csv", "test.csv")
+    return tables_beside_audio(found, names, lambda table: table.removesuffix(".csv"))
 
 
 def read_common_language(found: Found) -> Corpus:

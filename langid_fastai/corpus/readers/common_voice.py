@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
-from langid_fastai.corpus.readers.listed import gender_of, read_listing
+from langid_fastai.corpus.readers.listed import gender_of, read_listing, tables_beside_audio
 from langid_fastai.corpus.readers.splits import split_named
 
 __all__ = ["find_tables", "read_common_voice"]
@@ -28,10 +28,10 @@ IN_TWO = "of validated.tsv only, and its speaker is in dev.tsv or test.tsv"
 
 def find_tables(found: Found) -> list[str]:
     """Return the tables that are next to a folder ``clips``, those of the splits first."""
-    clips = {path.rpartition("/")[0] for path in found.audio}
-    tables = {t: f"{t.rpartition('/')[0]}/clips".lstrip("/") for t in found.named(*TABLES)}
-    ours = [table for table, folder in tables.items() if folder in clips]
-    return sorted(ours, key=lambda table: TABLES.index(table.rpartition("/")[2]))
+    tables = tables_beside_audio(
+        found, TABLES, lambda table: f"{table.rpartition('/')[0]}/clips".lstrip("/")
+    )
+    return sorted(tables, key=lambda table: TABLES.index(table.rpartition("/")[2]))
 
 
 def read_common_voice(found: Found) -> Corpus:

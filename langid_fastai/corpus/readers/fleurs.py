@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
-from langid_fastai.corpus.readers.listed import gender_of, read_listing
+from langid_fastai.corpus.readers.listed import gender_of, read_listing, tables_beside_audio
 from langid_fastai.corpus.readers.splits import split_named
 
 __all__ = ["find_tables", "read_fleurs"]
@@ -23,8 +23,7 @@ NAMES = ("sentence_id", "file", "raw_text", "text", "letters", "n_samples", "gen
 
 def find_tables(found: Found) -> list[str]:
     """Return the tables of splits that have a folder of audio."""
-    folders = {path.rpartition("/")[0] for path in found.audio}
-    return [t for t in found.named("train.tsv", "dev.tsv", "test.tsv") if _folder(t) in folders]
+    return tables_beside_audio(found, ("train.tsv", "dev.tsv", "test.tsv"), _folder)
 
 
 def read_fleurs(found: Found) -> Corpus:

@@ -75,13 +75,9 @@ def read_index_csv(
             f"{path}: none of its {len(index)} files exists below {root}, "
             f"e.g. {root / index['path'].iloc[0]}; {remedy}"
         )
-    return Corpus(
-        root,
-        index.sort_values("path", ignore_index=True),
-        "an index CSV",
-        tuple(notes),
-        {**table.left_out, **without_label, **repeated},
-    )
+    left_out = {**table.left_out, **without_label, **repeated}
+    index = index.sort_values("path", ignore_index=True)
+    return Corpus(root, index, "an index CSV", tuple(notes), left_out, label)
 
 
 def _speller(root: Path, exists: Callable[[str], bool]) -> Callable[[str], str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.tables import read_json_lines, read_table
 
-__all__ = ["READ", "Listing", "gender_of", "known", "read_listing"]
+__all__ = ["READ", "Listing", "gender_of", "known", "read_listing", "tables_beside_audio"]
 
 # Reasons for files and rows that are not in the index.
 READ = "read as a table of the corpus"
@@ -62,6 +62,8 @@ def read_listing(
         file = found.root / table
         is_json = file.suffix.lower() == ".jsonl"
         read = read_json_lines(file) if is_json else read_table(file, needs=needs, names=names)
+        if not {*needs} <= {*read.rows}:
+            continue  # a foreign table of the same name
         listing.notes += read.notes
         listing.left_out[table] = READ
         listing.left_out |= {f"{table}{k[len(file.name) :]}": v for k, v in read.left_out.items()}
@@ -76,6 +78,22 @@ def read_listing(
             else:
                 listing.rows.append({**row, "path": path})
     return listing
+
+
+def tables_beside_audio(
+    found: Found, names: Sequence[str], folder_of: Callable[[str], str]
+) -> list[str]:
+    """Return the tables of folders in which any of them has its folder of audio files.
+
+    Parameters
+    ----------
+    names : of the tables
+    folder_of : path of a table → path of the folder that has its files, or folders of them
+    """
+    folders = {folder for path in found.audio for folder in _parents(path)}
+    tables = found.named(*names)
+    ours = {t.rpartition("/")[0] for t in tables if folder_of(t) in folders}
+    return [table for table in tables if table.rpartition("/")[0] in ours]
 
 
 def gender_of(text: str) -> str:
@@ -95,6 +113,13 @@ def gender_of(text: str) -> str:
 def known(text: str) -> str:
     """Return a name, or an empty string for a word that means that it is unknown."""
     return "" if text.strip().lower() in UNKNOWN else text.strip()
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the folder of a file, and that above it."""
+    for _ in range(2):
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _stem(path: str) -> str:

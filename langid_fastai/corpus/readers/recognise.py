@@ -156,53 +156,57 @@ def read_corpus(
 def _read_folder(root: Path, speaker: str | None, base: Path | None, label: str) -> Corpus:
     """Read a folder by the index in it, or by its layout; account for all of its files."""
     found = Found(root, *find_audio(root))
-    ours = (n for n in INDEXES if n in found.others and _is_index(root / n, label))
-    index = next(ours, "")
-    layout = next((layout for layout in LAYOUTS if layout.fits(found)), None) if not index else None
-    if base is not None and (layout is None or layout.read is not kaldi.read_kaldi):
+    if base is not None and not kaldi.find_tables(found):
         raise CorpusError(f"--root {base} is for an index CSV; {root} is a folder")
-    if index:
-        # Unlike folder names, it may have speakers and the originals of variants, without which the
-        # same speaker could be in two splits.
-        corpus = read_index_csv(root / index, label=label)
-        corpus = replace(corpus, root=root, layout=f"a folder with its {index}")
-        corpus = replace(corpus, left_out={index: READ, **corpus.left_out})
-        other = f"not in {index}"
-    elif layout:
-        corpus = layout.read(found) if base is None else layout.read(found, root=base)
-        other = layout.other
-    elif found.audio:
-        corpus, other = read_folders(found, speaker=speaker), ""
-    else:
-        others = list_some([path for path in found.others if path], 3)
+    read = _read_known(found, base, label)
+    if read is None and not found.audio:
+        others = list_some(list(found.others), 3)
         raise CorpusError(
             f"{root}: no audio file ({f'only {others}' if others else 'the folder is empty'}); "
             f"supported: {' '.join(sorted(AUDIO_SUFFIXES))}"
         )
-    if speaker is not None and (index or layout):
+    if read and speaker is not None:
         raise CorpusError(
-            f"--speaker is for a folder per language; {root} was read as {corpus.layout}, "
+            f"--speaker is for a folder per language; {root} was read as {read[0].layout}, "
             "which defines the groups"
+        )
+    corpus, other = read or (read_folders(found, speaker=speaker), "")
+    index = corpus.index
+    without_label: Mapping[str, str] = {}
+    if corpus.label != label:
+        index, without_label = use_label(index, label, root)
+    elif (index[LANGUAGE] == "").all():
+        raise CorpusError(
+            f"{root}: {corpus.layout} has no column of languages; choose the column of the "
+            f"class with --label: it has {list_some([repr(c) for c in index.columns], 20)}"
         )
     used = set(corpus.index["path"])
     unused = {path: other for path in found.audio if path not in used}
-    left_out = {**found.others, **unused, **corpus.left_out}
-    if not index:
-        kept, without = use_label(_with_language(corpus, label), label, root)
-        corpus = corpus.with_index(kept.reset_index(drop=True))
-        left_out |= without
-    return replace(corpus, left_out=left_out)
+    left_out = {**found.others, **unused, **corpus.left_out, **without_label}
+    return replace(corpus, index=index.reset_index(drop=True), left_out=left_out)
 
 
-def _with_language(corpus: Corpus, label: str) -> Any:
-    """Return the index, unless it has no language and no other column was chosen."""
-    index = corpus.index
-    if label == LANGUAGE and len(index) and (index[LANGUAGE] == "").all():
-        raise CorpusError(
-            f"{corpus.root}: {corpus.layout} has no column of languages; choose the column of the "
-            f"class with --label: it has {list_some([repr(c) for c in index.columns], 20)}"
-        )
-    return index
+def _read_known(found: Found, base: Path | None, label: str) -> tuple[Corpus, str] | None:
+    """Read a folder by its index or as a published corpus.
+
+    Returns
+    -------
+    corpus, other : and the reason for the audio files that it does not have; None for other folders
+    """
+    for name in INDEXES:
+        if name in found.others and _is_index(found.root / name, label):
+            # Unlike folder names, it may have speakers and the originals of variants, without which
+            # the same speaker could be in two splits.
+            corpus = read_index_csv(found.root / name, label=label)
+            left_out = {name: READ, **corpus.left_out}
+            layout = f"a folder with its {name}"
+            return replace(corpus, layout=layout, left_out=left_out), f"not in {name}"
+    for known in LAYOUTS:
+        if known.fits(found):
+            corpus = known.read(found) if base is None else known.read(found, root=base)
+            if len(corpus.index):  # otherwise, its tables are about other files
+                return corpus, known.other
+    return None
 
 
 def _is_index(file: Path, label: str) -> bool:
