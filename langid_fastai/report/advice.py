@@ -36,7 +36,8 @@ def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     corpus, plan : see `advise`
     """
     hours = _hours(corpus)
-    amount = f"{sum(hours.values()):.2f} h of training audio in {len(hours)} {label_words(corpus)['nouns']}"
+    classes = f"{len(hours)} {label_words(corpus)['nouns']}"
+    amount = f"{sum(hours.values()):.2f} h of training audio in {classes}"
     if sum(hours.values()) >= LITTLE_HOURS or not _takes_published(plan):
         return amount
     return f"{amount}; in our tests, {MEASURED}"
@@ -112,12 +113,14 @@ def _about_languages(corpus: Mapping[str, Any], metrics: Mapping[str, Any] | Non
     hours = _hours(corpus)
     most, words = max(hours.values()), label_words(corpus)
     if never := [] if metrics is None else metrics["test"]["answers"]["never"]:
-        yield f"add recordings of the {words['nouns']} that it never answers: {_listed(never, hours)}"
+        named = _listed(never, hours)
+        yield f"add recordings of the {words['nouns']} that it never answers: {named}"
     small = [
         name for name in sorted(hours, key=hours.__getitem__) if MAX_RATIO * hours[name] < most
     ]
     if small := [name for name in small if name not in never]:
-        yield f"add recordings of {_listed(small, hours)}; the largest {words['noun']} has {most:.2f} h"
+        largest = f"the largest {words['noun']} has {most:.2f} h"
+        yield f"add recordings of {_listed(small, hours)}; {largest}"
 
 
 def _about_test(metrics: Mapping[str, Any]) -> Iterator[str]:
