@@ -53,9 +53,9 @@ def test_usual_forms_of_one_table(read, content, encoding):
 @pytest.mark.parametrize("name", ["table.tsv", "TABLE.TSV", "table.csv", "table.txt"])
 def test_a_table_with_tabs_is_read_without_quotes(read, name):
     """As in Common Voice; a quotation mark that is not closed takes in no rows."""
-    lines = ["path\tsentence\tlanguage", 'a.wav\t"Warte, rief sie.\tde', 'b.wav\t"Halt!"\ten']
+    lines = ["path\tsentence\tlanguage", 'a.wav\t"Warte, rief er.\tde', 'b.wav\t"Halt!"\ten']
     found = rows(read("\n".join(lines), name))
-    assert [row["sentence"] for row in found] == ['"Warte, rief sie.', '"Halt!"']
+    assert [row["sentence"] for row in found] == ['"Warte, rief er.', '"Halt!"']
     assert [row["language"] for row in found] == ["de", "en"]
 
 
