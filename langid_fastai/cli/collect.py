@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai.cli.options import parse_languages
+from langid_fastai.cli.options import parse_labels
 from langid_fastai.cli.train import say
 
 __all__ = ["crawl", "sync"]
@@ -32,7 +32,7 @@ def crawl(
         ),
     ] = None,
     languages: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="L,L", help="Languages to download, such as de,en,es.", show_default="all"
         ),
@@ -76,7 +76,7 @@ def crawl(
         folder,
         replace(built, start=start) if start else built,
         manners=Manners(contact, delay, max_mb),
-        languages=parse_languages(languages),
+        languages=parse_labels(languages),
         download=not table_only,
     )
     say(done.lines(folder))

@@ -15,7 +15,7 @@ from langid_fastai.cli.options import (
     LicenseOption,
     MelOptions,
     OutOption,
-    parse_languages,
+    parse_labels,
 )
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import exit_if_failed, say, tell, typed
@@ -59,7 +59,7 @@ def compare(
     compared, exported = pipeline_compare.compare(
         folder,
         corpus,
-        parse_languages(archs) or (),
+        parse_labels([archs]) or (),
         training,
         replace(MelConfig(), **mel),
         augment=augment.plan(),

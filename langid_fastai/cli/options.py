@@ -5,6 +5,8 @@ All others are built from the dataclasses, see `langid_fastai.cli.signature`.
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +74,25 @@ DaskOption = Annotated[
 ]
 
 
-def parse_languages(text: str | None) -> tuple[str, ...] | None:
-    """``fr,it`` → ("fr", "it")."""
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+def parse_labels(
+    texts: Sequence[str] | None, known: Collection[str] = ()
+) -> tuple[str, ...] | None:
+    """Return the labels of an option that may be repeated; None if it was not given.
+
+    A text is one label if it is a known one or, where no labels are known, if the option is given
+    more than once. Otherwise commas separate labels, unless they are in quotation marks.
+
+    Examples
+    --------
+    >>> parse_labels(["fr, it"]), parse_labels(['"a, b",c']), parse_labels(["a, b", "c"])
+    (('fr', 'it'), ('a, b', 'c'), ('a, b', 'c'))
+    >>> parse_labels(["a, b"], known=["a, b", "c"]), parse_labels(["es,ca", "fr"], known=["es"])
+    (('a, b',), ('es', 'ca', 'fr'))
+    """
+    if not texts:
+        return None
+    labels: list[str] = []
+    for text in texts:
+        is_one = text in known or (len(texts) > 1 and not known)
+        labels += [text] if is_one else next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(label.strip() for label in labels if label.strip())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from langid_fastai.cli.options import parse_languages
+from langid_fastai.cli.options import parse_labels
 from langid_fastai.cli.output import Format, answer_writer, segment_writer, timeline_writer
 from langid_fastai.errors import AudioError
 
@@ -44,7 +44,11 @@ def predict(
         typer.Argument(metavar="AUDIO", help="Files, folders, patterns as '*.mp3', - for stdin."),
     ],
     candidates: Annotated[
-        str | None, typer.Option(metavar="L,L", help="Languages it can be, as es,ca.")
+        list[str] | None,
+        typer.Option(
+            metavar="L,L",
+            help="Languages it can be, as es,ca; repeat the option for labels that hold a comma.",
+        ),
     ] = None,
     top_k: Annotated[
         int | None,
@@ -100,10 +104,12 @@ def predict(
     A radio station, while it is on air:
     ffmpeg -i URL -f s16le -ac 1 -ar 22050 - | langid predict MODEL - --follow --sr 22050
     """
+    from langid_fastai.models.folder import read_info
+
     form = _format(as_json, as_csv, as_rttm, as_labels)
     names = list(dict.fromkeys(_expanded(audio)))
     _validate_usage(form, names, timeline, follow, sr, top_k)
-    among = parse_languages(candidates)
+    among = parse_labels(candidates, read_info(model).vocab if candidates else ())
     identifier = _load(model, among, unknown)
     if sr is not None:
         from langid_fastai.audio.raw_pcm import stream_pcm

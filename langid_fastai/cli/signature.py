@@ -25,6 +25,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
+from langid_fastai.cli.options import parse_labels
+
 __all__ = ["with_settings"]
 
 NO_MOVES: Mapping[str, str] = types.MappingProxyType({})
@@ -125,13 +127,17 @@ def _kind(of: type, name: str) -> Any:
         kind = Path if Path in alternatives else alternatives[0]
     if get_origin(kind) is Literal:
         return StrEnum(name, {str(value): value for value in get_args(kind)})
-    return str if get_origin(kind) is tuple else kind
+    if get_origin(kind) is tuple:
+        return list[str] if get_args(kind)[0] is str else str
+    return kind
 
 
 def _plain(name: str, value: Any, settings: Collection[type]) -> Any:
     """A value of the command line as a dataclass has it: enumerations and lists resolved."""
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, list):
+        return parse_labels(value)
     if not isinstance(value, str):
         return value
     hints = [hint for of in settings if (hint := get_type_hints(of).get(name))]
@@ -143,12 +149,9 @@ def _plain(name: str, value: Any, settings: Collection[type]) -> Any:
 
 
 def _split(text: str, kind: type, flag: str) -> tuple[Any, ...]:
-    """``7,12,8`` → (7, 12, 8); ``fr,it`` → ("fr", "it")."""
-    parts = [part.strip() for part in text.split(",")]
-    if kind is str:
-        return tuple(part for part in parts if part)
+    """``7,12,8`` → (7, 12, 8)."""
     try:
-        return tuple(kind(part) for part in parts)
+        return tuple(kind(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} must be whole numbers with commas between, as 7,12,8", param_hint=flag

@@ -85,7 +85,7 @@ class CorpusSettings:
         None,
         metavar="L,L",
         help="Languages to hold out of training, to test whether the model rejects them as "
-        "'none of these'.",
+        "'none of these'; repeat the option for labels that hold a comma.",
     )
 
     def resolved(self) -> CorpusSettings:

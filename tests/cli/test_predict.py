@@ -168,6 +168,27 @@ def test_no_answers_are_wrong_usage(predict, folder):
     assert "--top-k" in err
 
 
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (["a, b", "c"], ["a, b", "c"]),
+        (["a, b"], ["a, b"]),
+        (['"a, b",de'], ["a, b", "de"]),
+        (["de,c", "a, b"], ["a, b", "c", "de"]),
+        (["de, c"], ["c", "de"]),
+    ],
+)
+def test_candidates_that_hold_a_comma(langid, folder, tmp_path, given, labels):
+    mel = MelConfig(SR, 1.0, 256, 128, 32)
+    info = ModelInfo("squeezenet1_1", ("a, b", "c", "de"), mel)
+    write_model(tmp_path / "model", build_network("squeezenet1_1", 3).state_dict(), info)
+    options = [x for text in given for x in ("--candidates", text)]
+    argv = ["predict", tmp_path / "model", folder / "low.wav", *options, "--json"]
+    code, out, _ = langid(*argv, command=cli.main)
+    assert code == 0
+    assert sorted(answer["label"] for answer in json.loads(out)["answers"]) == labels
+
+
 def test_two_formats_are_wrong_usage(predict, folder):
     code, _, err = predict(folder, "--json", "--csv")
     assert code == 2

@@ -24,6 +24,7 @@ class Soup:
     salt: float = option(0.5, help="Grams of salt.")
     heat: Literal["low", "high"] = option("low", help="How hot.", panel="Stove")
     times: tuple[int, ...] | None = option(None, help="Minutes.", shown="as long as it takes")
+    herbs: tuple[str, ...] | None = option(None, help="What it smells of.")
     pot: Path | None = option(None, help="Where it cooks.")
     spicy: bool = option(False, help="With chilli.")
 
@@ -47,9 +48,22 @@ def test_a_command_gets_its_settings():
     words = "leek --salt 2 --heat high --times 1,2 --pot big --spicy --n 3 --sr 8000 --kind stft"
     result, seen = run(cook, *words.split())
     assert result.exit_code == 0, result.output
-    assert seen["soup"] == Soup("leek", 2.0, "high", (1, 2), Path("big"), True)
+    assert seen["soup"] == Soup("leek", 2.0, "high", (1, 2), None, Path("big"), True)
     assert type(seen["soup"].heat) is str  # as it is written into files
     assert (seen["n"], seen["changes"]) == (3, {"sr": 8000, "kind": "stft"})
+
+
+@pytest.mark.parametrize(
+    ("words", "herbs"),
+    [
+        (["thyme,sage"], ("thyme", "sage")),
+        (["thyme, dried", "sage"], ("thyme, dried", "sage")),
+        (['"thyme, dried",sage'], ("thyme, dried", "sage")),
+    ],
+)
+def test_a_list_of_labels_by_commas_or_by_repetition(words, herbs):
+    _, seen = run(cook, "leek", *(x for word in words for x in ("--herbs", word)))
+    assert seen["soup"].herbs == herbs
 
 
 def test_what_is_not_given_is_the_default_or_absent():
