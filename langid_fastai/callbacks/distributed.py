@@ -44,12 +44,12 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Launch:
-    """One of several processes that are to train together.
+    """One of the processes of a distributed training.
 
     Parameters
     ----------
-    rank : of this process, from 0
-    n_processes : of the launch
+    rank : rank of this process, from 0
+    n_processes : number of processes
     """
 
     rank: int
@@ -57,15 +57,15 @@ class Launch:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Wait for the others; within the block they are one.
+        """Wait for the other processes, and join them in one process group within the block.
 
         Parameters
         ----------
-        device : that this process trains on
+        device : device that this process trains on
         """
         os.environ |= dict(zip(WORDS, (str(self.rank), str(self.n_processes)), strict=True))
         try:
-            # rank 0 comes here once there are images; torchrun's store is there from the start.
+            # Rank 0 arrives when the images are made; the store of torchrun exists from the start.
             store, *_ = next(dist.rendezvous("env://", timeout=PATIENCE))
             if self.rank:
                 store.wait(["rank 0 is ready"], PATIENCE)
@@ -86,10 +86,10 @@ class Launch:
 
 
 def take_launch() -> Launch | None:
-    """Who this process is among those that were launched; None if it was started alone.
+    """Return the rank of this process among those launched; None if it was started alone.
 
-    From then on it passes for one alone, outside `Launch.joined`: fastai would else have every
-    prediction wait for the other processes.
+    The variables of the launch are removed from the environment, except inside `Launch.joined`:
+    otherwise, fastai would make every prediction wait for the other processes.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def take_launch() -> Launch | None:
     """
     if int(os.environ.get("WORLD_SIZE") or 1) < 2:
         return None
-    require("distributed", "training in several processes", "accelerate")  # for `RankLoader`
+    require("distributed", "training in multiple processes", "accelerate")  # for `RankLoader`
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return Launch(*(int(os.environ.pop(word)) for word in WORDS))
@@ -114,7 +114,7 @@ def shared(learn: Learner) -> Iterator[None]:
 
     Parameters
     ----------
-    learn : the same in all processes; its loaders are as before after the block
+    learn : the same in all processes; its loaders are restored after the block
 
     Raises
     ------

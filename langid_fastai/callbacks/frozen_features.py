@@ -1,12 +1,12 @@
-"""Features of a frozen body, computed once, so that a head trains on them in seconds.
+"""Compute the features of a frozen body once, so that a head is trained on them in seconds.
 
-While the body is frozen *and* in evaluation mode, an image gives the same features in every epoch.
-fastai keeps the batch norms of a frozen body learning, so there they differ, and the seed recipe
-does not use this; it is the option `cache_frozen` of `fit_stages`.
+If the body is frozen *and* in evaluation mode, an image gives the same features in every epoch.
+fastai lets the batch norms of a frozen body learn, so there the features differ, and the seed
+recipe does not use this; it is the option `cache_frozen` of `fit_stages`.
 
-Conventions: a network is ``Sequential(body, head)``. The head's leading layers without weights (its
-pooling) belong to what is computed once: a feature is ``(n_features,)`` float32, 16 kB for
-ResNet152. Features lie in a file that is mapped into memory, so their number does not matter.
+Conventions: a network is ``Sequential(body, head)``. The first layers of the head, as long as they
+have no weights (its pooling), are also computed once: a feature is ``(n_features,)`` float32, 16 kB
+for ResNet152. Features are in a memory-mapped file, so their number is not limited by memory.
 
 Contents: `cached_features`, `adapt_norms`.
 """
@@ -35,14 +35,14 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @contextmanager
 def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None]:
-    """Inside the block, the Learner's images are features and its body does nothing.
+    """Replace the Learner's images by their features, and its body by the identity.
 
-    Only the head can be trained there: the body, batch norms included, stays as it is.
+    Only the head can be trained inside the block: the body, batch norms included, is unchanged.
 
     Parameters
     ----------
-    learn : its `dls` gives images; both are as before after the block
-    folder : where the features lie meanwhile; by default the system's place for temporary files
+    learn : Learner and its `dls` are restored after the block
+    folder : for the file of features; by default the system's temporary folder
     """
     body, head = learn.model
     passive = [body, *takewhile(_is_passive, head)]
@@ -50,7 +50,7 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-    # So named, the remains of a killed command are removed by the next one in the folder.
+    # With this name, `sweep` removes what a killed command left.
     mark = f".{os.getpid()}{UNFINISHED}"
     with tempfile.TemporaryDirectory(mark, "features-", folder) as scratch:
         train = _features(learn, passive, images.train, Path(scratch) / "train")
@@ -66,12 +66,12 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
             DataLoader(valid, bs=images.valid.bs, device=images.device),
             device=images.device,
         )
-        # fastai keeps the norms of a frozen body free; several processes would wait for gradients.
+        # fastai does not freeze batch norms; distributed processes would wait for their gradients.
         free = [weight for weight in body.parameters() if weight.requires_grad]
         try:
             body.requires_grad_(False)
             for layer in passive:
-                layer.forward = _pass_on  # hides the method of the class, and leaves weights alone
+                layer.forward = _pass_on  # hides the method of the class; the weights stay
             yield
         finally:
             for layer in passive:
@@ -82,12 +82,11 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
 
 
 def adapt_norms(learn: Learner) -> None:
-    """Let the batch norms of the body take their statistics from the training images, in one pass.
+    """Compute the statistics of the body's batch norms on the training images, in one pass.
 
-    Those that come with ImageNet weights are of photographs. In evaluation mode they are used as
-    they are, and a head trained on such features does worse than one whose body has seen
-    spectrograms (Li et al. 2017, "Revisiting batch normalization for practical domain adaptation",
-    https://arxiv.org/abs/1603.04779).
+    The statistics of ImageNet weights are those of photographs. With them, a head trained on the
+    features is worse than with statistics of spectrograms (Li et al. 2017, "Revisiting batch
+    normalization for practical domain adaptation", https://arxiv.org/abs/1603.04779).
     """
     norms = [module for module in learn.model[0].modules() if isinstance(module, NORMS)]
     if not norms:
@@ -118,7 +117,7 @@ class _Pairs:
 
 
 def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -> _Pairs:
-    """Compute the features of all images of a loader, in their order."""
+    """Compute the features of all images of a loader, in order."""
     learn.model.eval()
     labels: list[torch.Tensor] = []
     features, n_done = torch.empty(0), 0
@@ -130,7 +129,7 @@ def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -
             shape = (len(dl.dataset), *x.shape[1:])
             n_values = torch.Size(shape).numel()
             reserve(file, n_values * torch.float32.itemsize)
-            # `shared`: the system writes it to the file, and reads it back, as memory allows.
+            # `shared`: the system writes to the file, and reads it back, as memory allows.
             features = torch.from_file(
                 str(file), shared=True, size=n_values, dtype=torch.float32
             ).view(shape)
@@ -141,7 +140,7 @@ def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -
 
 
 def _is_passive(layer: nn.Module) -> bool:
-    """Without weights and without chance: pooling and flattening."""
+    """Return whether a layer has no weights and is not random: pooling and flattening."""
     return not list(layer.parameters()) and not isinstance(layer, nn.Dropout)
 
 
@@ -150,6 +149,6 @@ def _pass_on(x: torch.Tensor) -> torch.Tensor:
 
 
 def _autocast(learn: Learner) -> torch.autocast:
-    """The arithmetic that the Learner trains in."""
+    """Compute in the precision of the Learner."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(learn.precision)
     return torch.autocast(learn.dls.device.type, dtype, enabled=dtype is not None)

@@ -1,8 +1,8 @@
 """fastai's Adam, computed by torch in one pass over the weights.
 
-fastai steps through the weights one by one, with ten operations on each. For ResNet152 and a batch
-of eight that is a quarter of the time of training on a CPU. torch has the same algorithm as one
-fused operation; here fastai's optimizer, its groups, hyperparameters and state, calls it.
+fastai updates the weights one by one, with ten operations on each. For ResNet152 and a batch of
+eight, this is a quarter of the training time on a CPU. torch has the same algorithm as one fused
+operation; here it is called by an optimizer with the groups, hyperparameters and state of fastai.
 
 References: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019,
 https://arxiv.org/abs/1711.05101; ``fastai/optimizer.py`` (`Adam` with `decouple_wd`).
@@ -34,7 +34,7 @@ def fused_adam(
 
     Parameters
     ----------
-    params : weights, or lists of them, one a layer group
+    params : weights, or lists of weights, one list per layer group
     lr, mom, sqr_mom, eps, wd : as in `fastai.optimizer.Adam`, with its default values
 
     Examples
@@ -54,7 +54,7 @@ class _FusedAdam(Optimizer):
         """Update every weight that has a gradient."""
         for weights, hyper in zip(self.param_lists, self.hypers, strict=True):
             trained = [w for w in weights if w.grad is not None]
-            for decays in (True, False):  # fastai spares biases and batch norms, by `do_wd`
+            for decays in (True, False):  # biases and batch norms do not decay, by `do_wd`
                 some = [w for w in trained if self.state[w].get("do_wd", True) is decays]
                 if some:
                     self._update(some, hyper, hyper["wd"] if decays else 0.0)

@@ -1,6 +1,6 @@
-"""One process's part of a fastai DataLoader, for training in several processes.
+"""The share of a fastai DataLoader that one process of a distributed training loads.
 
-Apart from `langid_fastai.callbacks.distributed`, because importing `fastai.distributed` requires
+Separate from `langid_fastai.callbacks.distributed`, because importing `fastai.distributed` requires
 accelerate (extra `distributed`), which training in one process does not.
 """
 
@@ -16,7 +16,7 @@ from fastai.torch_core import to_detach
 from langid_fastai.errors import RunError
 from langid_fastai.utils.dependencies import needs
 
-with needs("distributed", "training in several processes"):
+with needs("distributed", "training in multiple processes"):
     import accelerate  # noqa: F401  # without it, the next import raises a NameError
     from fastai.distributed import DistributedDL
 
@@ -24,10 +24,10 @@ __all__ = ["RankLoader"]
 
 
 class RankLoader(DistributedDL):
-    """This process's part of a loader, batch by batch.
+    """The share of this process in each batch of a loader.
 
-    fastai's own gives each rank a stretch of the epoch's order, filled up with clips that are then
-    counted twice, and asks rank 0 for the order by way of a GPU; here it follows from the seed.
+    fastai's loader gives each rank a contiguous part of an epoch, padded with clips that are then
+    counted twice, and broadcasts the order through a GPU; here the order follows from the seed.
     """
 
     def __init__(self, dl: Any) -> None:
@@ -35,16 +35,16 @@ class RankLoader(DistributedDL):
         if self.drop_last and not len(self):
             raise RunError(
                 f"{len(dl.dataset)} training images make no batch of {dl.bs} for each of "
-                f"{self.world_size} processes; take a smaller --batch-size, or fewer processes"
+                f"{self.world_size} processes; use a smaller --batch-size, or fewer processes"
             )
 
     def new(self, *, shuffle: bool) -> RankLoader:
-        """The same share, in another order."""
+        """Return a loader of the same share, in another order."""
         return RankLoader(self.dl.new(shuffle=shuffle))
 
     @property
     def rng(self) -> Random:
-        """What the order follows from."""
+        """Random generator of the order."""
         return self.dl.rng
 
     @rng.setter
@@ -56,11 +56,11 @@ class RankLoader(DistributedDL):
         return math.ceil(n / self.bs)
 
     def get_idxs(self) -> list[int]:
-        """Positions of this process's clips in the dataset."""
+        """Return the positions of this process's clips in the dataset."""
         return self._mine(self.dl.get_idxs())
 
     def to_detach(self, b: Any, cpu: bool = True, gather: bool = True) -> Any:
-        """Figures of a batch stay here; `_Totals` sums them up, once."""
+        """Do not gather the results of a batch: `_Totals` sums them once."""
         return to_detach(b, cpu, gather=False)
 
     def _mine(self, idxs: Any) -> list[int]:

@@ -71,9 +71,9 @@ def mask_images(x: torch.Tensor, n_masks: int = 1) -> torch.Tensor:
 
 
 def roll_images(x: torch.Tensor) -> torch.Tensor:
-    """Roll each image in time by a random number of frames; what leaves on one side comes back.
+    """Rotate each image in time by a random number of frames.
 
-    A clip might as well have begun a second later: where in it a sound stands tells nothing.
+    The position of a sound in a clip carries no information, since a clip could begin at any time.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def roll_images(x: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    rolled : like `x`, which is left as it is
+    rolled : like `x`, which is unchanged
 
     Examples
     --------
@@ -96,17 +96,17 @@ def roll_images(x: torch.Tensor) -> torch.Tensor:
 
 
 def crop_images(x: torch.Tensor, share: float) -> torch.Tensor:
-    """Keep a random stretch of each image, of one length for all, drawn by torch's generator.
+    """Keep a random part of each image, of the same length for all, drawn by torch's generator.
 
     Parameters
     ----------
     x : (n, n_channels, height, width)
-    share : of the width, above 0 and at most 1
+    share : fraction of the width that is kept, above 0 and at most 1
 
     Returns
     -------
-    cropped : (n, n_channels, height, share * width, rounded), but no narrower than `LEAST_WIDTH`,
-        where `x` is not
+    cropped : (n, n_channels, height, round(share * width)), but at least `LEAST_WIDTH` wide, or as
+        wide as `x`
 
     Examples
     --------
@@ -121,14 +121,14 @@ def crop_images(x: torch.Tensor, share: float) -> torch.Tensor:
 
 
 class RandomCrop(Callback):
-    """Crop the training batches of a fastai Learner in time; validation is of whole clips.
+    """Crop the training batches of a fastai Learner in time; validation uses whole clips.
 
     Parameters
     ----------
     share : see `crop_images`
     """
 
-    order = -1  # before masks are drawn, and images mixed
+    order = -1  # before masks and mixup
     run_valid = False
 
     def __init__(self, share: float) -> None:
@@ -143,9 +143,9 @@ class RandomCrop(Callback):
 
 
 class SpecAugment(Callback):
-    """Roll and mask the training batches of a fastai Learner; validation is left as it is.
+    """Roll and mask the training batches of a fastai Learner; validation is unchanged.
 
-    Waveforms, ``(n, 1, n_samples)``, are rolled and masked in time alone.
+    Waveforms, ``(n, 1, n_samples)``, are rolled and masked in time only.
 
     Parameters
     ----------
@@ -159,8 +159,8 @@ class SpecAugment(Callback):
 
     def before_batch(self) -> None:
         """Roll and mask the batch."""
-        x = self.xb[0].as_subclass(torch.Tensor)  # fastai's own type makes each step dearer
-        # A waveform is an image of one row, too low for a band to cover it.
+        x = self.xb[0].as_subclass(torch.Tensor)  # each operation on fastai's type is slower
+        # A waveform is an image of one row, which no frequency mask covers.
         images = x if x.ndim == 4 else x[:, :, None]
         self.learn.xb = (
             mask_images(roll_images(images), self.n_masks).view_as(x),
@@ -169,13 +169,13 @@ class SpecAugment(Callback):
 
 
 def image_callbacks(masks: int = 0, mixup: float = 0.0, crop: float = 1.0) -> list[Callback]:
-    """Callbacks that change the training batches of a fastai Learner, in the order of their work.
+    """Make the callbacks that augment the training batches of a fastai Learner, in order.
 
     Parameters
     ----------
-    masks : see `mask_images`; 0 for neither masks nor rolling
-    mixup : alpha of Zhang et al.: shares are drawn from Beta(alpha, alpha) for each image; 0
-        for no mixup, 0.2 to 0.4 as theirs for images
+    masks : see `mask_images`; 0 disables masks and rolling
+    mixup : alpha of Zhang et al.: proportions are drawn from Beta(alpha, alpha) for each image; 0
+        disables mixup, 0.2 to 0.4 are their values for images
     crop : see `crop_images`; 1 for whole clips
 
     Examples
@@ -190,11 +190,11 @@ def image_callbacks(masks: int = 0, mixup: float = 0.0, crop: float = 1.0) -> li
 
 @contextmanager
 def loss_kept(learn: Learner) -> Iterator[None]:
-    """Leave the loss as it was, also after an interrupt: fastai's mixup puts its own in place.
+    """Restore the loss, also after an interrupt: fastai's mixup replaces it.
 
     Parameters
     ----------
-    learn : to be trained inside the block
+    learn : trained inside the block
     """
     loss_func = learn.loss_func
     try:
@@ -204,7 +204,7 @@ def loss_kept(learn: Learner) -> Iterator[None]:
 
 
 def _spans(n: int, length: int, share: float, device: torch.device) -> torch.Tensor:
-    """``(n, length)`` booleans: one span each, of random width up to `share`, anywhere inside."""
+    """Draw one span per image, of a random width up to `share`: ``(n, length)`` booleans."""
     width = torch.rand(n, 1, device=device) * share * length
     start = torch.rand(n, 1, device=device) * (length - width)
     position = torch.arange(length, device=device)

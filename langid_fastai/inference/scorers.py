@@ -1,9 +1,9 @@
-"""A trained network → what answers: from images, or with the front end inside from waveforms.
+"""Turn a trained network into a scorer of images, or of waveforms with the front end included.
 
-``ImageScorer`` repeats what fastai does with an image in training: grey three times, the ImageNet
-statistics. ``WaveformScorer`` is it behind the steps of `langid_fastai.preprocessing`, written with
-torch, so that one ONNX file can hold all of them. ``SoundScorer`` is for networks that hear
-waveforms themselves.
+``ImageScorer`` repeats what fastai does with an image in training: three equal channels, normalised
+by the ImageNet statistics. ``WaveformScorer`` adds the steps of `langid_fastai.preprocessing`,
+written with torch, so that one ONNX file contains all of them. ``SoundScorer`` is for networks that
+take waveforms.
 
 All give calibrated natural-log probabilities: the temperature is inside.
 """

@@ -1,10 +1,10 @@
-"""Networks that hear waveforms: M3, M5, M11, M18 and M34-res.
+"""Networks that take waveforms: M3, M5, M11, M18 and M34-res.
 
 W. Dai, C. Dai, S. Qu, J. Li and S. Das, "Very deep convolutional neural networks for raw
 waveforms", ICASSP 2017, https://arxiv.org/abs/1610.00087, table 1: a first convolution over 80
-samples (10 ms at 8 kHz) with stride 4, then convolutions over 3, batch norm and ReLU after each,
-maximum pooling by 4 between the groups, and one mean over time at the end; no dropout, no fully
-connected layer but the last. The number is that of layers with weights.
+samples (10 ms at 8 kHz) with stride 4, then convolutions over 3, each followed by batch norm and
+ReLU; maximum pooling by 4 between the groups, and the mean over time at the end; no dropout, and no
+fully connected layer but the last. The number in a name is that of layers with weights.
 
 ========  ====  ===========================================  ================  =================
           1st   groups, each ended by pooling by 4           parameters        in the paper
@@ -17,17 +17,17 @@ m34-res    48   3, 4, 6 and 3 residual blocks of two:        4.07 million      4
                 48 | 96 | 192 | 384
 ========  ====  ===========================================  ================  =================
 
-Parameters are counted with 10 outputs, as the paper has them.
+Parameters are counted with 10 outputs, as in the paper.
 
-Ours, where the paper does not say: each clip is brought to mean 0 and deviation 1 by the network
-itself, so that no level shows; and where a residual block widens, its shortcut is a convolution
-over one sample, as in He et al. 2016 (arXiv:1512.03385, option B).
+The paper leaves two things open: here, the network normalises each clip to mean 0 and deviation 1,
+so the level has no effect; and where a residual block widens, its shortcut is a convolution over
+one sample, as in He et al. 2016 (arXiv:1512.03385, option B).
 
 With ``-light`` after the name (``m5-light``), the first stride is 16 and the first layer has 32
-channels, all others in proportion: a fraction of the work, for questions that need few features, as
-how many people speak.
+channels, all others in proportion: a fraction of the computation, for tasks that need few features,
+such as counting speakers.
 
-Conventions: ``Sequential(body, head)``, as every network of this library; the input is
+Conventions: ``Sequential(body, head)``, like every network of this library; the input is
 ``(n, 1, n_samples)`` of any level, the output ``(n, n_languages)``, unnormalised log-probabilities.
 """
 
@@ -54,15 +54,15 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class RawLayers:
-    """The layers of a network by their numbers.
+    """The layers of a network.
 
     Parameters
     ----------
     first : channels of the first convolution
-    groups : of each group, how many convolutions (or residual blocks of two), and their channels
-    stride : of the first convolution
-    is_residual : blocks of two with a shortcut, instead of single convolutions
-    pools_last : whether pooling by 4 follows the last group too
+    groups : for each group, the number of convolutions (or residual blocks of two) and channels
+    stride : stride of the first convolution
+    is_residual : blocks of two convolutions with a shortcut, instead of single convolutions
+    pools_last : whether the last group is also followed by pooling
     """
 
     first: int
@@ -82,7 +82,7 @@ LAYERS = {
 
 
 def raw_layers(arch: str) -> RawLayers:
-    """The layers of a network by name.
+    """Return the layers of a network by name.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def build_raw_network(
 
     Raises
     ------
-    ModelError : unknown name, or weights that are not for it
+    ModelError : unknown name, or weights that do not fit
 
     Examples
     --------
@@ -142,12 +142,12 @@ def build_raw_network(
 
 
 def load_trained_body(body: nn.Module, arch: str, folder: Path) -> None:
-    """Take over the body of a trained model, for networks of which no weights are published.
+    """Load the body of a trained model, for networks without published weights.
 
     Parameters
     ----------
-    body : a new one of that arch
-    arch : its name
+    body : a new body of that arch, changed in place
+    arch : name of the network
     folder : a model folder of the same arch
 
     Raises
@@ -158,8 +158,8 @@ def load_trained_body(body: nn.Module, arch: str, folder: Path) -> None:
         raise ModelError(f"weights {str(folder)!r}: no such file or folder")
     if not folder.is_dir():
         raise ModelError(
-            f"weights {str(folder)!r} are not for {arch!r}, of which none are published: train it "
-            "from scratch (--weights none), or go on from a model folder of the same arch"
+            f"weights {str(folder)!r} are not for {arch!r}, which has no published weights; train "
+            "from scratch (--weights none), or start from a model folder of the same arch"
         )
     info, state = read_model(folder)
     if info.arch != arch:
@@ -184,26 +184,26 @@ def _body(layers: RawLayers) -> nn.Sequential:
 
 
 def _first(layers: RawLayers) -> nn.Sequential:
-    padding = (FIRST_KERNEL - layers.stride) // 2  # n_samples / stride come out
+    padding = (FIRST_KERNEL - layers.stride) // 2  # the output has n_samples / stride values
     first = nn.Conv1d(1, layers.first, FIRST_KERNEL, layers.stride, padding, bias=False)
     return nn.Sequential(first, nn.BatchNorm1d(layers.first), nn.ReLU(inplace=True), _pool())
 
 
 def _pool() -> nn.MaxPool1d:
-    """Of 125 samples 32 are left, as in the paper: the last one counts though it stands alone."""
+    """Pool 125 samples to 32, as in the paper: the last window may be incomplete."""
     return nn.MaxPool1d(POOL, ceil_mode=True)
 
 
 def _convolution(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv1d(n_in, n_out, 3, padding=1, bias=False),  # the norm brings its own bias
+        nn.Conv1d(n_in, n_out, 3, padding=1, bias=False),  # the norm has a bias
         nn.BatchNorm1d(n_out),
         nn.ReLU(inplace=True),
     )
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions, whose result is added to what came in."""
+    """Two convolutions and a shortcut."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -220,7 +220,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Standardize(nn.Module):
-    """Each clip to mean 0 and deviation 1."""
+    """Normalise each clip to mean 0 and deviation 1."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x - x.mean(dim=-1, keepdim=True)

@@ -6,15 +6,15 @@
     spectrogram_cnn-w64-d5        5 blocks, the first of 64 channels
     spectrogram_cnn-w16-plain     no batch norm
 
-A block is a convolution over 3 × 3 with same padding, batch norm, ReLU, and maximum pooling by
-2 × 2; each has twice the channels of the one before, up to 512. Maximum and mean over what is left
-of the image, a dense layer of 128, dropout of one half (Srivastava et al. 2014) and a dense layer
-for the languages make the head, so images of any size will do.
+A block is a 3 × 3 convolution with same padding, batch norm, ReLU, and 2 × 2 maximum pooling; each
+block has twice the channels of the previous one, up to 512. The head is the maximum and mean over
+the remaining image, a dense layer of 128, dropout of one half (Srivastava et al. 2014) and a dense
+layer for the languages, so images of any size are accepted.
 
-Batch norm (Ioffe and Szegedy 2015) is no part of the oldest networks of this form; ``-plain``
-leaves it out, as in Simonyan and Zisserman 2014 (VGG), and such a network wants a lower rate.
+The oldest networks of this form have no batch norm (Ioffe and Szegedy 2015). ``-plain`` leaves it
+out, as in Simonyan and Zisserman 2014 (VGG); such a network needs a lower learning rate.
 
-Conventions: ``Sequential(body, head)``, as every network of this library; the input is ``(n, 3,
+Conventions: ``Sequential(body, head)``, like every network of this library; the input is ``(n, 3,
 height, width)``, the output ``(n, n_languages)``, unnormalised log-probabilities.
 """
 
@@ -43,7 +43,7 @@ __all__ = [
 
 ARCH = "spectrogram_cnn"
 NAME = re.compile(rf"{ARCH}(?:-w(?P<width>\d+))?(?:-d(?P<depth>\d+))?(?P<plain>-plain)?")
-# Bounds on what a name, perhaps from a stranger's model folder, can make us build: 15 million
+# Bounds on the network that a name from an untrusted model folder can make us build: 15 million
 # parameters.
 MAX_WIDTH, MAX_DEPTH, MAX_CHANNELS = 256, 8, 512
 N_DENSE = 128
@@ -51,7 +51,7 @@ N_DENSE = 128
 
 @dataclass(frozen=True)
 class CnnLayers:
-    """What the name of a network says.
+    """The layers that the name of a network stands for.
 
     Parameters
     ----------
@@ -71,26 +71,26 @@ class CnnLayers:
 
 
 def is_spectrogram_cnn(arch: str) -> bool:
-    """Whether a name means a network of this module.
+    """Return whether a name is that of a network of this module.
 
     Parameters
     ----------
-    arch : of any network
+    arch : name of any network
     """
     return arch == ARCH or arch.startswith(f"{ARCH}-")
 
 
 def cnn_layers(arch: str) -> CnnLayers:
-    """What a name says of the layers.
+    """Parse the name of a network.
 
     Parameters
     ----------
-    arch : ``spectrogram_cnn``, with ``-w<width>``, ``-d<depth>`` and ``-plain`` if wanted, in this
-        order
+    arch : ``spectrogram_cnn``, optionally followed by ``-w<width>``, ``-d<depth>`` and ``-plain``,
+        in this order
 
     Raises
     ------
-    ModelError : another form of name, or a width or depth out of bounds
+    ModelError : a name of another form, or a width or depth out of bounds
 
     Examples
     --------
@@ -100,8 +100,8 @@ def cnn_layers(arch: str) -> CnnLayers:
     match = NAME.fullmatch(arch)
     if match is None:
         raise ModelError(
-            f"arch {arch!r} must be {ARCH}, with -w<width>, -d<depth> and -plain after it if "
-            f"wanted, in this order, as {ARCH}-w64-d5"
+            f"arch {arch!r} must be {ARCH}, optionally followed by -w<width>, -d<depth> and "
+            f"-plain, in this order, e.g. {ARCH}-w64-d5"
         )
     usual = CnnLayers()
     width, depth = int(match["width"] or usual.width), int(match["depth"] or usual.depth)
@@ -127,7 +127,7 @@ def build_spectrogram_cnn(
 
     Raises
     ------
-    ModelError : a name that is none, or weights that are not for it
+    ModelError : an invalid name, or weights that do not fit
 
     Examples
     --------
@@ -160,7 +160,7 @@ def build_spectrogram_cnn(
 def convolution_block(
     n_in: int, n_out: int, *, has_norm: bool, pool: tuple[int, int] = (2, 2)
 ) -> nn.Sequential:
-    """Convolution over 3 × 3, norm, ReLU and pooling; a row or column that stands alone counts too.
+    """Make a block of 3 × 3 convolution, norm, ReLU and pooling, also over a last single row.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def convolution_block(
     pool : height and width that become one value
     """
     convolution = nn.Conv2d(n_in, n_out, 3, padding="same", bias=not has_norm)
-    # At torch's own, smaller weights, blocks without norm pass on ever less of the image.
+    # With torch's smaller default weights, the signal fades over blocks without norm.
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     norm = [nn.BatchNorm2d(n_out)] if has_norm else []
     pooling = nn.MaxPool2d(pool, ceil_mode=True)

@@ -2,21 +2,21 @@
 
 ::
 
-    spectrogram_crnn              4 blocks; 32, 64, 128 and 256 channels; LSTM of 128 units each way
-    spectrogram_crnn-w16-d3-u64   3 blocks, the first of 16 channels; 64 units each way
+    spectrogram_crnn              4 blocks; 32, 64, 128 and 256 channels; LSTM, 2 × 128 units
+    spectrogram_crnn-w16-d3-u64   3 blocks, the first of 16 channels; 2 × 64 units
 
 The blocks are those of `langid_fastai.models.spectrogram_cnn`, but only the first two pool over
-time: with the usual images, one step of the recurrent layer is 93 ms. Mean and maximum over the
-bands that are left, a bidirectional LSTM (Hochreiter and Schmidhuber 1997) over time, then mean and
-maximum over time, dropout of one half and a dense layer for the languages. So images of any size
-will do.
+time: with the default images, one step of the recurrent layer is 93 ms. They are followed by the
+mean and maximum over the remaining bands, a bidirectional LSTM (Hochreiter and Schmidhuber 1997)
+over time, the mean and maximum over time, dropout of one half and a dense layer for the languages.
+Images of any size are accepted.
 
 A network of this form for the same task: C. Bartz, T. Herold, H. Yang and C. Meinel, "Language
 identification using deep convolutional recurrent neural networks", ICONIP 2017, arXiv:1708.04811.
-A GRU would be a quarter smaller, but torch 2.14 cannot export one to ONNX whose number of steps
-follows from a pooling.
+A GRU would be a quarter smaller, but torch 2.14 cannot export one to ONNX if its number of steps
+is the result of a pooling.
 
-Conventions: ``Sequential(body, head)``, as every network of this library; the input is ``(n, 3,
+Conventions: ``Sequential(body, head)``, like every network of this library; the input is ``(n, 3,
 height, width)``, the output ``(n, n_languages)``, unnormalised log-probabilities.
 """
 
@@ -38,18 +38,18 @@ __all__ = ["ARCH", "build_spectrogram_crnn", "crnn_layers", "is_spectrogram_crnn
 ARCH = "spectrogram_crnn"
 NAME = re.compile(rf"{ARCH}(?:-w(?P<width>\d+))?(?:-d(?P<depth>\d+))?(?:-u(?P<units>\d+))?")
 MAX_UNITS = 512
-# Blocks that pool over time, too.
+# Blocks that also pool over time.
 N_POOLED = 2
 
 
 @dataclass(frozen=True)
 class CrnnLayers:
-    """What the name of a network says.
+    """The layers that the name of a network stands for.
 
     Parameters
     ----------
     convolutions : the blocks
-    units : of the recurrent layer, each way
+    units : units of the recurrent layer, per direction
     """
 
     convolutions: CnnLayers = field(default_factory=CnnLayers)
@@ -57,26 +57,26 @@ class CrnnLayers:
 
 
 def is_spectrogram_crnn(arch: str) -> bool:
-    """Whether a name means a network of this module.
+    """Return whether a name is that of a network of this module.
 
     Parameters
     ----------
-    arch : of any network
+    arch : name of any network
     """
     return arch == ARCH or arch.startswith(f"{ARCH}-")
 
 
 def crnn_layers(arch: str) -> CrnnLayers:
-    """What a name says of the layers.
+    """Parse the name of a network.
 
     Parameters
     ----------
-    arch : ``spectrogram_crnn``, with ``-w<width>``, ``-d<depth>`` and ``-u<units>`` if wanted, in
-        this order
+    arch : ``spectrogram_crnn``, optionally followed by ``-w<width>``, ``-d<depth>`` and
+        ``-u<units>``, in this order
 
     Raises
     ------
-    ModelError : another form of name, or a width, depth or number of units out of bounds
+    ModelError : a name of another form, or a width, depth or number of units out of bounds
 
     Examples
     --------
@@ -87,8 +87,8 @@ def crnn_layers(arch: str) -> CrnnLayers:
     match = NAME.fullmatch(arch)
     if match is None:
         raise ModelError(
-            f"arch {arch!r} must be {ARCH}, with -w<width>, -d<depth> and -u<units> after it if "
-            f"wanted, in this order, as {ARCH}-w16-d3-u64"
+            f"arch {arch!r} must be {ARCH}, optionally followed by -w<width>, -d<depth> and "
+            f"-u<units>, in this order, e.g. {ARCH}-w16-d3-u64"
         )
     usual = CrnnLayers()
     width = int(match["width"] or usual.convolutions.width)
@@ -119,7 +119,7 @@ def build_spectrogram_crnn(
 
     Raises
     ------
-    ModelError : a name that is none, or weights that are not for it
+    ModelError : an invalid name, or weights that do not fit
 
     Examples
     --------

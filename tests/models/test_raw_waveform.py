@@ -100,7 +100,7 @@ def test_weights_that_are_not_there_are_told():
 @pytest.mark.parametrize("weights", ["imagenet", __file__])
 def test_weights_of_images_are_refused(weights):
     with pytest.raises(
-        ModelError, match=r"not for 'm5', of which none are published.*--weights none"
+        ModelError, match=r"not for 'm5', which has no published weights.*--weights none"
     ):
         build_network("m5", 3, weights=weights)
 

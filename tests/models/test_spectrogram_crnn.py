@@ -82,7 +82,7 @@ def test_it_goes_on_from_a_model_of_its_own(tmp_path):
     torch.testing.assert_close(new[0].state_dict(), old[0].state_dict())
     loaded, _ = load_network(tmp_path)
     torch.testing.assert_close(loaded.state_dict(), old.state_dict())
-    with pytest.raises(ModelError, match=r"none are published.*--weights none"):
+    with pytest.raises(ModelError, match=r"no published weights.*--weights none"):
         build_network(TINY, 2, weights="pretrained")
 
 

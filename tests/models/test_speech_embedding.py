@@ -213,7 +213,7 @@ def test_a_missing_package_is_told_with_both_ways_out(monkeypatch, has_livekit):
 
 
 def test_pictures_are_no_speech():
-    with pytest.raises(ModelError, match="trained on speech: take --weights pretrained"):
+    with pytest.raises(ModelError, match="trained on speech: use --weights pretrained"):
         build_network(ARCH, 2, weights="imagenet")
     assert weights_words(ARCH, "pretrained") == "weights of speech"
 
