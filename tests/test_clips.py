@@ -90,7 +90,7 @@ def test_clips_come_before_the_recording_ends():
 @pytest.mark.parametrize(
     "blocks", [np.ones(5_000), [np.ones((5_000, 2))]], ids=["waveform itself", "stereo"]
 )
-def test_blocks_that_are_none(blocks):
+def test_invalid_blocks_are_refused(blocks):
     with pytest.raises(AudioError, match=r"must be \(n_samples,\); pass a waveform .* as \[y\]"):
         list(clips_of(blocks, QUICK))
 
@@ -99,7 +99,7 @@ def test_blocks_that_are_none(blocks):
 
 
 @pytest.mark.parametrize("kind", [Path, str])
-def test_png_comes_back(tmp_path, rng, kind):
+def test_png_is_read_back(tmp_path, rng, kind):
     image = rng.integers(0, 256, (16, 20), dtype=np.uint8)
     write_png(image, kind(tmp_path / "ü@0.00.png"))
     assert [path.name for path in tmp_path.iterdir()] == ["ü@0.00.png"]
@@ -110,7 +110,7 @@ def test_png_comes_back(tmp_path, rng, kind):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 431), (128, 1), (3, 5), (128, 431)])
 @pytest.mark.parametrize("kind", ["noise", "slope", "black", "white"])
-def test_png_holds_every_pixel(rng, shape, kind):
+def test_png_has_every_pixel(rng, shape, kind):
     image = {
         "noise": rng.integers(0, 256, shape, dtype=np.uint8),
         "slope": np.add.outer(np.arange(shape[0]), np.arange(shape[1])).astype(np.uint8),
@@ -129,13 +129,13 @@ def test_png_holds_every_pixel(rng, shape, kind):
     [np.zeros((4, 4)), np.zeros(4, dtype=np.uint8), np.zeros((4, 4, 3), dtype=np.uint8)],
     ids=["decimals", "a row", "colours"],
 )
-def test_no_png_of(image):
+def test_invalid_images_are_not_written(image):
     with pytest.raises(AudioError, match=r"an image of shape \(4,.*must be \(height, width\)"):
         encode_png(image)
 
 
 @pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_failing_save_leaves_what_was_there(tmp_path, monkeypatch, error):
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch, error):
     def half(path, _content):
         with path.open("wb") as file:
             file.write(b"\x89PNG half a pic")

@@ -31,13 +31,13 @@ def test_batches_are_normalised_grey_images(picture_folder):
     assert grey.max() <= 1 + 1e-5
 
 
-def test_sides_are_kept_apart(picture_folder):
+def test_splits_are_separate(picture_folder):
     dls = make_dataloaders(picture_folder, batch_size=4)
     assert {Path(p).parent.parent.name for p in dls.train.items} == {"train"}
     assert {Path(p).parent.parent.name for p in dls.valid.items} == {"valid"}
 
 
-def test_order_follows_from_the_seed(picture_folder):
+def test_seed_determines_the_order(picture_folder):
     first = make_dataloaders(picture_folder, batch_size=8, seed=1).one_batch()[1]
     again = make_dataloaders(picture_folder, batch_size=8, seed=1).one_batch()[1]
     torch.testing.assert_close(first, again)
@@ -80,7 +80,7 @@ def test_language_only_in_validation_is_refused(picture_folder):
         make_dataloaders(picture_folder)
 
 
-def test_same_seed_same_weights(picture_folder):
+def test_equal_seeds_give_equal_weights(picture_folder):
     dls = make_dataloaders(picture_folder, batch_size=4)
     one, two, three = (
         language_learner(dls, "squeezenet1_1", weights="none", seed=seed).model.state_dict()
@@ -110,14 +110,14 @@ def test_images_of_a_test_are_strings_or_paths(picture_folder, make, with_labels
     assert [y.tolist() for y in labels] == [[0] * 4 + [1] * 4] * with_labels
 
 
-def test_arch_that_wants_another_size_is_refused(picture_folder):
+def test_arch_for_another_image_size_is_refused(picture_folder):
     pytest.importorskip("timm")
     dls = make_dataloaders(picture_folder)
     with pytest.raises(ModelError, match="does not take images of 32 × 48"):
         language_learner(dls, "vit_tiny_patch16_224", weights="none")
 
 
-def test_trained_folder_becomes_a_learner_again(picture_folder, tmp_path):
+def test_learner_is_loaded_from_a_model_folder(picture_folder, tmp_path):
     dls = make_dataloaders(picture_folder, batch_size=4, device="cpu")
     learn = language_learner(dls, "squeezenet1_1", weights="none", precision="fp32")
     info = ModelInfo("squeezenet1_1", ("de", "es"), MelConfig())
@@ -138,7 +138,7 @@ def test_folder_of_other_languages_is_refused(picture_folder, tmp_path):
         load_learner(tmp_path / "model", dls)
 
 
-def test_a_saved_learner_loads_and_answers_the_same(picture_folder, tmp_path):
+def test_a_saved_learner_gives_the_same_answers(picture_folder, tmp_path):
     mel = MelConfig(sr=8_000, clip_seconds=1.0, n_mels=32)
     mel.write(picture_folder / "mel.json")
     dls = make_dataloaders(picture_folder, batch_size=4, device="cpu")
@@ -151,12 +151,12 @@ def test_a_saved_learner_loads_and_answers_the_same(picture_folder, tmp_path):
     assert torch.equal(learn.model.eval()(x), again.model.eval()(x))
 
 
-def test_images_of_unknown_making_are_not_saved_as_a_model(picture_folder, tmp_path, make_learn):
+def test_images_without_mel_json_are_not_saved_as_a_model(picture_folder, tmp_path, make_learn):
     with pytest.raises(RunError, match=r"mel.json: no such file.*export_images"):
         save_learner(make_learn(), tmp_path / "model")
 
 
-def test_a_language_that_no_model_may_have_is_refused_before_training(picture_folder):
+def test_an_invalid_language_name_is_refused_before_training(picture_folder):
     for side in ("train", "valid"):
         (picture_folder / side / "es").rename(picture_folder / side / "unknown")
     dls = make_dataloaders(picture_folder, batch_size=4)

@@ -133,7 +133,7 @@ def test_config_knows_the_shape(rng, config):
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 99), exponent=st.floats(-3, 0))
 @example(seed=0, exponent=-3)
-def test_gain_does_not_show(seed, exponent):
+def test_gain_has_no_effect(seed, exponent):
     rng = np.random.default_rng(seed)
     t = np.arange(4_000) / 8_000
     y = 0.5 * np.sin(2 * np.pi * rng.uniform(100, 3_900) * t) + rng.normal(0, 0.01, t.shape)
@@ -142,7 +142,7 @@ def test_gain_does_not_show(seed, exponent):
 
 
 @pytest.mark.parametrize("offset", [0.01, -0.2, 5.0])
-def test_offset_does_not_show(y, config, offset):
+def test_offset_has_no_effect(y, config, offset):
     shifted = mel_image(y + np.float32(offset), config)
     assert np.abs(mel_image(y, config).astype(int) - shifted).max() <= 1
 
@@ -226,7 +226,7 @@ def test_filters_on_both_sides_of_1_khz_are_librosas(n_mels, band, n_fft):
     np.testing.assert_array_equal(filters, expected, strict=True)
 
 
-def test_bands_without_a_frequency_are_told():
+def test_bands_without_a_frequency_are_reported():
     with pytest.warns(UserWarning, match="3 of 80 mel bands contain no frequency bin of n_fft=128"):
         filters = mel_filters(8_000, 128, 80).toarray()
     assert (filters.max(axis=1) == 0).sum() == 3
@@ -267,7 +267,7 @@ def test_mel_scale_needs_filters_of_one_n_fft():
     ],
     ids=["zeros", "empty", "NaN", "infinite"],
 )
-def test_no_decibels_of(S, message):
+def test_invalid_powers_are_refused(S, message):
     with pytest.raises(AudioError, match=message):
         power_to_db(S)
 
@@ -295,7 +295,7 @@ def test_end_points_of_the_greys():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_no_image_of(y, message):
+def test_invalid_waveforms_are_refused(y, message):
     with pytest.raises(AudioError, match=message):
         mel_image(y, SMALL)
 
@@ -326,7 +326,7 @@ def test_no_image_of(y, message):
     ],
     ids=str,
 )
-def test_bad_config(setting, message):
+def test_invalid_config_is_refused(setting, message):
     with pytest.raises(AudioError, match=re.escape(message)):
         MelConfig(**setting)
 
@@ -360,7 +360,7 @@ def test_damaged_config(tmp_path, content):
         MelConfig.read(tmp_path / "mel.json")
 
 
-def test_config_that_lacks_a_name_says_which(tmp_path):
+def test_missing_names_of_a_config_are_reported(tmp_path):
     (tmp_path / "mel.json").write_text('{"sr": 22050}')
     with pytest.raises(AudioError, match="it lacks clip_seconds, fmax, fmin, hop_length"):
         MelConfig.read(tmp_path / "mel.json")

@@ -50,7 +50,7 @@ def test_seed_schedule_is_the_recipe():
     assert [s.lr for s in SEED_SCHEDULE] == [1e-2, (1e-4 / 9, 1e-4 / 6, 1e-4), 1e-4]
 
 
-def test_seed_schedule_on_the_optimizers_record(make_learn):
+def test_rates_of_the_seed_schedule_in_every_step(make_learn):
     """7, 12 and 8 epochs at 1e-2, [1e-4/9, 1e-4/6, 1e-4] and 1e-4 in every single step."""
     learn = make_learn(batch_size=16)
     rates = Rates()
@@ -64,7 +64,7 @@ def test_seed_schedule_on_the_optimizers_record(make_learn):
 
 
 @pytest.mark.parametrize("arch", ["tiny", "resnet18"])
-def test_only_the_head_moves_in_stages_one_and_three(make_learn, arch):
+def test_stages_one_and_three_train_only_the_head(make_learn, arch):
     learn = make_learn(arch=arch)
     stages = tuple(replace(stage, epochs=1) for stage in SEED_SCHEDULE)
     before = weights_of(learn)
@@ -80,7 +80,7 @@ def test_only_the_head_moves_in_stages_one_and_three(make_learn, arch):
     assert moved(after_all, weights_of(learn)) == head
 
 
-def test_frozen_stages_in_one_run_move_the_head_alone(make_learn):
+def test_frozen_stages_of_one_run_train_only_the_head(make_learn):
     """As above, within one call, where the stages follow each other without a new Learner."""
     learn = make_learn()
     body = {}
@@ -95,7 +95,7 @@ def test_frozen_stages_in_one_run_move_the_head_alone(make_learn):
     assert all(name.startswith("1.") for name in moved(third, weights_of(learn)))
 
 
-def test_batch_norm_of_the_frozen_body_goes_on_learning(make_learn):
+def test_batch_norm_of_the_frozen_body_is_trained(make_learn):
     learn = make_learn()
     norm = learn.model[0][0][1]
     mean = norm.running_mean.clone()
@@ -115,7 +115,7 @@ def test_one_cycle_rises_to_its_rate_and_falls(make_learn):
     assert lrs[-1] < 1e-4
 
 
-def test_history_says_what_happened(make_learn):
+def test_history_has_a_row_per_epoch(make_learn):
     seen = []
     stages = (Stage("head", "head", 2, 1e-3), Stage("all", "all", 1, 1e-3, "one_cycle"))
     history = fit_stages(make_learn(), stages, on_epoch=lambda h: seen.append(len(h)))
@@ -150,7 +150,7 @@ STAGES = (
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
-def test_resumed_run_equals_the_unbroken_one(make_learn, tmp_path, killed_after):
+def test_resumed_run_equals_an_uninterrupted_one(make_learn, tmp_path, killed_after):
     unbroken = make_learn()
     wanted = fit_stages(unbroken, STAGES)
 
@@ -192,7 +192,7 @@ def test_checkpoint_of_another_schedule_or_seed_is_refused(make_learn, tmp_path)
         fit_stages(make_learn(), STAGES[:1], checkpoints=tmp_path, seed=1)
 
 
-def test_checkpoint_is_replaced_whole(make_learn, tmp_path):
+def test_checkpoint_is_replaced_atomically(make_learn, tmp_path):
     fit_stages(make_learn(), STAGES[:1], checkpoints=tmp_path / "checkpoints")
     folder = tmp_path / "checkpoints"
     assert [p.name for p in folder.iterdir()] == ["last.pth"]
@@ -220,13 +220,13 @@ def test_checkpoint_with_code_is_refused_and_not_run(make_learn, tmp_path, capsy
 
 
 @pytest.mark.parametrize("content", [{}, {"of": None}, [1], torch.zeros(3)])
-def test_tensors_that_are_no_checkpoint(make_learn, tmp_path, content):
+def test_other_tensors_are_not_a_checkpoint(make_learn, tmp_path, content):
     torch.save(content, tmp_path / "last.pth")
     with pytest.raises(RunError, match=r"last\.pth: not a training checkpoint; remove it"):
         fit_stages(make_learn(), STAGES, checkpoints=tmp_path)
 
 
-def test_find_lr_suggests_and_leaves_no_trace(make_learn, tmp_path):
+def test_find_lr_does_not_change_the_learner(make_learn, tmp_path):
     learn = make_learn(batch_size=4)
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}
     rate = find_lr(learn, plot=tmp_path / "lr.png")
@@ -236,7 +236,7 @@ def test_find_lr_suggests_and_leaves_no_trace(make_learn, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_small_network_learns_what_is_there_and_not_what_is_not(make_learn, picture_folder):
+def test_a_small_network_learns_labels_but_not_shuffled_ones(make_learn, picture_folder):
     """Bright above or below is learned; with shuffled labels, validation stays at chance."""
     stages = (Stage("all", "all", 12, 1e-2, "one_cycle"),)
     history = fit_stages(make_learn(), stages)
@@ -249,6 +249,6 @@ def test_a_small_network_learns_what_is_there_and_not_what_is_not(make_learn, pi
     assert 0.2 <= history["accuracy"].iloc[-1] <= 0.8
 
 
-def test_scratch_schedule_trains_everything_most_of_the_time():
+def test_scratch_schedule_trains_everything_in_most_epochs():
     epochs = {stage.trains: stage.epochs for stage in SCRATCH_SCHEDULE}
     assert epochs["all"] > sum(SCRATCH_SCHEDULE[i].epochs for i in (0, 2))

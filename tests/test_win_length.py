@@ -69,7 +69,7 @@ def test_no_win_length_is_the_whole_frame(sound):
 
 
 @pytest.mark.parametrize("kind", ["mel", "mfcc", "stft", "chroma"])
-def test_every_kind_of_image_and_its_twin_in_torch_honour_it(sound, kind):
+def test_win_length_applies_to_every_kind_and_in_torch(sound, kind):
     config = replace(SPEECH, kind=kind)
     image = feature_image(sound, config)
     assert (image != feature_image(sound, replace(config, win_length=None))).mean() > 0.1
@@ -88,7 +88,7 @@ def test_every_kind_of_image_and_its_twin_in_torch_honour_it(sound, kind):
         ({"win_length": 1024.0}, "win_length=1024.0 must be a positive whole number"),
     ],
 )
-def test_a_window_that_cannot_be_is_refused(values, said):
+def test_an_invalid_window_is_refused(values, said):
     with pytest.raises(AudioError, match=said):
         MelConfig(**values)
 
@@ -98,7 +98,7 @@ def test_a_window_longer_than_the_frame_is_refused(sound):
         stft_power(sound, n_fft=512, win_length=600)
 
 
-def test_files_without_it_are_read_and_written_as_before(tmp_path):
+def test_files_without_win_length_are_unchanged(tmp_path):
     file = tmp_path / "mel.json"
     MelConfig().write(file)
     content = json.loads(file.read_text())

@@ -65,7 +65,7 @@ def one(pictures, tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", ["plain", "cached"])
-def test_two_processes_train_as_one_of_the_doubled_batch(one, two, way):
+def test_two_processes_train_like_one_with_a_doubled_batch(one, two, way):
     """Weights, and each epoch's losses, accuracy and rate; without batch norms."""
     states, histories, _ = one
     (ours, _), ((there, _), _) = two
@@ -76,7 +76,7 @@ def test_two_processes_train_as_one_of_the_doubled_batch(one, two, way):
     )
 
 
-def test_both_processes_end_with_the_same(two):
+def test_both_processes_end_with_the_same_weights(two):
     (ours, theirs), ((histories, _), (histories_there, _)) = two
     assert histories == histories_there
     for way, state in ours.items():
@@ -93,7 +93,7 @@ def test_batch_norms_on_cpus_train_in_each_process(one, two):
         assert any("running_mean" in name for name in ours[way])
 
 
-def test_a_training_of_two_goes_on_as_the_unbroken_one(two):
+def test_resumed_training_of_two_equals_an_uninterrupted_one(two):
     """Both start from the beginning, only rank 0 has a checkpoint."""
     (ours, _), ((histories, _), _) = two
     assert histories["resumed"] == histories["plain"]
@@ -101,7 +101,7 @@ def test_a_training_of_two_goes_on_as_the_unbroken_one(two):
         assert torch.equal(ours["resumed"][name], value), name
 
 
-def test_each_process_draws_for_itself(one, two):
+def test_each_process_draws_its_own_random_numbers(one, two):
     """Dropout, masks and mixup: each its own, and both train."""
     _, ((histories, drawn), (_, drawn_there)) = two
     assert len(drawn) == len(drawn_there) == 2 * VARIED[0].epochs  # 17 images, batches of 8
@@ -111,7 +111,7 @@ def test_each_process_draws_for_itself(one, two):
     assert 0 < losses[-1] < 1.5
 
 
-def test_too_few_images_for_a_batch_of_all(pictures, monkeypatch):
+def test_too_few_images_for_one_batch_are_refused(pictures, monkeypatch):
     """Nothing would be trained, silently."""
     monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
@@ -125,7 +125,7 @@ def test_too_few_images_for_a_batch_of_all(pictures, monkeypatch):
     assert "forward" not in vars(learn.model[1][1])
 
 
-def test_a_launch_is_told_by_its_environment_once(monkeypatch):
+def test_a_launch_is_detected_once_from_the_environment(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert distributed.take_launch() == distributed.Launch(rank=1, n_processes=2)
@@ -178,7 +178,7 @@ def test_another_launch_is_refused(corpus, tmp_path, langid, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["prepare", "evaluate", "compare", "predict", "corpus"])
-def test_only_training_is_for_several(command, langid, monkeypatch):
+def test_only_training_is_distributed(command, langid, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, text, err = langid(command, "here", command=cli.main)
     assert (code, text, err.count("\n")) == (1, "", 1)

@@ -32,7 +32,7 @@ def test_features_are_those_of_the_body_in_evaluation_mode(make_learn, arch):
     assert learn.dls.valid is images
 
 
-def test_after_the_block_all_is_as_before(make_learn):
+def test_the_learner_is_restored_after_the_block(make_learn):
     learn = make_learn()
     before, dls = {k: v.clone() for k, v in learn.model.state_dict().items()}, learn.dls
     with pytest.raises(KeyError, match="inside"), cached_features(learn):
@@ -43,7 +43,7 @@ def test_after_the_block_all_is_as_before(make_learn):
     assert learn.model.state_dict().keys() == before.keys()
 
 
-def test_only_the_head_moves_and_no_norm_of_the_body(make_learn):
+def test_only_the_head_is_trained_and_no_norm_of_the_body(make_learn):
     learn = make_learn()
     adapt_norms(learn)
     before = weights_of(learn)
@@ -78,7 +78,7 @@ def test_adapted_norms_have_the_statistics_of_the_images(make_learn):
     assert norm.momentum == 0.1
 
 
-def test_resumed_with_the_cache_equals_the_unbroken_run(make_learn, tmp_path):
+def test_resumed_cached_run_equals_an_uninterrupted_one(make_learn, tmp_path):
     stages = tuple(replace(stage, epochs=2) for stage in SEED_SCHEDULE)
     wanted = fit_stages(make_learn(), stages, cache_frozen=True)
     for n in (1, 2, 5):
@@ -97,7 +97,7 @@ def test_resumed_with_the_cache_equals_the_unbroken_run(make_learn, tmp_path):
         np.testing.assert_allclose(got[columns], wanted[columns], rtol=1e-3, atol=1e-5)
 
 
-def test_a_checkpoint_with_the_cache_is_not_one_without(make_learn, tmp_path):
+def test_a_checkpoint_with_the_cache_is_refused_without_it(make_learn, tmp_path):
     fit_stages(make_learn(), FROZEN, checkpoints=tmp_path, cache_frozen=True)
     with pytest.raises(RunError, match="another cache_frozen"):
         fit_stages(make_learn(), FROZEN, checkpoints=tmp_path)

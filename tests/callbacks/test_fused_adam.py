@@ -53,7 +53,7 @@ def test_the_steps_are_those_of_fastai():
         same(ours, before)
 
 
-def test_weight_decay_spares_what_fastai_spares():
+def test_weight_decay_excludes_what_fastai_excludes():
     (ours, our_opt), (theirs, their_opt) = both()
     for net, opt in ((ours, our_opt), (theirs, their_opt)):
         opt.set_hypers(wd=1.0)
@@ -63,7 +63,7 @@ def test_weight_decay_spares_what_fastai_spares():
     same(ours, theirs)
 
 
-def test_frozen_groups_stay():
+def test_frozen_groups_do_not_change():
     (ours, our_opt), (theirs, their_opt) = both()
     before = copy.deepcopy(ours)
     for net, opt in ((ours, our_opt), (theirs, their_opt)):
@@ -73,7 +73,7 @@ def test_frozen_groups_stay():
     same(ours[0], before[0])
 
 
-def test_a_restored_state_goes_on():
+def test_a_restored_state_continues():
     whole = network()
     opt = fused_adam(groups(whole), lr=0.01)
     train(whole, opt, 3)

@@ -33,7 +33,7 @@ def images():
     return torch.rand(64, 3, 128, 431)
 
 
-def test_masks_are_whole_bands_and_stretches(images):
+def test_masks_are_whole_bands_and_time_spans(images):
     covered = (mask_images(images) != images).all(dim=1)
     bands, times = covered.all(dim=2), covered.all(dim=1)
     torch.testing.assert_close(covered, bands[:, :, None] | times[:, None, :])
@@ -51,7 +51,7 @@ def test_masks_hold_the_mean_of_their_image(images):
     torch.testing.assert_close(masked[covered], mean[covered])
 
 
-def test_every_image_is_masked_anew_and_the_input_is_kept(images):
+def test_each_image_has_its_own_masks_and_the_input_is_unchanged(images):
     before = images.clone()
     covered = (mask_images(images) != images)[:, 0]
     torch.testing.assert_close(images, before)
@@ -64,7 +64,7 @@ def test_more_masks_cover_more(images):
     assert share[0] < share[1] < share[2]
 
 
-def test_masks_follow_from_the_seed(images):
+def test_seed_determines_the_masks(images):
     torch.manual_seed(5)
     one = mask_images(images)
     torch.manual_seed(5)
@@ -139,7 +139,7 @@ def test_the_loss_of_mixed_images_is_that_of_both_labels(make_learn):
         assert row["train_loss"] == pytest.approx(mean, rel=1e-5)
 
 
-def test_validation_is_of_images_as_they_are(make_learn):
+def test_validation_uses_unchanged_images(make_learn):
     history, seen, learn = watched(make_learn, MIXED)
     last = [batch for batch in seen if not batch["training"]][-1]
     clean = torch.cat([x for x, _ in learn.dls.valid]).as_subclass(torch.Tensor)
@@ -148,7 +148,7 @@ def test_validation_is_of_images_as_they_are(make_learn):
     assert history["valid_loss"].iloc[-1] == pytest.approx(float(loss), rel=1e-5)
 
 
-def test_mixup_leaves_the_learner_as_it_was(make_learn):
+def test_mixup_restores_the_learner(make_learn):
     learn = make_learn()
     before = learn.loss_func
     fit_stages(learn, (MIXED,))
@@ -156,13 +156,13 @@ def test_mixup_leaves_the_learner_as_it_was(make_learn):
     assert not any(isinstance(cb, MixUp) for cb in learn.cbs)
 
 
-def test_mixup_follows_from_the_seed(make_learn):
+def test_seed_determines_mixup(make_learn):
     """So a resumed epoch is the unbroken one."""
     runs = [watched(make_learn, MIXED, seed=seed)[0]["train_loss"].tolist() for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_a_resumed_mixed_training_ends_as_the_unbroken_one(make_learn, tmp_path):
+def test_resumed_training_with_mixup_equals_an_uninterrupted_one(make_learn, tmp_path):
     whole, _, learn = watched(make_learn, MIXED)
 
     class Stop(Exception):
@@ -181,7 +181,7 @@ def test_a_resumed_mixed_training_ends_as_the_unbroken_one(make_learn, tmp_path)
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_a_checkpoint_of_before_goes_on_without_mixup(make_learn, tmp_path):
+def test_an_older_checkpoint_is_resumed_without_mixup(make_learn, tmp_path):
     stage = replace(MIXED, mixup=0.0)
     fit_stages(make_learn(), (stage,), checkpoints=tmp_path)
     saved = torch.load(tmp_path / "last.pth", weights_only=True)
@@ -214,14 +214,14 @@ def test_features_of_mixed_images_cannot_be_cached(make_learn):
 
 
 @pytest.mark.parametrize("choice", [{"mixup": 0.4}, {"weights": "none"}])
-def test_the_choice_of_a_cache_is_refused_before_the_corpus_is_read(choice):
+def test_a_useless_cache_is_refused_before_the_corpus_is_read(choice):
     with pytest.raises(RunError, match="turn off the cache"):
         choose_stages(TrainSettings(cache_frozen=True, **choice))
     choose_stages(TrainSettings(cache_frozen=True))
     choose_stages(TrainSettings(weights="none", epochs=(0, 3, 0), cache_frozen=True))
 
 
-def test_an_interrupt_leaves_the_loss_as_it_was(make_learn):
+def test_an_interrupt_restores_the_loss(make_learn):
     """In a notebook the same Learner is trained again."""
     learn = make_learn()
     before = learn.loss_func
@@ -236,7 +236,7 @@ def test_an_interrupt_leaves_the_loss_as_it_was(make_learn):
     assert len(fit_stages(learn, (MIXED,))) == 2
 
 
-def test_the_choice_of_a_run_mixes_in_every_stage():
+def test_the_option_of_a_run_mixes_in_every_stage():
     _, stages = choose_stages(TrainSettings(weights="none", mixup=0.4))
     assert {stage.mixup for stage in stages} == {0.4}
     _, plain = choose_stages(TrainSettings(weights="none"))
@@ -246,7 +246,7 @@ def test_the_choice_of_a_run_mixes_in_every_stage():
 # Crops
 
 
-def test_a_crop_is_a_stretch_of_its_image_and_another_for_each():
+def test_each_image_has_its_own_crop():
     torch.manual_seed(0)
     x = torch.arange(200.0).expand(6, 2, 3, 200)
     cropped = crop_images(x, 0.4)
@@ -259,7 +259,7 @@ def test_a_crop_is_a_stretch_of_its_image_and_another_for_each():
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 32, 201), (4, 1, 8000)])
-def test_training_batches_are_cropped_and_no_others(shape):
+def test_only_training_batches_are_cropped(shape):
     [callback] = image_callbacks(crop=0.5)
     callback.learn = SimpleNamespace(xb=(torch.rand(shape), "y"))
     callback.before_batch()

