@@ -200,12 +200,7 @@ def list_warnings(recordings: pd.DataFrame, vocab: list[str], answers: dict[str,
     unit = "speaker" if (recordings["speaker"] == recordings["group"]).all() else "group"
     n_groups = recordings.groupby("language")["group"].nunique()
     sentences = []
-    if answers["always"] is not None:
-        sentences.append(
-            f"the model always answers {answers['always']}, so it cannot tell the classes apart, "
-            f"and its accuracy is only the share of {answers['always']} in the test"
-        )
-    elif answers["never"]:
+    if answers["never"]:
         sentences.append(f"the model never answers {', '.join(answers['never'])}")
     if few := ", ".join(f"{x} {n}" for x, n in n_groups.items() if n < MIN_GROUPS):
         sentences.append(

@@ -43,8 +43,8 @@ from langid_fastai.augmentation.waveform import add_white_noise, change_speed
 from langid_fastai.clips.export import encode_clip
 from langid_fastai.corpus.index import list_some
 from langid_fastai.errors import AudioError, ModelError
-from langid_fastai.evaluation.intervals import bootstrap_interval, wilson_interval
-from langid_fastai.evaluation.metrics import count_confusions, macro_f1
+from langid_fastai.evaluation.draws import draw_decisions
+from langid_fastai.evaluation.intervals import interval_of_draws, number_groups, wilson_interval
 from langid_fastai.evaluation.scores import CLIP_COLUMNS, encode, validate_scores
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
 
@@ -296,14 +296,11 @@ def _rates(clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], see
     """Accuracy and macro F1 over clips, with their intervals."""
     log_probs = validate_scores(clips, log_probs, CLIP_COLUMNS)
     truth, predicted = encode(clips, log_probs, list(vocab)), log_probs.argmax(axis=1)
-
-    def accuracy_and_f1(weights: np.ndarray) -> np.ndarray:
-        confusion = count_confusions(truth, predicted, len(vocab), weights)
-        return np.array([confusion.trace() / confusion.sum(), macro_f1(confusion)])
-
-    accuracy, f1 = accuracy_and_f1(np.ones(len(truth))).tolist()
-    intervals = bootstrap_interval(accuracy_and_f1, clips["group"], seed=seed)
-    accuracy_bootstrap, f1_bootstrap = [None, None] if intervals is None else intervals.tolist()
+    n_groups, group = number_groups(clips["group"])
+    statistic = draw_decisions(truth, predicted, len(vocab), group)
+    accuracy, _, f1 = statistic(np.ones((1, n_groups), dtype=int))[0].tolist()
+    intervals = interval_of_draws(statistic, n_groups, n_cells=len(truth), seed=seed)
+    accuracy_bootstrap, _, f1_bootstrap = [None] * 3 if intervals is None else intervals.tolist()
     return {
         "n_clips": len(clips),
         "accuracy": accuracy,

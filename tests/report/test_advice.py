@@ -53,9 +53,11 @@ def advice_after(metrics):
 def test_with_little_audio_a_body_trained_on_speech_is_advised(arch, weights, hours, is_advised):
     corpus, plan = make_corpus(de=hours, es=hours), make_plan(arch, weights)
     lines = "\n".join(advice_lines(corpus, plan))
-    assert lines.startswith(f"expect     {2 * hours:.2f} h of training audio in 2 languages")
+    amount = "36 min" if hours == 0.3 else f"{2 * hours:.1f} h"
+    assert lines.startswith(f"expect     {amount} of training audio in 2 languages")
     assert ("--arch speech_embedding" in lines) == is_advised
-    assert ("reached an accuracy of 0.90" in expectation(corpus, plan)) == is_advised
+    is_measured = is_advised or arch == "speech_embedding"
+    assert ("reached an accuracy of 0.90" in expectation(corpus, plan)) == is_measured
 
 
 def test_languages_with_few_speakers_are_named_fewest_first():
@@ -80,7 +82,7 @@ def test_many_languages_with_few_speakers_are_counted():
 
 def test_small_languages_are_named():
     [step] = advise(make_corpus(de=8, en=3, es=0.5), make_plan())
-    assert step == "add recordings of es (0.50 h); the largest language has 8.00 h"
+    assert step == "add recordings of es (30 min); the largest language has 8.0 h"
 
 
 # After the test
@@ -136,5 +138,5 @@ def test_languages_that_are_never_answered_need_recordings(metrics):
     metrics["test"]["answers"] |= {"always": "de", "never": ["en", "es"]}
     assert shortfall(metrics).startswith("the model always answers de")
     assert advice_after(metrics) == [
-        "add recordings of the languages that it never answers: en (2.00 h), es (2.00 h)"
+        "add recordings of the languages that it never answers: en (2.0 h), es (2.0 h)"
     ]
