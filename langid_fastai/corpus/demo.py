@@ -124,14 +124,14 @@ def make_demo(
                 path = folder / split / f"{language}_{gender}_{speaker}.fragment{n}.flac"
                 if not path.exists():
                     y = _read_aloud(sentences[language], split, language, voice, n, seed)
-                    _write_flac(path, y)
+                    write_sound(path, y, SAMPLE_RATE)
     return folder
 
 
 def speak(
     text: str, language: str, voice: str, *, rate: int = 175, pitch: int = 50, seed: int = 0
 ) -> np.ndarray:
-    """Synthesise any text with eSpeak NG, e.g. to make your own corpus.
+    """Synthesise any text with eSpeak NG and its own pauses, e.g. to make your own corpus.
 
     Numbers in digits are read in any language. The same call gives the same samples.
 
@@ -159,53 +159,6 @@ def speak(
     ('int16', True)
     """
     _check_known("voice", voice, VOICES["f"] + VOICES["m"])
-    return _speak(text, language, voice, rate, pitch, seed)
-
-
-def read_sentences() -> dict[str, dict[str, Any]]:
-    """Read demo_sentences.json: by language, the sentences for ``train`` and ``test``, and
-    ``patterns``, whose parts are combined into further training sentences.
-
-    Held-out languages have test sentences only.
-    """
-    file = Path(__file__).with_name("demo_sentences.json")
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def _read_aloud(
-    sentences: dict[str, Any], split: str, language: str, voice: str, fragment: int, seed: int
-) -> np.ndarray:
-    """Synthesise ten seconds, int16 (CLIP_SAMPLES,), of sentences in random order."""
-    speaker = random.Random(f"{seed}/{voice}")
-    clip = random.Random(f"{seed}/{language}/{voice}/{fragment}")
-    pool = list(sentences[split])
-    if split == "train":  # otherwise a network memorises the words of a few repeated sentences
-        pool += [_made_up(sentences["patterns"], clip) for _ in pool]
-    text = " ".join(_shuffled(pool, clip))
-    # Words per minute (eSpeak's default is 175), and pitch from 0 to 100 (default 50): each speaker
-    # has a mean, and each clip varies around it. Training voices vary more, since they are few.
-    spread = {"train": 40, "test": 10}[split]
-    rate = round(150 + 35 * speaker.random() + spread * (clip.random() - 0.5))
-    pitch = round(40 + 20 * speaker.random() + spread * (clip.random() - 0.5))
-    y = _speak(text, language, voice, rate, pitch, round(2**30 * clip.random()))
-    peak = np.abs(y / 32767).max(initial=0)
-    if len(y) != CLIP_SAMPLES or not MIN_PEAK <= peak < 1:
-        raise CorpusError(
-            f"voice={voice!r}, language={language!r}: {len(y)} samples with peak {peak:.2f} must "
-            f"be {CLIP_SAMPLES} with a peak from {MIN_PEAK} to below 1; did eSpeak NG change?"
-        )
-    return y
-
-
-def _made_up(patterns: dict[str, list[str]], rng: random.Random) -> str:
-    """Return a random sentence (subject, action, place, time) in the language's word order."""
-    parts = [patterns[part][int(rng.random() * len(patterns[part]))] for part in patterns["order"]]
-    text = " ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _speak(text: str, language: str, voice: str, rate: int, pitch: int, seed: int) -> np.ndarray:
-    """Speak a text, int16 (n_samples,), with eSpeak's own pauses; stop after ten seconds."""
     library, data = _find_espeak()
     pcm = bytearray()
 
@@ -241,6 +194,49 @@ def _speak(text: str, language: str, voice: str, rate: int, pitch: int, seed: in
     return np.frombuffer(pcm, dtype=np.int16)[:CLIP_SAMPLES]
 
 
+def read_sentences() -> dict[str, dict[str, Any]]:
+    """Read demo_sentences.json: by language, the sentences for ``train`` and ``test``, and
+    ``patterns``, whose parts are combined into further training sentences.
+
+    Held-out languages have test sentences only.
+    """
+    file = Path(__file__).with_name("demo_sentences.json")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _read_aloud(
+    sentences: dict[str, Any], split: str, language: str, voice: str, fragment: int, seed: int
+) -> np.ndarray:
+    """Synthesise ten seconds, int16 (CLIP_SAMPLES,), of sentences in random order."""
+    speaker = random.Random(f"{seed}/{voice}")
+    clip = random.Random(f"{seed}/{language}/{voice}/{fragment}")
+    pool = list(sentences[split])
+    if split == "train":  # otherwise a network memorises the words of a few repeated sentences
+        pool += [_made_up(sentences["patterns"], clip) for _ in pool]
+    text = " ".join(_shuffled(pool, clip))
+    # Words per minute (eSpeak's default is 175), and pitch from 0 to 100 (default 50): each speaker
+    # has a mean, and each clip varies around it. Training voices vary more, since they are few.
+    spread = {"train": 40, "test": 10}[split]
+    rate = round(150 + 35 * speaker.random() + spread * (clip.random() - 0.5))
+    pitch = round(40 + 20 * speaker.random() + spread * (clip.random() - 0.5))
+    noise = round(2**30 * clip.random())
+    y = speak(text, language, voice, rate=rate, pitch=pitch, seed=noise)
+    peak = np.abs(y / 32767).max(initial=0)
+    if len(y) != CLIP_SAMPLES or not MIN_PEAK <= peak < 1:
+        raise CorpusError(
+            f"voice={voice!r}, language={language!r}: {len(y)} samples with peak {peak:.2f} must "
+            f"be {CLIP_SAMPLES} with a peak from {MIN_PEAK} to below 1; did eSpeak NG change?"
+        )
+    return y
+
+
+def _made_up(patterns: dict[str, list[str]], rng: random.Random) -> str:
+    """Return a random sentence (subject, action, place, time) in the language's word order."""
+    parts = [patterns[part][int(rng.random() * len(patterns[part]))] for part in patterns["order"]]
+    text = " ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def _find_espeak() -> tuple[str, Path]:
     """Return the shared library and its data folder, which must contain all our voices."""
     with needs("demo", "the demo corpus", CorpusError):
@@ -251,11 +247,6 @@ def _find_espeak() -> tuple[str, Path]:
     for voice in VOICES["f"] + VOICES["m"]:
         _check_known("voice", voice, known)
     return espeakng_loader.get_library_path(), data
-
-
-def _write_flac(path: Path, y: np.ndarray) -> None:
-    """Write a FLAC file, atomically."""
-    write_sound(path, y, SAMPLE_RATE)
 
 
 def _cast(train_voices: int, test_voices: int, seed: int) -> dict[str, list[str]]:

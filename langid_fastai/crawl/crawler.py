@@ -70,7 +70,8 @@ class Crawl:
 
     def lines(self, folder: Path) -> list[str]:
         """Return what was found and fetched, as lines of text."""
-        n_languages = ", ".join(f"{k} {n}" for k, n in _count_languages(self.found))
+        by_language = self.found["language"].value_counts().sort_index()
+        n_languages = ", ".join(f"{language} {n}" for language, n in by_language.items())
         n_speakers = self.found.loc[self.found["speaker"] != "", "speaker"].nunique()
         found = f"{count(len(self.found), 'recording')} ({n_languages})"
         lines = [f"found      {found}, {count(n_speakers, 'speaker')}; {folder / 'found.csv'}"]
@@ -279,10 +280,6 @@ def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _lie_in(folder: Path, index: pd.DataFrame) -> pd.Series:
     return index["path"].map(lambda path: (folder / path).exists()).astype(bool)
-
-
-def _count_languages(index: pd.DataFrame) -> list[tuple[str, int]]:
-    return sorted((str(k), n) for k, n in index["language"].value_counts().items())
 
 
 def _note(

@@ -42,7 +42,7 @@ def test_default_is_648_and_144_clips(tmp_path, monkeypatch):
     pools = {"train": [], "test": []}
     monkeypatch.setattr(demo, "_read_aloud", lambda *what: what)
     monkeypatch.setattr(
-        demo, "_write_flac", lambda path, what: pools[path.parent.name].append(what)
+        demo, "write_sound", lambda path, what, _sr: pools[path.parent.name].append(what)
     )
     make_demo(tmp_path)
     assert {split: len(clips) for split, clips in pools.items()} == {"train": 648, "test": 144}
@@ -61,11 +61,11 @@ def learned_sentences():
 def test_training_voices_do_not_read_test_sentences(monkeypatch):
     texts = []
 
-    def speak(text, *_):
+    def speak(text, *_, **_options):
         texts.append(text)
         return np.full(demo.CLIP_SAMPLES, 10_000, dtype=np.int16)
 
-    monkeypatch.setattr(demo, "_speak", speak)
+    monkeypatch.setattr(demo, "speak", speak)
     for language, sentences in learned_sentences().items():
         for pool in ("train", "test"):
             for n in range(1, 20):
