@@ -11,8 +11,7 @@ from .clips.waveforms import clip_kind
 from .corpus.index import Corpus, measure_audio
 from .corpus.make.cut import CutResult, cut_corpus
 from .corpus.make.mix import mix_corpus, read_voices
-from .corpus.make.mixture import MixConfig
-from .corpus.make.pauses import CutRules
+from .corpus.make.settings import CutRules, MixConfig
 from .corpus.readers.recognise import read_corpus
 from .corpus.s3 import sync_corpus
 from .corpus.split import audit_split, split_corpus

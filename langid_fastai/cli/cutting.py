@@ -11,6 +11,7 @@ import typer
 from langid_fastai.cli.options import ALL_CORES, OF_THE_SPLIT, ChannelOption, JobsOption
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
+from langid_fastai.corpus.make.settings import CutRules
 from langid_fastai.pipeline.settings import CorpusSettings
 
 __all__ = ["cut"]
@@ -21,16 +22,9 @@ def cut(
     folder: Annotated[
         Path, typer.Option("--out", help="Output folder for the utterances and index.csv.")
     ],
-    shortest: Annotated[float, typer.Option(help="Minimum duration of an utterance, s.")] = 3.0,
-    longest: Annotated[float, typer.Option(help="Maximum duration of an utterance, s.")] = 15.0,
-    pause_db: Annotated[
-        float,
-        typer.Option(help="Sound this far below the speech level of a recording is a pause, dB."),
-    ] = 20.0,
-    min_pause: Annotated[float, typer.Option(help="Minimum duration of a pause, s.")] = 0.25,
-    channel: ChannelOption = None,
-    *,
+    rules: CutRules,
     corpus: CorpusSettings,
+    channel: ChannelOption = None,
     jobs: JobsOption = ALL_CORES,
 ) -> None:
     """Cut long recordings into utterances, at pauses.
@@ -39,11 +33,9 @@ def cut(
     resume.
     """
     from langid_fastai.corpus.make.cut import cut_corpus
-    from langid_fastai.corpus.make.pauses import CutRules
     from langid_fastai.corpus.readers.recognise import read_corpus
     from langid_fastai.report import console
 
-    rules = CutRules(shortest, longest, pause_db, min_pause)
     found = read_corpus(corpus.source, root=corpus.root, speaker=corpus.speaker, one_language=True)
     result = cut_corpus(found, folder, rules, channel=channel, n_jobs=jobs)
     say(console.cut_lines(result))

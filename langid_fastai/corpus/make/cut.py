@@ -47,7 +47,8 @@ from langid_fastai.audio.files import (
 )
 from langid_fastai.audio.levels import is_silent
 from langid_fastai.corpus.index import Corpus, make_index, write_index
-from langid_fastai.corpus.make.pauses import CutRules, find_cuts, frame_powers
+from langid_fastai.corpus.make.pauses import find_cuts, frame_powers
+from langid_fastai.corpus.make.settings import CutRules
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.utils.files import UNFINISHED, file_stamp, keep_choices, taken, write_json
 from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs

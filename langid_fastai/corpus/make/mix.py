@@ -48,7 +48,8 @@ from langid_fastai.corpus.index import (
     measure_audio,
     write_index,
 )
-from langid_fastai.corpus.make.mixture import MixConfig, Voice, plan_mixture, write_mixture
+from langid_fastai.corpus.make.mixture import Voice, plan_mixture, write_mixture
+from langid_fastai.corpus.make.settings import MixConfig
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError

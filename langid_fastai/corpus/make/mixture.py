@@ -19,7 +19,7 @@ the number of speakers.
 A mixture depends only on the settings, its split and its number: not on the number of processes or
 on the mixtures made before.
 
-Contents: `MixConfig`; `plan_mixture` and `write_mixture`, used by `langid_fastai.corpus.make.mix`;
+Contents: `plan_mixture` and `write_mixture`, used by `langid_fastai.corpus.make.mix`;
 `remake_mixture`, from a row of the index; `place_stretches`, the geometry.
 """
 
@@ -28,21 +28,18 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
 from langid_fastai.audio.files import load_audio, write_sound
 from langid_fastai.audio.levels import is_silent, remove_offset
-from langid_fastai.corpus import TEST, VALID
 from langid_fastai.corpus.groups import SEPARATOR
-from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.corpus.make.settings import MixConfig
+from langid_fastai.errors import AudioError
 
 __all__ = [
-    "MixConfig",
     "Voice",
     "place_stretches",
     "plan_mixture",
@@ -55,68 +52,6 @@ FADE = 0.01  # s, at the edges of a stretch, so that no click reveals where a sp
 # A piece that is this far below its utterance (20 dB) is a pause; maximum number of pieces tried.
 QUIET = 0.1
 TRIES = 8
-
-
-@dataclass(frozen=True)
-class MixConfig:
-    """How mixtures are made.
-
-    Parameters
-    ----------
-    n : total number of mixtures in all splits
-    speakers : maximum number of speakers; each number from 1 has as many mixtures
-    seconds : duration of a mixture, s
-    sr : Hz
-    levels : range of the level of each further speaker relative to the first, dB
-    overlap : range of the fraction of time with two or more speakers
-    valid, test : fractions of the mixtures
-    seed : random seed
-    format : of the files, 16 bits
-
-    Raises
-    ------
-    CorpusError : a value outside its range
-    """
-
-    n: int = 1000
-    speakers: int = 5
-    seconds: float = 5.0
-    sr: int = 8_000
-    levels: tuple[float, float] = (-5.0, 5.0)
-    overlap: tuple[float, float] = (0.5, 1.0)
-    valid: float = VALID
-    test: float = TEST
-    seed: int = 0
-    format: Literal["flac", "wav"] = "flac"
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.speakers <= 100:
-            raise CorpusError(f"speakers={self.speakers} must be 2 to 100")
-        if not 1 <= self.seconds <= 60:
-            raise CorpusError(f"seconds={self.seconds} must be 1 to 60")
-        if not LOWEST_SR <= self.sr <= HIGHEST_SR:
-            raise CorpusError(f"sr={self.sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
-        if not -60 <= self.levels[0] <= self.levels[1] <= 60:
-            raise CorpusError(f"levels={self.levels} must be a range within -60 to 60 dB")
-        if not 0 <= self.overlap[0] <= self.overlap[1] <= 1:
-            raise CorpusError(f"overlap={self.overlap} must be a range within 0 to 1")
-        if not (0 < self.valid < 1 and 0 < self.test < 1 and self.valid + self.test < 1):
-            raise CorpusError(
-                f"valid={self.valid} and test={self.test} must be fractions in (0, 1), sum below 1"
-            )
-        if self.format not in ("flac", "wav"):
-            raise CorpusError(f"format={self.format!r} must be flac or wav")
-        if too_few := [split for split, n in self.sizes.items() if n < self.speakers]:
-            raise CorpusError(
-                f"n={self.n} leaves {self.sizes[too_few[0]]} mixtures for {too_few[0]}, fewer than "
-                f"one for each number of speakers up to {self.speakers}; increase n"
-            )
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of mixtures in each split."""
-        valid, test = round(self.n * self.valid), round(self.n * self.test)
-        return {"train": self.n - valid - test, "valid": valid, "test": test}
 
 
 class Voice(NamedTuple):

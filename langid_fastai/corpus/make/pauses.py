@@ -36,12 +36,11 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.corpus.make.settings import FRAME, CutRules
+from langid_fastai.errors import AudioError
 
 __all__ = [
-    "FRAME",
     "MARGIN",
-    "CutRules",
     "Cuts",
     "Stretch",
     "choose_cuts",
@@ -49,55 +48,11 @@ __all__ = [
     "find_cuts",
 ]
 
-FRAME = 0.02  # s; at least one period of the lowest voice
 MARGIN = 0.2  # s of a pause kept with the adjacent speech, for weak consonants and breath
 GATE_DB = 10.0  # BS.1770
 SOFT_FRAMES = 3  # a forced cut is where this many frames are softest; one could be a stop closure
-SPARE = 0.1  # s by which `longest` must exceed twice `shortest`, to allow for rounding to frames
 # A recording with less power is silent; a full-scale sine has 0.5, the lowest of 16 bits 1e-9.
 SILENT = 1e-10
-
-
-@dataclass(frozen=True)
-class CutRules:
-    """Limits of pauses and utterances.
-
-    Parameters
-    ----------
-    shortest, longest : limits of an utterance, including margins, s
-    pause_db : level of a pause below the speech level, dB
-    min_pause : shortest pause, s; silence below 0.25 s is part of articulation, e.g. a stop closure
-        (F. Goldman-Eisler, "Psycholinguistics", 1968)
-
-    Raises
-    ------
-    CorpusError : a value outside its range
-    """
-
-    shortest: float = 3.0
-    longest: float = 15.0
-    pause_db: float = 20.0
-    min_pause: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.shortest <= self.longest <= 600:
-            raise CorpusError(
-                f"shortest={self.shortest}, longest={self.longest} must be between 0.5 and 600 s, "
-                "the shorter first; did you pass milliseconds?"
-            )
-        if self.longest < 2 * self.shortest + SPARE:
-            raise CorpusError(
-                f"longest={self.longest} must be at least {2 * self.shortest + SPARE:g}, twice "
-                f"shortest={self.shortest} plus {SPARE} s: otherwise speech too long for one "
-                "utterance may be too short for two"
-            )
-        if not 3 <= self.pause_db <= 80:
-            raise CorpusError(f"pause_db={self.pause_db} must be between 3 and 80 dB")
-        if not 3 * FRAME <= self.min_pause <= 5:
-            raise CorpusError(
-                f"min_pause={self.min_pause} must be between {3 * FRAME:g} and 5 s; did you pass "
-                "milliseconds?"
-            )
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,13 @@ from langid_fastai.audio import files as audio_files
 from langid_fastai.corpus.make import cut as cut_module
 from langid_fastai.corpus.make.cut import cut_corpus
 from langid_fastai.corpus.make.pauses import (
-    FRAME,
     MARGIN,
-    CutRules,
     Stretch,
     choose_cuts,
     find_cuts,
     frame_powers,
 )
+from langid_fastai.corpus.make.settings import FRAME, CutRules
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import AudioError, CorpusError
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from langid_fastai.cli import group
 from langid_fastai.corpus.make.mix import mix_corpus, read_voices
-from langid_fastai.corpus.make.mixture import MixConfig
+from langid_fastai.corpus.make.settings import MixConfig
 from langid_fastai.corpus.readers.librispeech import LIBRISPEECH_NAME, read_speakers
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import CorpusError
