@@ -1,8 +1,8 @@
 """How the encoders of `transformers` prepare sound, as layers of a network.
 
 Each layer does in torch what one feature extractor of `transformers` does in NumPy, so that
-training, prediction and ``model.onnx`` use the same arithmetic, on any device. Filters and windows
-are theirs (`transformers.audio_utils`). They compute in float32 whatever the network trains in.
+training, prediction and ``model.onnx`` use the same arithmetic, on any device and with any version
+of `transformers`. They compute in float32 whatever the network trains in.
 
 All begin by scaling the loudest sample to 1: clips are stored so, and the level of a recording is
 lost (`langid_fastai.clips.waveforms`). Whisper and AST depend on the level, and so do encoders that
@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from langid_fastai.models.encoder_info import AST_FRAME, AST_HOP, SR, EncoderInfo
+from langid_fastai.preprocessing import mel_filters
 
 __all__ = ["make_front_end"]
 
@@ -73,23 +74,13 @@ class _WhisperMel(_FrontEnd):
     filters: torch.Tensor
 
     def __init__(self, sound: dict[str, Any]) -> None:
-        from transformers.audio_utils import mel_filter_bank
-
         super().__init__(sound)
         n_fft = sound["n_fft"]
         self.n_samples = sound["chunk_length"] * SR
         window = np.sin(np.pi * np.arange(n_fft) / n_fft) ** 2  # periodic Hann
         self.register_buffer("kernel", _kernel(np.diag(window), n_fft), persistent=False)
-        filters = mel_filter_bank(
-            1 + n_fft // 2,
-            sound["feature_size"],
-            0.0,
-            8000.0,
-            SR,
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        self.register_buffer("filters", _filters(filters), persistent=False)
+        filters = mel_filters(SR, n_fft, sound["feature_size"], 0.0, 8000.0).toarray()
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
     def prepare(self, y: torch.Tensor) -> torch.Tensor:
         y = nn.functional.pad(y[:, : self.n_samples], (0, self.n_samples))[:, : self.n_samples]
@@ -108,8 +99,6 @@ class _AstMel(_FrontEnd):
     filters: torch.Tensor
 
     def __init__(self, sound: dict[str, Any]) -> None:
-        from transformers.audio_utils import mel_filter_bank
-
         super().__init__(sound)
         window = np.hanning(AST_FRAME)
         # What Kaldi does to a frame is linear: remove the mean, emphasise high frequencies, window.
@@ -118,16 +107,8 @@ class _AstMel(_FrontEnd):
         emphasis[0, 0] -= AST_PREEMPHASIS
         frame = window[:, None] * (emphasis @ centre)
         self.register_buffer("kernel", _kernel(frame, AST_FFT), persistent=False)
-        filters = mel_filter_bank(
-            1 + AST_FFT // 2,
-            sound["num_mel_bins"],
-            AST_FMIN,
-            SR / 2,
-            SR,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
-        )
-        self.register_buffer("filters", _filters(filters), persistent=False)
+        filters = _kaldi_filters(sound["num_mel_bins"])
+        self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
     def prepare(self, y: torch.Tensor) -> torch.Tensor:
         S = _power(y, self.kernel, AST_HOP)
@@ -155,8 +136,20 @@ def _kernel(frame: np.ndarray, n_fft: int) -> torch.Tensor:
     return torch.from_numpy(kernel.astype(np.float32))
 
 
-def _filters(filters: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(filters.T, dtype=np.float32))
+def _kaldi_filters(n_mels: int) -> np.ndarray:
+    """Mel filters as Kaldi has them: triangles on the mel scale, up to the Nyquist frequency.
+
+    Returns
+    -------
+    filters : float32, (n_mels, n_frequencies)
+    """
+    hertz = np.array([AST_FMIN, SR / 2, *np.linspace(0, SR / 2, 1 + AST_FFT // 2)])
+    low, high, *mel = 1127 * np.log1p(hertz / 700)
+    edges = np.linspace(low, high, n_mels + 2)[:, None]
+    widths = np.diff(edges, axis=0)
+    rising = (mel - edges[:-2]) / widths[:-1]
+    falling = (edges[2:] - mel) / widths[1:]
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
 def _power(y: torch.Tensor, kernel: torch.Tensor, hop_length: int) -> torch.Tensor:

@@ -236,7 +236,7 @@ def hub(tmp_path, monkeypatch):
         "HF_TOKEN_PATH": str(tmp_path / "no-token"),
         "HF_HUB_DISABLE_XET": True,
     }.items():
-        monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(constants, name, value, raising=False)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     read_encoder.cache_clear()
