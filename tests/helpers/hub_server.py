@@ -4,7 +4,10 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -49,6 +52,8 @@ class Hub:
     tear: int = 0  # so many downloads of a large file break off half-way
     corrupt: bool = False  # large files have another content of the same size
     url: str = ""
+    close: Callable[[], None] | None = None
+    connections: list[socket.socket] = field(default_factory=list)
 
     def add(self, name, folder, *, only=None, **options):
         """Add the files of a folder as a repository."""
@@ -63,6 +68,10 @@ class Hub:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.hub.connections.append(self.connection)
 
     def log_message(self, *_):
         pass
@@ -219,7 +228,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """Let huggingface_hub talk to a stand-in, with an empty cache and no token."""
-    from huggingface_hub import constants
+    from huggingface_hub import _snapshot_download, constants, file_download
 
     from langid_fastai.models.encoder_info import read_encoder
     from langid_fastai.models.hub import fetch_model
@@ -227,6 +236,15 @@ def hub(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.hub = Hub(url=f"http://127.0.0.1:{server.server_address[1]}")
+
+    def close():
+        server.shutdown()
+        server.server_close()
+        for connection in server.hub.connections:  # those kept alive
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    server.hub.close = close
     threading.Thread(target=server.serve_forever, daemon=True).start()
     template = server.hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     for name, value in {
@@ -236,13 +254,13 @@ def hub(tmp_path, monkeypatch):
         "HF_TOKEN_PATH": str(tmp_path / "no-token"),
         "HF_HUB_DISABLE_XET": True,
     }.items():
-        monkeypatch.setattr(constants, name, value, raising=False)
+        for module in (constants, file_download, _snapshot_download):  # older ones copied them
+            monkeypatch.setattr(module, name, value, raising=False)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     read_encoder.cache_clear()
     fetch_model.cache_clear()
     yield server.hub
-    server.shutdown()
-    server.server_close()
+    close()
     read_encoder.cache_clear()
     fetch_model.cache_clear()
