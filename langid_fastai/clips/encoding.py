@@ -1,6 +1,6 @@
 """The file of one clip: an image as PNG, or audio as WAV, depending on `MelConfig.kind`.
 
-Contents: `encode_clip`; `read_picture`, the image of a clip for reports and baselines; `SUFFIXES`.
+Contents: `encode_clip`; `read_clip_image`, for reports and baselines; `SUFFIXES`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from langid_fastai.clips.features import feature_image
 from langid_fastai.clips.waveforms import encode_waveform, read_waveform
 from langid_fastai.preprocessing import Kind, MelConfig, encode_png, mel_image
 
-__all__ = ["SUFFIXES", "encode_clip", "read_picture"]
+__all__ = ["SUFFIXES", "encode_clip", "read_clip_image"]
 
 # File suffix of a clip, by kind.
 SUFFIXES: dict[Kind, str] = {
@@ -39,7 +39,7 @@ def encode_clip(y: np.ndarray, config: MelConfig) -> bytes:
     return encode_png(feature_image(y, config))
 
 
-def read_picture(file: Path) -> np.ndarray:
+def read_clip_image(file: Path) -> np.ndarray:
     """Read the image of a clip; for an audio clip, compute its mel spectrogram.
 
     Parameters

@@ -36,7 +36,7 @@ from langid_fastai.augmentation.plan import (
     refuse_other_plan,
     refuse_useless,
 )
-from langid_fastai.clips.encoding import SUFFIXES, encode_clip, read_picture
+from langid_fastai.clips.encoding import SUFFIXES, encode_clip, read_clip_image
 from langid_fastai.clips.manifest import csv_lines, image_stems, read_journal, write_table
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError
@@ -62,7 +62,7 @@ __all__ = [
     "failure",
     "image_stems",
     "read_clips",
-    "read_picture",
+    "read_clip_image",
 ]
 
 NOTE = "mel.json"

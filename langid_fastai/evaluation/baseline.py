@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from langid_fastai.clips.encoding import read_picture
+from langid_fastai.clips.encoding import read_clip_image
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.preprocessing import Kind
 
@@ -142,7 +142,7 @@ def row_statistics(image: np.ndarray) -> np.ndarray:
 
 def _read_features(file: Path, top_db: float, kind: Kind) -> np.ndarray:
     try:
-        image = read_picture(file)
+        image = read_clip_image(file)
         return row_statistics(image) if kind in ROW_KINDS else mfcc_statistics(image, top_db)
     except (AudioError, OSError) as error:
         raise ModelError(

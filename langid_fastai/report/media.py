@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from langid_fastai.audio.files import stream_audio
 from langid_fastai.audio.mp3 import MP3_RATES, encode_mp3, writes_mp3
-from langid_fastai.clips.export import SUFFIXES, read_picture
+from langid_fastai.clips.export import SUFFIXES, read_clip_image
 from langid_fastai.errors import AudioError
 from langid_fastai.preprocessing import MelConfig, clips_of, encode_png
 from langid_fastai.report.figures import DARK, LIGHT, Palette
@@ -79,8 +79,8 @@ def image_uri(images: Path, name: str) -> str:
     image = _below(images, name)
     if image is None:
         return ""
-    is_picture = image.suffix == SUFFIXES["mel"]
-    content = image.read_bytes() if is_picture else encode_png(read_picture(image))
+    is_image = image.suffix == SUFFIXES["mel"]
+    content = image.read_bytes() if is_image else encode_png(read_clip_image(image))
     return _data_uri("image/png", content)
 
 

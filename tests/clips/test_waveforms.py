@@ -17,7 +17,7 @@ from PIL import Image
 
 from langid_fastai import cli
 from langid_fastai.callbacks.spec_augment import SpecAugment
-from langid_fastai.clips.export import encode_clip, export_images, read_picture
+from langid_fastai.clips.export import encode_clip, export_images, read_clip_image
 from langid_fastai.clips.waveforms import encode_waveform, read_waveform
 from langid_fastai.corpus.index import measure_audio
 from langid_fastai.corpus.readers.recognise import read_corpus
@@ -116,7 +116,7 @@ def test_folder_contains_one_kind(clips, corpus):
 def test_image_of_a_clip_is_its_mel_image(clips, corpus):
     file = next(clips.rglob("*@0.00.wav"))
     y = read_waveform(file)
-    np.testing.assert_array_equal(read_picture(file), mel_image(y, SOUND))
+    np.testing.assert_array_equal(read_clip_image(file), mel_image(y, SOUND))
 
 
 def test_kind_is_checked_and_may_be_missing_in_old_files(tmp_path):
@@ -288,4 +288,4 @@ def test_images_are_still_read_as_images(tmp_path, rng):
     """The same function reads images: a PNG is read as it is."""
     image = rng.integers(0, 255, (32, 48), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), image)
+    np.testing.assert_array_equal(read_clip_image(tmp_path / "a.png"), image)
