@@ -156,8 +156,11 @@ def read_index_table(path: Path, *, label: str = LANGUAGE) -> Table:
                 f"{path}: the column {name!r} is reserved for the tables of clips; rename it"
             )
     for number in {"duration", "sr"} & set(index.columns):
-        decimal = index[number].astype(str).str.replace(",", ".", regex=False)
-        index[number] = pd.to_numeric(decimal, errors="coerce")
+        text = index[number]
+        index[number] = pd.to_numeric(text, errors="coerce")
+        if (comma := text.str.contains(",", regex=False)).any():  # as spreadsheets write 2.5
+            decimal = text[comma].str.replace(",", ".", regex=False)
+            index.loc[comma, number] = pd.to_numeric(decimal, errors="coerce")
     return table
 
 

@@ -119,6 +119,14 @@ def test_awkward_paths_round_trip(tmp_path):
     assert list(read_index(tmp_path / "index.csv")["path"]) == sorted(paths)
 
 
+def test_numbers_with_a_decimal_comma(tmp_path):
+    file = tmp_path / "index.csv"
+    file.write_text("path;language;duration;sr\na.wav;de;2,5;16000\nb.wav;en;;8000\nc;d;3.5;x\n")
+    index = read_index(file)
+    np.testing.assert_array_equal(index["duration"], [2.5, np.nan, 3.5])
+    np.testing.assert_array_equal(index["sr"], [16_000, 8000, np.nan])
+
+
 def test_numbers_round_trip(corpus, tmp_path):
     index = measure_audio(corpus).index
     write_index(index, tmp_path / "index.csv")
