@@ -208,16 +208,18 @@ def _regular(
             header=None,
             skiprows=n_head,
             dtype=str,
-            keep_default_na=False,
+            na_filter=False,
             skip_blank_lines=False,
         )
     except ValueError:  # also pandas' ParserError and EmptyDataError
         return None
     n_lines = text.count("\n") + (not text.endswith("\n")) - n_head
-    if rows.shape != (n_lines, n_columns) or rows.iloc[:, -1].isna().any():
-        return None  # a row over several lines, or a short one
-    if (rows[rows[0] == ""] == "").all(axis=1).any() or rows.iloc[-1].str.contains('"').any():
-        return None  # an empty row, or a quotation mark that may not be closed
+    if rows.shape != (n_lines, n_columns):
+        return None  # a row over several lines, or with more fields
+    if (bare := rows[0] == "").any() and (rows[bare] == "").all(axis=1).any():
+        return None  # an empty row
+    if rows.iloc[-1].str.contains('"').any():
+        return None  # a quotation mark that may not be closed
     rows.index += 1 + n_head
     return rows
 
@@ -312,4 +314,5 @@ def _named(
         for name in {*known} & {*final}:
             rows[name] = rows[name].str.replace(r'^"(.*)"$', r"\1", regex=True)
     empty = [f"Unnamed: {at}" for at, name in enumerate(names) if not name.strip()]
-    return rows.drop(columns=[name for name in empty if (rows[name] == "").all()])
+    empty = [name for name in empty if (rows[name] == "").all()]
+    return rows.drop(columns=empty) if empty else rows
