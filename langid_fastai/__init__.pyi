@@ -20,6 +20,7 @@ from .crawl.crawler import crawl_site
 from .crawl.site import AUDIO_LINGUA, Site
 from .errors import AudioError, CorpusError, LangidError, ModelError, RunError
 from .evaluation import average_clips, evaluate, predict_images
+from .inference.bulk import Prediction
 from .inference.onnx_export import OnnxExport, export_onnx
 from .inference.timeline import Segment
 from .learner import language_learner, load_learner, make_dataloaders, save_learner
@@ -73,6 +74,7 @@ __all__ = [
     "MixConfig",
     "ModelError",
     "OnnxExport",
+    "Prediction",
     "Pushed",
     "RunError",
     "Segment",

@@ -5,6 +5,7 @@
     identifier = LanguageIdentifier.load("runs/demo")
     identifier("call.mp3")                    [{"label": "es", "score": 0.97}, …]
     identifier.timeline("call.mp3")           [{"start": 0.0, "end": 22.5, "label": "es", …}, …]
+    identifier.predict_many(files)            a generator: many files, in worker processes
 
 A recording of any length is cut into windows of one clip that overlap by half; silent windows and
 pauses are skipped; the mean of the log-probabilities of the others, calibrated by the model's
@@ -20,40 +21,37 @@ timeline is made, and `langid_fastai.inference.posterior` for what `candidates`,
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
-import soxr
 
-from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
-from langid_fastai.audio.files import stream_audio
-from langid_fastai.audio.levels import is_silent, sound_level, validate_waveform
+from langid_fastai.audio.levels import validate_waveform
 from langid_fastai.audio.raw_pcm import resampled
 from langid_fastai.errors import AudioError, ModelError
-from langid_fastai.inference.backends import Engine, load_engine, one_thread
-from langid_fastai.inference.posterior import UNKNOWN, Answer, Choice, answers_of
+from langid_fastai.inference.backends import Engine, Precision, load_engine, one_thread
+from langid_fastai.inference.inputs import Audio, name_of, named, opened, validate_sr
+from langid_fastai.inference.posterior import UNKNOWN, Answer, Choice, answers_of, mean_log_probs
 from langid_fastai.inference.timeline import Segment, find_segments
-from langid_fastai.inference.windows import are_pauses, windows_of
-from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash
+from langid_fastai.inference.windows import spoken_windows
+from langid_fastai.models.folder import ModelInfo, model_hash, read_info
+from langid_fastai.models.hub import is_hub_name
+
+if TYPE_CHECKING:
+    from langid_fastai.inference.bulk import Prediction
 
 __all__ = ["UNKNOWN", "Answer", "Audio", "LanguageIdentifier", "Segment"]
 
 # Windows per batch: more are no faster on a CPU, and each needs memory.
 BATCH = 8
 
-Audio = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int]
 AnyAudio = TypeVar("AnyAudio", bound=Audio)
 
 
@@ -66,11 +64,13 @@ class LanguageIdentifier:
     info : description of the model: its languages are ``info.vocab``
     engine : runs the network; ``engine.name`` names the library it uses
     folder : of the model; None if it was not loaded from one
+    progress : called again and again with the seconds of a recording that have been read
     """
 
     info: ModelInfo
     engine: Engine
     folder: Path | None = None
+    progress: Callable[[float], object] | None = None
 
     def __repr__(self) -> str:
         return f"LanguageIdentifier({self.info.arch} by {self.engine.name}: {self.info.vocab})"
@@ -102,8 +102,8 @@ class LanguageIdentifier:
         """Pickle as the absolute path of the folder, and a hash of the model in it."""
         if self.folder is None:
             raise ModelError("an identifier that was not loaded from a folder cannot be pickled")
-        folder = self.folder.absolute()
-        return _load_same, (str(folder), _fingerprint(folder, self.info))
+        folder = self.folder if is_hub_name(self.folder) else self.folder.absolute()
+        return _load_same, (str(folder), model_hash(folder, self.info))
 
     @overload
     def __call__(
@@ -167,8 +167,7 @@ class LanguageIdentifier:
 
             identifier("call.mp3", candidates=["es", "ca"], top_k=1)
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, (int, np.integer)) or top_k < 1:
-            raise ModelError(f"top_k={top_k!r} must be a whole number from 1")
+        _validate_count("top_k", top_k)
         choice = Choice(self.info, candidates, prior, unknown)
         if isinstance(audio, list):
             return [answers_of(self.log_probs(one), choice, top_k) for one in audio]
@@ -210,10 +209,79 @@ class LanguageIdentifier:
         choice = Choice(self.info, candidates, prior, unknown)
         if isinstance(audio, list):
             raise AudioError("a list; timeline takes one recording, so call it for each in turn")
-        with _named(_name_of(audio)), _opened(audio, self.info.mel.sr) as blocks:
+        with named(name_of(audio)), self._opened(audio) as blocks:
             return list(
                 find_segments(blocks, self.info.mel, self.engine.score, choice, batch=BATCH)
             )
+
+    def predict_many(
+        self,
+        files: Iterable[str | os.PathLike[str]],
+        *,
+        timeline: bool = False,
+        top_k: int = 5,
+        candidates: Iterable[str] | None = None,
+        prior: Mapping[str, float] | None = None,
+        unknown: bool = False,
+        jobs: int = -1,
+        batch_size: int | None = None,
+        device: str | None = None,
+        precision: Precision = "fp32",
+        dask: str | None = None,
+    ) -> Iterator[Prediction]:
+        """Identify the languages of many files: read in worker processes, scored in batches.
+
+        The answers are those of a call, or of `timeline`, to 1e-5 (with the default precision).
+        Memory use depends neither on the number of files nor on their lengths.
+
+        Parameters
+        ----------
+        files : paths, or addresses such as ``s3://bucket/call.mp3``; read as needed
+        timeline : segments instead of answers
+        top_k, candidates, prior, unknown : as for a call
+        jobs : number of processes that read files; -1 for all cores, 1 for this process
+        batch_size : windows scored at once; default: 8 on a CPU, 64 on a GPU
+        device : ``cpu``, ``cuda`` or ``cuda:1``; by default a GPU if there is one
+        precision : ``bf16``, or ``fp16`` on a GPU, changes the third decimal of scores
+        dask : address of a Dask cluster, e.g. ``tcp://host:8786``, instead of the last three. Files
+            and the model folder must have the same paths on its machines
+
+        Yields
+        ------
+        prediction : `path`, `answers` (or segments), `duration` (s) and `failure`: why there is no
+            answer, usually empty. In the order of `files`
+
+        Raises
+        ------
+        ModelError : an option that the model or this machine does not support
+        RunError : worker processes cannot be started, or the cluster cannot be used
+
+        Examples
+        --------
+        ::
+
+            for prediction in identifier.predict_many(Path("calls").glob("*.mp3"), top_k=1):
+                print(prediction.path, prediction.failure or prediction.answers[0]["label"])
+        """
+        from langid_fastai.inference import bulk
+        from langid_fastai.utils.parallel import validate_jobs
+
+        _validate_count("top_k", top_k)
+        validate_jobs(jobs)
+        request = bulk.Request(Choice(self.info, candidates, prior, unknown), top_k, timeline)
+        paths = (os.fspath(file) for file in files)
+        if dask is not None:
+            if precision != "fp32":
+                raise ModelError(f"precision={precision!r} is not available on a cluster")
+            return bulk.predict_on_cluster(paths, self, request, dask)
+        engine = self.engine
+        if self.folder is not None:
+            engine = load_engine(
+                self.folder, self.info, device=device, precision=precision, quick_start=False
+            )
+        size = bulk.default_batch(engine) if batch_size is None else batch_size
+        _validate_count("batch_size", size)
+        return bulk.predict_files(paths, engine, self.info.mel, request, jobs, size)
 
     def follow(
         self,
@@ -259,7 +327,7 @@ class LanguageIdentifier:
         choice = Choice(self.info, candidates, prior, unknown)
         if not longest > 0:
             raise ModelError(f"longest={longest!r} must be a number of seconds above 0")
-        _validate_sr(sr)
+        validate_sr(sr)
         mel = self.info.mel
         waveforms = resampled(map(validate_waveform, filter(np.size, blocks)), sr, mel.sr)
         return find_segments(waveforms, mel, self.engine.score, choice, longest=longest)
@@ -275,30 +343,39 @@ class LanguageIdentifier:
         -------
         log_probs : (n_languages,), natural logarithm, calibrated, in the order of ``info.vocab``
         """
-        name = _name_of(audio)
+        name = name_of(audio)
         scores: list[np.ndarray] = []
         levels: list[float] = []
-        sr = self.info.mel.sr
-        with _named(name), _opened(audio, sr) as blocks:
-            windows = (y for _, y in windows_of(blocks, self.info.mel) if not is_silent(y, sr))
+        with named(name), self._opened(audio) as blocks:
+            windows = spoken_windows(blocks, self.info.mel)
             while batch := list(islice(windows, BATCH)):
-                scores.extend(self.engine.score(np.stack(batch)))
-                levels += [sound_level(y, sr) for y in batch]
-        if not scores:
-            raise AudioError(f"{name}: silent from start to end")
-        spoken = np.stack(scores)[~are_pauses(np.array(levels))]
-        mean = spoken.mean(axis=0, dtype=np.float64)
-        if not np.isfinite(mean).all():
-            raise ModelError(
-                f"{name}: its scores are not finite; did the training of the model diverge?"
-            )
-        return mean - np.logaddexp.reduce(mean)
+                scores.extend(self.engine.score(np.stack([y for y, _ in batch])))
+                levels += [level for _, level in batch]
+        return mean_log_probs(name, scores, levels)
+
+    @contextmanager
+    def _opened(self, audio: Audio) -> Iterator[Iterator[np.ndarray]]:
+        with opened(audio, self.info.mel.sr) as blocks:
+            yield self._counted(blocks)
+
+    def _counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        n_read = 0
+        for block in blocks:
+            yield block
+            n_read += len(block)
+            if self.progress:
+                self.progress(n_read / self.info.mel.sr)
+
+
+def _validate_count(name: str, n: int) -> None:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ModelError(f"{name}={n!r} must be a whole number from 1")
 
 
 @lru_cache(maxsize=2)  # a pool of processes passes an identifier with each of its tasks
-def _load_same(folder: str, fingerprint: str) -> LanguageIdentifier:
+def _load_same(folder: str, wanted: str) -> LanguageIdentifier:
     """Load a model folder in another process, after checking that it has not changed."""
-    if _fingerprint(Path(folder), read_info(Path(folder))) != fingerprint:
+    if model_hash(Path(folder), read_info(Path(folder))) != wanted:
         raise ModelError(
             f"{folder}: contains another model than when the identifier was loaded; load it again"
         )
@@ -308,80 +385,3 @@ def _load_same(folder: str, fingerprint: str) -> LanguageIdentifier:
     identifier = LanguageIdentifier.load(folder)
     one_thread()  # if torch was only loaded now
     return identifier
-
-
-def _fingerprint(folder: Path, info: ModelInfo) -> str:
-    """Return a hash of a model, whatever ``model.onnx`` was exported from it since."""
-    tensors = info.tensors or tensors_hash(folder)
-    values = asdict(replace(info, tensors=tensors, onnx=None))
-    content = json.dumps(values, sort_keys=True, default=str).encode()
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _name_of(audio: Audio) -> str:
-    """Name of a recording in messages."""
-    if isinstance(audio, (str, os.PathLike)):
-        return str(Path(audio))  # as in `stream_audio`
-    if isinstance(audio, tuple):
-        return "waveform"
-    name = getattr(audio, "name", None)
-    return name if isinstance(name, str) else "audio"
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Prefix audio errors with the recording's name."""
-    try:
-        yield
-    except AudioError as error:
-        raise AudioError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
-
-
-@contextmanager
-def _opened(audio: Audio, sr: int) -> Iterator[Iterable[np.ndarray]]:
-    """Mono blocks at `sr`, from any kind of input."""
-    if isinstance(audio, (str, os.PathLike)):
-        yield map(validate_waveform, stream_audio(Path(audio), sr=sr))
-    elif isinstance(audio, tuple):
-        if len(audio) != 2:
-            raise AudioError("a tuple must be (y, sr); pass several recordings as a list")
-        yield [_resampled(*audio, sr)]
-    else:
-        # Decoders need a file: they read only seekable streams, and not in every format.
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "audio"
-            _copy(audio, file)
-            try:
-                yield map(validate_waveform, stream_audio(file, sr=sr))
-            except AudioError as error:
-                raise AudioError(str(error).removeprefix(f"{file}: ")) from error
-
-
-def _copy(audio: bytes | BinaryIO, file: Path) -> None:
-    if isinstance(audio, (bytes, bytearray, memoryview)):
-        file.write_bytes(audio)
-        return
-    if not hasattr(audio, "read"):
-        raise AudioError(
-            f"audio of type {type(audio).__name__} must be a path, bytes, a binary file, (y, sr), "
-            "or a list of these"
-        )
-    try:
-        with file.open("wb") as target:
-            shutil.copyfileobj(audio, target)
-    except TypeError as error:  # it returns str, not bytes
-        raise AudioError("opened as text; open it in binary mode, as open(path, 'rb')") from error
-
-
-def _resampled(y: np.ndarray, sr_in: int, sr: int) -> np.ndarray:
-    """Check a waveform and resample it to the model's rate."""
-    _validate_sr(sr_in)
-    y = validate_waveform(y)
-    return y if sr_in == sr else soxr.resample(y, sr_in, sr, quality="HQ")
-
-
-def _validate_sr(sr: int) -> None:
-    if isinstance(sr, bool) or not isinstance(sr, (int, np.integer)):
-        raise AudioError(f"sr of type {type(sr).__name__} must be a whole number of Hz: (y, sr)")
-    if not LOWEST_SR <= sr <= HIGHEST_SR:
-        raise AudioError(f"sr={sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")

@@ -9,6 +9,14 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from langid_fastai.inference.answers_file import (
+    ANSWER_COLUMNS,
+    SEGMENT_COLUMNS,
+    answer_rows,
+    segment_rows,
+)
+from langid_fastai.inference.timeline_formats import COLUMNS, rounded, to_labels, to_rttm
+
 if TYPE_CHECKING:
     from langid_fastai.inference.posterior import Answer
     from langid_fastai.inference.timeline import Segment
@@ -29,12 +37,12 @@ class Format(Enum):
 def answer_writer(form: Format, names: list[str]) -> Callable[[str, list[Answer]], None]:
     """Make what prints the answers of a recording; `names` are those of all that will come."""
     width = max(map(len, names), default=0)
-    table = _table(["path", "rank", "label", "score"]) if form is Format.CSV else None
+    table = _table(ANSWER_COLUMNS) if form is Format.CSV else None
 
     def write(name: str, answers: list[Answer]) -> None:
         if table:
-            for rank, answer in enumerate(answers, start=1):
-                table([name, rank, answer["label"], round(answer["score"], 6)])
+            for row in answer_rows(name, answers):
+                table(row)
         elif form is Format.JSON:
             _print_json({"path": name, "answers": answers})
         else:
@@ -46,15 +54,13 @@ def answer_writer(form: Format, names: list[str]) -> Callable[[str, list[Answer]
 
 def timeline_writer(form: Format, names: list[str]) -> Callable[[str, list[Segment]], None]:
     """Make what prints the segments of a recording; `names` are those of all that will come."""
-    from langid_fastai.inference.timeline_formats import COLUMNS, rounded, to_labels, to_rttm
-
     width = max(map(len, names), default=0)
-    table = _table(["path", *COLUMNS]) if form is Format.CSV else None
+    table = _table(SEGMENT_COLUMNS) if form is Format.CSV else None
 
     def write(name: str, segments: list[Segment]) -> None:
         if table:
-            for segment in rounded(segments):
-                table([name, *segment.values()])
+            for row in segment_rows(name, rounded(segments)):
+                table(row)
         elif form is Format.JSON:
             _print_json({"path": name, "segments": rounded(segments)})
         elif form is Format.RTTM:
@@ -70,8 +76,6 @@ def timeline_writer(form: Format, names: list[str]) -> Callable[[str, list[Segme
 
 def segment_writer(form: Format) -> Callable[[Segment], None]:
     """Make what prints the segments of stdin, one by one."""
-    from langid_fastai.inference.timeline_formats import COLUMNS, rounded, to_labels, to_rttm
-
     table = _table(COLUMNS) if form is Format.CSV else None
 
     def write(segment: Segment) -> None:

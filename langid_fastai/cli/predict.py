@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from langid_fastai.cli.bulk import BulkSettings, write_table
 from langid_fastai.cli.options import parse_labels
 from langid_fastai.cli.output import Format, answer_writer, segment_writer, timeline_writer
-from langid_fastai.errors import AudioError
+from langid_fastai.cli.signature import with_settings
+from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.utils.progress import Listening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,71 +43,83 @@ ModelArgument = Annotated[
 ]
 
 
+@with_settings()
 def predict(
     model: ModelArgument,
     audio: Annotated[
         list[str],
-        typer.Argument(metavar="AUDIO", help="Files, folders, patterns as '*.mp3', - for stdin."),
+        typer.Argument(
+            metavar="AUDIO",
+            help="Files, folders, patterns such as '*.mp3', an index CSV with a column `path`, "
+            "addresses such as s3://bucket/folder; - reads a file from stdin.",
+        ),
     ],
+    bulk: BulkSettings,
     candidates: Annotated[
         list[str] | None,
         typer.Option(
             metavar="L,L",
-            help="Languages it can be, as es,ca; repeat the option for labels that hold a comma.",
+            help="Possible languages, such as es,ca; repeat the option for labels with a comma.",
+            show_default="all of the model",
         ),
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Most languages named for a file; by default {TOP_K}."),
+        typer.Option(
+            min=1, help="Maximum number of languages per recording.", show_default=str(TOP_K)
+        ),
     ] = None,
     unknown: Annotated[
         bool,
         typer.Option(
             "--unknown",
-            help="Answer 'unknown' where the model is not sure enough; the score is then the "
+            help="Answer 'unknown' if no language is probable enough; the score is then the "
             "probability that the best language is wrong.",
         ),
     ] = False,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Which language is spoken when, as segments.")
+        bool, typer.Option("--timeline", help="Find which language is spoken when, as segments.")
     ] = False,
     follow: Annotated[
         bool,
         typer.Option(
             "--follow",
-            help="The timeline of raw sound on stdin while it comes: 16-bit little-endian samples "
-            "of one channel. A segment that lasts is printed in pieces of 10 s; each comes at most "
-            "two clips (20 s) after its end. Ctrl-C ends the input, and the rest is printed.",
+            help="Print the timeline of raw audio on stdin as it arrives: 16-bit little-endian "
+            "samples, one channel. A long segment is printed in pieces of 10 s, each at most two "
+            "clips (20 s) after its end. Ctrl-C ends the input, and the rest is printed.",
         ),
     ] = False,
     sr: Annotated[
         int | None,
         typer.Option(
-            help="Hz of the raw sound, for --follow; best no less than the training recordings had."
+            help="Sampling rate of the raw audio for --follow, Hz; at least that of the training "
+            "recordings is best."
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="A line of JSON for each file, or piece of --follow.")
+        bool,
+        typer.Option("--json", help="Print a line of JSON per recording, or piece of --follow."),
     ] = False,
     as_csv: Annotated[
         bool,
         typer.Option(
-            "--csv", help="path,rank,label,score; of a timeline: path,start,end,label,score."
+            "--csv",
+            help="Print path,rank,label,score; for a timeline: path,start,end,label,score.",
         ),
     ] = False,
     as_rttm: Annotated[
-        bool, typer.Option("--rttm", help="A timeline as RTTM lines (NIST), for scorers.")
+        bool, typer.Option("--rttm", help="Print a timeline as RTTM (NIST), for scoring tools.")
     ] = False,
     as_labels: Annotated[
-        bool, typer.Option("--labels", help="A timeline as label track for Audacity.")
+        bool, typer.Option("--labels", help="Print a timeline as a label track for Audacity.")
     ] = False,
 ) -> None:
-    """Say which language is spoken in recordings, or with --timeline, when.
+    """Identify the language of recordings, or with --timeline, of each part of them.
 
-    What cannot be read, or is silent, is named on stderr, the rest is answered, and the exit code
-    is 1. A timeline of silence is empty.
+    Recordings that are unreadable or silent are reported on stderr, the others are answered, and
+    the exit code is 1. The timeline of a silent recording is empty.
 
-    A radio station, while it is on air:
+    A radio station, live:
     ffmpeg -i URL -f s16le -ac 1 -ar 22050 - | langid predict MODEL - --follow --sr 22050
     """
     from langid_fastai.models.folder import read_info
@@ -109,8 +127,13 @@ def predict(
     form = _format(as_json, as_csv, as_rttm, as_labels)
     names = list(dict.fromkeys(_expanded(audio)))
     _validate_usage(form, names, timeline, follow, sr, top_k)
+    bulk.validate(form, names, follow)
     among = parse_labels(candidates, read_info(model).vocab if candidates else ())
+    k = TOP_K if top_k is None else top_k
     identifier = _load(model, among, unknown)
+    if bulk.out is not None:
+        write_table(bulk, bulk.out, identifier, model, names, timeline, k, among, unknown)
+        return
     if sr is not None:
         from langid_fastai.audio.raw_pcm import stream_pcm
 
@@ -118,23 +141,23 @@ def predict(
         blocks = _until_interrupted(stream_pcm(sys.stdin.buffer, sr=sr))
         for segment in identifier.follow(blocks, sr, candidates=among, unknown=unknown):
             write_segment(segment)
-    elif timeline:
-        write_timeline = timeline_writer(form, names)
-        _each(
-            names,
-            lambda name: write_timeline(
-                name, identifier.timeline(_source(name), candidates=among, unknown=unknown)
-            ),
-        )
+        return
+    listening = Listening(len(names))
+    identifier = replace(identifier, progress=listening.heard)
+    write: Callable[[str, Any], None]
+    if timeline:
+        write = timeline_writer(form, names)
+
+        def answer(source: Any) -> Any:
+            return identifier.timeline(source, candidates=among, unknown=unknown)
+
     else:
-        write_answers = answer_writer(form, names)
-        k = TOP_K if top_k is None else top_k
-        _each(
-            names,
-            lambda name: write_answers(
-                name, identifier(_source(name), top_k=k, candidates=among, unknown=unknown)
-            ),
-        )
+        write = answer_writer(form, names)
+
+        def answer(source: Any) -> Any:
+            return identifier(source, top_k=k, candidates=among, unknown=unknown)
+
+    _each(names, listening, answer, write)
 
 
 def export(
@@ -212,18 +235,35 @@ def _load(model: Path, candidates: Iterable[str] | None, unknown: bool) -> Langu
     return identifier
 
 
-def _each(names: list[str], answer: Callable[[str], None]) -> None:
+def _each(
+    names: list[str],
+    listening: Listening,
+    answer: Callable[[str | BinaryIO], Any],
+    write: Callable[[str, Any], None],
+) -> None:
     """Answer one recording after the other; those that cannot be read do not stop the rest."""
     n_failed = 0
     for name in names:
         try:
-            answer(name)
+            with listening.to(name, partial(_duration, name)):
+                answers = answer(_source(name))
+            write(name, answers)
         except AudioError as error:
             n_failed += 1
             print(f"failed: {error}", file=sys.stderr, flush=True)
     if n_failed:
         print(f"{n_failed} of {len(names)} failed; hence exit code 1", file=sys.stderr)
         raise typer.Exit(code=1)
+
+
+def _duration(name: str) -> float | None:
+    """Duration of a recording in s, if its header has it and libsndfile reads it."""
+    import soundfile as sf
+
+    try:
+        return float(sf.info(name).duration)
+    except (sf.LibsndfileError, OSError, TypeError):
+        return None
 
 
 def _until_interrupted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -255,11 +295,41 @@ def _until_interrupted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _expanded(arguments: list[str]) -> Iterator[str]:
     """Files as they are; those in folders, and those that match a pattern, sorted."""
     for argument in arguments:
+        if "://" in argument:
+            yield from _at_address(argument)
+            continue
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # Path drops ./
         # A file may have a bracket in its name, and what matches nothing is reported as missing.
         found = [argument] if Path(argument).exists() or not matches else matches
         for path in found:
-            yield from _in_folder(Path(path)) if Path(path).is_dir() else [path]
+            if Path(path).is_dir():
+                yield from _in_folder(Path(path))
+            else:
+                yield from _in_index(Path(path)) if Path(path).suffix == ".csv" else [path]
+
+
+def _at_address(url: str) -> list[str]:
+    """Recordings below an address, or the one at it."""
+    from langid_fastai.corpus.readers.recognise import AUDIO_SUFFIXES
+    from langid_fastai.corpus.store import Store
+
+    if PurePosixPath(url).suffix.lower() in AUDIO_SUFFIXES:
+        return [url]
+    names = Store(url).list()
+    found = sorted(n for n in names if PurePosixPath(n).suffix.lower() in AUDIO_SUFFIXES)
+    if not found:
+        raise CorpusError(f"{url}: no audio files there")
+    return [f"{url.rstrip('/')}/{name}" for name in found]
+
+
+def _in_index(index: Path) -> Iterator[str]:
+    """Recordings of an index CSV, whose paths are relative to its folder."""
+    with index.open(encoding="utf-8-sig", newline="") as stream:
+        table = csv.DictReader(stream)
+        if "path" not in (table.fieldnames or ()):
+            raise CorpusError(f"{index}: no column `path`, so it is not an index of recordings")
+        for row in table:
+            yield str(index.parent / row["path"])
 
 
 def _in_folder(folder: Path) -> list[str]:

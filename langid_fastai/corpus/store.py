@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from langid_fastai.errors import CorpusError, LangidError, first_line
+from langid_fastai.errors import AudioError, CorpusError, LangidError, first_line
 
-__all__ = ["Store"]
+__all__ = ["Store", "fetched"]
 
 # Options of fsspec's filesystems. Files are copied in parallel, so their parts need not be.
 OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}, "file": {"auto_mkdir": True}}
@@ -126,3 +127,27 @@ class Store:
                 raise
             text = message.format(kind=kinds[0], reason=first_line(error))
             raise self.error_type(f"{self.url}: {text}") from error
+
+
+@contextmanager
+def fetched(path: str) -> Iterator[Path]:
+    """Yield a file, or a temporary copy if it is at an address.
+
+    Raises
+    ------
+    AudioError : it cannot be fetched
+    """
+    if "://" not in path:
+        yield Path(path)
+        return
+    folder, _, name = path.rpartition("/")
+    with TemporaryDirectory(prefix="langid-") as scratch:
+        file = Path(scratch, PurePosixPath(name).name)
+        try:
+            Store(folder, is_shared=True).get(name, file)
+        except CorpusError as error:
+            raise AudioError(f"{path}: cannot be fetched ({error})") from error
+        try:
+            yield file
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(file), path, 1)) from error

@@ -2,7 +2,8 @@
 
 An engine takes windows, float32 ``(n, n_samples)`` at the model's `sr`, and returns calibrated
 log-probabilities, float32 ``(n, n_languages)``. Two engines of one model agree to 1e-3 in
-probability.
+probability. Its first step, from a window to a clip, needs no network, and can be taken in another
+process.
 
 ``model.onnx``, made by ``langid export``, answers from a cold start in a fraction of the time, as
 torch is not imported (``benchmarks/first_prediction.py``). It is used if onnxruntime is installed
@@ -10,8 +11,8 @@ and it matches the tensors and the ``model.json`` in the same folder, which stor
 of the exported file; ``model.safetensors`` is then not needed. The file may be untrusted: its
 inputs and outputs are checked, and it cannot refer to other files.
 
-Contents: `load_engine`; `torch_score`, scoring by torch; `onnx_metadata`, which records what a file
-was exported from.
+Contents: `Engine`; `load_engine`; `torch_engine`; `onnx_metadata`, which records what a file was
+exported from.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -40,9 +43,19 @@ from langid_fastai.utils.dependencies import needs
 
 if TYPE_CHECKING:
     import onnxruntime
+    import torch
     from torch import nn
 
-__all__ = ["Engine", "load_engine", "one_thread", "onnx_metadata", "torch_score"]
+__all__ = [
+    "Engine",
+    "Precision",
+    "load_engine",
+    "one_thread",
+    "onnx_metadata",
+    "torch_engine",
+]
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 ONNX_FILE = "model.onnx"
 # Increased when an older reader would misinterpret the file.
@@ -63,31 +76,52 @@ BATCH_POWERS = 1 << 23
 
 @dataclass(frozen=True)
 class Engine:
-    """A function that scores windows, and the name of its library.
+    """A function that scores windows, in two steps, and the name of its library.
 
     Parameters
     ----------
     name : library that runs the network
-    score : windows, float32 (n, n_samples) → calibrated log-probabilities, float32
-        (n, n_languages). Raises ModelError if ``model.onnx`` fails
+    score_clips : clips, (n, …) → calibrated log-probabilities, float32 (n, n_languages). Raises
+        ModelError if ``model.onnx`` fails
+    clip_of : a window, float32 (n_samples,) → a clip: what the network takes, such as an image. Can
+        be pickled. None if the network takes windows
+    on_gpu : whether larger batches are faster
     """
 
     name: Literal["onnx", "torch"]
-    score: Callable[[np.ndarray], np.ndarray]
+    score_clips: Callable[[np.ndarray], np.ndarray]
+    clip_of: Callable[[np.ndarray], np.ndarray] | None = None
+    on_gpu: bool = False
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        """Score windows, float32 (n, n_samples): both steps."""
+        clips = windows if self.clip_of is None else np.stack([self.clip_of(y) for y in windows])
+        return self.score_clips(clips)
 
 
-def load_engine(folder: Path, info: ModelInfo) -> Engine:
+def load_engine(
+    folder: Path,
+    info: ModelInfo,
+    *,
+    device: str | None = "cpu",
+    precision: Precision = "fp32",
+    quick_start: bool = True,
+) -> Engine:
     """Load the fastest engine that a model folder and this installation support.
 
     Parameters
     ----------
     folder : a model folder, or a run folder that contains one
     info : content of its ``model.json``
+    device : ``cpu``; ``cuda`` or ``cuda:1`` for torch on a GPU; None for a GPU if torch finds one,
+        otherwise as ``cpu``, with all execution providers of the installed onnxruntime
+    precision : of the network; other than ``fp32`` by torch only, ``fp16`` only on a GPU
+    quick_start : load ``model.onnx`` sooner, and compute 15 % slower
 
     Raises
     ------
     ModelError : damaged files, tensors that do not match the arch or ``model.json``, or a
-        ``model.onnx`` with other inputs or outputs
+        ``model.onnx`` with other inputs or outputs; no such device
 
     Warns
     -----
@@ -95,15 +129,16 @@ def load_engine(folder: Path, info: ModelInfo) -> Engine:
         ignored
     """
     folder = model_folder(folder)
-    if (folder / ONNX_FILE).exists() and find_spec("onnxruntime"):
-        session = _fresh_session(folder, info)
+    kind = "cpu" if (device, precision) == ("cpu", "fp32") else _device(device, precision).type
+    by_onnx = (kind, precision) == ("cpu", "fp32") and find_spec("onnxruntime")
+    if by_onnx and (folder / ONNX_FILE).exists():
+        session = _fresh_session(folder, info, device, quick_start)
         if session is not None:
             score = _onnx_score(session, folder, len(info.vocab))
             return Engine("onnx", _in_batches(score, info.mel))
     from langid_fastai.models.networks import load_network
 
-    score = torch_score(load_network(folder)[0], info)
-    return Engine("torch", _in_batches(score, info.mel))
+    return torch_engine(load_network(folder)[0], info, device=device, precision=precision)
 
 
 def one_thread() -> None:
@@ -143,36 +178,76 @@ def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
     }
 
 
-def torch_score(network: nn.Module, info: ModelInfo) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that scores windows with torch, on the same input as in training.
+def torch_engine(
+    network: nn.Module,
+    info: ModelInfo,
+    *,
+    device: str | None = "cpu",
+    precision: Precision = "fp32",
+) -> Engine:
+    """Score with torch, on the same input as in training.
 
     Parameters
     ----------
     network, info : from `load_network`
-
-    Returns
-    -------
-    score : see `Engine`
+    device, precision : see `load_engine`
     """
     import torch
 
     from langid_fastai.clips.features import feature_image
     from langid_fastai.inference.scorers import ImageScorer, SoundScorer
 
+    place = _device(device, precision)
     is_sound = info.mel.kind == "waveform"
-    scorer = (SoundScorer if is_sound else ImageScorer)(
-        network, info.calibration.temperature
-    ).eval()
+    scorer = (SoundScorer if is_sound else ImageScorer)(network, info.calibration.temperature)
+    scorer = scorer.eval().to(place)
 
-    def score(windows: np.ndarray) -> np.ndarray:
-        clips = windows if is_sound else np.stack([feature_image(y, info.mel) for y in windows])
-        with torch.inference_mode():
-            return scorer(torch.from_numpy(clips)).numpy()
+    def score(clips: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), _arithmetic(place, precision):
+            return scorer(torch.from_numpy(clips).to(place)).float().cpu().numpy()
 
-    return score
+    clip_of = None if is_sound else partial(feature_image, config=info.mel)
+    if place.type != "cpu":  # the caller chooses the size of a batch
+        return Engine("torch", score, clip_of, on_gpu=True)
+    return Engine("torch", _in_batches(score, info.mel), clip_of)
 
 
-def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSession | None:
+def _device(name: str | None, precision: Precision) -> torch.device:
+    """Return a device that exists, and supports the precision."""
+    import torch
+
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {name!r} cannot be used here ({first_line(error)}); use cpu, or cuda with a "
+            "GPU and its driver"
+        ) from error
+    if precision not in get_args(Precision):
+        raise ModelError(f"precision={precision!r} must be one of {', '.join(get_args(Precision))}")
+    if precision == "fp16" and device.type == "cpu":
+        raise ModelError("precision='fp16' needs a GPU; choose 'bf16' or 'fp32'")
+    return device
+
+
+def _arithmetic(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    import torch
+
+    if precision != "fp32":
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+        return torch.autocast(device.type, dtype)
+    if device.type == "cuda":  # by default, convolutions have the precision of TF32, 10 bits
+        return torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=False, allow_tf32=False
+        )
+    return nullcontext()
+
+
+def _fresh_session(
+    folder: Path, info: ModelInfo, device: str | None, quick_start: bool
+) -> onnxruntime.InferenceSession | None:
     """Open ``model.onnx``; None, with a warning, if it was exported from another model."""
     with needs("onnx", f"{folder / ONNX_FILE}", ModelError):
         import onnxruntime
@@ -180,14 +255,16 @@ def _fresh_session(folder: Path, info: ModelInfo) -> onnxruntime.InferenceSessio
     options = onnxruntime.SessionOptions()
     # One level below the highest, which reorders all weights for the processor: it loads in a
     # quarter of the time and computes 15 % slower, so the first answer comes sooner.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    if quick_start:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    providers = ["CPUExecutionProvider"]
+    if device is None:
+        providers = onnxruntime.get_available_providers()
     _refuse_other_files(folder)
     with ThreadPoolExecutor(max_workers=1) as pool:  # reading 240 MB takes as long as loading them
         fingerprint = pool.submit(file_hash, folder / ONNX_FILE)
         try:
-            session = onnxruntime.InferenceSession(
-                folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(folder / ONNX_FILE, options, providers=providers)
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             raise ModelError(
                 f"{folder / ONNX_FILE}: damaged ({first_line(error)}); export it again: "

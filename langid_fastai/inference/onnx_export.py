@@ -30,7 +30,7 @@ from torch import nn
 from langid_fastai.audio.files import stream_audio, usual_channel
 from langid_fastai.audio.levels import is_silent, validate_waveform
 from langid_fastai.errors import AudioError, ModelError, first_line
-from langid_fastai.inference.backends import ONNX_FILE, onnx_metadata, torch_score
+from langid_fastai.inference.backends import ONNX_FILE, onnx_metadata, torch_engine
 from langid_fastai.inference.scorers import make_scorer
 from langid_fastai.models.folder import file_hash, model_folder, read_info, tensors_hash, write_info
 from langid_fastai.models.hub import hub_name, is_hub_name
@@ -116,7 +116,7 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
     scorer = make_scorer(network, info)
     with replacing(folder / ONNX_FILE) as unfinished:
         _write(scorer, info.mel, onnx_metadata(info, tensors), unfinished)
-        n_same, difference = _compare(torch_score(network, info), unfinished, clips)
+        n_same, difference = _compare(torch_engine(network, info).score, unfinished, clips)
         if not difference <= TOLERANCE:
             raise ModelError(
                 f"{folder}: probabilities from onnxruntime and torch differ by {difference:.1g}, "

@@ -8,7 +8,8 @@ A model knows only its own languages, and answers with one of them for any input
 - *Unknown.* The highest probability of a candidate is below the model's threshold, before
   `candidates` and `prior` are applied: neither makes the model more confident.
 
-Contents: `Choice`, the options of a call, checked; `answers_of`, for one recording.
+Contents: `Choice`, the options of a call, checked; `mean_log_probs` and `answers_of`, for one
+recording.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from typing import TypedDict
 
 import numpy as np
 
-from langid_fastai.errors import ModelError
+from langid_fastai.errors import AudioError, ModelError
+from langid_fastai.inference.windows import are_pauses
 from langid_fastai.models.folder import UNKNOWN, ModelInfo
 
-__all__ = ["UNKNOWN", "Answer", "Choice", "answers_of"]
+__all__ = ["UNKNOWN", "Answer", "Choice", "answers_of", "mean_log_probs"]
 
 LARGEST_PRIOR = 1e12  # only ratios matter; no realistic one is larger
 
@@ -91,6 +93,35 @@ class Choice:
     def highest(self, log_probs: np.ndarray) -> float:
         """Log-probability of the best candidate, without the prior."""
         return float(log_probs[self._columns].max())
+
+
+def mean_log_probs(name: str, scores: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
+    """Average the scores of the windows of one recording, except pauses.
+
+    Parameters
+    ----------
+    name : of the recording, for messages
+    scores : of its windows that are not silent, each (n_languages,)
+    levels : their sound levels
+
+    Returns
+    -------
+    log_probs : (n_languages,), natural logarithm, calibrated
+
+    Raises
+    ------
+    AudioError : no windows
+    ModelError : scores that are not finite
+    """
+    if not scores:
+        raise AudioError(f"{name}: silent from start to end")
+    spoken = np.stack(scores)[~are_pauses(np.array(levels))]
+    mean = spoken.mean(axis=0, dtype=np.float64)
+    if not np.isfinite(mean).all():
+        raise ModelError(
+            f"{name}: its scores are not finite; did the training of the model diverge?"
+        )
+    return mean - np.logaddexp.reduce(mean)
 
 
 def answers_of(log_probs: np.ndarray, choice: Choice, top_k: int) -> list[Answer]:

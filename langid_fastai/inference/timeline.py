@@ -35,7 +35,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -45,7 +45,10 @@ from langid_fastai.inference.posterior import UNKNOWN, Choice
 from langid_fastai.inference.windows import are_pauses, hop_windows
 from langid_fastai.preprocessing import MelConfig
 
-__all__ = ["Segment", "find_segments"]
+__all__ = ["Segment", "find_segments", "hops_to_score", "segments_of"]
+
+# Of consecutive hops: number of samples, and `sound_level`.
+Measures = list[tuple[int, float]]
 
 # Gain in log-probability required for a change of language: what follows must be e times as
 # probable as without it. Tuned on synthetic recordings, some of them noisy, that change every 10 to
@@ -89,9 +92,43 @@ def find_segments(
     AudioError : less than a second of audio, or invalid samples
     ModelError : scores that are not finite
     """
-    windows = _windows(blocks, mel)
+    windows = _windows(_measured(blocks, mel))
     hops = _labelled(_scored(windows, score, batch), choice)
     return _merged(hops, mel.sr, longest)
+
+
+def hops_to_score(
+    blocks: Iterable[np.ndarray], mel: MelConfig
+) -> Iterator[tuple[np.ndarray | None, Measures]]:
+    """Cut a recording into windows, to be scored elsewhere.
+
+    Parameters
+    ----------
+    blocks, mel : as for `find_segments`
+
+    Yields
+    ------
+    y, new : a window, float32 (mel.n_samples,), or None if it contains only pauses; the hops that
+        are new in it
+    """
+    for window in _windows(_measured(blocks, mel)):
+        yield (window.y if window.spoken else None), window.new
+
+
+def segments_of(
+    windows: Iterable[tuple[np.ndarray | None, Measures]], sr: int, choice: Choice
+) -> Iterator[Segment]:
+    """Yield the segments of a recording whose windows have been scored.
+
+    Parameters
+    ----------
+    windows : what `hops_to_score` yields, with the scores of each window, (n_languages,), instead
+        of its samples
+    sr : Hz
+    choice : candidates, prior and threshold
+    """
+    hops = _scored(_windows(windows), lambda scores: scores, batch=1)
+    return _merged(_labelled(hops, choice), sr, math.inf)
 
 
 @dataclass
@@ -126,30 +163,37 @@ class _Hop:
 
 @dataclass(frozen=True)
 class _Window:
-    """One clip and its hops; `spoken` unless all were pauses at that time."""
+    """One clip and its hops, old and new; `spoken` unless all were pauses at that time."""
 
     y: np.ndarray
     hops: tuple[_Hop, ...]
+    new: Measures
     spoken: bool
 
 
-def _windows(blocks: Iterable[np.ndarray], mel: MelConfig) -> Iterator[_Window]:
+def _measured(
+    blocks: Iterable[np.ndarray], mel: MelConfig
+) -> Iterator[tuple[np.ndarray, Measures]]:
+    for y, new in hop_windows(blocks, mel):
+        yield y, [(len(hop), sound_level(hop, mel.sr)) for hop in new]
+
+
+def _windows(measured: Iterable[tuple[Any, Measures]]) -> Iterator[_Window]:
     """Yield windows in order; the last window of a hop decides whether the hop is a pause."""
     held: deque[_Hop] = deque()
     loudest = 0.0
     end = 0
-    for y, new in hop_windows(blocks, mel):
+    for y, new in measured:
         if end:
             held.popleft()
-        for piece in new:
-            level = sound_level(piece, mel.sr)
-            held.append(_Hop(end, end + len(piece), level))
-            end += len(piece)
+        for n_samples, level in new:
+            held.append(_Hop(end, end + n_samples, level))
+            end += n_samples
             loudest = max(loudest, level)
         pauses = are_pauses(np.array([hop.level for hop in held]), loudest)
         for hop, pause in zip(held, pauses, strict=True):
             hop.pause = bool(pause)
-        yield _Window(y, tuple(held), not all(hop.pause for hop in held))
+        yield _Window(y, tuple(held), new, not all(hop.pause for hop in held))
 
 
 def _scored(

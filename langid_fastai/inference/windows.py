@@ -5,7 +5,7 @@ halfway between each adjacent pair, so that speech across a boundary is complete
 a timeline they are one hop apart, a quarter of a clip. A recording of one clip or less has exactly
 the window used in training.
 
-Contents: `windows_of` and `hop_windows`; `are_pauses` for what is skipped.
+Contents: `windows_of` and `hop_windows`; `spoken_windows`; `are_pauses` for what is skipped.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from itertools import islice
 
 import numpy as np
 
+from langid_fastai.audio.levels import sound_level
 from langid_fastai.preprocessing import MelConfig, clips_of
 
-__all__ = ["HOPS", "are_pauses", "hop_windows", "windows_of"]
+__all__ = ["HOPS", "are_pauses", "hop_windows", "spoken_windows", "windows_of"]
 
 # Hops in a window of a timeline: a boundary is accurate to half a hop at best, and each hop costs
 # one window of computation. A quarter of 10 s is 2.5 s.
@@ -61,6 +62,15 @@ def windows_of(
                 yield before[0] + half / config.sr, both[half : half + n]
         yield offset, y
         before = offset, y
+
+
+def spoken_windows(
+    blocks: Iterable[np.ndarray], config: MelConfig = MelConfig()
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield the windows of `windows_of` that are not silent, each with its `sound_level`."""
+    for _, y in windows_of(blocks, config):
+        if level := sound_level(y, config.sr):
+            yield y, level
 
 
 def hop_windows(

@@ -39,6 +39,7 @@ __all__ = [
     "read_model",
     "read_shapes",
     "read_tensors",
+    "model_hash",
     "tensors_hash",
     "validate_tensors",
     "validate_vocab",
@@ -296,6 +297,14 @@ def tensors_hash(folder: Path) -> str:
         return file_hash(file)
     except OSError as error:
         raise ModelError(f"{file}: missing or damaged ({error})") from error
+
+
+def model_hash(folder: Path, info: ModelInfo) -> str:
+    """Return a hash of a model, whatever ``model.onnx`` was exported from it since."""
+    tensors = info.tensors or tensors_hash(folder)
+    values = asdict(replace(info, tensors=tensors, onnx=None))
+    content = json.dumps(values, sort_keys=True, default=str).encode()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def file_hash(file: Path) -> str:

@@ -12,35 +12,50 @@ The limits apply in worker processes, not if ``n_jobs=1`` runs the tasks in the 
 On a cluster, Dask re-runs the tasks of a lost worker on the other workers; the limits apply there
 too.
 
-Contents: `in_processes`; `on_cluster`; `TaskFailure`, their result for a task that was skipped;
-`alive`.
+Contents: `in_processes`, for tasks with one result; `streamed`, for tasks that yield results too
+large to pile up; `on_cluster`; `TaskFailure`, the result of a task that was skipped; `alive`.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
-from collections.abc import Callable, Iterable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky.backend import get_context
 
 from langid_fastai.errors import RunError, first_line
 from langid_fastai.utils.dependencies import needs
 
-__all__ = ["LIMIT", "MEMORY", "TaskFailure", "alive", "in_processes", "on_cluster", "validate_jobs"]
+__all__ = [
+    "LIMIT",
+    "MEMORY",
+    "TaskEnd",
+    "TaskFailure",
+    "alive",
+    "in_processes",
+    "on_cluster",
+    "streamed",
+    "validate_jobs",
+]
 
 LIMIT = 300.0  # s; a clip takes a hundredth of this
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth of this
 BATCH = 64  # maximum number of tasks per batch sent to a cluster; the scheduler needs 3 ms a batch
 SHARE = 50  # a batch has at most 1/50 of the tasks sent before, so that few tasks are spread too
 IN_FLIGHT = 500  # batches in flight, so that the scheduler does not hold millions in memory
+AHEAD = 1_000  # tasks that `streamed` starts after one that is not finished
+TIMED_OUT = 1  # exit code of a process that `faulthandler` ends at the time limit
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -56,6 +71,11 @@ class TaskFailure:
     """
 
     reason: str
+
+
+@dataclass(frozen=True)
+class TaskEnd:
+    """The last item of a task that has yielded all others."""
 
 
 def validate_jobs(n_jobs: int) -> None:
@@ -171,6 +191,160 @@ def on_cluster(
             if batch := next(batches, ()):
                 done.add(future := client.submit(_batch, work, batch, limits, pure=False))
                 sent[future.key] = batch
+
+
+def streamed(
+    work: Callable[[Task], Iterator[Result]], tasks: Iterable[Task], *, n_jobs: int = -1
+) -> Generator[tuple[Task, Result | TaskEnd | TaskFailure], None, None]:
+    """Run a generator on every task, and yield what it yields.
+
+    A process waits until an item is received before it computes another, so the memory used depends
+    neither on the number of items nor on the number of tasks. A task that crashes its process or
+    exceeds a limit is not tried again.
+
+    Parameters
+    ----------
+    work : called with one task. Its exceptions are raised here
+    tasks : read as needed, at most `AHEAD` after the first one that is not finished
+    n_jobs : number of processes; -1 for all cores, but at least two; 1 for the calling process
+
+    Yields
+    ------
+    task, item : items of one task in order, those of different tasks mixed; the last item of each
+        is a `TaskEnd` or a `TaskFailure`
+
+    Raises
+    ------
+    RunError : a process cannot be started
+
+    Examples
+    --------
+    >>> [item for _, item in streamed(iter, ["ab"], n_jobs=1)]
+    ['a', 'b', TaskEnd()]
+    """
+    if n_jobs == 1:
+        for task in tasks:
+            for item in work(task):
+                yield task, item
+            yield task, TaskEnd()
+        return
+    n_jobs = max(2, cpu_count()) if n_jobs == -1 else n_jobs
+    numbered = enumerate(tasks)
+    idle: list[_Worker] = []
+    busy: dict[Any, _Worker] = {}  # by their connections
+    n_begun = 0
+
+    def begin_tasks() -> None:
+        nonlocal n_begun
+        while len(busy) < n_jobs:
+            first = min((worker.number for worker in busy.values()), default=n_begun)
+            if n_begun > first + AHEAD or (task := next(numbered, None)) is None:
+                return
+            worker = idle.pop() if idle else _Worker(work)
+            busy[worker.connection] = worker
+            worker.begin(*task)
+            n_begun += 1
+
+    try:
+        begin_tasks()
+        while busy:
+            for connection in wait(list(busy)):
+                worker = busy[connection]
+                task, item = worker.task, worker.receive()
+                if item is None:
+                    continue
+                if isinstance(item, (TaskEnd, TaskFailure)):
+                    del busy[connection]
+                    if worker.process.is_alive():
+                        idle.append(worker)
+                    else:
+                        worker.end()
+                    begin_tasks()  # first, so that the process does not wait for the caller
+                yield task, item
+    finally:
+        for worker in (*idle, *busy.values()):
+            worker.end()
+
+
+class _Worker:
+    """A process that runs tasks of `streamed`, one at a time."""
+
+    number: int
+    task: Any
+
+    def __init__(self, work: Callable[[Any], Iterator[Any]]) -> None:
+        context = get_context("loky")  # unlike "spawn", it needs no ``if __name__ == "__main__"``
+        self.connection, theirs = context.Pipe()
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        limits = (LIMIT, MEMORY)
+        self.process = context.Process(
+            target=_serve, args=(work, theirs, limits), daemon=True, env=one_thread
+        )
+        self.process.start()
+        theirs.close()
+        self.has_started = False
+
+    def begin(self, number: int, task: Any) -> None:
+        """Send a task; if the process has ended, `receive` reports it."""
+        self.number, self.task = number, task
+        with suppress(OSError):
+            self.connection.send(task)
+
+    def receive(self) -> Any:
+        """Return the next item of the task; None if the process has only just started."""
+        try:
+            item = self.connection.recv()
+        except (EOFError, OSError) as error:
+            self.process.join()
+            if not self.has_started:
+                raise RunError("a worker process ended before its first task") from error
+            if self.process.exitcode == TIMED_OUT:
+                return TaskFailure(f"not done after {LIMIT:g} s")
+            return TaskFailure("the process that read it crashed")
+        if isinstance(item, Exception):
+            raise item
+        self.has_started = True
+        return item
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def _serve(
+    work: Callable[[Any], Iterator[Any]], connection: Connection, limits: tuple[float, int]
+) -> None:
+    """In a worker process: run tasks until the caller closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the caller
+    with Path(os.devnull).open("w") as file, _memory_limit(limits[1]):
+        _watch[:] = [limits[0], file]
+        with suppress(EOFError, ConnectionError):
+            connection.send(None)
+            while True:
+                task = connection.recv()
+                connection.send(_run_streaming(work, task, connection, limits[1]))
+
+
+def _run_streaming(
+    work: Callable[[Any], Iterator[Any]], task: Any, connection: Connection, memory: int
+) -> TaskEnd | TaskFailure | Exception:
+    """Send all items of a task but the last, which is returned."""
+    try:
+        _restart_time_limit()
+        for item in work(task):
+            faulthandler.cancel_dump_traceback_later()  # the caller may take its time
+            connection.send(item)
+            _restart_time_limit()
+        return TaskEnd()
+    except MemoryError:
+        return TaskFailure(f"needs more than {memory / 2**30:.2g} GiB of memory")
+    except ConnectionError:
+        raise
+    except Exception as error:
+        return error
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _batches(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:

@@ -24,7 +24,7 @@ from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import AudioError, ModelError, RunError
 from langid_fastai.evaluation import predict_images
-from langid_fastai.inference.backends import load_engine, torch_score
+from langid_fastai.inference.backends import load_engine, torch_engine
 from langid_fastai.inference.onnx_export import export_onnx
 from langid_fastai.learner import language_learner, load_learner, make_dataloaders, save_learner
 from langid_fastai.models.folder import read_info
@@ -249,7 +249,7 @@ def test_onnx_export_agrees_with_torch(run, tmp_path):
     info = read_info(tmp_path / "model")
     engine = load_engine(tmp_path / "model", info)
     assert engine.name == "onnx"
-    score = torch_score(load_network(tmp_path / "model")[0], info)
+    score = torch_engine(load_network(tmp_path / "model")[0], info).score
     y = np.random.default_rng(0).standard_normal((3, SR)).astype(np.float32)
     np.testing.assert_allclose(np.exp(engine.score(y)), np.exp(score(y)), atol=1e-3)
 

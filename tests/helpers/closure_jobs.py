@@ -81,6 +81,7 @@ def base(corpus="", call=""):
     do("train", corpus, "--out", "run", *QUICK)
     do("evaluate", "run", "--jobs", 1)
     do("predict", "run", call, "--timeline")
+    do("predict", "run", corpus, "--out", "answers/all.csv", "--jobs", 2)
     do("prepare", corpus, "--out", "prepared", *MEL, "--jobs", 1)
     do("corpus", "audit", corpus)
     do("corpus", "split", corpus, "--out", "split.csv")
@@ -113,6 +114,7 @@ def refuse(corpus, call):
         "hub": ["evaluate", "run", "--against", "hf:owner/name"],
         "kaggle": ["train", "kaggle:owner/name"],
         "onnx": ["export", "run"],
+        "parquet": ["predict", "run", call, "--out", "answers.parquet"],
         "s3": ["corpus", "sync", corpus, "s3://bucket/x"],
         "timm": ["train", corpus, "--arch", "mobilenetv3_small_050", "--out", "t"],
     }.items():
@@ -192,6 +194,12 @@ def onnx(model, call):
     do("predict", model, call)
     identifier = lf.LanguageIdentifier.load(model)
     assert identifier.engine.name == "onnx"
+
+
+def parquet(model, call):
+    """Write answers to a Parquet file."""
+    do("predict", model, call, "--out", "answers.parquet", "--jobs", 1)
+    assert Path("answers.parquet").read_bytes()[:4] == b"PAR1"
 
 
 def s3(corpus):

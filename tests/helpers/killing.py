@@ -32,6 +32,8 @@ PRELOADED = (
     "langid_fastai.pipeline.compare",
     "langid_fastai.training",
     "langid_fastai.crawl.crawler",
+    "langid_fastai.inference.bulk",
+    "langid_fastai.inference.scorers",
     "langid_fastai.corpus.make.cut",
     "langid_fastai.corpus.make.mix",
     "langid_fastai.augmentation.variants",
@@ -45,7 +47,8 @@ TIMED = ("run.json", "metrics.json", "report.html", "README.md")
 PLAIN = shlex.split(
     "--arch spectrogram_cnn --weights none --epochs 1,2,1 --batch-size 8 --jobs 1 --precision fp32"
 )
-JOURNALS = ("images.csv", "mixtures.csv")  # they may end with an incomplete line, which is ignored
+# They may end with an incomplete line, which is ignored.
+JOURNALS = ("answers.csv", "images.csv", "mixtures.csv")
 
 
 ORPHANED = []  # process groups
@@ -198,10 +201,10 @@ def left_over(folder):
     return [path for path in Path(folder).rglob("*") if re.search(r"\.tmp|~$", path.name)]
 
 
-def run_whole(argv, folder, words, leave_out=()):
-    """Run a command to its end."""
+def run_whole(argv, folder, words, leave_out=(), code=0):
+    """Run a command to its end, which has this exit code."""
     done = run(argv, words)
-    assert done.code == 0, done.words
+    assert done.code == code, done.words
     assert not left_over(folder)
     return Undisturbed(content_of(folder, leave_out), done.seconds)
 
@@ -215,7 +218,7 @@ def moments(n, seed=0):
         yield from drawn
 
 
-def go_on(argv, folder, whole, n_kills, compare, leave_out=()):
+def go_on(argv, folder, whole, n_kills, compare, leave_out=(), code=0):
     """Kill a command one to three times, resume it to its end, compare; and repeat.
 
     Every other kill leaves the workers alive, like the kernel's when memory is short.
@@ -225,14 +228,14 @@ def go_on(argv, folder, whole, n_kills, compare, leave_out=()):
     for k, moment in enumerate(moments(n_kills)):
         # What was done before is not repeated, so it will be shorter.
         ended = run(argv, words, kill_after=moment * seconds / (1 + since), kill_helpers=k % 2 == 0)
-        assert ended.was_killed or ended.code == 0, ended.words
+        assert ended.was_killed or ended.code == code, ended.words
         if not ended.was_killed and not since:  # the machine is faster now
             seconds = min(seconds, ended.seconds)
         n_killed += ended.was_killed
         since += 1
         refuse_halves(folder)
         if since == 1 + n_compared % 3 or n_killed == n_kills:
-            compare(run_whole(argv, folder, words, leave_out))
+            compare(run_whole(argv, folder, words, leave_out, code))
             end_orphans()
             shutil.rmtree(folder)
             n_compared, since = n_compared + 1, 0

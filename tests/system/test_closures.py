@@ -134,6 +134,10 @@ def test_onnx(do, trained, recording, tmp_path):
     do("onnx", shutil.copytree(trained[0] / "model", tmp_path / "model"), recording)
 
 
+def test_parquet(do, trained, recording):
+    do("parquet", trained[0], recording)
+
+
 def test_s3(do, s3, corpus):
     do("s3", corpus)
 

@@ -3,12 +3,14 @@
 A few kills of each command here; ``make soak`` runs at least thirty of each.
 """
 
+import io
 import json
 import shlex
 import shutil
 
 import numpy as np
 import pandas as pd
+from app_server import write_tiny_model
 from command_line import MEL
 from killing import PLAIN, TIMED, Trained, go_on, left_over, results, run_whole
 from web_site import WebSite, make_site
@@ -104,6 +106,31 @@ def test_training_on_cached_features(corpus, tmp_path, n_kills):
     whole = Trained(tmp_path / "run", run_whole(argv, tmp_path / "run", tmp_path / "words.txt"))
     shutil.rmtree(tmp_path / "run")
     trained(argv, n_kills // 2, whole)
+
+
+def test_predicting(corpus, tmp_path, n_kills):
+    for number in range(8):
+        shutil.copytree(corpus, tmp_path / "sounds" / str(number))
+    (tmp_path / "sounds" / "4" / "none.wav").write_text("no sound")
+    model = write_tiny_model(tmp_path / "model")
+    out = tmp_path / "run" / "answers.csv"
+    argv = ["predict", model, tmp_path / "sounds", "--out", out, "--jobs", 2, "--device", "cpu"]
+    whole = run_whole(argv, out.parent, tmp_path / "words.txt", code=1)  # for one failed
+    table = answers_in(whole)
+    assert len(table) == 8 * 16 * 3
+    assert whole.content["failed.csv"].count(b"none.wav") == 1
+
+    def compare(again):
+        # Batches contain other recordings after a kill, which changes the order of float sums.
+        pd.testing.assert_frame_equal(answers_in(again), table, rtol=0, atol=1e-5)
+        for name in ("answers.csv.json", "failed.csv"):
+            assert again.content[name] == whole.content[name]
+
+    go_on(argv, out.parent, whole, n_kills, compare, code=1)
+
+
+def answers_in(done):
+    return pd.read_csv(io.BytesIO(done.content["answers.csv"]))
 
 
 def close_to(ours, wanted):

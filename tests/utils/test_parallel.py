@@ -3,12 +3,13 @@
 import ctypes
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from langid_fastai.utils import parallel
-from langid_fastai.utils.parallel import TaskFailure, alive, in_processes
+from langid_fastai.utils.parallel import TaskEnd, TaskFailure, alive, in_processes, streamed
 
 
 def work(task):
@@ -95,3 +96,79 @@ def test_one_job_runs_in_this_process():
 
 def test_task_failure_is_comparable():
     assert TaskFailure("of old age") == TaskFailure("of old age")
+
+
+def items(task):
+    """Yield the parts of what the task requests; the last one may crash."""
+    yield f"{task} begins"
+    yield work(task)
+
+
+def test_streamed_tasks_that_crash_do_not_affect_others(monkeypatch):
+    monkeypatch.setattr(parallel, "LIMIT", 3.0)
+    monkeypatch.setattr(parallel, "MEMORY", 2**31)
+    found = {}
+    for task, item in streamed(items, [1, "crash", 2, "hang", "swell", 3, "exit", 4], n_jobs=2):
+        found.setdefault(task, []).append(item)
+    died = {task: found.pop(task) for task in ("crash", "hang", "swell", "exit")}
+    assert {task: parts[-1].reason for task, parts in died.items()} == {
+        "crash": "the process that read it crashed",
+        "hang": "not done after 3 s",
+        "swell": "needs more than 2 GiB of memory",
+        "exit": "the process that read it crashed",
+    }
+    assert all(parts[:-1] == [f"{task} begins"] for task, parts in died.items())
+    assert found == {n: [f"{n} begins", f"{n} done", TaskEnd()] for n in (1, 2, 3, 4)}
+
+
+def endless(counter):
+    """Yield large items for ever, and write how many to a file."""
+    for n in range(10**9):
+        Path(counter).write_text(str(n))
+        yield np.zeros(2**20, dtype=np.uint8)
+
+
+def test_a_streamed_task_waits_for_the_caller(tmp_path):
+    counter = tmp_path / "counter"
+    stream = streamed(endless, [str(counter)], n_jobs=2)
+    next(stream)
+    before = -1
+    while before != (before := counter.read_text()):
+        time.sleep(0.5)
+    assert int(before) <= 2  # one is received, one waits in the pipe, at most one is computed
+    stream.close()
+
+
+def test_streamed_tasks_do_not_run_far_ahead_of_the_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel, "AHEAD", 5)
+    gate, read = tmp_path / "gate", []
+
+    def tasks():
+        for i in range(30):
+            read.append(i)
+            yield (str(gate) if i == 0 else "", i)
+
+    ended = []
+    for (_, i), item in streamed(_waits, tasks(), n_jobs=2):
+        ended += [i] if isinstance(item, TaskEnd) else []
+        if len(ended) == 5:  # of those after the first, which waits
+            assert ended == read[1:] == [1, 2, 3, 4, 5]
+            gate.touch()
+    assert sorted(ended) == list(range(30))
+
+
+def _waits(task):
+    """Wait until a file exists, if the task names one."""
+    gate, number = task
+    while gate and not Path(gate).exists():
+        time.sleep(0.01)
+    yield number
+
+
+def test_errors_of_a_streamed_task_are_raised():
+    with pytest.raises(ZeroDivisionError):
+        list(streamed(_fails, [1], n_jobs=2))
+
+
+def _fails(task):
+    yield 1 / (task - 1)

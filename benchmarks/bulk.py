@@ -1,0 +1,225 @@
+"""Bulk prediction: many recordings, read in worker processes and scored in batches.
+
+    python benchmarks/bulk.py --recordings FOLDER [--archs speech_embedding resnet18 resnet152]
+
+For each network, in alternation within a round: `LanguageIdentifier.predict_many`; one call after
+another, as `langid predict` without ``--out`` does; the network alone, on clips that are ready; and
+the audio-classification pipeline of transformers, with a network of about the size of
+speech_embedding. Then reading alone, by one process and by all, and peak memory at two numbers of
+recordings. Networks are untrained: the answers mean nothing, the times are those of trained ones.
+Recordings are links to those of a folder; without one, to made ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+from common import alternate, print_table, ratio
+from memory import MIB, children, peak
+
+from langid_fastai.audio.files import load_audio
+from langid_fastai.corpus.readers.recognise import find_audio
+from langid_fastai.inference.bulk import _Reader
+from langid_fastai.inference.windows import spoken_windows
+from langid_fastai.models.folder import ModelInfo, write_model
+from langid_fastai.models.names import mel_config_for
+from langid_fastai.models.networks import build_network
+from langid_fastai.prediction import LanguageIdentifier
+from langid_fastai.utils.parallel import streamed
+
+VOCAB = ("de", "en", "es")
+N_FILES = {"speech_embedding": 400, "resnet18": 100, "resnet152": 30}
+N_MEMORY = (1_000, 10_000)
+
+
+def main() -> None:
+    """Measure and print tables, or measure the memory of one piece of work in a process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recordings", type=Path)
+    parser.add_argument("--archs", nargs="+", default=list(N_FILES))
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of recordings")
+    parser.add_argument("--memory", nargs="*", type=int, default=list(N_MEMORY))
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.peak:
+        print(json.dumps(peaks_of(Path(asked.peak[0]), Path(asked.peak[1]), int(asked.peak[2]))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        originals = find_recordings(asked.recordings, scratch)
+        models = {arch: make_model(scratch / arch, arch) for arch in asked.archs}
+        print("## Bulk prediction\n")
+        rows, reading = [], []
+        for arch in asked.archs:
+            n = max(2, round(asked.scale * N_FILES[arch]))
+            files = link(originals, scratch / "links" / arch, n)
+            rows.append(measure(arch, models[arch], files, asked.repetitions))
+            reading.append(measure_reading(arch, models[arch], files, asked.repetitions))
+        head = ["network", "recordings", "recordings/s", "of the network alone"]
+        print_table([*head, "× one by one", "× transformers", "largest difference"], rows)
+        print("\nReading and making clips, without a network, in recordings a second:\n")
+        print_table(["network", "recordings", "1 process", "2 processes", "ratio"], reading)
+        if asked.memory:
+            print()
+            print_memory(originals, models[asked.archs[0]], scratch, asked.memory)
+
+
+def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[str]:
+    """One row of the table."""
+    identifier = LanguageIdentifier.load(model)
+    clips = ready_clips(identifier, files)
+    found: dict[str, list[float]] = {}
+
+    def many() -> None:
+        predictions = identifier.predict_many(files, device="cpu")
+        found["many"] = [scores_of(p.answers) for p in predictions]
+
+    def single() -> None:
+        found["single"] = [scores_of(identifier(file)) for file in files]
+
+    def network() -> None:
+        for i in range(0, len(clips), 8):
+            identifier.engine.score_clips(clips[i : i + 8])
+
+    transformers = make_pipeline(identifier.info.mel.sr)
+    seconds = alternate(
+        {
+            "many": many,
+            "single": single,
+            "network": network,
+            "transformers": lambda: list(map(transformers, files)),
+        },
+        repetitions,
+    )
+    difference = np.abs(np.array(found["many"]) - np.array(found["single"])).max()
+    return [
+        arch,
+        f"{len(files):,}",
+        f"{len(files) / np.median(seconds['many']):.1f}",
+        f"{ratio(seconds['network'], seconds['many']):.2f}",
+        f"{ratio(seconds['single'], seconds['many']):.2f}",
+        f"{ratio(seconds['transformers'], seconds['many']):.2f}",
+        f"{difference:.1g}",
+    ]
+
+
+def measure_reading(arch: str, model: Path, files: list[str], repetitions: int) -> list[str]:
+    """Reading and framing without a network, by one process and by two."""
+    identifier = LanguageIdentifier.load(model)
+    reader = _Reader(identifier.info.mel, identifier.engine.clip_of, timeline=False)
+
+    def read(n_jobs: int) -> Callable[[], object]:
+        return lambda: sum(1 for _ in streamed(reader, enumerate(files), n_jobs=n_jobs))
+
+    seconds = alternate({"one": read(1), "two": read(2)}, repetitions)
+    rates = [f"{len(files) / np.median(seconds[name]):.0f}" for name in ("one", "two")]
+    return [arch, f"{len(files):,}", *rates, f"{ratio(seconds['one'], seconds['two']):.2f}"]
+
+
+def print_memory(originals: list[Path], model: Path, scratch: Path, sizes: list[int]) -> None:
+    """Peak memory at several numbers of recordings, each in a fresh process."""
+    rows = []
+    for n in sizes:
+        link(originals, scratch / "many" / str(n), n)
+        command = [sys.executable, "-W", "ignore", __file__, "--peak", str(model)]
+        command += [str(scratch / "many" / str(n)), str(n)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        caller, worker = json.loads(done.stdout)
+        rows.append([f"{n:,} recordings", f"{caller / MIB:.0f}", f"{worker / MIB:.0f}"])
+    print_table(["peak memory, MiB", "the process that scores", "each that reads"], rows)
+
+
+def peaks_of(model: Path, folder: Path, n: int) -> tuple[int, int]:
+    """Predict all recordings of a folder; peak bytes of this process and of its largest child."""
+    files = (str(folder / name) for name in find_audio(folder)[0])
+    largest = n_done = 0
+    for prediction in LanguageIdentifier.load(model).predict_many(files, device="cpu"):
+        n_done += not prediction.failure
+        if n_done % 100 == 99:
+            largest = max(largest, *(peak(process) for process in children()))
+    if n_done != n:
+        raise RuntimeError(f"{n - n_done} recordings failed")
+    return peak(), largest
+
+
+def ready_clips(identifier: LanguageIdentifier, files: list[str]) -> np.ndarray:
+    """What the network gets from these files."""
+    mel, clip_of = identifier.info.mel, identifier.engine.clip_of
+    windows = (y for file in files for y, _ in spoken_windows([load_audio(file, sr=mel.sr)], mel))
+    return np.stack([clip_of(y) if clip_of else y for y in windows])
+
+
+def scores_of(answers: list) -> list[float]:
+    """Scores in the order of the labels."""
+    return [answer["score"] for answer in sorted(answers, key=lambda answer: answer["label"])]
+
+
+def make_pipeline(sr: int) -> Callable[[str], object]:
+    """The audio-classification pipeline of transformers, with a small AST of random weights."""
+    from transformers import (
+        ASTConfig,
+        ASTFeatureExtractor,
+        ASTForAudioClassification,
+        AudioClassificationPipeline,
+    )
+
+    config = ASTConfig(
+        hidden_size=72, num_hidden_layers=4, num_attention_heads=4, intermediate_size=288
+    )
+    config.num_labels = len(VOCAB)
+    classify = AudioClassificationPipeline(
+        model=ASTForAudioClassification(config).eval(),
+        feature_extractor=ASTFeatureExtractor(),
+        device="cpu",
+        framework="pt",
+    )
+
+    def predict(file: str) -> object:
+        # Its own reader needs the program ffmpeg.
+        return classify({"raw": load_audio(file, sr=16_000), "sampling_rate": 16_000})
+
+    return predict
+
+
+def make_model(folder: Path, arch: str) -> Path:
+    """An untrained network as a model folder."""
+    state = build_network(arch, len(VOCAB), weights="none").state_dict()
+    write_model(folder, state, ModelInfo(arch, VOCAB, mel_config_for(arch)))
+    return folder
+
+
+def find_recordings(folder: Path | None, scratch: Path) -> list[Path]:
+    """Recordings of a folder, or made ones."""
+    if folder is not None:
+        return [folder / name for name in find_audio(folder)[0]]
+    rng, sr = np.random.default_rng(0), 16_000
+    made = [scratch / "made" / f"{i}.flac" for i in range(16)]
+    for number, file in enumerate(made):
+        file.parent.mkdir(exist_ok=True)
+        sf.write(file, 0.1 * rng.standard_normal((5 + number) * sr), sr)
+    return made
+
+
+def link(originals: list[Path], folder: Path, n: int) -> list[str]:
+    """Link `n` names to recordings, in turns."""
+    folder.mkdir(parents=True)
+    files = []
+    for number, original in zip(range(n), itertools.cycle(originals)):
+        file = folder / f"{number:06d}{original.suffix}"
+        file.symlink_to(original.resolve())
+        files.append(str(file))
+    return files
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""Identify the languages of many recordings: read in worker processes, scored in batches.
+
+::
+
+    files ─► worker processes: read, cut into windows, make clips ─► batches ─► network ─► answers
+
+Conventions: answers are those of one recording at a time, to 1e-5, and in the order of the files.
+Batches contain windows of several recordings. A long recording is sent in pieces, and a worker
+process waits until its piece is received, so memory use depends neither on the number of recordings
+nor on their lengths. One thread runs the network, while that of the caller collects batches.
+
+Contents: `Request`, what is wanted; `Prediction`, the result for one recording; `predict_files`, on
+this machine; `predict_on_cluster`, by Dask; `default_batch`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.levels import validate_waveform
+from langid_fastai.corpus.store import fetched
+from langid_fastai.errors import AudioError
+from langid_fastai.inference.backends import Engine
+from langid_fastai.inference.posterior import Answer, Choice, answers_of, mean_log_probs
+from langid_fastai.inference.timeline import Segment, hops_to_score, segments_of
+from langid_fastai.inference.windows import spoken_windows
+from langid_fastai.models.folder import ModelInfo
+from langid_fastai.preprocessing import MelConfig
+from langid_fastai.utils.parallel import TaskEnd, TaskFailure, alive, on_cluster, streamed
+
+__all__ = [
+    "Prediction",
+    "Request",
+    "default_batch",
+    "predict_files",
+    "predict_on_cluster",
+]
+
+# Windows that a worker sends at once, and that are scored at once on a CPU.
+WINDOWS = 8
+GPU_BATCH = 64
+# Batches that are scored or wait for it; with two, the network never waits for the next.
+BATCHES_AHEAD = 2
+
+
+class Prediction(NamedTuple):
+    """The result for one recording.
+
+    Parameters
+    ----------
+    path : of the recording
+    answers : its languages, or the segments of its timeline; empty if it failed
+    duration : s, as far as it was read
+    failure : why there is no answer, e.g. silence or an unreadable file; empty otherwise
+    """
+
+    path: str
+    answers: list[Answer] | list[Segment]
+    duration: float
+    failure: str = ""
+
+
+class Loaded(Protocol):
+    """A `LanguageIdentifier`, which is pickled as the path of its folder."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of each recording.
+
+    Parameters
+    ----------
+    choice : candidates, prior and threshold
+    top_k : maximum number of answers
+    timeline : segments instead of answers
+    """
+
+    choice: Choice
+    top_k: int = 5
+    timeline: bool = False
+
+
+def predict_files(
+    files: Iterable[str],
+    engine: Engine,
+    mel: MelConfig,
+    request: Request,
+    n_jobs: int = -1,
+    batch_size: int = WINDOWS,
+) -> Iterator[Prediction]:
+    """Yield a prediction for each file, in order.
+
+    Parameters
+    ----------
+    files : paths or addresses; read as needed
+    engine, mel : of the model
+    request : what is wanted
+    n_jobs : processes that read files; -1 for all cores, 1 for the calling process
+    batch_size : windows scored at once
+
+    Raises
+    ------
+    ModelError : scores that are not finite
+    """
+    reader = _Reader(mel, engine.clip_of, request.timeline)
+    recordings: dict[int, _Recording] = {}
+    first = 0
+    with (
+        closing(streamed(reader, enumerate(files), n_jobs=n_jobs)) as items,
+        _Batches(engine.score_clips, batch_size) as batches,
+    ):
+        for (number, path), item in items:
+            recording = recordings.setdefault(number, _Recording(path))
+            if isinstance(item, _Piece):
+                recording.add(item)
+                batches.add(recording, item.clips)
+            else:
+                recording.end(item)
+            batches.collect(BATCHES_AHEAD)
+            while first in recordings and recordings[first].is_done:
+                yield recordings.pop(first).prediction(request, mel.sr)
+                first += 1
+        batches.finish()
+    for number in sorted(recordings):
+        yield recordings.pop(number).prediction(request, mel.sr)
+
+
+def predict_on_cluster(
+    files: Iterable[str], identifier: Loaded, request: Request, address: str
+) -> Iterator[Prediction]:
+    """Yield a prediction for each file, in order, computed on a Dask cluster.
+
+    Parameters
+    ----------
+    files : addresses, or paths that are the same on all machines
+    identifier : loaded from a folder that is at the same path on all machines
+    request : what is wanted
+    address : of the scheduler, see `on_cluster`
+
+    Raises
+    ------
+    RunError : the cluster cannot be used
+    ModelError : another model, or none, on one of the machines
+    """
+    work = partial(_predict_one, identifier=identifier, request=request)
+    done: dict[int, Prediction] = {}
+    first = 0
+    for (number, path), result in on_cluster(work, enumerate(files), address):
+        if isinstance(result, TaskFailure):
+            result = Prediction(path, [], 0.0, result.reason)
+        done[number] = result
+        while first in done:
+            yield done.pop(first)
+            first += 1
+
+
+def _predict_one(task: tuple[int, str], *, identifier: Loaded, request: Request) -> Prediction:
+    """On a worker of a cluster: predict one file."""
+    engine, mel = identifier.engine, identifier.info.mel
+    [prediction] = predict_files([task[1]], engine, mel, request, n_jobs=1)
+    return prediction
+
+
+def default_batch(engine: Engine) -> int:
+    """Number of windows to score at once."""
+    return GPU_BATCH if engine.on_gpu else WINDOWS
+
+
+class _Piece(NamedTuple):
+    """A part of a recording: what to score, and what to know about each window.
+
+    Parameters
+    ----------
+    clips : (n, …); None if there is nothing to score
+    notes : of each window, whether it is in `clips`, and its level, or its new hops in a timeline
+    n_samples : read so far
+    failure : why the recording cannot be read
+    """
+
+    clips: np.ndarray | None
+    notes: list[tuple[bool, Any]]
+    n_samples: int
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Cut recordings into pieces; runs in worker processes."""
+
+    mel: MelConfig
+    clip_of: Callable[[np.ndarray], np.ndarray] | None
+    timeline: bool
+
+    def __call__(self, task: tuple[int, str]) -> Iterator[_Piece]:
+        n_read = 0
+
+        def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            nonlocal n_read
+            for block in blocks:
+                n_read += len(block)
+                yield block
+
+        clips: list[np.ndarray] = []
+        notes: list[tuple[bool, Any]] = []
+        _, path = task
+        try:
+            with fetched(path) as file:
+                blocks = counted(alive(map(validate_waveform, stream_audio(file, sr=self.mel.sr))))
+                for y, note in (hops_to_score if self.timeline else spoken_windows)(
+                    blocks, self.mel
+                ):
+                    if y is not None:
+                        clips.append(self.clip_of(y) if self.clip_of else y)
+                    notes.append((y is not None, note))
+                    if len(notes) == WINDOWS:
+                        yield _Piece(np.stack(clips) if clips else None, notes, n_read)
+                        clips, notes = [], []
+        except AudioError as error:
+            yield _Piece(None, [], n_read, _reason(error, path))
+        else:
+            yield _Piece(np.stack(clips) if clips else None, notes, n_read)
+
+
+def _reason(error: AudioError, path: str) -> str:
+    return str(error).removeprefix(f"{path}: ").removeprefix(f"{Path(path)}: ")
+
+
+@dataclass
+class _Recording:
+    """What is known of a recording so far."""
+
+    path: str
+    notes: list[tuple[bool, Any]] = field(default_factory=list)
+    scores: list[np.ndarray] = field(default_factory=list)
+    n_clips: int = 0
+    n_samples: int = 0
+    failure: str = ""
+    is_read: bool = False
+
+    def add(self, piece: _Piece) -> None:
+        self.notes += piece.notes
+        self.n_clips += 0 if piece.clips is None else len(piece.clips)
+        self.n_samples = piece.n_samples
+        self.failure = piece.failure
+
+    def end(self, item: TaskEnd | TaskFailure) -> None:
+        self.is_read = True
+        if isinstance(item, TaskFailure):
+            self.failure = item.reason
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_read and len(self.scores) == self.n_clips
+
+    def prediction(self, request: Request, sr: int) -> Prediction:
+        answers: list[Answer] | list[Segment] = []
+        if not self.failure:
+            try:
+                answers = self._answers(request, sr)
+            except AudioError as error:
+                self.failure = _reason(error, self.path)
+        return Prediction(self.path, answers, self.n_samples / sr, self.failure)
+
+    def _answers(self, request: Request, sr: int) -> list[Answer] | list[Segment]:
+        if request.timeline:
+            scores = iter(self.scores)
+            hops = ((next(scores) if scored else None, new) for scored, new in self.notes)
+            return list(segments_of(hops, sr, request.choice))
+        levels = [level for _, level in self.notes]
+        log_probs = mean_log_probs(self.path, self.scores, levels)
+        return answers_of(log_probs, request.choice, request.top_k)
+
+
+class _Batches:
+    """Collect clips of several recordings into batches, and score them in a thread."""
+
+    def __init__(self, score: Callable[[np.ndarray], np.ndarray], size: int) -> None:
+        self.score, self.size = score, size
+        self.waiting: list[tuple[_Recording, np.ndarray]] = []
+        self.n_waiting = 0
+        self.running: deque[tuple[Future[np.ndarray], list[tuple[_Recording, int]]]] = deque()
+
+    def __enter__(self) -> _Batches:
+        self.thread = ThreadPoolExecutor(max_workers=1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.thread.shutdown(cancel_futures=True)
+
+    def add(self, recording: _Recording, clips: np.ndarray | None) -> None:
+        """Add clips, and start the batches that are full."""
+        while clips is not None and len(clips):
+            some, clips = np.split(clips, [self.size - self.n_waiting])
+            self.waiting.append((recording, some))
+            self.n_waiting += len(some)
+            if self.n_waiting == self.size:
+                self._start()
+
+    def collect(self, n_running: int) -> None:
+        """Hand scores to their recordings, and wait until at most `n_running` batches are left."""
+        while self.running and (len(self.running) > n_running or self.running[0][0].done()):
+            future, owners = self.running.popleft()
+            scores = iter(future.result())
+            for recording, n in owners:
+                recording.scores += [next(scores) for _ in range(n)]
+
+    def finish(self) -> None:
+        """Score what is left."""
+        if self.waiting:
+            self._start()
+        self.collect(0)
+
+    def _start(self) -> None:
+        clips = np.concatenate([clips for _, clips in self.waiting])
+        owners = [(recording, len(clips)) for recording, clips in self.waiting]
+        self.running.append((self.thread.submit(self.score, clips), owners))
+        self.waiting, self.n_waiting = [], 0

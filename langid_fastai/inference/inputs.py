@@ -1,0 +1,98 @@
+"""Open a recording given as a path, an address, bytes, an open file, or a waveform.
+
+Contents: `opened`, its blocks; `name_of` and `named`, for messages; `validate_sr`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soxr
+
+from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
+from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.levels import validate_waveform
+from langid_fastai.corpus.store import fetched
+from langid_fastai.errors import AudioError
+
+__all__ = ["Audio", "name_of", "named", "opened", "validate_sr"]
+
+Audio = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int]
+
+
+def name_of(audio: Audio) -> str:
+    """Name of a recording in messages."""
+    if isinstance(audio, (str, os.PathLike)):
+        path = os.fspath(audio)
+        return path if "://" in path else str(Path(path))  # as in `stream_audio`
+    if isinstance(audio, tuple):
+        return "waveform"
+    name = getattr(audio, "name", None)
+    return name if isinstance(name, str) else "audio"
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Prefix audio errors with the recording's name."""
+    try:
+        yield
+    except AudioError as error:
+        raise AudioError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
+
+
+@contextmanager
+def opened(audio: Audio, sr: int) -> Iterator[Iterable[np.ndarray]]:
+    """Mono blocks at `sr`, from any kind of input."""
+    if isinstance(audio, (str, os.PathLike)):
+        with fetched(os.fspath(audio)) as file:
+            yield map(validate_waveform, stream_audio(file, sr=sr))
+    elif isinstance(audio, tuple):
+        if len(audio) != 2:
+            raise AudioError("a tuple must be (y, sr); pass several recordings as a list")
+        yield [_resampled(*audio, sr)]
+    else:
+        # Decoders need a file: they read only seekable streams, and not in every format.
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / "audio"
+            _copy(audio, file)
+            try:
+                yield map(validate_waveform, stream_audio(file, sr=sr))
+            except AudioError as error:
+                raise AudioError(str(error).removeprefix(f"{file}: ")) from error
+
+
+def _copy(audio: bytes | BinaryIO, file: Path) -> None:
+    if isinstance(audio, (bytes, bytearray, memoryview)):
+        file.write_bytes(audio)
+        return
+    if not hasattr(audio, "read"):
+        raise AudioError(
+            f"audio of type {type(audio).__name__} must be a path, bytes, a binary file, (y, sr), "
+            "or a list of these"
+        )
+    try:
+        with file.open("wb") as target:
+            shutil.copyfileobj(audio, target)
+    except TypeError as error:  # it returns str, not bytes
+        raise AudioError("opened as text; open it in binary mode, as open(path, 'rb')") from error
+
+
+def _resampled(y: np.ndarray, sr_in: int, sr: int) -> np.ndarray:
+    """Check a waveform and resample it to the model's rate."""
+    validate_sr(sr_in)
+    y = validate_waveform(y)
+    return y if sr_in == sr else soxr.resample(y, sr_in, sr, quality="HQ")
+
+
+def validate_sr(sr: int) -> None:
+    if isinstance(sr, bool) or not isinstance(sr, (int, np.integer)):
+        raise AudioError(f"sr of type {type(sr).__name__} must be a whole number of Hz: (y, sr)")
+    if not LOWEST_SR <= sr <= HIGHEST_SR:
+        raise AudioError(f"sr={sr} must be {LOWEST_SR} to {HIGHEST_SR} Hz; is it in kHz?")
