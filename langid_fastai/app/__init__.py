@@ -2,6 +2,6 @@
 
 It runs on this machine: the page loads nothing from another host and sends nothing to one.
 
-Contents: `request` checks limits and scores a recording; `html` renders the result; `guard` rejects
+Contents: `result` checks limits and scores a recording; `html` renders the result; `guard` rejects
 unsafe requests; `server` is the page and its server, with Gradio (extra ``app``).
 """

@@ -74,12 +74,12 @@ class Guard:
         if refusal is None and scope["method"] == "POST" and scope["path"] != UPLOAD:
             body = await _body(receive)
             receive = _replay(body, receive)
-            if _names_address(body):
+            if _contains_url(body):
                 refusal = 403, "Upload the recording; URLs are not fetched."
         if refusal is None:
             await self.app(scope, receive, _with_headers(send))
         else:
-            await _answer(send, *refusal)
+            await _respond(send, *refusal)
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         """Status and reason of a rejection, judged by the request line and headers."""
@@ -109,10 +109,10 @@ def _is_foreign(headers: dict[bytes, bytes], server: tuple[str, int] | None) -> 
         name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
     except ValueError:
         return True
-    return server is not None and _is_here(server[0]) and not _is_here(name)
+    return server is not None and _is_local(server[0]) and not _is_local(name)
 
 
-def _is_here(name: str) -> bool:
+def _is_local(name: str) -> bool:
     """Whether a name can only refer to this machine."""
     if name == "localhost":
         return True
@@ -142,7 +142,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _names_address(body: bytes) -> bool:
+def _contains_url(body: bytes) -> bool:
     """Whether a call has a URL in place of an uploaded file."""
     try:
         waiting = [json.loads(body)]
@@ -171,7 +171,7 @@ def _with_headers(send: Send) -> Send:
     return send_with_headers
 
 
-async def _answer(send: Send, status: int, reason: str) -> None:
+async def _respond(send: Send, status: int, reason: str) -> None:
     body = json.dumps({"detail": reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers + HEADERS})

@@ -2,7 +2,7 @@
 
 Labels are not trusted: they may come from an untrusted model folder.
 
-Contents: `about_html` for the model, `heard_html` for a recording, `failed_html` for an error;
+Contents: `about_html` for the model, `result_html` for a recording, `error_html` for an error;
 `sentence` formats an error message; `STYLE` is the style sheet.
 """
 
@@ -20,13 +20,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from langid_fastai.app.request import Heard, Limits
+from langid_fastai.app.result import Limits, Result
 from langid_fastai.errors import LangidError
 from langid_fastai.inference.posterior import UNKNOWN
 from langid_fastai.models.folder import ModelInfo
 from langid_fastai.preprocessing import MelConfig
 
-__all__ = ["STYLE", "about_html", "failed_html", "heard_html", "sentence"]
+__all__ = ["STYLE", "about_html", "error_html", "result_html", "sentence"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = (TEMPLATES / "style.css.j2").read_text(encoding="utf-8")
@@ -46,26 +46,26 @@ def about_html(info: ModelInfo, limits: Limits) -> str:
     return _environment().get_template("about.html.j2").render(info=info, limits=limits)
 
 
-def heard_html(heard: Heard, info: ModelInfo) -> str:
+def result_html(result: Result, info: ModelInfo) -> str:
     """Render the answer, the probabilities, the timeline and the spectrogram of a recording."""
-    languages = [answer for answer in heard.answers if answer["label"] != UNKNOWN]
-    spoken = dict.fromkeys(segment["label"] for segment in heard.timeline)
-    page = _environment().get_template("heard.html.j2")
+    languages = [answer for answer in result.answers if answer["label"] != UNKNOWN]
+    spoken = dict.fromkeys(segment["label"] for segment in result.timeline)
+    page = _environment().get_template("result.html.j2")
     return page.render(
-        heard=heard,
-        is_unknown=len(languages) < len(heard.answers),
+        result=result,
+        is_unknown=len(languages) < len(result.answers),
         shown=languages[:N_SHOWN],
         rest=languages[N_SHOWN:],
         colours=dict(zip(spoken, cycle(COLOURS))),
-        picture=_uri(_spectrogram(heard.image, info.mel, heard.offset)),
+        spectrogram=_uri(_spectrogram(result.image, info.mel, result.offset)),
         clip_seconds=info.mel.clip_seconds,
-        clip_end=heard.offset + info.mel.clip_seconds,
+        clip_end=result.offset + info.mel.clip_seconds,
     )
 
 
-def failed_html(reason: str) -> str:
+def error_html(reason: str) -> str:
     """Render the reason for a missing answer, in place of the answer."""
-    return _environment().get_template("failed.html.j2").render(reason=reason)
+    return _environment().get_template("error.html.j2").render(reason=reason)
 
 
 def sentence(error: LangidError) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langid_fastai.app.guard import Guard
-from langid_fastai.app.request import Heard, Limits, hear
+from langid_fastai.app.result import Limits, Result, identify_file
 from langid_fastai.errors import AudioError, LangidError, RunError
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.utils.dependencies import require
@@ -32,17 +32,17 @@ __all__ = ["make_page", "serve"]
 # One recording is decoded while another is scored; more would only compete for the same cores.
 N_AT_ONCE = 2
 N_WAITING = 100  # further requests are asked to try again later
-# Uploads older than `KEPT` are deleted, in a check every `LOOKED_FOR`: s.
-KEPT, LOOKED_FOR = 3600, 600
+# Uploads older than `KEEP` are deleted, in a check every `CHECK`: s.
+KEEP, CHECK = 3600, 600
 
 API_NAME = "identify"
-API_WORDS = (
+API_DESCRIPTION = (
     "Identify the language of an uploaded recording. `candidates`: possible languages, an empty "
     'list for any. `unknown`: also answer "unknown". Returns `duration` (s), `answers` (`label` '
     "and `score`, best first) and, for a recording longer than a clip, `timeline` (`start` and "
     "`end` in s, `label`, `score`)."
 )
-WAITING = '<p class="langid">The answer appears here.</p>'
+PLACEHOLDER = '<p class="langid">The answer appears here.</p>'
 
 
 def serve(
@@ -86,7 +86,7 @@ def serve(
         page = make_page(identifier, limits)
         address = _launch(page, host, port, limits)
         on_ready(address)
-        _wait_for_the_end()
+        _wait_until_stopped()
         page.close(verbose=False)
 
 
@@ -107,9 +107,9 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
     from langid_fastai.app.html import about_html
 
     info = identifier.info
-    desk = _Desk(identifier, limits)
+    handlers = _Handlers(identifier, limits)
     with gr.Blocks(
-        title="Which language is spoken?", analytics_enabled=False, delete_cache=(LOOKED_FOR, KEPT)
+        title="Which language is spoken?", analytics_enabled=False, delete_cache=(CHECK, KEEP)
     ) as page:
         gr.HTML(about_html(info, limits), apply_default_css=False)
         with gr.Row():
@@ -135,26 +135,26 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
                 )
                 button = gr.Button("Identify the language", variant="primary")
             with gr.Column(min_width=300, scale=2):
-                result = gr.HTML(WAITING, apply_default_css=False)
-        asked = [audio, candidates, unknown]
+                result = gr.HTML(PLACEHOLDER, apply_default_css=False)
+        inputs = [audio, candidates, unknown]
         button.click(
-            desk.show,
-            asked,
+            handlers.show,
+            inputs,
             result,
             api_visibility="private",
             concurrency_limit=N_AT_ONCE,
             concurrency_id="model",
         )
         audio.input(  # clear the answer to the previous recording
-            lambda: WAITING, None, result, api_visibility="private", show_progress="hidden"
+            lambda: PLACEHOLDER, None, result, api_visibility="private", show_progress="hidden"
         )
         gr.on(
             [],
-            desk.identify,
-            asked,
+            handlers.identify,
+            inputs,
             gr.JSON(visible=False),
             api_name=API_NAME,
-            api_description=API_WORDS,
+            api_description=API_DESCRIPTION,
             concurrency_limit=N_AT_ONCE,
             concurrency_id="model",
         )
@@ -163,7 +163,7 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
     return page
 
 
-class _Desk:
+class _Handlers:
     """Answer requests of the page and of programs with one model."""
 
     def __init__(self, identifier: LanguageIdentifier, limits: Limits) -> None:
@@ -172,12 +172,12 @@ class _Desk:
 
     def show(self, audio: str | None, candidates: list[str], unknown: bool) -> str:
         """Answer as HTML; an error is rendered in place of the answer."""
-        from langid_fastai.app.html import failed_html, heard_html, sentence
+        from langid_fastai.app.html import error_html, result_html, sentence
 
         try:
-            return heard_html(self._listen(audio, candidates, unknown), self.identifier.info)
+            return result_html(self._identify(audio, candidates, unknown), self.identifier.info)
         except LangidError as error:
-            return failed_html(sentence(error))
+            return error_html(sentence(error))
 
     def identify(
         self, audio: str | None, candidates: list[str], unknown: bool = False
@@ -188,15 +188,15 @@ class _Desk:
         from langid_fastai.app.html import sentence
 
         try:
-            heard = self._listen(audio, candidates, unknown)
+            result = self._identify(audio, candidates, unknown)
         except LangidError as error:
             raise gr.Error(sentence(error), print_exception=False) from error
-        return {"duration": heard.duration, "answers": heard.answers, "timeline": heard.timeline}
+        return {"duration": result.duration, "answers": result.answers, "timeline": result.timeline}
 
-    def _listen(self, audio: str | None, candidates: list[str], unknown: bool) -> Heard:
+    def _identify(self, audio: str | None, candidates: list[str], unknown: bool) -> Result:
         if audio is None:
             raise AudioError("choose a file or record something first")
-        return hear(
+        return identify_file(
             self.identifier, audio, candidates=candidates, unknown=unknown, limits=self.limits
         )
 
@@ -277,7 +277,7 @@ def _private_folder() -> Iterator[str]:
         yield str(Path(folder).resolve())
 
 
-def _wait_for_the_end() -> None:
+def _wait_until_stopped() -> None:
     """Return when the process is interrupted or terminated."""
     end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: end.set())

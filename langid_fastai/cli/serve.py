@@ -24,7 +24,7 @@ def serve(
 
     Nothing is sent to another machine. Stop it with Ctrl-C.
     """
-    from langid_fastai.app.request import Limits
+    from langid_fastai.app.result import Limits
     from langid_fastai.app.server import serve as serve_page
 
     def tell(address: str) -> None:

@@ -1,4 +1,4 @@
-"""The page's server: what it answers, what it refuses, and what it keeps to itself."""
+"""The page and its server: results, limits, and requests that are refused."""
 
 import re
 import shutil
@@ -14,9 +14,9 @@ import pytest
 from app_server import SR, call, identify, last_event, running, upload, write_tiny_model
 
 from langid_fastai import cli
-from langid_fastai.app import request
-from langid_fastai.app.html import _spectrogram, about_html, failed_html, heard_html
-from langid_fastai.app.request import Heard, Limits, hear
+from langid_fastai.app import result
+from langid_fastai.app.html import _spectrogram, about_html, error_html, result_html
+from langid_fastai.app.result import Limits, Result, identify_file
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.models.folder import Calibration, ModelInfo
 from langid_fastai.prediction import LanguageIdentifier
@@ -55,43 +55,43 @@ def sound(tmp_path, tone, write_audio):
 # A recording within limits
 
 
-def test_what_is_heard_is_what_the_identifier_says(identifier, sound):
+def test_result_equals_that_of_the_identifier(identifier, sound):
     file = sound(seconds=2.5)
-    heard = hear(identifier, file)
-    assert heard.duration == 2.5
-    assert heard.answers == identifier(file)
-    assert heard.timeline == identifier.timeline(file)
-    assert heard.offset == 0
-    assert heard.image.shape == identifier.info.mel.shape
+    result = identify_file(identifier, file)
+    assert result.duration == 2.5
+    assert result.answers == identifier(file)
+    assert result.timeline == identifier.timeline(file)
+    assert result.offset == 0
+    assert result.image.shape == identifier.info.mel.shape
 
 
 def test_one_clip_has_no_timeline(identifier, sound):
-    assert hear(identifier, sound(seconds=1.0)).timeline == []
+    assert identify_file(identifier, sound(seconds=1.0)).timeline == []
 
 
-def test_the_picture_is_of_the_first_clip_with_sound(identifier, tmp_path, tone, write_audio):
+def test_spectrogram_shows_the_first_clip_with_sound(identifier, tmp_path, tone, write_audio):
     y = np.concatenate([np.zeros(2 * SR, dtype=np.float32), tone(440, SR, 1.0)])
-    heard = hear(identifier, write_audio(tmp_path / "late.wav", y, SR, subtype="FLOAT"))
-    assert heard.offset == 2.0
-    np.testing.assert_array_equal(heard.image, mel_image(y[2 * SR :], identifier.info.mel))
+    result = identify_file(identifier, write_audio(tmp_path / "late.wav", y, SR, subtype="FLOAT"))
+    assert result.offset == 2.0
+    np.testing.assert_array_equal(result.image, mel_image(y[2 * SR :], identifier.info.mel))
 
 
 def test_reading_stops_at_the_limit(identifier, monkeypatch):
-    """However long it goes on, and whatever its header says."""
+    """Whatever its length, and whatever its header states."""
     read = []
 
-    def endless(path, *, sr):
+    def endless(path, *, sr, channel):
         while True:
             read.append(sr)
             yield np.full(sr, 0.1, dtype=np.float32)
 
-    monkeypatch.setattr(request, "stream_audio", endless)
+    monkeypatch.setattr(result, "stream_audio", endless)
     with pytest.raises(AudioError, match=r"^longer than 0.1 min, .* higher --max-minutes$"):
-        hear(identifier, "endless.wav", limits=Limits(max_minutes=0.1))
+        identify_file(identifier, "endless.wav", limits=Limits(max_minutes=0.1))
     assert len(read) == 7
 
 
-def test_messages_do_not_say_where_the_file_lies(identifier, tmp_path, write_audio, sound):
+def test_messages_do_not_reveal_the_path(identifier, tmp_path, write_audio, sound):
     silent = write_audio(tmp_path / "silent.wav", np.zeros(2 * SR), SR)
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF????")
@@ -104,12 +104,12 @@ def test_messages_do_not_say_where_the_file_lies(identifier, tmp_path, write_aud
         (tmp_path / "absent.wav", "no such file"),
     ):
         with pytest.raises(AudioError, match=f"^{reason}") as caught:
-            hear(identifier, file)
+            identify_file(identifier, file)
         assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.parametrize("values", [(0, 1), (1, -1), (1, float("inf")), (float("nan"), 1)])
-def test_limits_are_above_nothing_and_finite(values):
+def test_limits_must_be_positive_and_finite(values):
     with pytest.raises(RunError, match="must be above 0 and finite"):
         Limits(*values)
 
@@ -117,7 +117,7 @@ def test_limits_are_above_nothing_and_finite(values):
 # What the page shows
 
 
-def test_ticks_stand_where_their_tones_are():
+def test_ticks_are_at_the_height_of_their_tones():
     """A tone is brightest at the height of its own tick."""
     mel = MelConfig(n_mels=64)
     t = np.arange(mel.n_samples) / mel.sr
@@ -131,7 +131,7 @@ def test_ticks_stand_where_their_tones_are():
         assert axes.get_images()[0].get_extent()[:2] == pytest.approx([20.0, 30.0])
 
 
-def test_labels_of_a_stranger_are_text():
+def test_labels_are_escaped():
     label = "<script>alert(1)</script>"
     info = ModelInfo("resnet18", (label, "de"), MelConfig())
     image = np.zeros(info.mel.shape, dtype=np.uint8)
@@ -139,26 +139,26 @@ def test_labels_of_a_stranger_are_text():
     answers = [{"label": label, "score": 0.7}, {"label": "de", "score": 0.3}]
     for html in (
         about_html(info, Limits()),
-        heard_html(Heard(20.0, answers, [segment], image, 0.0), info),
-        failed_html(label),
+        result_html(Result(20.0, answers, [segment], image, 0.0), info),
+        error_html(label),
     ):
         assert "<script>" not in html
         assert "&lt;script&gt;" in html
 
 
-def test_many_languages_are_summed_up():
+def test_further_languages_share_a_row():
     vocab = tuple(f"l{i}" for i in range(13))
     info = ModelInfo("resnet18", vocab, MelConfig())
     answers = [{"label": label, "score": 1 / 13} for label in vocab]
-    heard = Heard(5.0, answers, [], np.zeros(info.mel.shape, dtype=np.uint8), 0.0)
-    html = heard_html(heard, info)
+    result = Result(5.0, answers, [], np.zeros(info.mel.shape, dtype=np.uint8), 0.0)
+    html = result_html(result, info)
     assert "3 others" in html
     assert "23.1 %" in html
     assert "5.0 s of sound, repeated to fill the 10 s" in html
     assert "l12" not in html
 
 
-def test_the_model_is_described():
+def test_model_is_described():
     calibration = Calibration(1.5, 0.7, 0.05, 108)
     html = about_html(
         ModelInfo("resnet18", ("de", "es"), MelConfig(), calibration=calibration), Limits(20, 5)
@@ -173,7 +173,7 @@ def test_the_model_is_described():
 # The call for programs
 
 
-def test_a_call_answers_as_python_does(address, identifier, sound):
+def test_call_returns_the_same_as_python(address, identifier, sound):
     file = sound(seconds=2.5)
     found = identify(address, file)
     assert found["duration"] == 2.5
@@ -192,18 +192,18 @@ def test_options_reach_the_model(address, sound):
     assert identify(address, file, unknown=True)["answers"][0]["label"] == "unknown"
 
 
-def test_ten_at_once_get_the_answers_of_their_own_files(address, identifier, sound):
+def test_ten_concurrent_calls_get_their_own_answers(address, identifier, sound):
     files = [sound(200 + 300 * i, name=f"{i}.wav") for i in range(10)]
     expected = [{a["label"]: a["score"] for a in identifier(file)} for file in files]
     assert len({round(scores["es"], 4) for scores in expected}) == 10  # told apart below
     with ThreadPoolExecutor(10) as pool:
         found = list(pool.map(lambda file: identify(address, file), files))
     for answer, scores in zip(found, expected, strict=True):
-        heard = {a["label"]: a["score"] for a in answer["answers"]}
-        assert heard == pytest.approx(scores, abs=1e-6)
+        result = {a["label"]: a["score"] for a in answer["answers"]}
+        assert result == pytest.approx(scores, abs=1e-6)
 
 
-def test_the_examples_of_the_documentation_run(address, identifier, sound, tmp_path):
+def test_examples_in_the_documentation_run(address, identifier, sound, tmp_path):
     if shutil.which("curl") is None:
         pytest.fail("no curl to run the example with; install it, as by: apt-get install curl")
     file = sound(name="speech.wav")
@@ -224,7 +224,7 @@ def test_the_examples_of_the_documentation_run(address, identifier, sound, tmp_p
     assert f"'label': '{max(expected, key=expected.get)}'" in done.stdout
 
 
-def test_only_what_is_meant_is_called(address):
+def test_only_the_documented_call_is_open(address):
     info = httpx.get(f"{address}/gradio_api/info").json()
     assert list(info["named_endpoints"]) == ["/identify"]
     assert info["unnamed_endpoints"] == {}
@@ -240,7 +240,7 @@ def test_only_what_is_meant_is_called(address):
 # What is refused
 
 
-def test_a_file_in_error_is_told_and_the_next_answered(address, sound, tmp_path):
+def test_error_is_reported_and_the_next_file_answered(address, sound, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF????")
     for file, reason in (
@@ -257,7 +257,7 @@ def test_a_file_in_error_is_told_and_the_next_answered(address, sound, tmp_path)
     assert identify(address, sound())["answers"]
 
 
-def test_a_large_file_is_refused_before_it_is_read(address, tmp_path):
+def test_large_file_is_refused_before_it_is_read(address, tmp_path):
     large = tmp_path / "large.wav"
     for size in (600_000, 2_000_000):  # refused by Gradio, and by its guard
         large.write_bytes(bytes(size))
@@ -286,8 +286,8 @@ def test_a_large_file_is_refused_before_it_is_read(address, tmp_path):
         ({"Host": "localhost:80"}, 200),  # as through a tunnel
     ],
 )
-def test_other_pages_are_not_answered(address, sound, headers, status):
-    """Neither those that say so, nor those whose name was made to lead here."""
+def test_requests_from_other_pages_are_refused(address, sound, headers, status):
+    """Whether they state their origin or use a name that resolves to this machine."""
     here = address.rstrip("/").removeprefix("http://")
     headers = {name: value.replace("HOST", here) for name, value in headers.items()}
     with sound().open("rb") as stream:
@@ -307,7 +307,7 @@ def test_no_file_of_the_server_is_read(address, sound):
 
 @pytest.fixture
 def elsewhere():
-    """Another server on this machine, that must not be asked."""
+    """Another server on this machine, which must get no request."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield f"http://127.0.0.1:{server.getsockname()[1]}/sound.wav"
@@ -315,7 +315,7 @@ def elsewhere():
             server.accept()
 
 
-def test_no_address_is_fetched(address, elsewhere):
+def test_no_url_is_fetched(address, elsewhere):
     payload = {"path": elsewhere, "meta": {"_type": "gradio.FileData"}}
     for route in ("call/identify", "call/v2/identify", "queue/join", "run/identify"):
         asked = httpx.post(
@@ -327,14 +327,14 @@ def test_no_address_is_fetched(address, elsewhere):
     assert deep.status_code in (403, 422)
 
 
-def test_every_answer_tells_the_browser_to_stay_here(address):
+def test_every_response_restricts_the_browser_to_this_server(address):
     for route in ("/", "/config", "/gradio_api/info", "/gradio_api/file=http://example.org/"):
         policy = httpx.get(address + route).headers["content-security-policy"]
         assert policy.startswith("default-src 'self';")
         assert "http" not in policy
 
 
-def test_uploads_are_for_this_user_only(address, sound):
+def test_uploads_are_readable_by_this_user_only(address, sound):
     path = Path(upload(address, sound())["path"])
     [folder] = [parent for parent in path.parents if parent.name.startswith("langid-app-")]
     assert folder.stat().st_mode & 0o077 == 0
@@ -361,19 +361,19 @@ def test_help_loads_no_gradio():
     assert done.stdout.splitlines()[-2:] == ["code 0", "False False"]
 
 
-def test_no_model_is_one_line(langid, tmp_path):
+def test_missing_model_is_reported_in_one_line(langid, tmp_path):
     code, _, err = langid("app", tmp_path, command=cli.main)
     assert code == 1
     assert "no model folder" in err
 
 
-def test_a_limit_of_nothing_is_refused(langid, model):
+def test_limit_of_zero_is_refused(langid, model):
     code, _, err = langid("app", model, "--max-mb", "0", command=cli.main)
     assert code == 1
     assert err == "error: max_mb=0.0 must be above 0 and finite\n"
 
 
-def test_an_address_that_is_not_free_is_told(langid, model):
+def test_address_in_use_is_reported(langid, model):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         code, _, err = langid("app", model, "--port", port, command=cli.main)

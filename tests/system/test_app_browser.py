@@ -149,9 +149,9 @@ def test_prediction_equals_that_of_python(visit, sound, identifier):
     expected = identifier(file)
     assert best == expected[0]["label"]
     assert scores == pytest.approx({a["label"]: a["score"] for a in expected}, abs=1e-3)
-    picture = page.locator("img.spectrogram")
-    assert picture.evaluate("image => image.naturalWidth") > 500
-    assert "0:00.0 to 0:01.0" in picture.get_attribute("alt")
+    spectrogram = page.locator("img.spectrogram")
+    assert spectrogram.evaluate("image => image.naturalWidth") > 500
+    assert "0:00.0 to 0:01.0" in spectrogram.get_attribute("alt")
     segments = identifier.timeline(file)
     assert page.locator("table.timeline tbody tr").count() == len(segments) > 0
     assert page.locator(".strip span").count() == len(segments)

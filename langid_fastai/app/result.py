@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.files import stream_audio, usual_channel
 from langid_fastai.audio.levels import is_silent
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.inference.posterior import Answer
 from langid_fastai.inference.timeline import Segment
 from langid_fastai.prediction import LanguageIdentifier
-from langid_fastai.preprocessing import clips_of, mel_image
+from langid_fastai.preprocessing import MelConfig, clips_of, mel_image
 
-__all__ = ["Heard", "Limits", "hear"]
+__all__ = ["Result", "Limits", "identify_file"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Result:
     """Result for one recording.
 
     Parameters
@@ -71,14 +71,14 @@ class Heard:
     offset: float
 
 
-def hear(
+def identify_file(
     identifier: LanguageIdentifier,
     path: str | Path,
     *,
     candidates: Sequence[str] = (),
     unknown: bool = False,
     limits: Limits = Limits(),
-) -> Heard:
+) -> Result:
     """Identify the language of a file.
 
     Parameters
@@ -95,7 +95,7 @@ def hear(
     """
     mel = identifier.info.mel
     try:
-        y = _read_within(path, mel.sr, limits.max_minutes)
+        y = _read_within(path, mel, limits.max_minutes)
         among = list(candidates) or None
         n_answers = len(identifier.info.vocab) + 1  # and "unknown"
         answers = identifier((y, mel.sr), top_k=n_answers, candidates=among, unknown=unknown)
@@ -107,14 +107,15 @@ def hear(
     except AudioError as error:
         raise AudioError(_without_names(str(error), path)) from error
     offset, clip = next(found for found in clips_of([y], mel) if not is_silent(found[1], mel.sr))
-    return Heard(len(y) / mel.sr, answers, timeline, mel_image(clip, mel), offset)
+    return Result(len(y) / mel.sr, answers, timeline, mel_image(clip, mel), offset)
 
 
-def _read_within(path: str | Path, sr: int, max_minutes: float) -> np.ndarray:
-    """Read a recording as mono at `sr`, up to the limit."""
+def _read_within(path: str | Path, mel: MelConfig, max_minutes: float) -> np.ndarray:
+    """Read a recording as the model takes it, up to the limit."""
     blocks = []
-    n_left = int(max_minutes * 60 * sr)
-    for y in stream_audio(path, sr=sr):
+    n_left = int(max_minutes * 60 * mel.sr)
+    channel = usual_channel(path, mel.channel)
+    for y in stream_audio(path, sr=mel.sr, channel=channel):
         n_left -= len(y)
         if n_left < 0:
             raise AudioError(
