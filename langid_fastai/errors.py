@@ -7,7 +7,15 @@ traceback.
 
 import re
 
-__all__ = ["LangidError", "CorpusError", "AudioError", "ModelError", "RunError", "first_line"]
+__all__ = [
+    "LangidError",
+    "CorpusError",
+    "AudioError",
+    "SilentError",
+    "ModelError",
+    "RunError",
+    "first_line",
+]
 
 
 LONG = re.compile(r"\S{301,}")  # untrusted files can hold a megabyte without a space
@@ -36,6 +44,10 @@ class CorpusError(LangidError, ValueError):
 
 class AudioError(LangidError, ValueError):
     """A recording cannot be read, or contains nothing to learn from."""
+
+
+class SilentError(AudioError):
+    """A recording, or a channel of it, is silent from start to end."""
 
 
 class ModelError(LangidError, ValueError):

@@ -26,18 +26,19 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
+from langid_fastai.audio.channels import EACH, Channel, channel_number
 from langid_fastai.audio.levels import validate_waveform
 from langid_fastai.audio.raw_pcm import resampled
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.inference.backends import Engine, Precision, load_engine, one_thread
-from langid_fastai.inference.inputs import Audio, name_of, named, opened, validate_sr
+from langid_fastai.inference.inputs import Audio, each_channel, name_of, named, opened, validate_sr
 from langid_fastai.inference.posterior import UNKNOWN, Answer, Choice, answers_of, mean_log_probs
 from langid_fastai.inference.timeline import Segment, find_segments
 from langid_fastai.inference.windows import spoken_windows
@@ -114,6 +115,7 @@ class LanguageIdentifier:
         candidates: Iterable[str] | None = ...,
         prior: Mapping[str, float] | None = ...,
         unknown: bool = ...,
+        channel: Channel | None = ...,
     ) -> list[Answer]: ...
 
     @overload
@@ -125,7 +127,20 @@ class LanguageIdentifier:
         candidates: Iterable[str] | None = ...,
         prior: Mapping[str, float] | None = ...,
         unknown: bool = ...,
+        channel: Channel | None = ...,
     ) -> list[list[Answer]]: ...
+
+    @overload
+    def __call__(
+        self,
+        audio: Audio | list[AnyAudio],
+        *,
+        top_k: int = ...,
+        candidates: Iterable[str] | None = ...,
+        prior: Mapping[str, float] | None = ...,
+        unknown: bool = ...,
+        channel: str,
+    ) -> Any: ...
 
     def __call__(
         self,
@@ -135,7 +150,8 @@ class LanguageIdentifier:
         candidates: Iterable[str] | None = None,
         prior: Mapping[str, float] | None = None,
         unknown: bool = False,
-    ) -> list[Answer] | list[list[Answer]]:
+        channel: Channel | None = None,
+    ) -> Any:
         """Identify the language of a recording, or of each recording in a list.
 
         Parameters
@@ -148,17 +164,22 @@ class LanguageIdentifier:
             by default
         unknown : also answer "unknown", if the model has a threshold for it: when the probability
             of every candidate, before `candidates` and `prior` are applied, is below the threshold
+        channel : of a recording with several: "left", "right", or a number from 1; "each" for all
+            of them. By default the channel that the model was trained on, or their mean
 
         Returns
         -------
-        answers : `label` and `score`, best first; for a list, a list of such lists. With `unknown`,
+        answers : `label` and `score`, best first; for a list, a list of such lists. With "each", in
+            place of the answers of a recording, a list of those of each channel, empty where a
+            channel is silent. With `unknown`,
             the label "unknown" comes first where it applies, and its score is the calibrated
             probability that the best candidate is wrong: do not compare it with the other scores,
             which are conditional on the language being one of the model's
 
         Raises
         ------
-        AudioError : a recording is unreadable, silent, or shorter than a second
+        AudioError : a recording is unreadable, silent, shorter than a second, or has no such
+            channel
         ModelError : an option that the model does not support, such as an unknown label
 
         Examples
@@ -169,9 +190,12 @@ class LanguageIdentifier:
         """
         _validate_count("top_k", top_k)
         choice = Choice(self.info, candidates, prior, unknown)
-        if isinstance(audio, list):
-            return [answers_of(self.log_probs(one), choice, top_k) for one in audio]
-        return answers_of(self.log_probs(audio), choice, top_k)
+
+        def answer(one: Audio, channel: Channel | None = channel) -> list[Answer]:
+            return answers_of(self.log_probs(one, channel=channel), choice, top_k)
+
+        of_one = partial(each_channel, answer=answer) if channel == EACH else answer
+        return [of_one(one) for one in audio] if isinstance(audio, list) else of_one(audio)
 
     def timeline(
         self,
@@ -180,19 +204,21 @@ class LanguageIdentifier:
         candidates: Iterable[str] | None = None,
         prior: Mapping[str, float] | None = None,
         unknown: bool = False,
-    ) -> list[Segment]:
+        channel: Channel | None = None,
+    ) -> Any:
         """Find which language is spoken when in a recording.
 
         Parameters
         ----------
-        audio, candidates, prior, unknown : as for a call
+        audio, candidates, prior, unknown, channel : as for a call
 
         Returns
         -------
         segments : `start` and `end`, s; `label`; `score`, the mean of the label's calibrated
             probability over the segment. In order, without overlap; silence and pauses are gaps, so
-            a silent recording has no segments. With `unknown`, a segment may be labelled "unknown";
-            its score is the mean probability that the best candidate is wrong
+            a silent recording has no segments. With "each", a list of such lists. With `unknown`, a
+            segment may be labelled "unknown"; its score is the mean probability that the best
+            candidate is wrong
 
         Raises
         ------
@@ -209,10 +235,14 @@ class LanguageIdentifier:
         choice = Choice(self.info, candidates, prior, unknown)
         if isinstance(audio, list):
             raise AudioError("a list; timeline takes one recording, so call it for each in turn")
-        with named(name_of(audio)), self._opened(audio) as blocks:
-            return list(
-                find_segments(blocks, self.info.mel, self.engine.score, choice, batch=BATCH)
-            )
+
+        def segments(one: Audio, channel: Channel | None = channel) -> list[Segment]:
+            with named(name_of(one)), self._opened(one, channel) as blocks:
+                return list(
+                    find_segments(blocks, self.info.mel, self.engine.score, choice, batch=BATCH)
+                )
+
+        return each_channel(audio, segments) if channel == EACH else segments(audio)
 
     def predict_many(
         self,
@@ -223,6 +253,7 @@ class LanguageIdentifier:
         candidates: Iterable[str] | None = None,
         prior: Mapping[str, float] | None = None,
         unknown: bool = False,
+        channel: Channel | None = None,
         jobs: int = -1,
         batch_size: int | None = None,
         device: str | None = None,
@@ -239,6 +270,7 @@ class LanguageIdentifier:
         files : paths, or addresses such as ``s3://bucket/call.mp3``; read as needed
         timeline : segments instead of answers
         top_k, candidates, prior, unknown : as for a call
+        channel : as for a call, but not "each"
         jobs : number of processes that read files; -1 for all cores, 1 for this process
         batch_size : windows scored at once; default: 8 on a CPU, 64 on a GPU
         device : ``cpu``, ``cuda`` or ``cuda:1``; by default a GPU if there is one
@@ -268,7 +300,8 @@ class LanguageIdentifier:
 
         _validate_count("top_k", top_k)
         validate_jobs(jobs)
-        request = bulk.Request(Choice(self.info, candidates, prior, unknown), top_k, timeline)
+        choice = Choice(self.info, candidates, prior, unknown)
+        request = bulk.Request(choice, top_k, timeline, channel_number(channel))
         paths = (os.fspath(file) for file in files)
         if dask is not None:
             if precision != "fp32":
@@ -332,12 +365,12 @@ class LanguageIdentifier:
         waveforms = resampled(map(validate_waveform, filter(np.size, blocks)), sr, mel.sr)
         return find_segments(waveforms, mel, self.engine.score, choice, longest=longest)
 
-    def log_probs(self, audio: Audio) -> np.ndarray:
+    def log_probs(self, audio: Audio, *, channel: Channel | None = None) -> np.ndarray:
         """Score one recording.
 
         Parameters
         ----------
-        audio : as for a call
+        audio, channel : as for a call, but not "each"
 
         Returns
         -------
@@ -346,7 +379,7 @@ class LanguageIdentifier:
         name = name_of(audio)
         scores: list[np.ndarray] = []
         levels: list[float] = []
-        with named(name), self._opened(audio) as blocks:
+        with named(name), self._opened(audio, channel) as blocks:
             windows = spoken_windows(blocks, self.info.mel)
             while batch := list(islice(windows, BATCH)):
                 scores.extend(self.engine.score(np.stack([y for y, _ in batch])))
@@ -354,8 +387,8 @@ class LanguageIdentifier:
         return mean_log_probs(name, scores, levels)
 
     @contextmanager
-    def _opened(self, audio: Audio) -> Iterator[Iterator[np.ndarray]]:
-        with opened(audio, self.info.mel.sr) as blocks:
+    def _opened(self, audio: Audio, channel: Channel | None) -> Iterator[Iterator[np.ndarray]]:
+        with opened(audio, self.info.mel, channel) as blocks:
             yield self._counted(blocks)
 
     def _counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 import numpy as np
 
@@ -19,7 +18,7 @@ __all__ = ["EACH", "Channel", "channel_number", "one_channel"]
 
 log = logging.getLogger(__name__)
 
-Channel = int | Literal["left", "right"]
+Channel = int | str  # a number from 1, "left" or "right"
 EACH = "each"  # all, one after the other, where that is possible
 NAMES = {"left": 1, "right": 2}
 # Two channels cancel if their mean has less than this fraction of the power of either, -10 dB;
@@ -27,7 +26,7 @@ NAMES = {"left": 1, "right": 2}
 CANCELLED = 0.1
 
 
-def channel_number(channel: Channel | str | None) -> int | None:
+def channel_number(channel: Channel | None) -> int | None:
     """Return the number of a channel, from 1; None for none.
 
     Raises

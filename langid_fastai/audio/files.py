@@ -62,7 +62,7 @@ TOLERANCE = 0.5
 
 
 def load_audio(
-    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | str | None = None
+    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | None = None
 ) -> np.ndarray:
     """Read a whole recording as mono at `sr`.
 
@@ -99,7 +99,7 @@ def load_audio(
 
 
 def stream_audio(
-    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | str | None = None
+    path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | None = None
 ) -> Iterator[np.ndarray]:
     """Read a recording as consecutive mono blocks at `sr`, which joined equal `load_audio`.
 
@@ -186,7 +186,7 @@ def read_header(path: str | Path) -> tuple[float, int]:
     return sum(seconds for seconds, _ in headers), headers[0][1]
 
 
-def usual_channel(path: str | Path, channel: Channel | str | None) -> int | None:
+def usual_channel(path: str | Path, channel: Channel | None) -> int | None:
     """Return the channel that a model was trained on, where a recording has it; None where not.
 
     Parameters

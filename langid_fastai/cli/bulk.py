@@ -89,6 +89,7 @@ def write_table(
     top_k: int,
     candidates: tuple[str, ...] | None,
     unknown: bool,
+    channel: str | None,
 ) -> None:
     """Write a table of predictions, or what is missing in it; print what was done."""
     from langid_fastai.inference.answers_file import FAILED, answers_file
@@ -101,6 +102,7 @@ def write_table(
         "top_k": None if timeline else top_k,
         "candidates": candidates,
         "unknown": unknown,
+        **({} if channel is None else {"channel": channel}),
         "precision": settings.precision,
     }
     with answers_file(out, choices, timeline=timeline) as table:
@@ -111,6 +113,7 @@ def write_table(
             top_k=top_k,
             candidates=candidates,
             unknown=unknown,
+            channel=channel,
             jobs=settings.jobs,
             batch_size=settings.batch_size,
             device=settings.device,

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langid_fastai.inference.answers_file import (
     ANSWER_COLUMNS,
@@ -34,44 +34,59 @@ class Format(Enum):
     LABELS = "labels"
 
 
-def answer_writer(form: Format, names: list[str]) -> Callable[[str, list[Answer]], None]:
-    """Make what prints the answers of a recording; `names` are those of all that will come."""
-    width = max(map(len, names), default=0)
-    table = _table(ANSWER_COLUMNS) if form is Format.CSV else None
+def answer_writer(
+    form: Format, names: list[str], *, each: bool = False
+) -> Callable[[str, Any], None]:
+    """Make what prints the answers of a recording, or of each of its channels.
 
-    def write(name: str, answers: list[Answer]) -> None:
+    Parameters
+    ----------
+    names : those of all recordings that will come
+    each : whether there is a list of answers for each channel
+    """
+    width = max(map(len, names), default=0)
+    table = _table(_with_channel(ANSWER_COLUMNS, "channel", each)) if form is Format.CSV else None
+
+    def write(name: str, answers: list[Answer], channel: int | None = None) -> None:
         if table:
             for row in answer_rows(name, answers):
-                table(row)
+                table(_with_channel(row, channel, each))
         elif form is Format.JSON:
-            _print_json({"path": name, "answers": answers})
+            _print_json({"path": name} | _channel(channel) | {"answers": answers})
         else:
             shown = "  ".join(f"{answer['label']} {answer['score']:.3f}" for answer in answers)
-            print(f"{name:<{width}}  {shown}", flush=True)
+            print(f"{name:<{width}}{_shown_channel(channel)}  {shown or 'silent'}", flush=True)
 
-    return write
+    return _for_each(write) if each else write
 
 
-def timeline_writer(form: Format, names: list[str]) -> Callable[[str, list[Segment]], None]:
-    """Make what prints the segments of a recording; `names` are those of all that will come."""
+def timeline_writer(
+    form: Format, names: list[str], *, each: bool = False
+) -> Callable[[str, Any], None]:
+    """Make what prints the segments of a recording, or of each of its channels.
+
+    Parameters
+    ----------
+    names, each : see `answer_writer`
+    """
     width = max(map(len, names), default=0)
-    table = _table(SEGMENT_COLUMNS) if form is Format.CSV else None
+    table = _table(_with_channel(SEGMENT_COLUMNS, "channel", each)) if form is Format.CSV else None
 
-    def write(name: str, segments: list[Segment]) -> None:
+    def write(name: str, segments: list[Segment], channel: int | None = None) -> None:
         if table:
             for row in segment_rows(name, rounded(segments)):
-                table(row)
+                table(_with_channel(row, channel, each))
         elif form is Format.JSON:
-            _print_json({"path": name, "segments": rounded(segments)})
+            _print_json({"path": name} | _channel(channel) | {"segments": rounded(segments)})
         elif form is Format.RTTM:
-            print(to_rttm(segments, name), end="", flush=True)
+            print(to_rttm(segments, name, channel or 1), end="", flush=True)
         elif form is Format.LABELS:
             print(to_labels(segments), end="", flush=True)
         else:
             for shown in map(_shown, segments) if segments else ["no speech"]:
-                print(f"{name:<{width}}  {shown}", flush=True)
+                print(f"{name:<{width}}{_shown_channel(channel)}  {shown}", flush=True)
 
-    return write
+    return _for_each(write) if each else write
 
 
 def segment_writer(form: Format) -> Callable[[Segment], None]:
@@ -93,7 +108,31 @@ def segment_writer(form: Format) -> Callable[[Segment], None]:
     return write
 
 
-def _table(header: Iterable[str]) -> Callable[[Iterable[object]], None]:
+def _for_each(write: Callable[[str, Any, int], None]) -> Callable[[str, Any], None]:
+    """Write the results of all channels of a recording, which are counted from 1."""
+
+    def write_each(name: str, results: list[Any]) -> None:
+        for channel, result in enumerate(results, start=1):
+            write(name, result, channel)
+
+    return write_each
+
+
+def _with_channel(row: Iterable[object], channel: object, each: bool) -> list[object]:
+    """Put the channel after the path."""
+    path, *rest = row
+    return [path, channel, *rest] if each else [path, *rest]
+
+
+def _channel(channel: int | None) -> dict[str, object]:
+    return {} if channel is None else {"channel": channel}
+
+
+def _shown_channel(channel: int | None) -> str:
+    return "" if channel is None else f"  channel {channel}"
+
+
+def _table(header: Iterable[object]) -> Callable[[Iterable[object]], None]:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(header)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from langid_fastai.cli.bulk import BulkSettings, write_table
-from langid_fastai.cli.options import parse_labels
+from langid_fastai.cli.options import ChannelOption, parse_labels
 from langid_fastai.cli.output import Format, answer_writer, segment_writer, timeline_writer
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.errors import AudioError, CorpusError
@@ -77,6 +77,7 @@ def predict(
             "probability that the best language is wrong.",
         ),
     ] = False,
+    channel: ChannelOption = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Find which language is spoken when, as segments.")
     ] = False,
@@ -127,12 +128,13 @@ def predict(
     form = _format(as_json, as_csv, as_rttm, as_labels)
     names = list(dict.fromkeys(_expanded(audio)))
     _validate_usage(form, names, timeline, follow, sr, top_k)
+    each = _validate_channel(channel, form, follow, bulk.out)
     bulk.validate(form, names, follow)
     among = parse_labels(candidates, read_info(model).vocab if candidates else ())
     k = TOP_K if top_k is None else top_k
     identifier = _load(model, among, unknown)
     if bulk.out is not None:
-        write_table(bulk, bulk.out, identifier, model, names, timeline, k, among, unknown)
+        write_table(bulk, bulk.out, identifier, model, names, timeline, k, among, unknown, channel)
         return
     if sr is not None:
         from langid_fastai.audio.raw_pcm import stream_pcm
@@ -146,16 +148,16 @@ def predict(
     identifier = replace(identifier, progress=listening.heard)
     write: Callable[[str, Any], None]
     if timeline:
-        write = timeline_writer(form, names)
+        write = timeline_writer(form, names, each=each)
 
         def answer(source: Any) -> Any:
-            return identifier.timeline(source, candidates=among, unknown=unknown)
+            return identifier.timeline(source, candidates=among, unknown=unknown, channel=channel)
 
     else:
-        write = answer_writer(form, names)
+        write = answer_writer(form, names, each=each)
 
         def answer(source: Any) -> Any:
-            return identifier(source, top_k=k, candidates=among, unknown=unknown)
+            return identifier(source, top_k=k, candidates=among, unknown=unknown, channel=channel)
 
     _each(names, listening, answer, write)
 
@@ -218,6 +220,24 @@ def _validate_usage(
         raise typer.BadParameter("raw sound tells no rate; add --sr, as in --follow --sr 22050")
     if sr is not None and not follow:
         raise typer.BadParameter("--sr is for --follow; files tell their own")
+
+
+def _validate_channel(channel: str | None, form: Format, follow: bool, out: str | None) -> bool:
+    """Refuse a channel that does not go with other options; return whether it is each."""
+    from langid_fastai.audio.channels import EACH, channel_number
+
+    if channel is not None and follow:
+        raise typer.BadParameter("--channel is for recordings; --follow reads one channel")
+    if channel != EACH:
+        channel_number(channel)
+        return False
+    if form is Format.LABELS:
+        raise typer.BadParameter("--labels is the track of one channel; choose it: --channel left")
+    if out is not None:
+        raise typer.BadParameter(
+            "--out has one answer per recording; use --json or --csv, or --channel left, then right"
+        )
+    return True
 
 
 def _load(model: Path, candidates: Iterable[str] | None, unknown: bool) -> LanguageIdentifier:
@@ -333,9 +353,16 @@ def _in_index(index: Path) -> Iterator[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
+    """Recordings below a folder; what is left out is reported, with the reason."""
+    from langid_fastai.corpus.index import count, list_some
     from langid_fastai.corpus.readers.recognise import find_audio
 
-    return [str(folder / path) for path in find_audio(folder)[0]] or [str(folder)]
+    audio, others = find_audio(folder)
+    for reason in dict.fromkeys(others.values()):
+        paths = [path for path, why in others.items() if why == reason]
+        what = f"{count(len(paths), 'file')}, {reason}: {list_some(paths, 20)}"
+        print(f"left out   {folder}: {what}", file=sys.stderr)
+    return [str(folder / path) for path in audio] or [str(folder)]
 
 
 def _source(name: str) -> str | BinaryIO:

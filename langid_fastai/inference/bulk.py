@@ -26,11 +26,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from langid_fastai.audio.files import stream_audio
-from langid_fastai.audio.levels import validate_waveform
-from langid_fastai.corpus.store import fetched
 from langid_fastai.errors import AudioError
 from langid_fastai.inference.backends import Engine
+from langid_fastai.inference.inputs import opened
 from langid_fastai.inference.posterior import Answer, Choice, answers_of, mean_log_probs
 from langid_fastai.inference.timeline import Segment, hops_to_score, segments_of
 from langid_fastai.inference.windows import spoken_windows
@@ -89,11 +87,13 @@ class Request:
     choice : candidates, prior and threshold
     top_k : maximum number of answers
     timeline : segments instead of answers
+    channel : of recordings with several, from 1; None for that of the model, or their mean
     """
 
     choice: Choice
     top_k: int = 5
     timeline: bool = False
+    channel: int | None = None
 
 
 def predict_files(
@@ -118,7 +118,7 @@ def predict_files(
     ------
     ModelError : scores that are not finite
     """
-    reader = _Reader(mel, engine.clip_of, request.timeline)
+    reader = _Reader(mel, engine.clip_of, request.timeline, request.channel)
     recordings: dict[int, _Recording] = {}
     first = 0
     with (
@@ -206,6 +206,7 @@ class _Reader:
     mel: MelConfig
     clip_of: Callable[[np.ndarray], np.ndarray] | None
     timeline: bool
+    channel: int | None
 
     def __call__(self, task: tuple[int, str]) -> Iterator[_Piece]:
         n_read = 0
@@ -220,8 +221,8 @@ class _Reader:
         notes: list[tuple[bool, Any]] = []
         _, path = task
         try:
-            with fetched(path) as file:
-                blocks = counted(alive(map(validate_waveform, stream_audio(file, sr=self.mel.sr))))
+            with opened(path, self.mel, self.channel) as sound:
+                blocks = counted(alive(sound))
                 for y, note in (hops_to_score if self.timeline else spoken_windows)(
                     blocks, self.mel
                 ):

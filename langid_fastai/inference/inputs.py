@@ -1,6 +1,7 @@
 """Open a recording given as a path, an address, bytes, an open file, or a waveform.
 
-Contents: `opened`, its blocks; `name_of` and `named`, for messages; `validate_sr`.
+Contents: `opened`, its blocks; `each_channel`, answers for all channels; `name_of` and `named`, for
+messages; `validate_sr`.
 """
 
 from __future__ import annotations
@@ -8,22 +9,25 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import soxr
 
 from langid_fastai.audio import HIGHEST_SR, LOWEST_SR
-from langid_fastai.audio.files import stream_audio
+from langid_fastai.audio.channels import Channel
+from langid_fastai.audio.files import count_channels, stream_audio, usual_channel
 from langid_fastai.audio.levels import validate_waveform
 from langid_fastai.corpus.store import fetched
-from langid_fastai.errors import AudioError
+from langid_fastai.errors import AudioError, SilentError
+from langid_fastai.mel_config import MelConfig
 
-__all__ = ["Audio", "name_of", "named", "opened", "validate_sr"]
+__all__ = ["Audio", "each_channel", "name_of", "named", "opened", "validate_sr"]
 
+Answers = TypeVar("Answers")
 Audio = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int]
 
 
@@ -44,28 +48,69 @@ def named(name: str) -> Iterator[None]:
     try:
         yield
     except AudioError as error:
-        raise AudioError(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
+        raise type(error)(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
 
 
 @contextmanager
-def opened(audio: Audio, sr: int) -> Iterator[Iterable[np.ndarray]]:
-    """Mono blocks at `sr`, from any kind of input."""
-    if isinstance(audio, (str, os.PathLike)):
-        with fetched(os.fspath(audio)) as file:
-            yield map(validate_waveform, stream_audio(file, sr=sr))
-    elif isinstance(audio, tuple):
+def opened(
+    audio: Audio, mel: MelConfig, channel: Channel | None = None
+) -> Iterator[Iterable[np.ndarray]]:
+    """Mono blocks at the sampling rate of a model, from any kind of input.
+
+    Without a `channel`, it is that of the model, if the recording has it.
+    """
+    if isinstance(audio, tuple):
         if len(audio) != 2:
             raise AudioError("a tuple must be (y, sr); pass several recordings as a list")
-        yield [_resampled(*audio, sr)]
-    else:
-        # Decoders need a file: they read only seekable streams, and not in every format.
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "audio"
-            _copy(audio, file)
+        if channel is not None:
+            raise AudioError(f"channel={channel!r}: (y, sr) is one channel; pass the wanted one")
+        yield [_resampled(*audio, mel.sr)]
+        return
+    with _as_file(audio) as file:
+        wanted = usual_channel(file, mel.channel) if channel is None else channel
+        yield map(validate_waveform, stream_audio(file, sr=mel.sr, channel=wanted))
+
+
+def each_channel(
+    audio: Audio, answer: Callable[[Audio, int], list[Answers]]
+) -> list[list[Answers]]:
+    """Answer for each channel of a recording, with an empty list for those that are silent.
+
+    Raises
+    ------
+    SilentError : all are
+    """
+    if isinstance(audio, tuple):
+        raise AudioError("channel='each': (y, sr) is one channel; pass each for itself")
+    answers: list[list[Answers]] = []
+    silent = []
+    with named(name_of(audio)), _as_file(audio) as file:
+        for number in range(1, count_channels(file) + 1):
             try:
-                yield map(validate_waveform, stream_audio(file, sr=sr))
-            except AudioError as error:
-                raise AudioError(str(error).removeprefix(f"{file}: ")) from error
+                answers.append(answer(file, number))
+            except SilentError as error:
+                silent.append(error)
+                answers.append([])
+        if len(silent) == len(answers):
+            raise silent[0]
+    return answers
+
+
+@contextmanager
+def _as_file(audio: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[Path]:
+    """The file at a path or address, or a copy of bytes, whose name is in no message."""
+    if isinstance(audio, (str, os.PathLike)):
+        with fetched(os.fspath(audio)) as file:
+            yield Path(file)
+        return
+    # Decoders need a file: they read only seekable streams, and not in every format.
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "audio"
+        _copy(audio, file)
+        try:
+            yield file
+        except AudioError as error:
+            raise type(error)(str(error).removeprefix(f"{file}: ")) from error
 
 
 def _copy(audio: bytes | BinaryIO, file: Path) -> None:

@@ -21,7 +21,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from langid_fastai.errors import AudioError, ModelError
+from langid_fastai.errors import ModelError, SilentError
 from langid_fastai.inference.windows import are_pauses
 from langid_fastai.models.folder import UNKNOWN, ModelInfo
 
@@ -114,7 +114,7 @@ def mean_log_probs(name: str, scores: Sequence[np.ndarray], levels: Sequence[flo
     ModelError : scores that are not finite
     """
     if not scores:
-        raise AudioError(f"{name}: silent from start to end")
+        raise SilentError(f"{name}: silent from start to end")
     spoken = np.stack(scores)[~are_pauses(np.array(levels))]
     mean = spoken.mean(axis=0, dtype=np.float64)
     if not np.isfinite(mean).all():

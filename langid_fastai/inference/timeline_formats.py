@@ -68,7 +68,7 @@ def to_csv(segments: Iterable[Segment]) -> str:
     return text.getvalue()
 
 
-def to_rttm(segments: Iterable[Segment], recording: str | Path) -> str:
+def to_rttm(segments: Iterable[Segment], recording: str | Path, channel: int = 1) -> str:
     """Write Rich Transcription Time Marked lines, as scorers of diarization read them.
 
     The ten columns are type, file, channel, start and duration (s), orthography, subtype, name,
@@ -79,6 +79,7 @@ def to_rttm(segments: Iterable[Segment], recording: str | Path) -> str:
     ----------
     recording : its file or name; the column is the name without folder and suffix. White space
         separates columns, so within one it becomes ``_``
+    channel : from 1
 
     References
     ----------
@@ -93,7 +94,7 @@ def to_rttm(segments: Iterable[Segment], recording: str | Path) -> str:
     """
     name = _one_word(Path(recording).stem)
     return "".join(
-        f"SPEAKER {name} 1 {segment['start']:.3f} {segment['end'] - segment['start']:.3f} "
+        f"SPEAKER {name} {channel} {segment['start']:.3f} {segment['end'] - segment['start']:.3f} "
         f"<NA> <NA> {_one_word(segment['label'])} {segment['score']:.4f} <NA>\n"
         for segment in rounded(segments)
     )

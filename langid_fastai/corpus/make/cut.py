@@ -100,7 +100,7 @@ def cut_corpus(
     folder: str | Path,
     rules: CutRules = CutRules(),
     *,
-    channel: Channel | str | None = None,
+    channel: Channel | None = None,
     n_jobs: int = -1,
 ) -> CutResult:
     """Cut all recordings of a corpus into utterances, or those that have not been cut yet.
