@@ -23,6 +23,7 @@ from fastai.learner import Learner
 from langid_fastai.callbacks import distributed
 from langid_fastai.callbacks.checkpoint import Checkpointer
 from langid_fastai.callbacks.frozen_features import adapt_norms, cached_features
+from langid_fastai.callbacks.loggers import BatchCount
 from langid_fastai.callbacks.spec_augment import image_callbacks, loss_kept
 from langid_fastai.models.schedules import (
     SCRATCH_SCHEDULE,
@@ -33,6 +34,7 @@ from langid_fastai.models.schedules import (
     refuse_uncacheable,
 )
 from langid_fastai.utils.files import replacing
+from langid_fastai.utils.progress import Steps
 
 __all__ = [
     "Stage",
@@ -43,6 +45,8 @@ __all__ = [
     "fit_stages",
     "find_lr",
 ]
+
+N_RATES = 100  # learning rates that `find_lr` tries, one per batch
 
 
 def fit_stages(
@@ -134,9 +138,11 @@ def find_lr(
     """
     _freeze(learn, stage)
     before = learn.path
+    trying = Steps("trying learning rates", N_RATES, "batches")
     with tempfile.TemporaryDirectory() as folder, learn.no_bar(), learn.no_logging():
         learn.path = Path(folder)  # where fastai saves the weights in the meantime
-        suggested = learn.lr_find(suggest_funcs=(valley,), show_plot=False)
+        with trying as steps, learn.added_cbs(BatchCount(steps)):
+            suggested = learn.lr_find(num_it=N_RATES, suggest_funcs=(valley,), show_plot=False)
     learn.path, learn.opt = before, None
     if file := plot or picture:
         from matplotlib.figure import Figure

@@ -23,6 +23,7 @@ from langid_fastai.app.result import Limits, Result, identify_file
 from langid_fastai.errors import AudioError, LangidError, RunError
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.utils.dependencies import require
+from langid_fastai.utils.progress import Steps
 
 if TYPE_CHECKING:
     import gradio
@@ -75,7 +76,8 @@ def serve(
     """
     _validate_installed()
     _validate_address(host, port)
-    identifier = LanguageIdentifier.load(model)
+    with Steps("loading the model"):
+        identifier = LanguageIdentifier.load(model)
     with _private_folder() as folder:
         os.environ |= {
             "GRADIO_ANALYTICS_ENABLED": "False",
@@ -83,8 +85,9 @@ def serve(
             "GRADIO_TEMP_DIR": folder,
             "no_proxy": "*",
         }
-        page = make_page(identifier, limits)
-        address = _launch(page, host, port, limits)
+        with Steps("starting the page"):
+            page = make_page(identifier, limits)
+            address = _launch(page, host, port, limits)
         on_ready(address)
         _wait_until_stopped()
         page.close(verbose=False)

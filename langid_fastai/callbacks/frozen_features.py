@@ -27,6 +27,7 @@ from fastai.learner import Learner
 from torch import nn
 
 from langid_fastai.utils.files import UNFINISHED, reserve, sweep
+from langid_fastai.utils.progress import track
 
 __all__ = ["adapt_norms", "cached_features"]
 
@@ -97,7 +98,8 @@ def adapt_norms(learn: Learner) -> None:
         norm.momentum = None  # the plain mean over all batches
     learn.model[0].train()
     with torch.no_grad(), _autocast(learn):
-        for x, _ in learn.dls.train.new(shuffle=False):
+        batches = learn.dls.train.new(shuffle=False)
+        for x, _ in track(batches, total=len(batches), what="adapting norms", unit="batches"):
             learn.model[0](x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -121,7 +123,8 @@ def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -
     learn.model.eval()
     labels: list[torch.Tensor] = []
     features, n_done = torch.empty(0), 0
-    for x, y in dl.new(shuffle=False, drop_last=False):
+    batches = dl.new(shuffle=False, drop_last=False)
+    for x, y in track(batches, total=len(batches), what="frozen features", unit="batches"):
         with torch.inference_mode(), _autocast(learn):
             for layer in layers:
                 x = layer(x)

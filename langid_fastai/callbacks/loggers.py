@@ -1,7 +1,7 @@
 """Report the course of training: on stderr, to TensorBoard, Weights & Biases or MLflow.
 
-Contents: `BatchBar`, the progress of an epoch; `LOGS`, the tools by name; `require_log`, before
-long work; `log_callbacks`.
+Contents: `BatchBar` and `BatchCount`, for progress on stderr; `LOGS`, the tools by name;
+`require_log`, before long work; `log_callbacks`.
 """
 
 from __future__ import annotations
@@ -14,30 +14,49 @@ from fastai.callback.core import Callback
 from langid_fastai.errors import RunError
 from langid_fastai.utils.progress import Steps
 
-__all__ = ["LOGS", "BatchBar", "MLflowCallback", "log_callbacks", "require_log"]
+__all__ = ["LOGS", "BatchBar", "BatchCount", "MLflowCallback", "log_callbacks", "require_log"]
 
 LOGS = ("tensorboard", "wandb", "mlflow")
 
 
 class BatchBar(Callback):
-    """Show the progress of an epoch on stderr: a bar on a terminal, plain lines in a log.
+    """Show the progress of a stage of training on stderr, see `Steps`.
 
     Replaces fastai's own bar, which fills a log by redrawing itself.
+
+    Parameters
+    ----------
+    steps : counts the batches of a stage; restarted with each stage
     """
 
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    def before_fit(self) -> None:
+        """Begin a stage."""
+        self.has_begun = False
+
     def before_train(self) -> None:
-        """Begin an epoch."""
-        what = f"epoch {self.epoch + 1} of {self.n_epoch}"
-        self.steps = Steps(what, len(self.dls.train), "batches").__enter__()
+        """Restart the count at the first epoch of a stage, which may be a resumed one."""
+        if not self.has_begun:
+            self.has_begun = True
+            self.steps.restart((self.n_epoch - self.epoch) * len(self.dls.train))
 
     def after_batch(self) -> None:
         """Count a training batch."""
         if self.training:
-            self.steps.advance()
+            self.steps.advance(what=f"epoch {self.epoch + 1} of {self.n_epoch}")
 
-    def after_train(self) -> None:
-        """End the training half of the epoch."""
-        self.steps.__exit__(None, None, None)
+
+class BatchCount(Callback):
+    """Count batches of any kind on stderr, see `Steps`."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+
+    def after_batch(self) -> None:
+        """Count a batch."""
+        self.steps.advance()
 
 
 class MLflowCallback(Callback):

@@ -33,6 +33,7 @@ from langid_fastai.audio.files import write_sound
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.dependencies import needs
 from langid_fastai.utils.files import is_left, write_whole
+from langid_fastai.utils.progress import track
 
 if sys.platform == "win32":
     from _ctypes import FreeLibrary as unload
@@ -117,7 +118,9 @@ def make_demo(
     for split, voices in cast.items():
         (folder / split).mkdir(exist_ok=True)
         spoken = [*languages, *(held_out if split == "test" else ())]
-        for voice, language in product(voices, spoken):
+        pairs = list(product(voices, spoken))
+        what = f"demo corpus, {split}"
+        for voice, language in track(pairs, total=len(pairs), what=what, unit="voices"):
             gender = "f" if voice in VOICES["f"] else "m"
             speaker = hashlib.md5(voice.encode(), usedforsecurity=False).hexdigest()
             for n in range(1, n_clips[split] + 1):

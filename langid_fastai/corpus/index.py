@@ -46,6 +46,7 @@ from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.tables import Table, read_table
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.utils.files import replacing
+from langid_fastai.utils.progress import track
 
 __all__ = [
     "COLUMNS",
@@ -282,7 +283,8 @@ def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
     """
     files = [corpus.root / path for path in corpus.index["path"]]
     with ThreadPool(n_threads) as pool:
-        headers = pool.map(_read_header, files, chunksize=64)
+        read = pool.imap(_read_header, files, chunksize=64)
+        headers = list(track(read, total=len(files), what="reading file headers"))
     measured = pd.DataFrame(headers, columns=["duration", "sr"], dtype=float)
     index = corpus.index.assign(
         duration=measured["duration"].to_numpy(),

@@ -21,6 +21,7 @@ from joblib import Parallel, delayed
 from langid_fastai.clips.encoding import read_clip_image
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.preprocessing import Kind
+from langid_fastai.utils.progress import track
 
 __all__ = ["SYSTEM", "mfcc_statistics", "score_baseline"]
 
@@ -85,11 +86,10 @@ def score_baseline(
         )
     truth = pd.Index(vocab).get_indexer(pd.Index(train["language"]))
     names = [*train["image"], *test["image"]]
-    features = np.stack(
-        Parallel(n_jobs=n_jobs)(
-            delayed(_read_features)(Path(images) / name, top_db, kind) for name in names
-        )
+    read = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_read_features)(Path(images) / name, top_db, kind) for name in names
     )
+    features = np.stack(list(track(read, total=len(names), what="classical baseline")))
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITER))
     model.fit(features[: len(train)], truth)
     activations = model.decision_function(features[len(train) :])

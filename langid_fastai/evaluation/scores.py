@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from langid_fastai.errors import ModelError
+from langid_fastai.utils.progress import Steps
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -33,13 +34,17 @@ def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray
     """
     import torch
 
+    from langid_fastai.callbacks.loggers import BatchCount
     from langid_fastai.callbacks.precision import full_precision
 
     if not images:
         raise ModelError("images=[] must name at least one file; is the split empty?")
     dl = learn.dls.test_dl(list(images))
-    with learn.no_bar(), full_precision(learn):
-        log_probs, _ = learn.get_preds(dl=dl, act=lambda x: torch.log_softmax(x, dim=-1))
+    scoring = Steps("scoring", len(dl), "batches")
+    with scoring as steps, learn.no_bar(), full_precision(learn):
+        log_probs, _ = learn.get_preds(
+            dl=dl, act=lambda x: torch.log_softmax(x, dim=-1), cbs=BatchCount(steps)
+        )
     return np.asarray(log_probs)
 
 

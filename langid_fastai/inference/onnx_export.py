@@ -38,6 +38,7 @@ from langid_fastai.models.networks import load_network
 from langid_fastai.preprocessing import MelConfig, clips_of
 from langid_fastai.utils.dependencies import require
 from langid_fastai.utils.files import replacing
+from langid_fastai.utils.progress import Steps
 
 __all__ = ["OPSET", "OnnxExport", "export_onnx"]
 
@@ -115,8 +116,10 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
         )
     scorer = make_scorer(network, info)
     with replacing(folder / ONNX_FILE) as unfinished:
-        _write(scorer, info.mel, onnx_metadata(info, tensors), unfinished)
-        n_same, difference = _compare(torch_engine(network, info).score, unfinished, clips)
+        with Steps("exporting to ONNX"):
+            _write(scorer, info.mel, onnx_metadata(info, tensors), unfinished)
+        with Steps("comparing with PyTorch"):
+            n_same, difference = _compare(torch_engine(network, info).score, unfinished, clips)
         if not difference <= TOLERANCE:
             raise ModelError(
                 f"{folder}: probabilities from onnxruntime and torch differ by {difference:.1g}, "

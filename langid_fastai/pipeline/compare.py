@@ -45,6 +45,7 @@ from langid_fastai.pipeline.train import make_network
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report import console
 from langid_fastai.utils.files import keep_choices, replacing, taken, write_json
+from langid_fastai.utils.progress import track
 
 __all__ = ["compare", "comparison_lines"]
 
@@ -152,7 +153,7 @@ def _train_and_test_all(
         )
         tell_lines(tell, console.image_lines(exports[-1], folder / shared))
     measured = {}
-    for run, job in jobs.items():
+    for run, job in track(jobs.items(), total=len(jobs), what="networks", unit="networks"):
         network, plan = networks.pop(run)  # so that its memory is released after its training
         tell_lines(tell, console.plan_lines(plan))
         arch = job.settings.arch

@@ -1,13 +1,14 @@
-"""Cross-validation by speaker: a model for each fold, tested on voices it never heard.
+"""Cross-validate by speaker: train a model for each fold, and test it on that fold.
 
 ::
 
     runs/<name>/folds/images/          spectrograms that all folds share
     runs/<name>/folds/<k>/<fold>/      split index, history, and the scores of its test clips
 
-Fold i is tested, the next one validates, the others train; the settings are those of the run, the
-precision that of the machine. A fold that is finished is kept, one that was killed goes on from its
-last epoch; one begun with other settings, another split or other files starts from the beginning.
+Fold i is tested, the next one is for validation, and the others are for training. The settings are
+those of the run, except for the precision, which suits the machine. A finished fold is kept, and an
+interrupted one is resumed after its last epoch; a fold that was begun with other settings, another
+split or other files is restarted.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from langid_fastai.pipeline.evaluate import keep_sections
 from langid_fastai.pipeline.run_folder import DEFAULTS, Run
 from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.pipeline.train import calibrate, make_learner, make_network, train
+from langid_fastai.report import console
 from langid_fastai.utils.files import replacing, sweep
+from langid_fastai.utils.progress import Steps
 
 __all__ = ["cross_validate"]
 
@@ -50,79 +53,83 @@ def cross_validate(
     *,
     device: str | None = None,
     n_jobs: int = -1,
-    on_fold: Callable[[dict[str, Any]], None] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train and test once a fold, with the settings of a trained run: section `cross_validation`.
+    """Train and test a model for each fold, with the settings of a trained run.
 
     Parameters
     ----------
     run : trained and tested
-    n_folds : 3 or more; 14 on the Kaggle set are its author's
+    n_folds : 3 or more; 14 on the Kaggle dataset are those of its author
     device : see `make_dataloaders`
     n_jobs : processes for the images
-    on_fold : called with the figures of each fold
+    tell : called with a line of text after each epoch and each fold
 
     Returns
     -------
-    metrics : what ``metrics.json`` now holds
+    metrics : the content of ``metrics.json``, with the section `cross_validation`
 
     Raises
     ------
     CorpusError : too few groups for so many folds
-    RunError : the run was not trained yet, its corpus has changed since, or it started from a model
-        folder, which may have heard any fold
+    RunError : the run is not trained, its corpus has changed since, or it started from a model
+        folder, which may have been trained on any fold
     """
     corpus, protocol = _read_folds(run, n_folds)
-    mel = read_info(run.model).mel
+    settings = _train_settings(run, device)
     images = run.folder / "folds" / "images"
     everything = corpus.with_index(corpus.index.assign(split="train"))
-    export_images(everything, images, mel, augment=read_plan(run.images), n_jobs=n_jobs)
-    settings = _train_settings(run, device)
-    if settings.start is not None:
-        raise RunError(
-            f"{run.folder} started from the model in {settings.weights}, which may have heard what "
-            "a fold tests; cross-validate a run with other --weights"
-        )
-    folds, tables, scores = [], [], []
-    for fold in range(1, n_folds + 1):
-        split = fold_split(corpus, fold, n_folds)
-        fold_run = Run(run.folder / "folds" / str(n_folds) / str(fold), shared_images=images)
-        _keep_if_same(fold_run, _identity(split, settings, images))
-        if not (fold_run.folder / "scores.csv").exists():
-            _train_fold(run, fold_run, split, settings)
-        for done in (fold_run.checkpoints, fold_run.model):
-            shutil.rmtree(done, ignore_errors=True)
-        clips, log_probs, vocab = _read_scores(fold_run, split)
-        found = evaluation.evaluate(clips, log_probs, vocab)
-        seconds = float(pd.read_csv(fold_run.folder / "history.csv")["seconds"].sum())
-        folds.append(
-            {"fold": fold, "n_recordings": found["n_recordings"], "n_groups": found["n_groups"]}
-            | {name: found["recordings"][name] for name in FOLD_METRICS}
-            | {"seconds": seconds}
-        )
-        if on_fold:
-            on_fold(folds[-1])
-        tables.append(clips)
-        scores.append(log_probs)
-    figures = pd.DataFrame(folds)[list(FOLD_METRICS)].astype(float)
-    section = {
-        "n_folds": n_folds,
-        "protocol": protocol,
-        "seed": settings.seed,
-        "folds": folds,
-        "mean": {name: plain(x) for name, x in figures.mean().items()},
-        "std": {name: plain(x) for name, x in figures.std(ddof=1).items()},
-        "accuracy_min": float(figures["accuracy"].min()),
-        "accuracy_max": float(figures["accuracy"].max()),
-        "pooled": evaluation.evaluate(
-            pd.concat(tables, ignore_index=True), np.concatenate(scores), vocab
-        ),
-    }
+    mel, augment = read_info(run.model).mel, read_plan(run.images)
+    export_images(everything, images, mel, augment=augment, n_jobs=n_jobs)
+    rows, tables, scores = [], [], []
+    with Steps("cross-validation", n_folds, "folds") as steps:
+        for fold in range(1, n_folds + 1):
+            split = fold_split(corpus, fold, n_folds)
+            fold_run = Run(run.folder / "folds" / str(n_folds) / str(fold), shared_images=images)
+            _resume_or_restart(fold_run, _identity(split, settings, images))
+            if not (fold_run.folder / "scores.csv").exists():
+                prefix = f"fold {fold} of {n_folds}  "
+                _train_fold(run, fold_run, split, settings, tell, prefix)
+            for done in (fold_run.checkpoints, fold_run.model):
+                shutil.rmtree(done, ignore_errors=True)
+            clips, log_probs, vocab = _read_scores(fold_run, split)
+            rows.append({"fold": fold} | _measure_fold(fold_run, clips, log_probs, vocab))
+            tables.append(clips)
+            scores.append(log_probs)
+            tell(console.fold_line(rows[-1]))
+            steps.advance()
+    pooled = pd.concat(tables, ignore_index=True), np.concatenate(scores)
+    summary = {"n_folds": n_folds, "protocol": protocol, "seed": settings.seed}
+    section = summary | _summarize(rows) | {"pooled": evaluation.evaluate(*pooled, vocab)}
     return keep_sections(run, {"cross_validation": section})
 
 
+def _measure_fold(
+    fold_run: Run, clips: pd.DataFrame, log_probs: np.ndarray, vocab: list[str]
+) -> dict[str, Any]:
+    """Measure one fold by recording, and the time of its training."""
+    found = evaluation.evaluate(clips, log_probs, vocab)
+    return (
+        {name: found[name] for name in ("n_recordings", "n_groups")}
+        | {name: found["recordings"][name] for name in FOLD_METRICS}
+        | {"seconds": float(pd.read_csv(fold_run.folder / "history.csv")["seconds"].sum())}
+    )
+
+
+def _summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the results of the folds, with their mean and spread."""
+    rates = pd.DataFrame(rows)[list(FOLD_METRICS)].astype(float)
+    return {
+        "folds": rows,
+        "mean": {name: plain(x) for name, x in rates.mean().items()},
+        "std": {name: plain(x) for name, x in rates.std(ddof=1).items()},
+        "accuracy_min": float(rates["accuracy"].min()),
+        "accuracy_max": float(rates["accuracy"].max()),
+    }
+
+
 def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
-    """The corpus of a run as it was before its split, with a column `fold`."""
+    """Read the corpus of a run as it was before its split, with a column `fold`."""
     remembered = run.read()
     if "plan" not in remembered:
         raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
@@ -142,23 +149,36 @@ def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
     if set(trained["path"]) != set(known_languages.index["path"]):
         raise RunError(
             f"{settings.source}: its recordings are no longer those that {run.folder} was trained "
-            "on; put them back, or train on the corpus as it is now"
+            "and tested on; restore them, or train on the corpus as it is now"
         )
     return make_folds(known_languages, n_folds, seed=settings.seed)
 
 
 def _train_settings(run: Run, device: str | None) -> TrainSettings:
-    """The training settings of a run; the machine may be another."""
+    """Return the training settings of a run, for a machine that may be another one."""
     remembered = run.read()["training"]
     names = [field.name for field in fields(TrainSettings)]
     settings = {name: remembered[name] for name in names if name in remembered}
     if settings.get("epochs") is not None:
         settings["epochs"] = tuple(settings["epochs"])
-    return TrainSettings(**settings | {"device": device, "workers": None, "precision": "auto"})
+    found = TrainSettings(**settings | {"device": device, "workers": None, "precision": "auto"})
+    if found.start is not None:
+        raise RunError(
+            f"{run.folder} started from the model in {found.weights}, which may have been trained "
+            "on what a fold tests; cross-validate a run with other --weights"
+        )
+    return found
 
 
-def _train_fold(run: Run, fold_run: Run, split: Corpus, settings: TrainSettings) -> None:
-    """Train, calibrate and score one fold; of the model, only the scores are kept."""
+def _train_fold(
+    run: Run,
+    fold_run: Run,
+    split: Corpus,
+    settings: TrainSettings,
+    tell: Callable[[str], None],
+    prefix: str,
+) -> None:
+    """Train, calibrate and score one fold; only the scores are kept."""
     allow_leaks = run.read()["corpus"]["allow_leaks"]
     fold_run.note("corpus", {"source": str(split.root), "allow_leaks": allow_leaks})
     found = {"root": str(split.root.resolve()), "layout": split.layout, "notes": split.notes}
@@ -166,7 +186,13 @@ def _train_fold(run: Run, fold_run: Run, split: Corpus, settings: TrainSettings)
     write_index(split.index.drop(columns="fold"), fold_run.index)
     network, plan = make_network(fold_run, split, settings)
     learn = make_learner(fold_run, settings, network)
-    train(fold_run, learn, settings, plan)
+    train(
+        fold_run,
+        learn,
+        settings,
+        plan,
+        on_epoch=lambda history: tell(prefix + console.epoch_line(history)),
+    )
     temperature = calibrate(fold_run, learn).temperature
     clips = read_clips(fold_run.images, split.index, "test")
     raw = evaluation.predict_images(learn, [fold_run.images / image for image in clips["image"]])
@@ -178,19 +204,19 @@ def _train_fold(run: Run, fold_run: Run, split: Corpus, settings: TrainSettings)
 
 
 def _identity(split: Corpus, settings: TrainSettings, images: Path) -> dict[str, Any]:
-    """What a fold is made of: its split, its settings, and the images as they were exported."""
+    """Return what determines a fold: its split, its settings, and the images as exported."""
     machine = {"device": None, "workers": None, "precision": None}
-    journal = hashlib.blake2b((images / "images.csv").read_bytes(), digest_size=8).hexdigest()
+    manifest = hashlib.blake2b((images / "images.csv").read_bytes(), digest_size=8).hexdigest()
     content = {
         "index_hash": index_hash(split.index),
-        "images": journal,
+        "images": manifest,
         "choice": asdict(settings) | machine,
     }
     return json.loads(json.dumps(content))
 
 
-def _keep_if_same(fold_run: Run, identity: dict[str, Any]) -> None:
-    """Begin a fold, or go on with it; one of another identity is removed, checkpoint and all."""
+def _resume_or_restart(fold_run: Run, identity: dict[str, Any]) -> None:
+    """Keep a fold of the same identity; remove one of another, with its checkpoint."""
     if fold_run.folder.exists():
         # A kill may have come before the note.
         is_noted = (fold_run.folder / "run.json").exists()
@@ -202,7 +228,7 @@ def _keep_if_same(fold_run: Run, identity: dict[str, Any]) -> None:
 
 
 def _read_scores(fold_run: Run, split: Corpus) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Test clips of a finished fold, their calibrated scores, and whose columns these are."""
+    """Return the test clips of a finished fold, their calibrated scores, and the languages."""
     clips = read_clips(fold_run.images, split.index, "test")
     scores = pd.read_csv(fold_run.folder / "scores.csv").set_index("image")
     vocab = [name.removeprefix("logp_") for name in scores.columns]

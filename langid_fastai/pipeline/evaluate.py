@@ -43,6 +43,7 @@ from langid_fastai.pipeline.run_folder import Run, default_folder
 from langid_fastai.pipeline.settings import CorpusSettings
 from langid_fastai.utils.environment import library_versions
 from langid_fastai.utils.files import replacing, write_json
+from langid_fastai.utils.progress import Steps
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -133,9 +134,12 @@ def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str
     known, _ = clips_to_test(run, corpus, info)
     rows: list[dict[str, Any]] = []
     log_probs: list[np.ndarray] = []
-    for chunk in degraded_clips(corpus.root, known, info.mel, chunk=CHUNK, n_jobs=n_jobs):
-        log_probs.append(evaluation.predict_images(learn, [png for *_, png in chunk]))
-        rows += [{"condition": condition, "row": row} for condition, row, _ in chunk]
+    chunks = degraded_clips(corpus.root, known, info.mel, chunk=CHUNK, n_jobs=n_jobs)
+    with Steps("robustness", len(known), "clips") as steps:
+        for chunk in chunks:
+            log_probs.append(evaluation.predict_images(learn, [png for *_, png in chunk]))
+            rows += [{"condition": condition, "row": row} for condition, row, _ in chunk]
+            steps.advance(n=len({row for _, row, _ in chunk}))
     table = pd.DataFrame(rows)
     scores = evaluation.apply_temperature(np.concatenate(log_probs), info.calibration.temperature)
     by_condition = {
@@ -242,8 +246,9 @@ def write_pages(run: Run) -> None:
     from langid_fastai.report import write_report
     from langid_fastai.report.model_card import write_card
 
-    write_report(run.folder, audio_root=run.corpus().root)
-    write_card(run.model, read_metrics(run), license=run.read().get("license", "unknown"))
+    with Steps("writing the report"):
+        write_report(run.folder, audio_root=run.corpus().root)
+        write_card(run.model, read_metrics(run), license=run.read().get("license", "unknown"))
 
 
 def read_metrics(run: Run) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings, Tra
 from langid_fastai.report import console
 from langid_fastai.utils.environment import n_launched
 from langid_fastai.utils.parallel import validate_jobs
+from langid_fastai.utils.progress import Steps
 
 if TYPE_CHECKING:
     from fastai.callback.core import Callback
@@ -308,7 +309,6 @@ def evaluate_run(
         result = lf.evaluate_run("runs/recordings", robustness=True)
         result.metrics["robustness"]
     """
-    from langid_fastai.learner import load_learner, make_dataloaders
     from langid_fastai.pipeline import evaluate
     from langid_fastai.pipeline.hub_model import assess_against, validate_against
 
@@ -322,9 +322,13 @@ def evaluate_run(
     _validate_license(license)
     other = CorpusSettings(str(corpus)) if isinstance(corpus, str | Path) else corpus
     with run.alone():
+        tell(f"testing    {run.folder}")
         if license is not None:
             run.note("license", license)
-        learn = load_learner(run.model, make_dataloaders(run.images, device=device))
+        with Steps("loading PyTorch, fastai and the model"):
+            from langid_fastai.learner import load_learner, make_dataloaders
+
+            learn = load_learner(run.model, make_dataloaders(run.images, device=device))
         steps.calibrate(run, learn, false_alarm_rate=false_alarm_rate)
         metrics = evaluate.assess_test(run, learn, n_jobs=n_jobs)
         try:
@@ -337,13 +341,7 @@ def evaluate_run(
             if folds is not None:
                 from langid_fastai.pipeline.cross_validate import cross_validate
 
-                metrics = cross_validate(
-                    run,
-                    folds,
-                    device=device,
-                    n_jobs=n_jobs,
-                    on_fold=lambda fold: tell(console.fold_line(fold)),
-                )
+                metrics = cross_validate(run, folds, device=device, n_jobs=n_jobs, tell=tell)
         finally:  # the report has all that was measured, also before a step failed
             evaluate.write_pages(run)
         tell_lines(tell, console.result_lines(metrics))

@@ -41,6 +41,7 @@ from langid_fastai.pipeline.settings import TrainSettings
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.environment import describe_device
 from langid_fastai.utils.files import differences, replacing
+from langid_fastai.utils.progress import Steps
 
 if TYPE_CHECKING:  # torch and fastai take seconds to import
     from fastai.callback.core import Callback
@@ -86,12 +87,13 @@ def make_network(
     ModelError : see `build_network`, `pick_device`, `validate_vocab`
     RunError : unknown schedule, or the folder was trained with other choices
     """
-    from fastai.torch_core import set_seed
+    with Steps("loading PyTorch and fastai"):
+        from fastai.torch_core import set_seed
 
-    from langid_fastai.callbacks.precision import pick_device, pick_precision
-    from langid_fastai.models.folder import validate_vocab
-    from langid_fastai.models.hub_encoder import encoder_of
-    from langid_fastai.models.networks import build_network
+        from langid_fastai.callbacks.precision import pick_device, pick_precision
+        from langid_fastai.models.folder import validate_vocab
+        from langid_fastai.models.hub_encoder import encoder_of
+        from langid_fastai.models.networks import build_network
 
     name, stages = choose_stages(settings)
     run.check("training", _binding(settings, name))
@@ -249,7 +251,8 @@ def train(
             on_epoch(history)
 
     together = launch.joined(learn.dls.device) if launch else nullcontext()
-    with together, learn.no_bar(), learn.no_logging(), learn.added_cbs(BatchBar()):
+    training = Steps("training", unit="batches")
+    with together, training as steps, learn.no_bar(), learn.no_logging():
         history = fit_stages(
             learn,
             stages,
@@ -257,7 +260,7 @@ def train(
             seed=settings.seed,
             cache_frozen=settings.cache_frozen,
             on_epoch=note,
-            cbs=cbs,
+            cbs=[*cbs, BatchBar(steps)],
         )
     _write_history(run, history)
     if "plan" not in run.read():  # killed between the checkpoint and the note of a first epoch

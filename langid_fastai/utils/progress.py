@@ -1,6 +1,10 @@
-"""Show progress of a long step, with rate and remaining time.
+"""Show on stderr what a long step does, with rate and remaining time.
 
-A bar on a terminal, one line that is rewritten in a notebook, plain lines in a log.
+A bar on a terminal, one line that is rewritten in a notebook, plain lines in a log. Steps may be
+nested; a terminal then shows a bar for each.
+
+Contents: `track`, for the items of a loop; `Steps`, for other loops and for work that cannot be
+counted; `Listening`, for long recordings.
 """
 
 from __future__ import annotations
@@ -9,11 +13,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 __all__ = ["Listening", "Steps", "track"]
 
@@ -21,6 +34,7 @@ Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_UPDATES = 0.5  # of the line in a notebook
 SECONDS_WITHOUT_BAR = 1.0  # of work on one recording
+BAR_WIDTH = 20  # characters; leaves room for the words on a narrow terminal
 
 
 def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") -> Iterator[Item]:
@@ -39,16 +53,25 @@ def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") 
 
 
 class Steps:
-    """Show progress on stderr, for loops that run inside another library.
+    """Show on stderr that work is in progress, while the block runs.
 
     Parameters
     ----------
     what : name of the work
-    total : number of steps
+    total : number of steps; None for work that cannot be counted, which is shown on a terminal only
     unit : name of a step, in the plural
+
+    Examples
+    --------
+    >>> with Steps("epoch 1", total=2, unit="batches") as steps:
+    ...     for _ in range(2):
+    ...         steps.advance()
     """
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
+    # Those whose blocks are running, outermost first; on a terminal they share one display.
+    running: ClassVar[list[Steps]] = []
+
+    def __init__(self, what: str, total: int | None = None, unit: str = "") -> None:
         self.what, self.total, self.unit = what, total, unit
         self.n = 0
         self.audio = 0.0  # s
@@ -56,18 +79,13 @@ class Steps:
         self.cell = NotebookLine() if in_notebook() else None
 
     def __enter__(self) -> Steps:
-        self.start = self.printed = time.monotonic()
+        self.restart(self.total)
         if self.cell is None and sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-            )
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.task = self.bar.add_task(self.what, total=self.total, rate="")
-            self.bar.start()
+            self.bar = self.running[0].bar if self.running else _start_display()
+        if self.bar:
+            self.task = self.bar.add_task(self.what, total=self.total, counted="")
+            self.bar.refresh()
+        self.running.append(self)
         return self
 
     def __exit__(
@@ -76,28 +94,42 @@ class Steps:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.running.remove(self)
         if self.bar:
-            self.bar.stop()
+            self.bar.remove_task(self.task)
+            if not self.running:
+                self.bar.stop()
         if self.cell:
             self.cell.show("")
 
-    def advance(self, audio: float = 0.0) -> None:
-        """Count one step.
+    def restart(self, total: int | None) -> None:
+        """Count from 0 again, up to `total`."""
+        self.n, self.audio, self.total = 0, 0.0, total
+        self.start = self.printed = time.monotonic()
+        if self.bar:
+            self.bar.reset(self.task, total=total, counted="")
+
+    def advance(self, audio: float = 0.0, *, n: int = 1, what: str | None = None) -> None:
+        """Count steps.
 
         Parameters
         ----------
-        audio : s, the duration of its recording, for the rate
+        audio : s, the duration of the recordings, for the rate
+        n : number of steps
+        what : new name of the work
         """
-        self.n += 1
+        self.n += n
         self.audio += audio
+        self.what = what or self.what
         now = time.monotonic()
         per_second = self.n / max(now - self.start, 1e-6)
         rate = f"{per_second:{'.1f' if per_second >= 1 else '.2g'}} {self.unit}/s"
         if self.audio:
             rate += f", {self.audio / 3600 / max(now - self.start, 1e-6):.2g} hours of audio/s"
         if self.bar:
-            self.bar.update(self.task, completed=self.n, rate=rate)
-        elif now - self.printed >= self._pause and self.n < self.total:
+            counted = f"{self.n}/{self.total} {rate}"
+            self.bar.update(self.task, completed=self.n, description=self.what, counted=counted)
+        elif self.total and now - self.printed >= self._pause and self.n < self.total:
             self.printed = now
             left = (now - self.start) / self.n * (self.total - self.n)
             text = f"{self.what}: {self.n} of {self.total}, {rate}, {left:.0f} s left"
@@ -163,6 +195,31 @@ class Listening:
             self.bar.start()
         rate = f"{seconds / 60:.0f} min of audio, {seconds / elapsed:.0f} × real time"
         self.bar.update(self.task, completed=seconds, rate=rate)
+
+
+class _Time(ProgressColumn):
+    """Remaining time; for work that cannot be counted, the time that it has taken so far."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.elapsed if task.total is None else task.time_remaining
+        if seconds is None:
+            return Text("")
+        return Text(f"{timedelta(seconds=round(seconds))}{' left' if task.total else ''}")
+
+
+def _start_display() -> Progress:
+    display = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=BAR_WIDTH),
+        TextColumn("{task.fields[counted]}", markup=False),
+        _Time(),
+        console=Console(stderr=True),
+        transient=True,
+        # Lines that are printed meanwhile appear above the bars; those that go to a file stay so.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    display.start()
+    return display
 
 
 class NotebookLine:

@@ -15,7 +15,7 @@ from command_line import MEL
 from killing import PLAIN, TIMED, Trained, go_on, left_over, results, run_whole
 from web_site import WebSite, make_site
 
-from langid_fastai.pipeline.cross_validate import _keep_if_same
+from langid_fastai.pipeline.cross_validate import _resume_or_restart
 from langid_fastai.pipeline.run_folder import Run
 
 CACHED = [*PLAIN, *shlex.split("--schedule seed --cache-frozen")]
@@ -96,7 +96,7 @@ def test_fold_killed_before_its_note_restarts(tmp_path):
     fold = Run(tmp_path / "folds" / "3" / "1")
     fold.folder.mkdir(parents=True)
     (fold.folder / "run.json.4711.tmp").write_text("{")
-    _keep_if_same(fold, {"index_hash": "1"})
+    _resume_or_restart(fold, {"index_hash": "1"})
     assert fold.read() == {"fold": {"index_hash": "1"}}
     assert not left_over(fold.folder)
 
