@@ -1,6 +1,7 @@
 """Every command that takes long shows on a terminal what it does."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from command_line import MEL, QUICK
@@ -10,6 +11,7 @@ from tones import make_tones
 from langid_fastai import cli
 from langid_fastai.app import server
 from langid_fastai.callbacks.checkpoint import Checkpointer
+from langid_fastai.inference import onnx_export
 
 TRAIN = [*QUICK, "--epochs", "1,1,1"]
 COMPARE = [*MEL, *"--arch m3-light,spectrogram_cnn-w4-d2 --weights none --epochs 1,0,0".split()]
@@ -40,7 +42,6 @@ SHOWN = {
         ["evaluate", "{run}", "--robustness", "--corpus", "{other}", "--folds", "3"],
         "and the model, robustness, reading file headers, images, cross-validation, training",
     ),
-    "export": (["export", "{run}"], "exporting to ONNX, comparing with PyTorch"),
     "audit": (["corpus", "audit", "{corpus}"], "reading file headers"),
     "split": (["corpus", "split", "{corpus}", "--out", "{out}.csv"], "reading file headers"),
     "cut": (
@@ -81,10 +82,27 @@ def test_a_long_command_shows_its_steps(name, corpus, other, run, langid, tmp_pa
     assert screen.rfind(CURSOR_SHOWN) > screen.rfind("\x1b[?25l")
 
 
-def test_the_page_shows_that_it_starts(run, langid, monkeypatch):
-    monkeypatch.setattr(server, "_wait_for_the_end", lambda: None)
+def test_an_export_shows_its_steps(run, langid, monkeypatch):
+    monkeypatch.setattr(onnx_export, "_write", lambda *_: _[-1].write_bytes(b"a model"))
+    monkeypatch.setattr(onnx_export, "_compare", lambda *_: (4, 0.0))
     with terminal(monkeypatch) as shown:
-        code, out, _ = langid("app", run, "--port", 7999, command=cli.main)
+        assert langid("export", run, command=cli.main)[0] == 0
+    assert "exporting to ONNX" in on_screen(shown)
+    assert "comparing with PyTorch" in on_screen(shown)
+
+
+def test_the_page_shows_that_it_starts(run, langid, monkeypatch):
+    """Without Gradio, which takes long to import."""
+    page = SimpleNamespace(close=lambda verbose: None)
+    monkeypatch.setattr(server, "make_page", lambda *_: page)
+    monkeypatch.setattr(server, "_launch", lambda *_: "http://127.0.0.1:7860/")
+    monkeypatch.setattr(server, "_wait_for_the_end", lambda: None)
+    monkeypatch.setattr(server, "_validate_address", lambda *_: None)
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")  # set by the server, and restored after the test
+    monkeypatch.setenv("no_proxy", "")
+    with terminal(monkeypatch) as shown:
+        code, out, _ = langid("app", run, command=cli.main)
     assert (code, "page       http" in out) == (0, True)
     assert "loading the model" in on_screen(shown)
     assert "starting the page" in on_screen(shown)

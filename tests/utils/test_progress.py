@@ -100,4 +100,40 @@ def test_bar_on_a_terminal(terminal):
     assert "images" in shown
     assert "3/3" in shown
     assert "files/s" in shown
-    assert "left" not in shown  # no lines between
+    assert "3 of 3" not in shown  # no lines between
+
+
+def test_nested_steps_share_a_display(terminal):
+    screen = terminal()
+    with Steps("folds", 2, "folds") as folds:
+        with Steps("training", 3, "batches") as inner:
+            inner.advance(what="epoch 1 of 3")
+            assert inner.bar is folds.bar
+            inner.bar.refresh()
+        folds.bar.refresh()
+        assert [task.description for task in folds.bar.tasks] == ["folds"]
+    assert "epoch 1 of 3" in screen.getvalue()
+    assert Steps.running == []
+
+
+def test_lines_for_a_file_stay_out_of_the_display(terminal, capsys):
+    screen = terminal()
+    with Steps("images", 3, "files"):
+        print("a result")
+    assert capsys.readouterr().out == "a result\n"
+    assert "a result" not in screen.getvalue()
+
+
+def test_steps_are_counted_again_after_a_restart(clock, capsys):
+    with Steps("training", unit="batches") as steps:
+        clock.now += 100
+        steps.restart(4)
+        for _ in work(clock, 3, 20.0):
+            steps.advance()
+    assert capsys.readouterr().err.splitlines()[0] == "training: 1 of 4, 0.05 batches/s, 60 s left"
+
+
+def test_work_that_cannot_be_counted_is_silent_in_a_log(clock, capsys):
+    with Steps("exporting"):
+        clock.now += 100
+    assert capsys.readouterr() == ("", "")
