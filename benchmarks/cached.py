@@ -5,7 +5,7 @@
 No published weights are needed: the body has learned German and English from a demo corpus of
 another seed first. Then German, English and Spanish are learned from few voices with four clips in
 each language, by the seed schedule of 7 + 12 + 8 epochs, with and without the cache. Each
-is tested on six voices that neither has heard.
+is tested on six voices that were used in neither training.
 """
 
 from __future__ import annotations

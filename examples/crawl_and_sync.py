@@ -38,7 +38,7 @@ def main(
         print(*lf.sync_corpus(str(folder), bucket).lines(bucket), sep="\n")
         source = f"{bucket}/index.csv"
 
-    # 3 Read it from there as any corpus, and put each author on one side of the split.
+    # 3 Read it from there like any corpus, and keep each author in one split.
     corpus = lf.split_corpus(lf.measure_audio(lf.read_corpus(source)), seed=0)
     print(corpus.layout, *corpus.notes, sep="\n  ")
     print(corpus.index.groupby(["language", "split"])["speaker"].nunique().unstack())

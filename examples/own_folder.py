@@ -22,7 +22,7 @@ def main(
     epochs: int = 30,
 ) -> None:
     """Train and test on a folder per language."""
-    # 1 Read the corpus, and put every speaker on one side of the split.
+    # 1 Read the corpus, and keep every speaker in one split.
     corpus = lf.split_corpus(lf.measure_audio(lf.read_corpus(folder)), seed=0)
     print(corpus.layout, *corpus.notes, sep="\n  ")
     print(corpus.index.groupby(["language", "split"])["path"].count().unstack())
@@ -41,7 +41,7 @@ def main(
     history = lf.fit_stages(learn, stages, checkpoints=out / "checkpoints")
     print(history.groupby("stage", sort=False).last())
 
-    # 4 Test on speakers never heard.
+    # 4 Test on speakers that were not used in training.
     clips = lf.read_clips(out / "images", corpus.index, "test")
     log_probs = lf.predict_images(learn, [out / "images" / image for image in clips["image"]])
     result = lf.evaluate(clips, log_probs, list(dls.vocab))

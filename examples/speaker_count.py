@@ -33,7 +33,7 @@ def main(
     seed: int = 0,
 ) -> None:
     """Train networks to count speakers, and compare them."""
-    # 1 Put every voice on one side, and mix those of each side.
+    # 1 Split by speaker, and mix the speakers of each split.
     voices = lf.read_voices(corpus, valid=valid, test=test, seed=seed)
     config = lf.MixConfig(n, speakers, seconds, valid=valid, test=test, seed=seed)
     mixtures = lf.mix_corpus(voices, out / "mixtures", config)

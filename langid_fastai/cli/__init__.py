@@ -1,6 +1,6 @@
 """`langid` and `langid-train`: parse, call, print. The work is done by the library.
 
-Heavy imports stand inside the commands, so that ``--help`` comes at once.
+Heavy imports are inside the commands, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STOPPED = 130  # exit code after an interrupt, as shells have it
 
 
 def main() -> NoReturn:
-    """Run `langid`; an error that the user can fix becomes one line and exit code 1."""
+    """Run `langid`; an error that the user can fix is reported in one line, with exit code 1."""
     from langid_fastai.cli.group import app
 
     _run(app)
@@ -35,16 +35,16 @@ def train_main() -> NoReturn:
 def _run(command: typer.Typer) -> NoReturn:
     import warnings
 
-    # fastai's own imports warn of torch functions it still uses; nothing a user can fix.
+    # fastai's imports warn about torch functions that it still uses; users cannot fix that.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
-    for stream in (sys.stdout, sys.stderr):  # a name in another script must not end the run
+    for stream in (sys.stdout, sys.stderr):  # a file name in another script must not end the run
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except SystemExit as end:  # typer turns an interrupt into this
         if end.code == STOPPED:
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("stopped; repeat the command to resume from here", file=sys.stderr)
         raise
     except Exception as error:
         line = _explain(error)
@@ -56,7 +56,7 @@ def _run(command: typer.Typer) -> NoReturn:
 
 
 def _explain(error: Exception) -> str | None:
-    """Describe in one line what the user can repair; None for anything else."""
+    """Describe in one line an error that the user can fix; None for any other."""
     from langid_fastai.errors import LangidError
     from langid_fastai.utils.dependencies import broken_library
     from langid_fastai.utils.files import DENIED
@@ -65,5 +65,5 @@ def _explain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in DENIED:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; fix that, and the same command resumes from here"
+        return f"{where}{error.strerror}; fix that, and repeat the command to resume from here"
     return broken_library(error)

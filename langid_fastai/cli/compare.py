@@ -30,12 +30,14 @@ def compare(
     archs: Annotated[
         str,
         typer.Option(
-            "--arch", metavar="A,B,…", help="Networks to compare; for names see langid train."
+            "--arch",
+            metavar="NAME,NAME",
+            help="Networks to compare, two or more; for their names see langid train --help.",
         ),
     ] = "mobilenet_v2,resnet50,resnet152",
     out_folder: OutOption = None,
     weights: Annotated[
-        str, typer.Option(help="Initial weights: 'pretrained' or 'none'.")
+        str, typer.Option(help="Initial weights of all networks: 'pretrained' or 'none'.")
     ] = TrainSettings.weights,
     *,
     training: TrainSettings,
@@ -48,7 +50,8 @@ def compare(
 ) -> None:
     """Train and test several networks on one split and the same images, and compare them.
 
-    Each network gets a run folder in --out. If it is interrupted, the same command resumes it.
+    Each network gets a run folder in --out, and the results are in comparison.csv, .json and .png.
+    If it is interrupted, the same command resumes it.
     """
     from langid_fastai.pipeline import compare as pipeline_compare
     from langid_fastai.pipeline.run_folder import default_folder
@@ -71,5 +74,5 @@ def compare(
     )
     say(pipeline_compare.comparison_lines(compared))
     print(f"comparison {folder / 'comparison.json'}, comparison.csv, comparison.png")
-    print(f"models     {folder}/NETWORK, each a run with its model and report")
+    print(f"models     {folder}/NETWORK: a run folder each, with model and report")
     exit_if_failed(exported.failed)

@@ -12,7 +12,7 @@ from langid_fastai.cli import compare, corpus, predict, push, serve, train
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Teach a computer which language is spoken in a recording, and test it honestly.",
+    help="Train, test and use models that identify which language is spoken in a recording.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -34,14 +34,14 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Options of `langid` itself, each done by its callback; and who may be several."""
+    """Handle the options of `langid` itself, and refuse commands for one process in several."""
     from langid_fastai.errors import RunError
     from langid_fastai.utils.environment import n_launched
 
     if ctx.invoked_subcommand != "train" and n_launched() > 1:
         raise RunError(
-            f"several processes were launched, and `langid {ctx.invoked_subcommand}` is for one; "
-            "start it without torchrun or accelerate launch (in a shell that has WORLD_SIZE, "
+            f"several processes were launched, but `langid {ctx.invoked_subcommand}` runs in one; "
+            "start it without torchrun or accelerate launch (if WORLD_SIZE is set in this shell, "
             "unset it)"
         )
 

@@ -1,6 +1,6 @@
-"""Options that several commands share and that belong to no settings dataclass.
+"""Options that several commands share and that no settings dataclass has.
 
-All others are built from the dataclasses, see `langid_fastai.cli.signature`.
+The others are built from the dataclasses, see `langid_fastai.cli.signature`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import typer
 
 from langid_fastai.mel_config import MelConfig
 
-# Of `CorpusSettings`: what commands that only read a corpus do not need.
+# Fields of `CorpusSettings` that commands which only read a corpus do not need.
 OF_THE_SPLIT = ("valid", "test", "seed", "allow_leaks", "hold_out", "label")
-# Where options stand in the help of commands that train: with those of their kind.
+# Order of options in the help of commands that train: with related ones.
 ORDER = {"root": "hold_out", "speaker": "root", "label": "speaker", "win_length": "n_fft"}
 ALL_CORES = -1
 
@@ -39,7 +39,7 @@ AlarmOption = Annotated[
     typer.Option(
         min=0.001,
         max=0.5,
-        help="Fraction of known-language recordings that may be rejected as 'unknown'.",
+        help="Fraction of recordings in known languages that may be rejected as 'unknown'.",
         show_default="0.05; for a calibrated model, as before",
     ),
 ]
@@ -51,7 +51,7 @@ LicenseOption = Annotated[
     ),
 ]
 LogOption = Annotated[
-    Log | None, typer.Option(help="Log the training to a tool that is installed.")
+    Log | None, typer.Option(help="Also log the training with this tool, which must be installed.")
 ]
 ChannelOption = Annotated[
     str | None,
@@ -64,7 +64,7 @@ ChannelOption = Annotated[
 JobsOption = Annotated[
     int, typer.Option("--jobs", help="Number of worker processes; -1 uses all cores.")
 ]
-# Those that the user gave; the others are as the network wants them.
+# Only those that the user gave; the others are what the network requires.
 MelOptions = Annotated[dict[str, Any], MelConfig]
 DaskOption = Annotated[
     str | None,

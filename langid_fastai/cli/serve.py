@@ -1,4 +1,4 @@
-"""`langid app`: a page in the browser that asks a trained model."""
+"""`langid app`: serve a web page that identifies languages with a trained model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ __all__ = ["serve"]
 def serve(
     model: ModelArgument,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 opens the page to the network.")
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 makes the page available to the network, without a "
+            "password."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port.")] = 7860,
-    max_mb: Annotated[float, typer.Option(help="Largest file accepted, MB.")] = 50.0,
-    max_minutes: Annotated[float, typer.Option(help="Longest recording accepted, min.")] = 10.0,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port to listen on.")] = 7860,
+    max_mb: Annotated[float, typer.Option(help="Largest file accepted, in MB.")] = 50.0,
+    max_minutes: Annotated[float, typer.Option(help="Longest recording accepted, in min.")] = 10.0,
 ) -> None:
-    """Serve a page that names the language of a recording, dropped or spoken (extra `app`).
+    """Serve a web page that identifies the language of an uploaded or spoken recording.
 
-    Nothing is sent to another machine. Stop it with Ctrl-C.
+    Needs the extra `app`. Nothing is sent to another machine. Stop it with Ctrl-C.
     """
     from langid_fastai.app.result import Limits
     from langid_fastai.app.server import serve as serve_page

@@ -5,11 +5,11 @@
     @with_settings()
     def train(corpus: CorpusSettings, mel: Annotated[dict[str, Any], MelConfig]): ...
 
-A parameter whose type is a settings dataclass becomes one option for each field that was declared
-with `option`; called from the command line, the function gets the dataclass. A dict annotated with
-a dataclass is for defaults that depend on something else: it holds the fields that the user gave. A
-field that several dataclasses have is one option, whose value all of them get. A parameter of the
-command takes the place of a field of the same name.
+A parameter whose type is a settings dataclass becomes one option for each field declared with
+`option`; the function is called with the dataclass. A parameter that is a dict annotated with a
+dataclass gets only the fields that the user gave, for defaults that depend on something else. A
+field of several dataclasses is one option, and all of them get its value. A parameter of the
+command replaces a field of the same name.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _split(text: str, kind: type, flag: str) -> tuple[Any, ...]:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} must be whole numbers with commas between, as 7,12,8", param_hint=flag
+            f"{text!r} must be whole numbers separated by commas, such as 7,12,8", param_hint=flag
         ) from None
 
 

@@ -39,7 +39,11 @@ def train(
     *,
     training: TrainSettings,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Suggest a value for --lr and stop.")
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Try 100 learning rates, suggest a value for --lr, and stop without training.",
+        ),
     ] = False,
     corpus: CorpusSettings,
     jobs: JobsOption = ALL_CORES,
@@ -85,7 +89,7 @@ def prepare(
     arch: Annotated[
         str | None,
         typer.Option(
-            help="Network to be trained later, which decides what kind of image is made.",
+            help="Network to be trained later, which determines the kind of image.",
             show_default="one that takes mel images",
         ),
     ] = None,
@@ -109,7 +113,11 @@ def prepare(
         ),
     ] = None,
 ) -> None:
-    """Read and split a corpus and make its images, without training."""
+    """Read and split a corpus and make its images, without training.
+
+    Train on the run folder later, here or on another machine: langid-train RUN. If it is
+    interrupted, the same command resumes it.
+    """
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.models.names import mel_config_for
     from langid_fastai.pipeline import prepare as pipeline_prepare
@@ -135,23 +143,30 @@ def evaluate(
     robustness: Annotated[
         bool,
         typer.Option(
-            "--robustness", help="Repeat the test with noise, telephone sound, MP3, shorter clips …"
+            "--robustness",
+            help="Repeat the test with noise, telephone sound, MP3, other speeds, shorter clips.",
         ),
     ] = False,
     corpus: Annotated[
         str | None,
-        typer.Option(metavar="OTHER", help="Also test on a second corpus, given as CORPUS is."),
+        typer.Option(
+            metavar="OTHER",
+            help="Also test on a second corpus: anything that langid train takes as CORPUS.",
+        ),
     ] = None,
     folds: Annotated[
         int | None,
         typer.Option(
-            metavar="K", help="Cross-validate with K folds by speaker, which trains K networks."
+            metavar="K",
+            help="Cross-validate with K folds by speaker, which trains K networks; at least 3.",
         ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="hf:MODEL", help="Also test a model of the Hugging Face Hub, for comparison."
+            metavar="hf:MODEL",
+            help="Also test a model of the Hugging Face Hub for comparison, such as "
+            "hf:openai/whisper-tiny (extra hub).",
         ),
     ] = None,
     *,
@@ -167,15 +182,16 @@ def evaluate(
     false_alarm_rate: AlarmOption = None,
     license: LicenseOption = None,
 ) -> None:
-    """Test a trained run again, also under harder conditions, and regenerate its report.
+    """Test a trained run again, on request under harder conditions, and regenerate its report.
 
-    Earlier results of the same model stay in the report.
+    Earlier results of the same model stay in the report. If cross-validation is interrupted, the
+    same command resumes it.
     """
     from langid_fastai.errors import RunError
     from langid_fastai.pipeline.run import evaluate_run
 
     if corpus is None and where:
-        raise RunError("--root and --speaker tell of a second corpus; give it with --corpus OTHER")
+        raise RunError("--root and --speaker describe a second corpus; add --corpus OTHER")
     evaluate_run(
         run_folder,
         robustness=robustness,
@@ -191,7 +207,7 @@ def evaluate(
 
 
 def tell(line: str) -> None:
-    """Print a line of the library as it comes."""
+    """Print a line of the library at once."""
     say([line])
 
 
@@ -201,11 +217,11 @@ def say(lines: Iterable[str]) -> None:
 
 
 def exit_if_failed(failed: pd.DataFrame) -> None:
-    """Files that could not be read are no reason to stop, but one to say so at the end."""
+    """Report recordings that could not be used, at the end, with exit code 1."""
     if len(failed):
         print(
-            f"done, but for {len(failed)} recordings or clips that failed, listed in "
-            "images/failed.csv of the run; hence exit code 1",
+            f"done, except for {len(failed)} recordings or clips that failed, listed in "
+            "images/failed.csv of the run folder; the exit code is therefore 1",
             file=sys.stderr,
         )
         raise typer.Exit(code=1)

@@ -11,7 +11,7 @@ import typer
 from langid_fastai.cli.options import ALL_CORES, JobsOption
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
-from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings
+from langid_fastai.pipeline.settings import NAMES_HELP, AugmentSettings, CorpusSettings
 
 __all__ = ["augment"]
 
@@ -26,9 +26,7 @@ def augment(
         typer.Option(
             "--with",
             metavar="NAME,NAME",
-            help="Augmentations, each of which makes a variant: time_mask, high_pass, "
-            "white_noise, pitch, polarity, gain, background_noise, speed, room or mp3. Each may "
-            "have a range, such as white_noise:10..20.",
+            help=f"Augmentations, each of which makes a variant: {NAMES_HELP}",
         ),
     ],
     variants: AugmentSettings,

@@ -1,15 +1,15 @@
-"""What a trained run can do, measured on its test, under harder conditions and on another corpus.
+"""Test a trained run: on its test split, under harder conditions, and on another corpus.
 
 ::
 
     assess_test(run, learn)              test, calibration, unknown, baseline
     assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, short cuts
-    assess_other(run, learn, settings)     other: a second corpus, beside the home one
-    write_pages(run)                       the report and the model card
+    assess_other(run, learn, settings)   other: a second corpus, compared with the own test
+    write_pages(run)                     the report and the model card
 
-Each of the first three writes its sections into ``metrics.json``.
-Sections of an earlier call stay while the model and the split are the same. Scores are calibrated
-by the model's temperature everywhere but in the section `calibration`, which shows both.
+Each of the first three writes its sections into ``metrics.json``. Sections of earlier calls stay as
+long as the model and the split are the same. All scores are calibrated by the model's temperature,
+except in the section `calibration`, which shows both.
 """
 
 from __future__ import annotations
@@ -59,23 +59,23 @@ __all__ = [
     "write_pages",
 ]
 
-# Sections that cost time of their own and stay until the model changes.
+# Sections that take time of their own and stay until the model changes.
 LASTING = ("robustness", "other", "hub", "cross_validation")
-# Pictures scored at a time: some megabytes.
+# Number of images scored at a time: some megabytes.
 CHUNK = 256
 
 
 def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
-    """Predict the test recordings, and measure.
+    """Score the test recordings and measure the results.
 
     Parameters
     ----------
     learn : trained, from `train` or `load_learner`
-    n_jobs : processes for the features of the classical reference
+    n_jobs : processes for the features of the classical baseline
 
     Returns
     -------
-    metrics : what ``metrics.json`` holds
+    metrics : the content of ``metrics.json``
 
     Raises
     ------
@@ -122,11 +122,11 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
 
 
 def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
-    """Test the test clips again, each made worse in a stated way: section `robustness`.
+    """Test the test clips again under harder conditions: section `robustness`.
 
     Returns
     -------
-    metrics : what ``metrics.json`` now holds
+    metrics : the content of ``metrics.json``
     """
     from langid_fastai.evaluation.robustness import degraded_clips, measure_conditions
 
@@ -152,14 +152,14 @@ def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str
 def assess_other(
     run: Run, learn: Learner, settings: CorpusSettings, *, n_jobs: int = -1
 ) -> dict[str, Any]:
-    """Test on a second corpus, beside the first: section `other`.
+    """Test on a second corpus, and compare with the own test: section `other`.
 
-    Languages are matched by code; those the model does not know are left out. Where the corpus
-    brings a test side, that is scored, else all its clean recordings.
+    Languages are matched by code; those that the model does not know are left out. If the corpus
+    has a test split, that is scored, otherwise all its clean recordings.
 
     Parameters
     ----------
-    settings : its `source`, `root` and `speaker` are used
+    settings : only its `source`, `root` and `speaker` are used
 
     Raises
     ------
@@ -252,7 +252,7 @@ def write_pages(run: Run) -> None:
 
 
 def read_metrics(run: Run) -> dict[str, Any]:
-    """What was measured before, by this version of the library or one like it."""
+    """Return what was measured before; empty if nothing was."""
     file = run.folder / "metrics.json"
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -261,14 +261,14 @@ def read_metrics(run: Run) -> dict[str, Any]:
 
 
 def clips_to_test(run: Run, corpus: Corpus, info: ModelInfo) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Test clips of the languages the model knows, and of those held out."""
+    """Return the test clips of known languages, and of those held out."""
     clips = read_clips(run.images, corpus.index, "test")
     is_held_out = clips["language"].isin(held_out_languages(corpus.index))
     return clips[~is_held_out].reset_index(drop=True), clips[is_held_out].reset_index(drop=True)
 
 
 def score_clips(images: Path, learn: Learner, clips: pd.DataFrame, info: ModelInfo) -> np.ndarray:
-    """Calibrated log-probabilities of clips."""
+    """Return the calibrated log-probabilities of clips."""
     raw = evaluation.predict_images(learn, [images / image for image in clips["image"]])
     return evaluation.apply_temperature(raw, info.calibration.temperature)
 
@@ -280,12 +280,12 @@ def _baseline(
     ours: tuple[pd.DataFrame, np.ndarray],
     n_jobs: int,
 ) -> dict[str, Any]:
-    """The classical reference on the same split, and how far we are from it."""
+    """Measure the classical baseline on the same split, and its difference from the network."""
     from langid_fastai.evaluation.baseline import ROW_KINDS, ROW_SYSTEM, SYSTEM, score_baseline
 
     clips, scores = ours
     train = read_clips(run.images, corpus.index, "train")
-    train = train[train["variant"] == ""].reset_index(drop=True)  # the same, however we augment
+    train = train[train["variant"] == ""].reset_index(drop=True)  # independent of augmentation
     theirs = score_baseline(
         *(run.images, train, clips, info.vocab, info.mel.top_db),
         kind=info.mel.kind,
@@ -312,12 +312,12 @@ def _baseline(
 
 
 def _rows_to_test(corpus: Corpus, matched: dict[str, str], vocab: tuple[str, ...]) -> Corpus:
-    """Clean recordings of shared languages, under our names for them, all on the test side."""
+    """Return the clean recordings of shared languages, under the model's names, all as test."""
     if not matched:
         theirs = list_some(sorted(corpus.index["language"].unique()))
         raise CorpusError(
             f"{corpus.root}: none of its languages ({theirs}) is one the model knows "
-            f"({', '.join(vocab)}); languages are matched by code, as en, eng or en-GB"
+            f"({', '.join(vocab)}); languages are matched by code, such as en, eng or en-GB"
         )
     index = corpus.index
     rows = index[index["language"].isin(list(matched)) & (index["variant"] == "")]
@@ -328,27 +328,27 @@ def _rows_to_test(corpus: Corpus, matched: dict[str, str], vocab: tuple[str, ...
 
 
 def _refuse_shared_audio(home: Corpus, other: Corpus) -> None:
-    """No file of the other corpus may be one that was trained or validated on."""
-    heard = home.index[home.index["split"] != "test"]
-    absent = [path for path in heard["path"] if not (home.root / path).exists()]
+    """Check that no file of the other corpus was used in training or validation."""
+    used = home.index[home.index["split"] != "test"]
+    absent = [path for path in used["path"] if not (home.root / path).exists()]
     if absent:
         raise CorpusError(
-            f"{list_some(absent, 2)}: no longer in {home.root}, so it cannot be seen whether "
-            f"{other.root} holds what was trained on; put the corpus of the run back"
+            f"{list_some(absent, 2)}: no longer in {home.root}, so {other.root} cannot be checked "
+            "for recordings that were used in training; restore the corpus of the run"
         )
     both = pd.concat(
         [
-            pd.DataFrame({"path": _whole_paths(home.root, heard["path"]), "heard": True}),
-            pd.DataFrame({"path": _whole_paths(other.root, other.index["path"]), "heard": False}),
+            pd.DataFrame({"path": _whole_paths(home.root, used["path"]), "is_used": True}),
+            pd.DataFrame({"path": _whole_paths(other.root, other.index["path"]), "is_used": False}),
         ]
     ).drop_duplicates("path", keep=False, ignore_index=True)
-    n_same_path = len(heard) + len(other.index) - len(both)
+    n_same_path = len(used) + len(other.index) - len(both)
     digests = measure_audio(Corpus(Path("/"), both, "both")).index["digest"]
-    shared = (set(digests[both["heard"]]) & set(digests[~both["heard"]])) - {""}
+    shared = (set(digests[both["is_used"]]) & set(digests[~both["is_used"]])) - {""}
     if n_same_path or shared:
         raise CorpusError(
             f"{other.root}: {count(max(n_same_path // 2, len(shared)), 'recording')} of it "
-            "was trained or validated on; a figure on them says nothing. Give a corpus of other "
+            "was trained or validated on, so the test would be meaningless; use a corpus of other "
             "recordings, or an index CSV without them"
         )
 
@@ -358,15 +358,15 @@ def _whole_paths(root: Path, paths: pd.Series) -> pd.Series:
 
 
 def _same_names(home: Corpus, other: Corpus) -> list[str]:
-    """Warn of groups named as one heard in training; they may be others of that name."""
-    heard = set(home.index.loc[home.index["split"] != "test", "group"])
+    """Warn about groups with the name of one used in training; they may be different ones."""
+    used = set(home.index.loc[home.index["split"] != "test", "group"])
     named = other.index[other.index["group"] != other.index["path"]]
-    same = sorted(set(named["group"]) & heard)
+    same = sorted(set(named["group"]) & used)
     if not same:
         return []
     warning = (
-        f"{count(len(same), 'group')} of this corpus ({list_some(same, 3)}) bear the name of one "
-        "that was trained on; if the voices are the same, these figures overstate"
+        f"{count(len(same), 'group')} of this corpus ({list_some(same, 3)}) have the name of one "
+        "that was trained on; if the speakers are the same, these results are too optimistic"
     )
     return [warning]
 
@@ -388,7 +388,7 @@ def _write_predictions(
 
 
 def _training(run: Run, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    """What each stage was and reached, and the history epoch by epoch."""
+    """Return each stage with its final results, and the history epoch by epoch."""
     history = pd.read_csv(run.folder / "history.csv")
     ends = []
     for stage in stages:

@@ -1,4 +1,4 @@
-"""From a corpus to the images of a run: read, measure, split, audit, export.
+"""Make the images of a run from a corpus: read, measure, split, audit, export.
 
 ::
 
@@ -6,8 +6,8 @@
     corpus = read_and_split(run, CorpusSettings("demo"))       run.json, index.csv
     make_images(run, corpus)                                 images/
 
-Each step finds what the one before left in the run folder, and does only what is missing. What
-follows is in `langid_fastai.pipeline.train`.
+Each step reads the output of the previous one from the run folder, and does only what is missing.
+Training is in `langid_fastai.pipeline.train`.
 """
 
 from __future__ import annotations
@@ -94,22 +94,21 @@ def find_corpus(
 
 
 def _shared_corpus(table: Path, url: str, label: str) -> Corpus:
-    """An index CSV of recordings at an address; none is fetched, so the CSV tells the lengths."""
+    """Read an index CSV of recordings at an address; their lengths are those in the CSV."""
     if table.suffix.lower() not in (".csv", ".tsv") or not is_there(table):
-        raise CorpusError(f"{table}: --recordings goes with an index CSV on this machine")
+        raise CorpusError(f"{table}: --recordings needs an index CSV on this machine")
     there = Store(url).list()
     corpus = read_index_csv(table, there=there, label=label)
     validate_index(corpus.index, source=table, label=label)
     index = corpus.index
     if not {"duration", "sr"} <= set(index.columns):
         raise CorpusError(
-            f"{table}: recordings at an address are not opened here, so the index must tell what "
-            "they are: add the columns 'duration', s, and 'sr', Hz (`langid corpus split` writes "
-            "them)"
+            f"{table}: recordings at an address are not opened here, so the index needs the "
+            "columns 'duration' (s) and 'sr' (Hz), which `langid corpus split` writes"
         )
     index["sr"] = index["sr"].astype(float).where(index["path"].isin(there.keys()))
     index["duration"] = index["duration"].astype(float)
-    # Where the service tells a hash, equal ones of equal size are copies.
+    # If the store reports a hash, files of equal size and hash are copies.
     known = index["path"].map(
         lambda path: (
             f"{there[path]['size']} {there[path].get('ETag', path)}" if path in there else path
@@ -120,7 +119,7 @@ def _shared_corpus(table: Path, url: str, label: str) -> Corpus:
 
 
 def audit(settings: CorpusSettings) -> tuple[Corpus, pd.DataFrame]:
-    """Split a corpus as training would, or take that of a run folder, and look for leaks.
+    """Split a corpus as for training, or read that of a run folder, and look for leaks.
 
     Returns
     -------
@@ -181,11 +180,11 @@ def _store(run: Run, settings: CorpusSettings, corpus: Corpus, n_leaks: int) -> 
 
 
 def find_prepared(source: str, out: Path | None) -> Run | None:
-    """The run folder that is named as a corpus: prepared, perhaps elsewhere, and whole.
+    """Return the prepared run folder that is given as a corpus, if it is one.
 
     Raises
     ------
-    RunError : it is to be trained in another place
+    RunError : `out` is another folder
     """
     run = Run(Path(source))
     notes = (run.folder / "run.json", run.images / "images.csv")
@@ -193,13 +192,13 @@ def find_prepared(source: str, out: Path | None) -> Run | None:
         return None
     if out is not None and out.resolve() != run.folder.resolve():
         raise RunError(
-            f"{source} is a prepared run, which is trained where it lies; leave out --out"
+            f"{source} is a prepared run and is trained in its own folder; leave out --out"
         )
     return run
 
 
 def read_images(run: Run) -> ExportResult:
-    """What an export, perhaps on another machine, made of a prepared run.
+    """Read the result of an export, perhaps on another machine, from a prepared run.
 
     Raises
     ------
@@ -241,7 +240,7 @@ def make_images(
     validate_jobs(n_jobs)
     recordings = run.read().get("corpus", {}).get("root")
     if (share is not None) != (recordings is not None and is_url(recordings)):
-        raise RunError("--recordings and --share are addresses that go together; give both or none")
+        raise RunError("--recordings and --share must be given together")
     place = None
     if share is not None:
         claim(run.folder, share)

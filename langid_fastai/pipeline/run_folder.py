@@ -1,22 +1,22 @@
-"""One run, one folder: what was chosen, and where everything lies.
+"""The run folder: its files, and the settings that it was made with.
 
 ::
 
     runs/<name>/
-      run.json             what was chosen and found
+      run.json             settings, and what was found
       index.csv            the split clip index
       images/              spectrograms, mel.json, images.csv, failed.csv
-      checkpoints/         what a killed training goes on from
-      history.csv          one row an epoch
+      checkpoints/         state that an interrupted training resumes from
+      history.csv          one row per epoch
       model/               model.json, model.safetensors
       metrics.json         everything that was measured
-      predictions.csv      one row a test recording
-      report.html          the same to read, with curves.png and confusion.png
+      predictions.csv      one row per test recording
+      report.html          the report, with curves.png and confusion.png
       other/<corpus>/      images and predictions of a second corpus
       folds/<k>/<fold>/    cross-validation: history and scores of each fold
 
-A step with other choices in the same folder is refused, so that a folder always tells one story.
-The steps themselves are in `langid_fastai.pipeline.train`.
+A step with other settings in the same folder is refused, so that all files of a folder belong
+together. The steps are in `langid_fastai.pipeline.prepare`, `train` and `evaluate`.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULTS", "Run", "default_folder"]
 
 
-# Settings that came after the first runs were made.
+# Settings that the first runs did not have.
 DEFAULTS = {"hold_out": (), "label": LANGUAGE, "cache_frozen": False, "mixup": 0.0}
-# Settings that have a new name, which means the same.
+# Values of settings that have a new name.
 RENAMED = {"weights": {"imagenet": "pretrained"}}
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where everything of a run lies.
+    """The files of a run.
 
     Parameters
     ----------
     folder : of the run
-    shared_images : images that several runs have in common, instead of its own
+    shared_images : folder of images that several runs share, instead of its own
     """
 
     folder: Path
     shared_images: Path | None = None
-    # What was read last, by file, with the stamp that tells whether it is still what is there.
+    # Content of files that were read, with a stamp that shows whether they have changed since.
     _seen: dict[Path, tuple[Any, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -67,12 +67,12 @@ class Run:
 
     @property
     def images(self) -> Path:
-        """Spectrogram images, by side and language."""
+        """Spectrogram images, by split and language."""
         return self.shared_images or self.folder / "images"
 
     @property
     def checkpoints(self) -> Path:
-        """What a killed training goes on from."""
+        """State that an interrupted training resumes from."""
         return self.folder / "checkpoints"
 
     @property
@@ -82,11 +82,11 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other commands out of the folder, and remove what kills left half-written in it.
+        """Lock the folder against other commands, and remove partial files of killed ones.
 
         Raises
         ------
-        RunError : it is no run of ours, or another command works in it
+        RunError : it is not a run folder, or another command is using it
         """
         if self._is_begun():
             self.read()
@@ -95,15 +95,15 @@ class Run:
                 sweep(folder)
             yield
 
-    def check(self, section: str, choices: dict[str, Any]) -> None:
-        """Refuse a folder that is no run, or whose work so far was done with other choices.
+    def check(self, section: str, settings: dict[str, Any]) -> None:
+        """Check that the work so far was done with the same settings.
 
-        Choices bind once work was done with them: those of the corpus with the index, those of
-        training with the first checkpoint. A mistake before that can be corrected by trying again.
+        Settings are binding once work was done with them: those of the corpus with the index, those
+        of training with the first checkpoint. Before that, a mistake can be corrected.
 
         Raises
         ------
-        RunError : naming what differs
+        RunError : it is not a run folder, or was made with other settings
         """
         if not self._is_begun():
             return
@@ -111,54 +111,54 @@ class Run:
         work = {"corpus": self.index, "training": self.checkpoints / "last.pth"}[section]
         if there is None or not work.exists():
             return
-        # What an older version did not know was done as the default says.
+        # Settings that an older version did not have had their defaults.
         there = _as_json(DEFAULTS | there)
         differing = [
             f"{name} was {there.get(name)!r}, now {value!r}"
-            for name, value in _as_json(choices).items()
+            for name, value in _as_json(settings).items()
             if _newest(name, there.get(name)) != _newest(name, value)
         ]
         if differing:
             raise RunError(
                 f"{self.folder} belongs to another run ({list_some(differing)}); choose another "
-                "--out, or repeat the command that began it"
+                "--out, or repeat the command that made it"
             )
 
     def note(self, section: str, found: Any) -> None:
-        """Remember choices, or what a step found, in ``run.json``."""
+        """Store settings, or what a step found, in ``run.json``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         known = self.read() if self._is_begun() else {}
         write_json(self.folder / "run.json", known | {section: found})
 
     def _is_begun(self) -> bool:
-        """Whether anything lies in the folder but what a kill in its first moment leaves."""
+        """Return whether the folder contains more than locks and partial files."""
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; --out must be a folder, or a new name")
         return self.folder.exists() and any(not is_left(path) for path in self.folder.iterdir())
 
     def read(self) -> dict[str, Any]:
-        """What ``run.json`` remembers."""
+        """Return the content of ``run.json``."""
         try:
             text = self._once(self.folder / "run.json", lambda f: f.read_text(encoding="utf-8"))
             return json.loads(text)
         except OSError as error:
             raise RunError(
-                f"{self.folder} is no run of ours (it has no run.json); choose another folder"
+                f"{self.folder} is not a run folder (it has no run.json); choose another folder"
             ) from error
         except ValueError as error:
             raise RunError(f"{self.folder / 'run.json'}: damaged ({error})") from error
 
     def corpus(self) -> Corpus:
-        """The split corpus of a prepared run, whose paths stay below its root.
+        """Return the split corpus of a prepared run; its paths cannot leave its root.
 
         Raises
         ------
         RunError : not prepared
-        CorpusError : the index was changed by others, and not well
+        CorpusError : the index was edited and is no longer valid
         """
         found = self.read().get("corpus_found")
         if found is None or not self.index.exists():
-            raise RunError(f"{self.folder}: not prepared; begin with `langid prepare CORPUS`")
+            raise RunError(f"{self.folder}: not prepared; run `langid prepare CORPUS` first")
         index = self._once(self.index, self._read_index)
         label = self.read()["corpus"].get("label", LANGUAGE)
         return Corpus(
@@ -172,7 +172,7 @@ class Run:
         return index
 
     def _once(self, file: Path, read: Callable[[Path], Any]) -> Any:
-        """What a file holds, read again only if it was written since."""
+        """Return the content of a file, which is read again only if it has changed."""
         status = file.stat()
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         known, content = self._seen.get(file, (None, None))
@@ -192,10 +192,10 @@ def default_folder(source: str) -> Path:
 
 
 def _newest(name: str, value: Any) -> Any:
-    """The newest name of a setting's value."""
+    """Return the current name of a setting's value."""
     return RENAMED[name].get(value, value) if name in RENAMED else value
 
 
-def _as_json(choices: dict[str, Any]) -> dict[str, Any]:
-    """As they come back from a file: tuples as lists."""
-    return json.loads(json.dumps(choices))
+def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as they are read from a file: tuples become lists."""
+    return json.loads(json.dumps(settings))

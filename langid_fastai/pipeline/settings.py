@@ -22,6 +22,11 @@ __all__ = ["AugmentSettings", "CorpusSettings", "TrainSettings"]
 
 # Heading of these options in the help of a command.
 AUGMENTATION = "Augmentation of the training data (extra augment)"
+# The names of `langid_fastai.augmentation.waveform`, which loads NumPy.
+NAMES_HELP = (
+    "time_mask, high_pass, white_noise, pitch, polarity, gain, background_noise, speed, room, mp3. "
+    "Each may have a range, such as white_noise:10..20."
+)
 
 
 def _seed(of: str) -> Any:
@@ -62,6 +67,7 @@ class CorpusSettings:
     speaker: str | None = option(
         None,
         metavar="REGEX",
+        shown="speakers unknown",
         help="For a folder per language: regular expression that finds the speaker in a file's "
         "path, such as '(?P<speaker>[^/]+)/[^/]+$' for the name of its folder.",
     )
@@ -84,6 +90,7 @@ class CorpusSettings:
     hold_out: tuple[str, ...] | None = option(
         None,
         metavar="L,L",
+        shown="none; fr for demo",
         help="Languages to hold out of training, to test whether the model rejects them as "
         "'none of these'; repeat the option for labels that hold a comma.",
     )
@@ -222,9 +229,7 @@ class AugmentSettings:
         flag="--augment",
         metavar="NAME,NAME",
         panel=AUGMENTATION,
-        help="Add augmented variants of each training clip: time_mask high_pass white_noise pitch "
-        "polarity gain background_noise speed room mp3, each with an optional range, such as "
-        "white_noise:10..20.",
+        help=f"Add augmented variants of each training clip, by these augmentations: {NAMES_HELP}",
     )
     copies: int = option(1, panel=AUGMENTATION, help="Number of variants of each kind.")
     noises: Path | None = option(

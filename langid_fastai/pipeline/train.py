@@ -1,4 +1,4 @@
-"""From the images of a run to a trained model, in steps that can be stopped and gone on with.
+"""Train a model on the images of a run, in steps that can be interrupted and resumed.
 
 ::
 
@@ -8,7 +8,7 @@
     train(run, learn, settings, plan)                          checkpoints/, history.csv, model/
     calibrate(run, learn)                                    model/model.json
 
-What comes before is in `langid_fastai.pipeline.prepare`, the tests that follow in
+The images are made in `langid_fastai.pipeline.prepare`; the tests are in
 `langid_fastai.pipeline.evaluate`.
 """
 
@@ -70,7 +70,7 @@ REVISION = "encoder_revision"  # in run.json: commit of an encoder of the Huggin
 def make_network(
     run: Run, corpus: Corpus, settings: TrainSettings, *, launch: Launch | None = None
 ) -> tuple[nn.Sequential, dict[str, Any]]:
-    """Build the network, and say what training will do, before the long work begins.
+    """Build the network and describe its training, before the images are made.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def make_network(
 
     Raises
     ------
-    CorpusError : the weights come from a run that has heard what is now tested
+    CorpusError : the weights come from a run that was trained on what is now tested
     ModelError : see `build_network`, `pick_device`, `validate_vocab`
-    RunError : unknown schedule, or the folder was trained with other choices
+    RunError : unknown schedule, or the folder was trained with other settings
     """
     with Steps("loading PyTorch and fastai"):
         from fastai.torch_core import set_seed
@@ -97,7 +97,7 @@ def make_network(
 
     name, stages = choose_stages(settings)
     run.check("training", _binding(settings, name))
-    _refuse_heard(run, corpus, settings)
+    _refuse_trained_on(run, corpus, settings)
     device = pick_device(settings.device)
     set_seed(settings.seed)
     trained = corpus.index.loc[corpus.index["split"] == "train", "language"].unique()
@@ -145,19 +145,19 @@ def make_learner(run: Run, settings: TrainSettings, network: nn.Sequential) -> L
 
 
 def choose_stages(settings: TrainSettings) -> tuple[str, tuple[Stage, ...]]:
-    """The schedule by name, and its stages with the changes asked for.
+    """Return the name of the schedule, and its stages with the requested changes.
 
     Raises
     ------
-    RunError : unknown name, not one number of epochs a stage, a rate or mixup out of bounds, or
-        features to be cached of images that change
+    RunError : unknown name, a number of epochs other than one per stage, a rate or mixup out of
+        bounds, or features to be cached of images that change
     """
     name = settings.schedule or default_schedule(settings.arch, settings.weights)
     if name not in SCHEDULES:
         raise RunError(f"schedule {name!r} must be one of {', '.join(SCHEDULES)}")
     stages = SCHEDULES[name]
     if settings.lr is not None and not 0 < settings.lr < 10:
-        raise RunError(f"lr={settings.lr} must lie between 0 and 10, as 1e-4")
+        raise RunError(f"lr={settings.lr} must be between 0 and 10, such as 1e-4")
     if settings.lr is not None:
         stages = tuple(
             replace(s, lr=discriminative(settings.lr) if isinstance(s.lr, tuple) else settings.lr)
@@ -174,8 +174,8 @@ def choose_stages(settings: TrainSettings) -> tuple[str, tuple[Stage, ...]]:
             or not any(settings.epochs)
         ):
             raise RunError(
-                f"epochs={settings.epochs} must be {len(stages)} numbers from 0, not all 0, for "
-                f"{', '.join(s.name for s in stages)}"
+                f"epochs={settings.epochs} must be {len(stages)} numbers, one for each stage "
+                f"({', '.join(s.name for s in stages)}), at least 0 and not all 0"
             )
         pairs = zip(stages, settings.epochs, strict=True)
         stages = tuple(replace(s, epochs=n) for s, n in pairs if n)
@@ -185,15 +185,15 @@ def choose_stages(settings: TrainSettings) -> tuple[str, tuple[Stage, ...]]:
 
 
 def body_differences(run: Run, mel: MelConfig, settings: TrainSettings) -> str:
-    """By what the clips of a run differ from those its body was trained on, if that is known.
+    """Describe how the clips of a run differ from those its body was trained on, if known.
 
     Parameters
     ----------
-    mel : of the run, if it has no clips yet
+    mel : settings of the run's clips, if there are none yet
 
     Returns
     -------
-    differing : in words; empty if they do not differ, or the weights are of no model of ours
+    differing : empty if they do not differ, or if the weights are not from a model folder
     """
     from langid_fastai.models.folder import read_info
 
@@ -205,7 +205,7 @@ def body_differences(run: Run, mel: MelConfig, settings: TrainSettings) -> str:
 
 
 def suggest_lr(run: Run, learn: Learner, settings: TrainSettings) -> float:
-    """Find a rate for the stage that trains everything; the curve becomes ``lr_find.png``."""
+    """Suggest a rate for the stage that trains everything; its curve is in ``lr_find.png``."""
     from langid_fastai.training import find_lr
 
     stage = next(s for s in choose_stages(settings)[1] if s.trains == "all")
@@ -223,7 +223,7 @@ def train(
     cbs: Sequence[Callback] = (),
     launch: Launch | None = None,
 ) -> pd.DataFrame:
-    """Fit the stages, or what is left of them, and write the model folder.
+    """Fit the stages, or those that are not finished, and write the model folder.
 
     Parameters
     ----------
@@ -231,11 +231,11 @@ def train(
     command : what the user typed, for the report
     on_epoch : called after each epoch with the history so far
     cbs : more fastai callbacks, see `fit_stages`
-    launch : where several processes train as one, this one, rank 0; the others `follow`
+    launch : in distributed training, this process, rank 0; the others call `follow`
 
     Returns
     -------
-    history : one row an epoch
+    history : one row per epoch
     """
     from langid_fastai.callbacks.loggers import BatchBar
     from langid_fastai.learner import save_learner
@@ -245,7 +245,7 @@ def train(
     run.note("training", _binding(settings, name))
 
     def note(history: pd.DataFrame) -> None:
-        run.note("plan", plan | {"command": command})  # of those who trained, not of who looks on
+        run.note("plan", plan | {"command": command})  # of the process that trains
         _write_history(run, history)
         if on_epoch:
             on_epoch(history)
@@ -263,7 +263,7 @@ def train(
             cbs=[*cbs, BatchBar(steps)],
         )
     _write_history(run, history)
-    if "plan" not in run.read():  # killed between the checkpoint and the note of a first epoch
+    if "plan" not in run.read():  # killed after the first checkpoint, before its note
         run.note("plan", plan | {"command": command})
     index, augment = run.corpus().index, read_plan(run.images)
     save_learner(
@@ -275,7 +275,7 @@ def train(
             "seed": settings.seed,
             "augment": [] if augment is None else list(augment.names),
             "heard": sorted(
-                _group_hashes(index[index["split"] != "test"]) | _heard_before(settings)
+                _group_hashes(index[index["split"] != "test"]) | _trained_on_before(settings)
             ),
         },
     )
@@ -285,12 +285,12 @@ def train(
 def follow(
     run: Run, settings: TrainSettings, launch: Launch, *, cbs: Sequence[Callback] = ()
 ) -> Learner:
-    """Train along with rank 0, which is in `train`: wait for it, do a share, and write nothing.
+    """Take part in the training of rank 0, which is in `train`, without writing anything.
 
     Parameters
     ----------
-    run : as rank 0 has it; a copy will do, of ``run.json``, ``index.csv`` and ``images/``
-    settings : as rank 0 has it
+    run : that of rank 0, or a copy of its ``run.json``, ``index.csv`` and ``images/``
+    settings : those of rank 0
     launch : this process; its rank is not 0
     cbs : those of rank 0 that change what is trained
 
@@ -318,17 +318,17 @@ def follow(
 
 
 def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float | None = None) -> Calibration:
-    """Find temperature and threshold on the validation recordings, and note them in the model.
+    """Fit temperature and threshold to the validation recordings, and store them in the model.
 
     Parameters
     ----------
     learn : trained
-    false_alarm_rate : share of known recordings that may be called unknown; by default the one
-        that the model was calibrated for before, at first 0.05
+    false_alarm_rate : fraction of recordings in known languages that may be rejected as unknown;
+        by default that of the previous calibration, or `DEFAULT_FALSE_ALARM_RATE`
 
     Returns
     -------
-    calibration : as ``model.json`` now has it
+    calibration : as stored in ``model.json``
     """
     from langid_fastai import evaluation
     from langid_fastai.models.folder import read_info, write_info
@@ -351,7 +351,7 @@ def _write_history(run: Run, history: pd.DataFrame) -> None:
 
 
 def _binding(settings: TrainSettings, schedule: str) -> dict[str, Any]:
-    """What a resumed training must have in common; the machine may be another."""
+    """Return the settings that a resumed training must share; the machine may differ."""
     free = {"device": None, "workers": None, "precision": None}
     return asdict(settings) | free | {"schedule": schedule}
 
@@ -362,13 +362,13 @@ def _pinned(arch: str, revision: str | None) -> str:
 
 
 def _group_hashes(index: pd.DataFrame) -> set[str]:
-    """Groups and voices by hash, which tells who was heard to those who know, and to no other."""
+    """Return hashes of groups and speakers: they can be recognised, but not read."""
     names = {*index["group"], *speakers_of(index)} - {""}
     return {hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names}
 
 
-def _heard_before(settings: TrainSettings) -> set[str]:
-    """What the model to start from has heard, itself or through the one it started from."""
+def _trained_on_before(settings: TrainSettings) -> set[str]:
+    """Return what the model to start from was trained on, itself or through its own start."""
     from langid_fastai.models.folder import read_info
 
     return (
@@ -378,17 +378,17 @@ def _heard_before(settings: TrainSettings) -> set[str]:
     )
 
 
-def _refuse_heard(run: Run, corpus: Corpus, settings: TrainSettings) -> None:
-    """A model to start from must not have heard what is to be tested."""
+def _refuse_trained_on(run: Run, corpus: Corpus, settings: TrainSettings) -> None:
+    """Check that the model to start from was not trained on what will be tested."""
     tested = _group_hashes(corpus.index[corpus.index["split"] == "test"])
-    n_heard = len(tested & _heard_before(settings))
+    n_known = len(tested & _trained_on_before(settings))
     remembered = run.read()
-    if n_heard and not remembered["corpus"]["allow_leaks"]:
+    if n_known and not remembered["corpus"]["allow_leaks"]:
         raise CorpusError(
-            f"the model in {settings.weights} was trained on {n_heard} of the {len(tested)} groups "
+            f"the model in {settings.weights} was trained on {n_known} of the {len(tested)} groups "
             "(speakers, videos, …) tested here; use the same split (--seed), other recordings for "
-            "the test, or --allow-leaks: the figures will overstate, and say so"
+            "the test; or --allow-leaks, and the report will say that results are too optimistic"
         )
     found = remembered["corpus_found"]
-    if n_heard:
-        run.note("corpus_found", found | {"leaks": len(audit_split(corpus)) + n_heard})
+    if n_known:
+        run.note("corpus_found", found | {"leaks": len(audit_split(corpus)) + n_known})

@@ -182,4 +182,4 @@ def test_only_training_is_distributed(command, langid, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, text, err = langid(command, "here", command=cli.main)
     assert (code, text, err.count("\n")) == (1, "", 1)
-    assert f"several processes were launched, and `langid {command}` is for one; start it" in err
+    assert f"several processes were launched, but `langid {command}` runs in one; start it" in err

@@ -12,6 +12,7 @@ from langid_fastai import cli
 from langid_fastai.app import server
 from langid_fastai.callbacks.checkpoint import Checkpointer
 from langid_fastai.inference import onnx_export
+from langid_fastai.pipeline import cross_validate
 
 TRAIN = [*QUICK, "--epochs", "1,1,1"]
 COMPARE = [*MEL, *"--arch m3-light,spectrogram_cnn-w4-d2 --weights none --epochs 1,0,0".split()]
@@ -39,8 +40,8 @@ SHOWN = {
         "reading file headers, images, networks, training, scoring",
     ),
     "evaluate": (
-        ["evaluate", "{run}", "--robustness", "--corpus", "{other}", "--folds", "3"],
-        "and the model, robustness, reading file headers, images, cross-validation, training",
+        ["evaluate", "{run}", "--robustness", "--corpus", "{other}", "--jobs", "1"],
+        "and the model, scoring, robustness, reading file headers, images",
     ),
     "audit": (["corpus", "audit", "{corpus}"], "reading file headers"),
     "split": (["corpus", "split", "{corpus}", "--out", "{out}.csv"], "reading file headers"),
@@ -82,6 +83,17 @@ def test_a_long_command_shows_its_steps(name, corpus, other, run, langid, tmp_pa
     assert screen.rfind(CURSOR_SHOWN) > screen.rfind("\x1b[?25l")
 
 
+def test_cross_validation_shows_its_folds(run, langid, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cross_validate, "_train_fold", interrupt)
+    with terminal(monkeypatch) as shown:
+        code, _, _ = langid("evaluate", run, "--folds", 3, "--jobs", 1, command=cli.main)
+    assert code == 130
+    assert "cross-validation" in on_screen(shown)
+
+
 def test_an_export_shows_its_steps(run, langid, monkeypatch):
     monkeypatch.setattr(onnx_export, "_write", lambda *_: _[-1].write_bytes(b"a model"))
     monkeypatch.setattr(onnx_export, "_compare", lambda *_: (4, 0.0))
@@ -117,6 +129,6 @@ def test_an_interrupted_training_leaves_a_clean_terminal(corpus, langid, tmp_pat
         code, out, _ = langid(corpus, "--out", tmp_path / "run", *TRAIN)
     screen = on_screen(shown)
     assert code == 130
-    assert "the same command" in screen
+    assert "repeat the command" in screen
     assert screen.rfind(CURSOR_SHOWN) > screen.rfind("\x1b[?25l")
     assert "network    " in out  # printed lines are not redirected to the terminal

@@ -9,10 +9,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from langid_fastai.cli import compare, corpus, train
+from langid_fastai.augmentation.waveform import AUGMENTATIONS
+from langid_fastai.cli import compare, corpus, group, train
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.mel_config import MelConfig
-from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
+from langid_fastai.pipeline.settings import (
+    NAMES_HELP,
+    AugmentSettings,
+    CorpusSettings,
+    TrainSettings,
+)
 from langid_fastai.utils.options import option
 
 
@@ -97,3 +103,39 @@ def test_every_setting_has_a_help_text():
     for of in (CorpusSettings, TrainSettings, AugmentSettings, MelConfig):
         for each in fields(of):
             assert each.metadata["option"]["help"].endswith("."), each.name
+
+
+def test_help_names_every_augmentation_in_order():
+    assert NAMES_HELP.startswith(", ".join(AUGMENTATIONS) + ".")
+
+
+def commands(group, path=()):
+    """Yield every command below a group, with its words."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+# Nothing is done without a value of these, which the help need not say.
+OFF = {
+    *("names", "noises", "dask", "log", "recordings", "share"),
+    *("corpus", "folds", "against", "sr", "candidates", "top_k"),
+}
+ALL = dict(commands(typer.main.get_command(group.app)))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_help_of_a_command_explains_itself(name):
+    """Each command and option has a sentence, and each option a value, a default or is a switch."""
+    command = ALL[name]
+    assert command.help.partition("\n")[0].endswith((".", ")."))
+    for parameter in command.params:
+        if parameter.name in ("help", "install_completion", "show_completion"):
+            continue
+        assert (parameter.help or "").endswith("."), f"{name}: {parameter.name} has no sentence"
+        if parameter.required or parameter.param_type_name == "argument" or parameter.is_flag:
+            continue
+        is_stated = parameter.default is not None or isinstance(parameter.show_default, str)
+        assert is_stated or parameter.name in OFF, f"{name}: no default of {parameter.name}"

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import sys
 import threading
 from contextlib import contextmanager
@@ -15,12 +16,15 @@ def terminal(monkeypatch):
     ours, theirs = pty.openpty()
     shown = []
 
+    is_over = threading.Event()
+
     def read():
-        try:
-            while text := os.read(ours, 1 << 16):
-                shown.append(text.decode(errors="replace"))
-        except OSError:  # on Linux, the end of a terminal
-            return
+        """Read until the block is over: processes started in it may keep the terminal open."""
+        while (ready := select.select([ours], [], [], 0.05)[0]) or not is_over.is_set():
+            try:
+                shown.append(os.read(ours, 1 << 16).decode(errors="replace") if ready else "")
+            except OSError:  # on Linux, the end of a terminal
+                return
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -31,5 +35,6 @@ def terminal(monkeypatch):
             patch.setattr(sys, "stderr", screen)
             yield shown
     finally:
+        is_over.set()
         reader.join()
         os.close(ours)

@@ -143,7 +143,7 @@ def test_voices_of_the_same_name_are_pointed_out(run, langid, tmp_path):
     [found] = read_metrics(run)["other"]
     index = pd.read_csv(run / "index.csv")
     heard = set(index.loc[index["split"] != "test", "group"]) & {"de/de-a", "es/es-a"}
-    assert any("bear the name" in x for x in found["warnings"]) == bool(heard)
+    assert any("have the name" in x for x in found["warnings"]) == bool(heard)
 
 
 def test_a_held_out_language_tries_the_answer_unknown(langid, tmp_path):
@@ -267,7 +267,7 @@ def test_what_cannot_be_compared_with_the_training_is_refused(run, elsewhere, la
     (run / "run.json").write_text(json.dumps(state))
     code, _, err = langid("evaluate", run, "--corpus", elsewhere, command=cli.main)
     assert code == 1
-    assert "put the corpus of the run back" in err
+    assert "restore the corpus of the run" in err
 
 
 def test_recordings_that_are_gone_are_no_obstacle_but_to_robustness(run, corpus, langid, tmp_path):

@@ -313,14 +313,14 @@ def test_an_interrupt_says_how_to_go_on(corpus, langid, tmp_path, monkeypatch):
     monkeypatch.setattr("langid_fastai.pipeline.prepare.export_images", interrupt)
     code, _, err = langid(corpus, "--out", tmp_path / "out", *QUICK)
     assert code == 130
-    assert "the same command goes on from here" in err
+    assert "repeat the command to resume" in err
 
 
 def test_a_folder_that_is_no_run_is_refused(corpus, langid, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     code, _, err = langid(corpus, "--out", tmp_path, *QUICK)
     assert code == 1
-    assert "is no run of ours" in err
+    assert "is not a run folder" in err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
