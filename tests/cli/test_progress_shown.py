@@ -108,7 +108,7 @@ def test_the_page_shows_that_it_starts(run, langid, monkeypatch):
     page = SimpleNamespace(close=lambda verbose: None)
     monkeypatch.setattr(server, "make_page", lambda *_: page)
     monkeypatch.setattr(server, "_launch", lambda *_: "http://127.0.0.1:7860/")
-    monkeypatch.setattr(server, "_wait_for_the_end", lambda: None)
+    monkeypatch.setattr(server, "_wait_until_stopped", lambda: None)
     monkeypatch.setattr(server, "_validate_address", lambda *_: None)
     for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, "")  # set by the server, and restored after the test
