@@ -64,6 +64,7 @@ def main() -> None:
             n = max(2, round(asked.scale * N_FILES[arch]))
             files = link(originals, scratch / "links" / arch, n)
             rows.append(measure(arch, models[arch], files, asked.repetitions))
+            print(rows[-1], file=sys.stderr)
             reading.append(measure_reading(arch, models[arch], files, asked.repetitions))
         head = ["network", "recordings", "recordings/s", "of the network alone"]
         print_table([*head, "× one by one", "× transformers", "largest difference"], rows)
@@ -116,7 +117,7 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
 def measure_reading(arch: str, model: Path, files: list[str], repetitions: int) -> list[str]:
     """Reading and framing without a network, by one process and by two."""
     identifier = LanguageIdentifier.load(model)
-    reader = _Reader(identifier.info.mel, identifier.engine.clip_of, timeline=False)
+    reader = _Reader(identifier.info.mel, identifier.engine.clip_of, False, None)
 
     def read(n_jobs: int) -> Callable[[], object]:
         return lambda: sum(1 for _ in streamed(reader, enumerate(files), n_jobs=n_jobs))
