@@ -9,14 +9,6 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from langid_fastai.inference.answers_file import (
-    ANSWER_COLUMNS,
-    SEGMENT_COLUMNS,
-    answer_rows,
-    segment_rows,
-)
-from langid_fastai.inference.timeline_formats import COLUMNS, rounded, to_labels, to_rttm
-
 if TYPE_CHECKING:
     from langid_fastai.inference.posterior import Answer
     from langid_fastai.inference.timeline import Segment
@@ -44,6 +36,8 @@ def answer_writer(
     names : those of all recordings that will come
     each : whether there is a list of answers for each channel
     """
+    from langid_fastai.inference.answers_file import ANSWER_COLUMNS, answer_rows
+
     width = max(map(len, names), default=0)
     table = _table(_with_channel(ANSWER_COLUMNS, "channel", each)) if form is Format.CSV else None
 
@@ -69,6 +63,9 @@ def timeline_writer(
     ----------
     names, each : see `answer_writer`
     """
+    from langid_fastai.inference.answers_file import SEGMENT_COLUMNS, segment_rows
+    from langid_fastai.inference.timeline_formats import rounded, to_labels, to_rttm
+
     width = max(map(len, names), default=0)
     table = _table(_with_channel(SEGMENT_COLUMNS, "channel", each)) if form is Format.CSV else None
 
@@ -91,6 +88,8 @@ def timeline_writer(
 
 def segment_writer(form: Format) -> Callable[[Segment], None]:
     """Make what prints the segments of stdin, one by one."""
+    from langid_fastai.inference.timeline_formats import COLUMNS, rounded, to_labels, to_rttm
+
     table = _table(COLUMNS) if form is Format.CSV else None
 
     def write(segment: Segment) -> None:
