@@ -6,7 +6,7 @@ from .augmentation.plan import VariantPlan
 from .augmentation.variants import write_variants
 from .augmentation.waveform import Augmentation, augment_waveform, parse_augmentations
 from .clips.export import export_images, read_clips
-from .clips.features import feature_image
+from .clips.image_kinds import feature_image
 from .clips.waveforms import clip_kind
 from .corpus.index import Corpus, measure_audio
 from .corpus.make.cut import CutResult, cut_corpus

@@ -19,7 +19,7 @@ from langid_fastai.utils.options import option
 
 __all__ = ["Kind", "MelConfig"]
 
-# Input of a network: an image of a clip, see `langid_fastai.clips.features`, or its samples.
+# Input of a network: an image of a clip, see `langid_fastai.clips.image_kinds`, or its samples.
 Kind = Literal["mel", "mfcc", "chroma", "stft", "waveform"]
 
 # The shortest clip, s: less speech is too little to identify a language.
@@ -60,7 +60,7 @@ class MelConfig:
     fmin, fmax : band edges, Hz; `fmax` None is sr / 2
     top_db : dynamic range kept below the loudest bin, 10 to 200 dB
     kind : ``mel``, ``mfcc``, ``chroma`` and ``stft`` for images, see
-        `langid_fastai.clips.features`; ``waveform`` for audio clips, see
+        `langid_fastai.clips.image_kinds`; ``waveform`` for audio clips, see
         `langid_fastai.clips.waveforms`: the values other than `sr` and `clip_seconds` are then
         used only by the images in the report and the classical reference
     n_mfcc : cepstral coefficients in an image of kind ``mfcc``, which also has their deltas

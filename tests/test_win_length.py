@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from langid_fastai.clips.features import feature_image
+from langid_fastai.clips.image_kinds import feature_image
 from langid_fastai.errors import AudioError
 from langid_fastai.inference.scorers import WaveformScorer
 from langid_fastai.mel_config import MelConfig

@@ -107,7 +107,7 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
     """
     import gradio as gr
 
-    from langid_fastai.app.html import about_html
+    from langid_fastai.app.answer_html import about_html
 
     info = identifier.info
     handlers = _Handlers(identifier, limits)
@@ -175,7 +175,7 @@ class _Handlers:
 
     def show(self, audio: str | None, candidates: list[str], unknown: bool) -> str:
         """Answer as HTML; an error is rendered in place of the answer."""
-        from langid_fastai.app.html import error_html, result_html, sentence
+        from langid_fastai.app.answer_html import error_html, result_html, sentence
 
         try:
             return result_html(self._identify(audio, candidates, unknown), self.identifier.info)
@@ -188,7 +188,7 @@ class _Handlers:
         """Answer as data; an error is a separate event."""
         import gradio as gr
 
-        from langid_fastai.app.html import sentence
+        from langid_fastai.app.answer_html import sentence
 
         try:
             result = self._identify(audio, candidates, unknown)
@@ -208,7 +208,7 @@ def _launch(page: gradio.Blocks, host: str, port: int, limits: Limits) -> str:
     """Start the server in a thread and return the URL of the page."""
     from starlette.middleware import Middleware
 
-    from langid_fastai.app.html import STYLE
+    from langid_fastai.app.answer_html import STYLE
 
     _, address, _ = page.launch(
         server_name=host,

@@ -38,7 +38,8 @@ from langid_fastai.augmentation.plan import PLAN, VariantPlan, note_plan, refuse
 from langid_fastai.augmentation.waveform import require_extra
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
-from langid_fastai.utils.files import FULL, file_stamp, replacing, sweep, taken
+from langid_fastai.utils.files import FULL, file_stamp, replacing
+from langid_fastai.utils.folder_lock import sweep, taken
 from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 

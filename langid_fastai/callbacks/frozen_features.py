@@ -26,7 +26,8 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from torch import nn
 
-from langid_fastai.utils.files import UNFINISHED, reserve, sweep
+from langid_fastai.utils.files import UNFINISHED, reserve
+from langid_fastai.utils.folder_lock import sweep
 from langid_fastai.utils.progress import track
 
 __all__ = ["adapt_norms", "cached_features"]

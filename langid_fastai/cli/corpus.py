@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from langid_fastai.cli.collect import crawl, sync
-from langid_fastai.cli.cutting import cut
-from langid_fastai.cli.mixing import mix
+from langid_fastai.cli.cut import cut
+from langid_fastai.cli.mix import mix
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.cli.train import say
 from langid_fastai.cli.variants import augment

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 import langid_fastai
-from langid_fastai.cli import compare, corpus, predict, push, serve, train
+from langid_fastai.cli import compare, corpus, predict, push, train
+from langid_fastai.cli.app import serve
 
 __all__ = ["app"]
 
@@ -53,5 +54,5 @@ app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(predict.export)
 app.command()(push.push)
-app.command("app")(serve.serve)
+app.command("app")(serve)
 app.add_typer(corpus.app, name="corpus")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from langid_fastai.clips.features import feature_image
+from langid_fastai.clips.image_kinds import feature_image
 from langid_fastai.clips.waveforms import encode_waveform, read_waveform
 from langid_fastai.preprocessing import Kind, MelConfig, encode_png, mel_image
 

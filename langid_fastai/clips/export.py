@@ -41,15 +41,11 @@ from langid_fastai.clips.manifest import csv_lines, image_stems, read_journal, w
 from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
-from langid_fastai.utils.files import (
-    UNFINISHED,
-    file_stamp,
-    refuse_differences,
-    taken,
-    write_whole,
-)
+from langid_fastai.utils.files import UNFINISHED, file_stamp, write_whole
+from langid_fastai.utils.folder_lock import taken
 from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, on_cluster
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.settings_note import refuse_differences
 
 __all__ = [
     "SUFFIXES",

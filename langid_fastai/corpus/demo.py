@@ -32,7 +32,8 @@ import numpy as np
 from langid_fastai.audio.files import write_sound
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.dependencies import needs
-from langid_fastai.utils.files import is_left, write_whole
+from langid_fastai.utils.files import write_whole
+from langid_fastai.utils.folder_lock import is_left
 from langid_fastai.utils.progress import track
 
 if sys.platform == "win32":

@@ -27,7 +27,8 @@ from langid_fastai.crawl.client import (
     read_body,
 )
 from langid_fastai.errors import CorpusError
-from langid_fastai.utils.files import alone_in, is_left, read_json, sweep, write_json
+from langid_fastai.utils.files import read_json, write_json
+from langid_fastai.utils.folder_lock import alone_in, is_left, sweep
 
 if TYPE_CHECKING:
     import requests

@@ -41,7 +41,6 @@ from langid_fastai.evaluation.intervals import (
     share_with_intervals,
     wilson_interval,
 )
-from langid_fastai.evaluation.measures import METRICS, evaluate, measure_rates
 from langid_fastai.evaluation.metrics import (
     balanced_accuracy,
     count_confusions,
@@ -59,6 +58,7 @@ from langid_fastai.evaluation.scores import (
     predict_images,
     predictions_table,
 )
+from langid_fastai.evaluation.summary import METRICS, evaluate, measure_rates
 
 __all__ = [
     "COSTS",

@@ -32,7 +32,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from langid_fastai.errors import RunError
 from langid_fastai.inference.timeline_formats import COLUMNS, rounded
 from langid_fastai.utils.dependencies import require
-from langid_fastai.utils.files import alone_in, keep_choices, replacing
+from langid_fastai.utils.files import replacing
+from langid_fastai.utils.folder_lock import alone_in
+from langid_fastai.utils.settings_note import keep_settings
 
 if TYPE_CHECKING:
     from langid_fastai.inference.bulk import Prediction
@@ -213,7 +215,7 @@ def _opened(out: Path, choices: Mapping[str, Any], timeline: bool) -> Iterator[A
     with alone_in(out.parent, RunError):
         if (out.exists() or journal.exists()) and not note.exists():
             raise RunError(f"{out} was not made by this command; choose another --out")
-        keep_choices(note, choices, RunError, f"{out.name} of another model or other options")
+        keep_settings(note, choices, RunError, f"{out.name} of another model or other options")
         with journal.open("a+b") as stream:
             table = AnswersFile(out, stream, timeline)
             yield table

@@ -194,7 +194,7 @@ def torch_engine(
     """
     import torch
 
-    from langid_fastai.clips.features import feature_image
+    from langid_fastai.clips.image_kinds import feature_image
     from langid_fastai.inference.scorers import ImageScorer, SoundScorer
 
     place = _device(device, precision)

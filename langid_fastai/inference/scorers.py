@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from langid_fastai.clips.features import (
+from langid_fastai.clips.image_kinds import (
     LOWEST_POWER,
     cepstral_basis,
     cepstral_ranges,

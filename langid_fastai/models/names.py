@@ -18,7 +18,7 @@ from langid_fastai.errors import AudioError
 from langid_fastai.models.encoder_info import SR, read_encoder
 from langid_fastai.models.hub import is_hub_name
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.utils.files import differences
+from langid_fastai.utils.settings_note import differences
 
 __all__ = [
     "PUBLISHED",

@@ -44,8 +44,10 @@ from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.pipeline.train import make_network
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report import console
-from langid_fastai.utils.files import keep_choices, replacing, taken, write_json
+from langid_fastai.utils.files import replacing, write_json
+from langid_fastai.utils.folder_lock import taken
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.settings_note import keep_settings
 
 __all__ = ["compare", "comparison_lines"]
 
@@ -225,7 +227,7 @@ def _claim(folder: Path, source: CorpusSettings) -> None:
     """Note the corpus, or see that it is the same: once clips are there, they are of one split."""
     if any((folder / name).exists() for name in SHARED.values()):
         holds = "networks compared on other recordings or another split"
-        keep_choices(folder / NOTE, asdict(source), RunError, holds)
+        keep_settings(folder / NOTE, asdict(source), RunError, holds)
     else:
         write_json(folder / NOTE, asdict(source))
 

@@ -39,7 +39,8 @@ from langid_fastai.pipeline.run_folder import DEFAULTS, Run
 from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.pipeline.train import calibrate, make_learner, make_network, train
 from langid_fastai.report import console
-from langid_fastai.utils.files import replacing, sweep
+from langid_fastai.utils.files import replacing
+from langid_fastai.utils.folder_lock import sweep
 from langid_fastai.utils.progress import Steps
 
 __all__ = ["cross_validate"]

@@ -40,8 +40,9 @@ from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import TrainSettings
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.environment import describe_device
-from langid_fastai.utils.files import differences, replacing
+from langid_fastai.utils.files import replacing
 from langid_fastai.utils.progress import Steps
+from langid_fastai.utils.settings_note import differences
 
 if TYPE_CHECKING:  # torch and fastai take seconds to import
     from fastai.callback.core import Callback

@@ -15,7 +15,7 @@ from app_server import SR, call, identify, last_event, running, upload, write_ti
 
 from langid_fastai import cli
 from langid_fastai.app import result
-from langid_fastai.app.html import _spectrogram, about_html, error_html, result_html
+from langid_fastai.app.answer_html import _spectrogram, about_html, error_html, result_html
 from langid_fastai.app.result import Limits, Result, identify_file
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.models.folder import Calibration, ModelInfo

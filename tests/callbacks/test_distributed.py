@@ -17,7 +17,7 @@ import langid_fastai
 from langid_fastai import cli
 from langid_fastai.callbacks import distributed
 from langid_fastai.errors import RunError
-from langid_fastai.utils.files import alone_in
+from langid_fastai.utils.folder_lock import alone_in
 
 # Sums of float32 in another order, and Adam, which divides by a root of theirs: after some steps.
 SAME = {"rtol": 1e-3, "atol": 1e-4}

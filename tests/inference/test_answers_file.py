@@ -9,7 +9,7 @@ import pytest
 from langid_fastai.errors import RunError
 from langid_fastai.inference.answers_file import answers_file
 from langid_fastai.inference.bulk import Prediction
-from langid_fastai.utils.files import alone_in
+from langid_fastai.utils.folder_lock import alone_in
 
 CHOICES = {"model": "1", "top_k": 2}
 ANSWERS = [{"label": "es", "score": 0.75}, {"label": "ca", "score": 0.25}]

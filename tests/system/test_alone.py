@@ -17,7 +17,7 @@ from killing import (
 from test_killed import close_to, voice_options
 
 from langid_fastai.errors import RunError
-from langid_fastai.utils.files import alone_in
+from langid_fastai.utils.folder_lock import alone_in
 
 WAY_OUT = "wait until it finishes, or choose another --out"
 COMMANDS = {

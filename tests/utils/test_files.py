@@ -10,17 +10,15 @@ import pytest
 
 from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.utils.files import (
-    alone_in,
     file_stamp,
-    keep_choices,
     replacing,
     reserve,
-    sweep,
-    taken,
     whole_lines,
     write_json,
     write_whole,
 )
+from langid_fastai.utils.folder_lock import alone_in, sweep, taken
+from langid_fastai.utils.settings_note import keep_settings
 
 
 def names(folder):
@@ -83,11 +81,11 @@ def test_a_folder_with_our_note_is_ours(tmp_path):
 def test_settings_are_recorded_once_and_kept(tmp_path):
     note = tmp_path / "made" / "note.json"
     note.parent.mkdir()
-    keep_choices(note, {"sr": 8_000, "lengths": (3, 15)}, RunError, "other things")
-    keep_choices(note, {"sr": 8_000, "lengths": (3, 15)}, RunError, "other things")
+    keep_settings(note, {"sr": 8_000, "lengths": (3, 15)}, RunError, "other things")
+    keep_settings(note, {"sr": 8_000, "lengths": (3, 15)}, RunError, "other things")
     message = r"made holds other things \(sr=8000 there, 16000 requested\); choose another --out"
     with pytest.raises(RunError, match=message):
-        keep_choices(note, {"sr": 16_000, "lengths": (3, 15)}, RunError, "other things")
+        keep_settings(note, {"sr": 16_000, "lengths": (3, 15)}, RunError, "other things")
     assert json.loads(note.read_text()) == {"sr": 8_000, "lengths": [3, 15]}
 
 
@@ -95,7 +93,7 @@ def test_settings_are_recorded_once_and_kept(tmp_path):
 def test_damaged_note_is_reported(tmp_path, text):
     (tmp_path / "note.json").write_text(text)
     with pytest.raises(CorpusError, match=r"note\.json: damaged \(.*\); choose another --out"):
-        keep_choices(tmp_path / "note.json", {"sr": 8_000}, CorpusError, "other things")
+        keep_settings(tmp_path / "note.json", {"sr": 8_000}, CorpusError, "other things")
     assert (tmp_path / "note.json").read_text() == text
 
 
@@ -188,7 +186,7 @@ def test_lock_is_released_if_the_process_dies(tmp_path):
 import os
 from pathlib import Path
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.utils.files import alone_in
+from langid_fastai.utils.folder_lock import alone_in
 with alone_in(Path({str(tmp_path)!r}), RunError):
     os._exit(9)
 """

@@ -50,9 +50,11 @@ from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.make.pauses import find_cuts, frame_powers
 from langid_fastai.corpus.make.settings import CutRules
 from langid_fastai.errors import AudioError, CorpusError
-from langid_fastai.utils.files import UNFINISHED, file_stamp, keep_choices, taken, write_json
+from langid_fastai.utils.files import UNFINISHED, file_stamp, write_json
+from langid_fastai.utils.folder_lock import taken
 from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.settings_note import keep_settings
 
 __all__ = ["CutResult", "cut_corpus"]
 
@@ -142,7 +144,7 @@ def cut_corpus(
         )
     with taken(folder, RULES, CorpusError):
         noted = asdict(rules) | ({} if channel is None else {"channel": channel})
-        keep_choices(folder / RULES, noted, CorpusError, "utterances cut with other rules")
+        keep_settings(folder / RULES, noted, CorpusError, "utterances cut with other rules")
         tasks = [task for path in corpus.index["path"] for task in _tasks(corpus, path, channel)]
         return _cut(corpus, folder, rules, tasks, n_jobs)
 

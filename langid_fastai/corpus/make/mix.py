@@ -53,9 +53,11 @@ from langid_fastai.corpus.make.settings import MixConfig
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
-from langid_fastai.utils.files import UNFINISHED, keep_choices, taken, whole_lines, write_whole
+from langid_fastai.utils.files import UNFINISHED, whole_lines, write_whole
+from langid_fastai.utils.folder_lock import taken
 from langid_fastai.utils.parallel import TaskFailure, in_processes, validate_jobs
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.settings_note import keep_settings
 
 __all__ = ["mix_corpus", "read_voices"]
 
@@ -209,7 +211,7 @@ def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig) -> Non
     ]
     digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).hexdigest()
     settings = asdict(config) | {"voices": digest}
-    keep_choices(folder / NOTE, settings, CorpusError, "other mixtures")
+    keep_settings(folder / NOTE, settings, CorpusError, "other mixtures")
     for unfinished in folder.rglob(f"*{UNFINISHED}"):
         unfinished.unlink()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import gender_of, known, read_listing
-from langid_fastai.corpus.readers.splits import place_folders, split_named
+from langid_fastai.corpus.readers.split_folders import place_folders, split_named
 from langid_fastai.corpus.tables import read_header
 
 __all__ = ["find_tables", "read_audiofolder"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import gender_of, read_listing, tables_beside_audio
-from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.corpus.readers.split_folders import split_named
 
 __all__ = ["find_tables", "read_common_language"]
 

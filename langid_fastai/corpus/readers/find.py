@@ -9,7 +9,7 @@ from pathlib import Path
 
 from langid_fastai.audio import AUDIO_SUFFIXES
 from langid_fastai.corpus.index import is_one_line
-from langid_fastai.utils.files import LOCK
+from langid_fastai.utils.folder_lock import LOCK
 
 __all__ = ["AUDIO_SUFFIXES", "Found", "find_audio", "path_below"]
 

@@ -6,7 +6,7 @@
     corpus/de/bernd/001.wav     or    corpus/test/de/002.wav      or     corpus/de/test/002.wav
     corpus/yua/…
 
-`langid_fastai.corpus.readers.splits` decides which folders are splits.
+`langid_fastai.corpus.readers.split_folders` decides which folders are splits.
 
 A split without leaks needs the speakers. With `speaker`, a regular expression with a group
 ``(?P<speaker>…)`` that is searched in each path, all files of a speaker stay in one split. Without
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from langid_fastai.corpus.index import Corpus, list_some, make_index
 from langid_fastai.corpus.readers.find import Found
-from langid_fastai.corpus.readers.splits import Parts, place_folders, sub_folders
+from langid_fastai.corpus.readers.split_folders import Parts, place_folders, sub_folders
 from langid_fastai.errors import CorpusError
 
 __all__ = ["read_folders", "compile_speaker"]

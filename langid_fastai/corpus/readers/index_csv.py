@@ -24,7 +24,7 @@ from langid_fastai.corpus.index import (
 )
 from langid_fastai.corpus.labels import use_label
 from langid_fastai.corpus.readers.find import path_below
-from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import is_there
 

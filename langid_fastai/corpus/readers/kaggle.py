@@ -26,7 +26,7 @@ import pandas as pd
 
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
-from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError, first_line
 from langid_fastai.utils.dependencies import needs
 

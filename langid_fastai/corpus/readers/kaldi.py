@@ -19,7 +19,7 @@ from pathlib import Path
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found, path_below
 from langid_fastai.corpus.readers.listed import READ, gender_of
-from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import is_there
 

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from langid_fastai.corpus.index import Corpus, list_some, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import READ
-from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
 
 __all__ = ["LIBRISPEECH_NAME", "read_librispeech", "read_speakers"]

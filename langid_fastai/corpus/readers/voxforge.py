@@ -16,7 +16,7 @@ import re
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import READ, gender_of
-from langid_fastai.corpus.readers.splits import place_folders
+from langid_fastai.corpus.readers.split_folders import place_folders
 from langid_fastai.errors import CorpusError
 
 __all__ = ["VOXFORGE_PATH", "read_voxforge"]

@@ -20,7 +20,7 @@ import re
 
 from langid_fastai.corpus.index import Corpus, list_some, make_index
 from langid_fastai.corpus.readers.find import Found
-from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
 
 __all__ = ["VOXLINGUA_NAME", "read_voxlingua107"]

@@ -4,7 +4,7 @@ import pytest
 from planted import column, plant, refusal
 
 from langid_fastai.corpus.readers.recognise import read_corpus
-from langid_fastai.corpus.readers.splits import split_named
+from langid_fastai.corpus.readers.split_folders import split_named
 
 plant = plant  # a fixture
 

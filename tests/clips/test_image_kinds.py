@@ -12,7 +12,7 @@ from PIL import Image
 
 from langid_fastai import cli
 from langid_fastai.clips.export import export_images, read_clips
-from langid_fastai.clips.features import (
+from langid_fastai.clips.image_kinds import (
     cepstral_basis,
     cepstral_ranges,
     chroma,
