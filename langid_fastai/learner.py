@@ -230,8 +230,8 @@ def save_learner(
     Parameters
     ----------
     learn : from `language_learner`, with images made by `export_images`
-    folder : created if missing; a model in it is replaced
-    training : what is recorded of the training; by default where the weights came from
+    folder : created if missing; an existing model is replaced
+    training : description of the training to store; by default, the initial weights
 
     Raises
     ------

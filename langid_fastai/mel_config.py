@@ -82,42 +82,42 @@ class MelConfig:
     """
 
     sr: int = option(
-        DEFAULT_SR, panel=PANEL, help="Sampling rate that all audio is converted to, in Hz."
+        DEFAULT_SR, panel=PANEL, help="Sampling rate that all audio is resampled to, in Hz."
     )
     clip_seconds: float = option(
         10.0,
         panel=PANEL,
         shown="10.0; 6.0 for speech_embedding",
-        help="Length of the audio clip in one image, in seconds.",
+        help="Duration of a clip, the audio that the network classifies at once, in seconds.",
     )
     n_fft: int = option(2048, panel=PANEL, help="Samples per FFT frame.")
     hop_length: int = option(512, panel=PANEL, help="Samples between successive frames.")
-    n_mels: int = option(128, panel=PANEL, help="Number of mel bands: the height of the image.")
+    n_mels: int = option(128, panel=PANEL, help="Number of mel bands (the image height).")
     fmin: float = option(0.0, panel=PANEL, help="Lowest frequency in the image, in Hz.")
     fmax: float | None = option(
         None, panel=PANEL, shown="half of --sr", help="Highest frequency in the image, in Hz."
     )
     top_db: float = option(
-        80.0, panel=PANEL, help="Dynamic range kept below the loudest point, in dB."
+        80.0, panel=PANEL, help="Dynamic range of the image below its maximum, in dB."
     )
     kind: Kind = option(
         "mel",
         panel=PANEL,
         shown="what --arch expects",
-        help="Input representation: mel, mfcc, chroma or stft image, or the raw waveform.",
+        help="Input of the network: an image (mel, mfcc, chroma, stft) or the raw waveform.",
     )
     n_mfcc: int = option(20, panel=PANEL, help="Number of cepstral coefficients, with --kind mfcc.")
     win_length: int | None = option(
         None,
         panel=PANEL,
         shown="--n-fft",
-        help="Samples under the window in each frame, at most --n-fft.",
+        help="Length of the Hann window in samples, at most --n-fft.",
     )
     channel: str | int | None = option(
         None,
         panel=PANEL,
         shown="the mean of all channels",
-        help="Channel of the recordings to use: left, right or a number from 1.",
+        help="Channel of the recordings to use: left, right or a channel number (the first is 1).",
     )
 
     def __post_init__(self) -> None:
@@ -224,7 +224,7 @@ class MelConfig:
 
     @property
     def bins(self) -> slice:
-        """Frequency bins of the transform between `fmin` and `highest`."""
+        """Indices of the FFT bins from `fmin` to `highest`."""
         per_hz = self.n_fft / self.sr
         return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
 

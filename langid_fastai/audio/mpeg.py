@@ -44,7 +44,7 @@ RESYNC, TAGS = 1024, (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
 
 
 class Frame(NamedTuple):
-    """What a frame header states: lengths in bytes, the bit rate in kbit/s."""
+    """Contents of an MPEG frame header; lengths are in bytes, the bit rate is in kbit/s."""
 
     length: int
     layer: int

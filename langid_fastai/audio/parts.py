@@ -103,13 +103,13 @@ class Part:
 
 
 class Section(io.RawIOBase):
-    """A part of a file as a file, with other bytes before it.
+    """A read-only file object for part of a file, optionally with other bytes prepended.
 
     Parameters
     ----------
-    stream : seekable
-    start, end : of the part, bytes
-    head : bytes before it
+    stream : seekable stream of the whole file
+    start, end : start and end of the part, bytes
+    head : bytes to prepend
     """
 
     def __init__(self, stream: BinaryIO, start: int, end: int, head: bytes = b"") -> None:
@@ -118,11 +118,11 @@ class Section(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """Whether it can be read: always."""
+        """Return True: the file can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can be moved in: always."""
+        """Return True: the file supports random access."""
         return True
 
     def tell(self) -> int:
@@ -159,7 +159,7 @@ def find_parts(stream: BinaryIO) -> list[Part]:
 
     Returns
     -------
-    parts : in order; one for the whole file if it has no structure that is known here
+    parts : in order; a single part, the whole file, if its format is not recognised
 
     Examples
     --------

@@ -20,11 +20,11 @@ class Sound:
 
     Parameters
     ----------
-    sr : Hz
-    n_channels : at its beginning; it may change
+    sr : sampling rate, Hz
+    n_channels : number of channels at the start; it may change between blocks
     is_fine : whether samples are stored with more than 16 bits
-    seconds : duration by its header; NaN if that states none
-    blocks : float32, each (n_samples, n_channels), of about `BLOCK_SECONDS` at most
+    seconds : duration stated in the header, s; NaN if there is none
+    blocks : consecutive blocks of at most about `BLOCK_SECONDS`, float32, (n_samples, n_channels)
     """
 
     sr: int

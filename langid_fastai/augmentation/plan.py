@@ -201,7 +201,7 @@ def read_plan(folder: Path) -> VariantPlan | None:
 
 
 def note_plan(folder: Path, plan: VariantPlan | None) -> None:
-    """Write the plan of a folder, atomically; without a plan, remove its file."""
+    """Write the plan of a folder atomically, or remove its file if `plan` is None."""
     if plan is None:
         (folder / PLAN).unlink(missing_ok=True)
         return

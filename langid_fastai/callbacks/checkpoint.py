@@ -41,13 +41,13 @@ RANK_STEP = 1_000_000_007  # between the seeds of processes; those of epochs are
 class Checkpointer(Callback):
     """Seed each epoch, record it in the history, and save what an interrupted training needs.
 
-    The randomness of an epoch follows from its number, so a checkpoint holds no random state, and a
-    resumed epoch shuffles and drops out like an uninterrupted one.
+    The random seed of an epoch depends only on `seed` and the number of the epoch, so a checkpoint
+    needs no random state: a resumed epoch shuffles and drops out like an uninterrupted one.
 
     Parameters
     ----------
     learn, stages, seed, cache_frozen, on_epoch : as for `fit_stages`
-    folder : of the checkpoint; None saves none
+    folder : folder for the checkpoint; None saves no checkpoint
     """
 
     order = 100  # after fastai's Recorder has the epoch's metrics

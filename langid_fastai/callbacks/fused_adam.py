@@ -30,12 +30,12 @@ def fused_adam(
     eps: float = 1e-5,
     wd: float = 0.01,
 ) -> Optimizer:
-    """Make an optimizer that takes the steps of fastai's `Adam`; an `opt_func` of a Learner.
+    """Make an optimizer with the same updates as fastai's `Adam`, to use as a Learner's `opt_func`.
 
     Parameters
     ----------
-    params : weights, or lists of weights, one list per layer group
-    lr, mom, sqr_mom, eps, wd : as in `fastai.optimizer.Adam`, with its default values
+    params : weights, or one list of weights per layer group
+    lr, mom, sqr_mom, eps, wd : as in `fastai.optimizer.Adam`, with the same defaults
 
     Examples
     --------

@@ -100,7 +100,7 @@ def log_callbacks(tool: str, folder: Path) -> list[Callback]:
     Parameters
     ----------
     tool : one of `LOGS`
-    folder : of the run; TensorBoard's files are written to ``tensorboard`` in it
+    folder : run folder; TensorBoard files are written to its subfolder ``tensorboard``
 
     Raises
     ------

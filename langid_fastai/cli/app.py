@@ -21,12 +21,14 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port to listen on.")] = 7860,
-    max_mb: Annotated[float, typer.Option(help="Largest file accepted, in MB.")] = 50.0,
-    max_minutes: Annotated[float, typer.Option(help="Longest recording accepted, in min.")] = 10.0,
+    max_mb: Annotated[float, typer.Option(help="Maximum size of a file, in MB.")] = 50.0,
+    max_minutes: Annotated[
+        float, typer.Option(help="Maximum duration of a recording, in minutes.")
+    ] = 10.0,
 ) -> None:
     """Serve a web page that identifies the language of an uploaded or spoken recording.
 
-    Needs the extra `app`. Nothing is sent to another machine. Stop it with Ctrl-C.
+    Requires the extra `app`. Audio is not sent to any other machine. Stop the server with Ctrl-C.
     """
     from langid_fastai.app.result import Limits
     from langid_fastai.app.server import serve as serve_page

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BulkSettings", "write_table"]
 
-PANEL = "Many recordings"
+PANEL = "Many recordings: --out and its options"
 
 
 @dataclass(frozen=True)
@@ -29,35 +29,35 @@ class BulkSettings:
         metavar="FILE",
         panel=PANEL,
         shown="print the answers",
-        help="Write a table, .csv, .jsonl or .parquet. Recordings are read in multiple processes "
-        "and scored in batches; the same command resumes. Recordings without an answer are listed "
-        "in failed.csv, next to the table. At an address such as s3://bucket/answers.csv, the "
-        "table appears once it is complete.",
+        help="Write the predictions to a table (.csv, .jsonl or .parquet), a file or URL such as "
+        "s3://bucket/answers.csv. Recordings are read in parallel and scored in batches. "
+        "Recordings that fail are listed in failed.csv in the same folder. If interrupted, repeat "
+        "the command to resume.",
     )
     jobs: int = option(
         -1, panel=PANEL, help="Number of processes that read recordings; -1 uses all cores."
     )
     batch_size: int | None = option(
-        None, panel=PANEL, shown="8; 64 on a GPU", help="Number of windows scored at once."
+        None, panel=PANEL, shown="8; 64 on a GPU", help="Number of clips scored at once."
     )
     device: str | None = option(
         None,
         panel=PANEL,
-        shown="a GPU, if there is one",
+        shown="a GPU if available",
         help="Device that runs the network, such as 'cpu' or 'cuda'.",
     )
     precision: Literal["fp32", "bf16", "fp16"] = option(
         "fp32",
         panel=PANEL,
-        help="Floating-point format. bf16, and fp16 on a GPU, are faster on some hardware, and "
-        "change the third decimal of scores.",
+        help="Floating-point format; bf16, and fp16 on a GPU, are faster on some hardware but "
+        "change scores in the third decimal place.",
     )
     dask: str | None = option(
         None,
         metavar="ADDRESS",
         panel=PANEL,
-        help="Predict on a Dask cluster, such as tcp://host:8786. The model folder, and recordings "
-        "that are not at an address, must have the same paths on its machines.",
+        help="Address of the scheduler of a Dask cluster to predict on, such as tcp://host:8786. "
+        "The model folder and local recordings must have the same paths on all its machines.",
     )
 
     def validate(self, form: Format, names: list[str], follow: bool) -> None:

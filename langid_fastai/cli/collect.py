@@ -16,17 +16,18 @@ __all__ = ["crawl", "sync"]
 
 def crawl(
     folder: Annotated[
-        Path, typer.Argument(help="Output folder: new, or of an earlier crawl of the same site.")
+        Path,
+        typer.Argument(help="Output folder, either new or from an earlier crawl of the same site."),
     ],
     start: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Start page of the site.", show_default="that of --site"),
+        typer.Option(metavar="URL", help="Start page of the site.", show_default="from --site"),
     ] = None,
     site: Annotated[
         Path | None,
         typer.Option(
             metavar="JSON",
-            help="File that describes the structure of the site, with fields of "
+            help="JSON file that describes the structure of the site; its fields are those of "
             "langid_fastai.crawl.site.Site.",
             show_default="audio-lingua.ac-versailles.fr",
         ),
@@ -34,7 +35,7 @@ def crawl(
     languages: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="L,L", help="Languages to download, such as de,en,es.", show_default="all"
+            metavar="LANG,LANG", help="Languages to download, such as de,en,es.", show_default="all"
         ),
     ] = None,
     contact: Annotated[
@@ -48,22 +49,23 @@ def crawl(
     delay: Annotated[
         float,
         typer.Option(
-            help="Minimum time between two requests, s. A longer one in robots.txt is obeyed."
+            help="Minimum time between requests, in seconds; a longer delay in robots.txt takes "
+            "precedence."
         ),
     ] = 1.0,
     max_mb: Annotated[
-        float, typer.Option(help="Maximum size of a file, MB; larger ones are not downloaded.")
+        float, typer.Option(help="Maximum size of a file, in MB; larger files are not downloaded.")
     ] = 50.0,
     table_only: Annotated[
         bool,
-        typer.Option("--table-only", help="Read the pages and write found.csv, without any audio."),
+        typer.Option("--table-only", help="Write found.csv without downloading audio."),
     ] = False,
 ) -> None:
     """Download the recordings of a web site and write an index of them (extra `crawl`).
 
-    Obeys robots.txt. Writes found.csv (the recordings listed on the pages), index.csv (those that
-    were downloaded) and failed.csv; the exit code is 1 if anything failed. If interrupted, repeat
-    the command to resume.
+    Respects robots.txt. Writes found.csv (the recordings found), index.csv (the downloaded
+    ones) and failed.csv (errors); the exit code is 1 if anything failed. If interrupted, repeat the
+    command to resume.
     """
     from dataclasses import replace
 
@@ -93,21 +95,21 @@ def sync(
         bool,
         typer.Option(
             "--delete",
-            help="After everything was copied, delete files in TARGET that are not in SOURCE.",
+            help="After everything is copied, delete files in TARGET that are not in SOURCE.",
         ),
     ] = False,
     endpoint_url: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
-            help="Address of an S3 service other than AWS.",
+            help="URL of an S3-compatible service other than AWS.",
             show_default="AWS_ENDPOINT_URL, or AWS",
         ),
     ] = None,
 ) -> None:
-    """Copy the missing or different files of a corpus to or from S3 (extra `s3`).
+    """Copy new and changed files of a corpus to or from S3 (extra `s3`).
 
-    Credentials are found as by all AWS tools: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
+    Credentials come from the usual AWS settings: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
     AWS_PROFILE, or ~/.aws. The exit code is 1 if a file could not be copied. If interrupted, repeat
     the command to resume.
     """

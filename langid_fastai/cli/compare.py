@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,6 @@ from langid_fastai.cli.options import (
     JobsOption,
     LicenseOption,
     MelOptions,
-    OutOption,
     parse_labels,
 )
 from langid_fastai.cli.signature import with_settings
@@ -32,10 +32,17 @@ def compare(
         typer.Option(
             "--arch",
             metavar="NAME,NAME",
-            help="Networks to compare, two or more; for their names see langid train --help.",
+            help="Two or more networks to compare; see langid train --help for their names.",
         ),
     ] = "mobilenet_v2,resnet50,resnet152",
-    out_folder: OutOption = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Output folder of the comparison, with a run folder for each network.",
+            show_default="runs/<name of the corpus>-compared",
+        ),
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="Initial weights of all networks: 'pretrained' or 'none'.")
     ] = TrainSettings.weights,
@@ -48,10 +55,10 @@ def compare(
     false_alarm_rate: AlarmOption = None,
     license: LicenseOption = None,
 ) -> None:
-    """Train and test several networks on one split and the same images, and compare them.
+    """Train, test and compare several networks on the same split and the same images.
 
-    Each network gets a run folder in --out, and the results are in comparison.csv, .json and .png.
-    If it is interrupted, the same command resumes it.
+    Writes comparison.csv, comparison.json and comparison.png, and a run folder for each network.
+    If interrupted, repeat the command to resume.
     """
     from langid_fastai.pipeline import compare as pipeline_compare
     from langid_fastai.pipeline.run_folder import default_folder

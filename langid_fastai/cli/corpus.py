@@ -29,9 +29,9 @@ app.command()(augment)
 @app.command()
 @with_settings(omit=("allow_leaks",))
 def audit(corpus: CorpusSettings) -> None:
-    """Show the split of a corpus or a run folder, and any leaks between its parts.
+    """Show how a corpus or a run folder is split, and any leaks between the splits.
 
-    Exit code 1 if there are leaks: a speaker or recording that is in more than one part.
+    The exit code is 1 if there are leaks: speakers or recordings that are in more than one split.
     """
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.pipeline import prepare
@@ -47,10 +47,10 @@ def audit(corpus: CorpusSettings) -> None:
 @app.command()
 @with_settings()
 def split(
-    file: Annotated[Path, typer.Option("--out", help="Index CSV to write.")],
+    file: Annotated[Path, typer.Option("--out", help="Output file, an index CSV.")],
     corpus: CorpusSettings,
 ) -> None:
-    """Split a corpus without leaks and write its index, to inspect or edit by hand."""
+    """Split a corpus without leaks and write its index CSV, to inspect or edit by hand."""
     from langid_fastai.corpus.index import summarize_corpus, write_index
     from langid_fastai.pipeline import prepare
     from langid_fastai.report import console
@@ -67,18 +67,18 @@ def demo(
     train_voices: Annotated[
         int, typer.Option(help="Number of voices (speakers) for training.")
     ] = 36,
-    test_voices: Annotated[int, typer.Option(help="Number of other voices, for the test.")] = 6,
+    test_voices: Annotated[int, typer.Option(help="Number of additional voices for testing.")] = 6,
     train_clips: Annotated[
-        int, typer.Option(help="Ten-second clips of each training voice in each language.")
+        int, typer.Option(help="Number of 10 s clips per training voice and language.")
     ] = 6,
     test_clips: Annotated[
-        int, typer.Option(help="Ten-second clips of each test voice in each language.")
+        int, typer.Option(help="Number of 10 s clips per test voice and language.")
     ] = 6,
-    seed: Annotated[int, typer.Option(help="Random seed for voices and sentences.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the voices and sentences.")] = 0,
 ) -> None:
     """Make the demo corpus: synthetic speech in German, English, Spanish and French (extra `demo`).
 
-    The speech synthesiser is eSpeak NG. French is in the test split only, as an unknown language.
+    The synthesizer is eSpeak NG. French is only in the test split, as an unknown language.
     If interrupted, repeat the command to resume.
     """
     from langid_fastai.corpus.demo import make_demo

@@ -27,9 +27,9 @@ def cut(
     channel: ChannelOption = None,
     jobs: JobsOption = ALL_CORES,
 ) -> None:
-    """Cut long recordings into utterances, at pauses.
+    """Cut long recordings into utterances at pauses.
 
-    The exit code is 1 if a recording contains no utterance. If interrupted, repeat the command to
+    The exit code is 1 if a recording yields no utterance. If interrupted, repeat the command to
     resume.
     """
     from langid_fastai.corpus.make.cut import cut_corpus

@@ -32,7 +32,7 @@ def mix(
         typer.Option(
             "--levels",
             metavar="DB,DB",
-            help="Lowest and highest level of the other speakers relative to the first, dB.",
+            help="Range of the level of each other speaker relative to the first, in dB.",
         ),
     ] = "-5,5",
     overlap_range: Annotated[
@@ -40,15 +40,15 @@ def mix(
         typer.Option(
             "--overlap",
             metavar="LOW,HIGH",
-            help="Lowest and highest fraction of a mixture in which two or more people speak.",
+            help="Range of the fraction of a mixture in which two or more people speak.",
         ),
     ] = "0.5,1",
     jobs: JobsOption = ALL_CORES,
 ) -> None:
-    """Mix the speakers of a corpus, to train a network that counts speakers.
+    """Make mixtures of 1 to --speakers speakers, to train a network that counts speakers.
 
-    The mixtures are divided equally among 1, 2, … and --speakers speakers, and no speaker is in two
-    splits. The exit code is 1 if a mixture could not be made. If interrupted, repeat the command to
+    There are equally many mixtures for each number of speakers, and no speaker is in more than one
+    split. The exit code is 1 if a mixture could not be made. If interrupted, repeat the command to
     resume.
     """
     from langid_fastai.corpus.index import summarize_corpus

@@ -32,7 +32,9 @@ class Log(StrEnum):
 
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", help="Run folder.", show_default="runs/<name of the corpus>"),
+    typer.Option(
+        "--out", help="Output folder of the run.", show_default="runs/<name of the corpus>"
+    ),
 ]
 AlarmOption = Annotated[
     float | None,
@@ -40,24 +42,25 @@ AlarmOption = Annotated[
         min=0.001,
         max=0.5,
         help="Fraction of recordings in known languages that may be rejected as 'unknown'.",
-        show_default="0.05; for a calibrated model, as before",
+        show_default="0.05, or the previous value of the run",
     ),
 ]
 LicenseOption = Annotated[
     str | None,
     typer.Option(
-        help="Licence of the model, for its model card, such as cc-by-4.0.",
+        help="Licence to state in the model card, such as cc-by-4.0.",
         show_default="unknown",
     ),
 ]
 LogOption = Annotated[
-    Log | None, typer.Option(help="Also log the training with this tool, which must be installed.")
+    Log | None, typer.Option(help="Also log training to this tool, which must be installed.")
 ]
 ChannelOption = Annotated[
     str | None,
     typer.Option(
         metavar="CHANNEL",
-        help="Channel to use: left, right or a number from 1; each: every channel for itself.",
+        help="Channel to use: left, right, a channel number (the first is 1), or each, to process "
+        "every channel separately.",
         show_default="the mean of all channels",
     ),
 ]
@@ -69,7 +72,9 @@ MelOptions = Annotated[dict[str, Any], MelConfig]
 DaskOption = Annotated[
     str | None,
     typer.Option(
-        metavar="ADDRESS", help="Make the images on a Dask cluster, such as tcp://host:8786."
+        metavar="ADDRESS",
+        help="Address of the scheduler of a Dask cluster to make the images on, such as "
+        "tcp://host:8786.",
     ),
 ]
 

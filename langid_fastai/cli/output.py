@@ -87,7 +87,7 @@ def timeline_writer(
 
 
 def segment_writer(form: Format) -> Callable[[Segment], None]:
-    """Make what prints the segments of stdin, one by one."""
+    """Return a function that prints one segment of stdin."""
     from langid_fastai.inference.timeline_formats import COLUMNS, rounded, to_labels, to_rttm
 
     table = _table(COLUMNS) if form is Format.CSV else None

@@ -37,8 +37,8 @@ ModelArgument = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="A model folder, a trained run folder, or hf:<owner>/<name>[@<revision>] of the "
-        "Hugging Face Hub (extra hub).",
+        help="Model folder, run folder with a trained model, or hf:<owner>/<name> or "
+        "hf:<owner>/<name>@<revision> on the Hugging Face Hub (extra hub).",
     ),
 ]
 
@@ -51,76 +51,80 @@ def predict(
         typer.Argument(
             metavar="AUDIO",
             help="Files, folders, patterns such as '*.mp3', an index CSV with a column `path`, "
-            "addresses such as s3://bucket/folder; - reads a file from stdin.",
+            "URLs such as s3://bucket/folder, or - for a file on stdin.",
         ),
     ],
     bulk: BulkSettings,
     candidates: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="L,L",
-            help="Possible languages, such as es,ca; repeat the option for labels with a comma.",
-            show_default="all of the model",
+            metavar="LANG,LANG",
+            help="Languages to choose from, such as es,ca; repeat the option for labels that "
+            "contain a comma.",
+            show_default="all languages of the model",
         ),
     ] = None,
     top_k: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Maximum number of languages per recording.", show_default=str(TOP_K)
+            min=1, help="Maximum number of languages listed per recording.", show_default=str(TOP_K)
         ),
     ] = None,
     unknown: Annotated[
         bool,
         typer.Option(
             "--unknown",
-            help="Answer 'unknown' if no language is probable enough; the score is then the "
-            "probability that the best language is wrong.",
+            help="Return 'unknown' if no language is probable enough; its score is the probability "
+            "that the best language is wrong.",
         ),
     ] = False,
     channel: ChannelOption = None,
     timeline: Annotated[
-        bool, typer.Option("--timeline", help="Find which language is spoken when, as segments.")
+        bool,
+        typer.Option("--timeline", help="List segments with their language, start and end time."),
     ] = False,
     follow: Annotated[
         bool,
         typer.Option(
             "--follow",
-            help="Print the timeline of raw audio on stdin as it arrives: 16-bit little-endian "
-            "samples, one channel. A long segment is printed in pieces of 10 s, each at most two "
-            "clips (20 s) after its end. Ctrl-C ends the input, and the rest is printed.",
+            help="Print the timeline of live raw audio from stdin: 16-bit little-endian PCM, mono. "
+            "Segments longer than 10 s are printed in pieces. The delay is at most two clips: 20 s "
+            "for clips of 10 s. Press Ctrl-C to stop reading and print the rest.",
         ),
     ] = False,
     sr: Annotated[
         int | None,
         typer.Option(
-            help="Sampling rate of the raw audio for --follow, Hz; at least that of the training "
-            "recordings is best."
+            help="Sampling rate of the raw audio, in Hz, required with --follow; a rate below that "
+            "of the training recordings reduces accuracy."
         ),
     ] = None,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print a line of JSON per recording, or piece of --follow."),
+        typer.Option(
+            "--json", help="Print one line of JSON per recording, or per segment with --follow."
+        ),
     ] = False,
     as_csv: Annotated[
         bool,
         typer.Option(
             "--csv",
-            help="Print path,rank,label,score; for a timeline: path,start,end,label,score.",
+            help="Print CSV: path,rank,label,score, or for a timeline path,start,end,label,score.",
         ),
     ] = False,
     as_rttm: Annotated[
-        bool, typer.Option("--rttm", help="Print a timeline as RTTM (NIST), for scoring tools.")
+        bool, typer.Option("--rttm", help="Print the timeline as NIST RTTM, for scoring tools.")
     ] = False,
     as_labels: Annotated[
-        bool, typer.Option("--labels", help="Print a timeline as a label track for Audacity.")
+        bool, typer.Option("--labels", help="Print the timeline as an Audacity label track.")
     ] = False,
 ) -> None:
-    """Identify the language of recordings, or with --timeline, of each part of them.
+    """Identify the language of recordings or, with --timeline, of each segment of them.
 
-    Recordings that are unreadable or silent are reported on stderr, the others are answered, and
-    the exit code is 1. The timeline of a silent recording is empty.
+    Unreadable or silent recordings are reported on stderr; the others are still processed, and the
+    exit code is 1. The timeline of a silent recording is empty.
 
-    A radio station, live:
+    Example for live radio:
     ffmpeg -i URL -f s16le -ac 1 -ar 22050 - | langid predict MODEL - --follow --sr 22050
     """
     from langid_fastai.models.folder import read_info
@@ -166,12 +170,16 @@ def export(
     model: ModelArgument,
     audio: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="AUDIO", help="Speech to compare on, besides made-up sound."),
+        typer.Argument(
+            metavar="AUDIO",
+            help="Recordings for the comparison with PyTorch, in addition to synthetic audio.",
+        ),
     ] = None,
 ) -> None:
-    """Write model.onnx: waveform in, languages out, for a fast start and for other programs.
+    """Export a model to ONNX, for faster loading and for other programs (extra `onnx`).
 
-    Predictions of this model use it from then on, where onnxruntime is installed (extra `onnx`).
+    Writes model.onnx to the model folder and compares its output with PyTorch's. Its input is a
+    waveform. Where onnxruntime is installed, langid predict then uses it on a CPU.
     """
     from langid_fastai.inference.onnx_export import export_onnx
 

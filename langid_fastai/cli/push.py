@@ -12,22 +12,25 @@ __all__ = ["push"]
 
 def push(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A trained run folder, or a model folder.")
+        Path,
+        typer.Argument(metavar="RUN", help="Model folder, or run folder with a trained model."),
     ],
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")
     ],
     public: Annotated[
         bool,
-        typer.Option("--public", help="Make a new repository public. Default: private."),
+        typer.Option(
+            "--public", help="If the repository is new, make it public instead of private."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the files that would be sent, and send nothing.")
+        bool, typer.Option("--dry-run", help="List the files to upload, without uploading them.")
     ] = False,
 ) -> None:
     """Upload a model folder and its model card to the Hugging Face Hub (extra `hub`).
 
-    Log in first with `hf auth login`, or set HF_TOKEN. The model is then used as hf:OWNER/NAME.
+    Log in first with `hf auth login`, or set HF_TOKEN. Load the model as hf:OWNER/NAME.
     """
     from langid_fastai.cli.train import tell
     from langid_fastai.pipeline.push import push as push_model

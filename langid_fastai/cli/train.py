@@ -56,8 +56,8 @@ def train(
 ) -> None:
     """Train and test a language classifier on a corpus of recordings.
 
-    Makes a run folder with an index, images, a trained model, test results and a report. If it is
-    interrupted, the same command resumes it. Launched by torchrun, training is distributed.
+    Writes a run folder with an index, images, a trained model, test results and a report. If
+    interrupted, repeat the command to resume. For distributed training, start it with torchrun.
     """
     from langid_fastai.models.names import mel_config_for
     from langid_fastai.pipeline import run
@@ -89,8 +89,8 @@ def prepare(
     arch: Annotated[
         str | None,
         typer.Option(
-            help="Network to be trained later, which determines the kind of image.",
-            show_default="one that takes mel images",
+            help="Network to train later, which determines the kind of image.",
+            show_default="any that takes mel images",
         ),
     ] = None,
     *,
@@ -103,20 +103,21 @@ def prepare(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Address of the audio files listed in an index CSV, such as s3://bucket/folder.",
+            help="URL of the folder of the audio files listed in an index CSV, such as "
+            "s3://bucket/folder; replaces --root.",
         ),
     ] = None,
     share: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="Address to copy the images to, required with --recordings."
+            metavar="URL", help="URL of a folder to copy the images to, required with --recordings."
         ),
     ] = None,
 ) -> None:
     """Read and split a corpus and make its images, without training.
 
-    Train on the run folder later, here or on another machine: langid-train RUN. If it is
-    interrupted, the same command resumes it.
+    Train on the run folder later, on this or another machine, with: langid-train RUN. If
+    interrupted, repeat the command to resume.
     """
     from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.models.names import mel_config_for
@@ -139,33 +140,35 @@ def prepare(
 
 @with_settings(omit=("source", *OF_THE_SPLIT))
 def evaluate(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run folder.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder with a trained model.")
+    ],
     robustness: Annotated[
         bool,
         typer.Option(
             "--robustness",
-            help="Repeat the test with noise, telephone sound, MP3, other speeds, shorter clips.",
+            help="Repeat the test with noise, telephone band, MP3, other speeds and shorter clips.",
         ),
     ] = False,
     corpus: Annotated[
         str | None,
         typer.Option(
             metavar="OTHER",
-            help="Also test on a second corpus: anything that langid train takes as CORPUS.",
+            help="Also test on a second corpus: any source that langid train accepts.",
         ),
     ] = None,
     folds: Annotated[
         int | None,
         typer.Option(
             metavar="K",
-            help="Cross-validate with K folds by speaker, which trains K networks; at least 3.",
+            help="Also cross-validate with K >= 3 folds of different speakers; trains K networks.",
         ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
             metavar="hf:MODEL",
-            help="Also test a model of the Hugging Face Hub for comparison, such as "
+            help="Also test a model from the Hugging Face Hub for comparison, such as "
             "hf:openai/whisper-tiny (extra hub).",
         ),
     ] = None,
@@ -175,17 +178,17 @@ def evaluate(
         str | None,
         typer.Option(
             help="Device to compute on, such as 'cpu' or 'cuda'.",
-            show_default="a GPU, if there is one",
+            show_default="a GPU if available",
         ),
     ] = None,
     jobs: JobsOption = ALL_CORES,
     false_alarm_rate: AlarmOption = None,
     license: LicenseOption = None,
 ) -> None:
-    """Test a trained run again, on request under harder conditions, and regenerate its report.
+    """Repeat the test of a trained run, optionally under harder conditions, and update its report.
 
-    Earlier results of the same model stay in the report. If cross-validation is interrupted, the
-    same command resumes it.
+    Earlier results of the same model stay in the report. If cross-validation is interrupted, repeat
+    the command to resume.
     """
     from langid_fastai.errors import RunError
     from langid_fastai.pipeline.run import evaluate_run

@@ -26,7 +26,8 @@ def augment(
         typer.Option(
             "--with",
             metavar="NAME,NAME",
-            help=f"Augmentations, each of which makes a variant: {NAMES_HELP}",
+            help="Augmentations, each of which makes a variant of every training recording: "
+            f"{NAMES_HELP}",
         ),
     ],
     variants: AugmentSettings,

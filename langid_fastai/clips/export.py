@@ -79,12 +79,12 @@ class Recording(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """The location of recordings and images: here, local folders.
+    """Access to recordings and images in local folders.
 
     Parameters
     ----------
     root : folder of the recordings
-    folder : of the images
+    folder : folder of the images
     """
 
     root: Path

@@ -52,10 +52,10 @@ def make_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> tuple[Corpus, 
 
     Parameters
     ----------
-    corpus : read and measured, not yet split; a test split of its own is excluded, a validation
-        split of its own is treated as training data
-    n_folds : at least 3; with 14, the Kaggle set gets the folds of its author
-    seed : decides between groups of equal size
+    corpus : read and measured, not yet split. If it has a test split, that is excluded; if it
+        has a validation split, that is treated as training data
+    n_folds : at least 3; 14 folds of the Kaggle set are those of its author
+    seed : random seed for the order of groups of equal size
 
     Returns
     -------

@@ -26,22 +26,22 @@ NEVER = {*COLUMNS, "digest", "duration", "sr"} - {"speaker"}
 def use_label(
     index: pd.DataFrame, label: str, source: str | Path
 ) -> tuple[pd.DataFrame, Mapping[str, str]]:
-    """Make another column the class.
+    """Use another column of the index as the class label.
 
     Parameters
     ----------
-    index : any rows with a `path`
-    label : name of a column of text
-    source : name of the index in messages
+    index : rows with at least a `path`
+    label : name of a text column
+    source : name of the index, for messages
 
     Returns
     -------
-    index : without the rows whose label is empty
-    left_out : the paths of those rows, with the reason
+    index : rows with a label, which replaces `language`
+    left_out : paths of the other rows, with the reason
 
     Raises
     ------
-    CorpusError : there is no such column, it cannot be the class, or it is empty
+    CorpusError : the column does not exist, cannot be used as a label, or is empty
 
     Examples
     --------

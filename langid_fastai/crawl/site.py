@@ -197,9 +197,9 @@ def read_start(html: str, url: str, site: Site) -> list[str]:
 
 
 def read_list(html: str, url: str, site: Site) -> ListPage:
-    """Read a page of a list: its boxes or, without boxes, its links to articles.
+    """Read a page that lists recordings: each recording's box, or links to the article pages.
 
-    If a box lacks the audio or the speaker, its links to articles are returned too.
+    Links are returned if the page has no boxes, or for boxes without audio or a speaker.
 
     Examples
     --------

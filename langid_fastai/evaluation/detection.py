@@ -291,11 +291,11 @@ class Trials:
 
 
 def equal_rate(false_alarm: np.ndarray, miss: np.ndarray) -> np.ndarray:
-    """Equal error rate of each curve: where it crosses false alarms = misses.
+    """Compute the equal error rate of each curve: the rate at which false alarms equal misses.
 
     Parameters
     ----------
-    false_alarm, miss : (n_thresholds, ...), from 0 to 1 and from 1 to 0
+    false_alarm, miss : (n_thresholds, ...); rates that rise from 0 to 1, and fall from 1 to 0
     """
     gap = miss - false_alarm  # falls from 1 to -1
     after = np.expand_dims((gap > 0).sum(axis=0), 0)

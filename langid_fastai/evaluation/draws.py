@@ -69,7 +69,7 @@ def draw_language_rates(trials: Trials, group: np.ndarray) -> Statistic:
 def draw_decisions(
     truth: np.ndarray, predicted: np.ndarray, n_languages: int, group: np.ndarray
 ) -> Statistic:
-    """Return a function from draws to accuracy, balanced accuracy and macro F1, (n_draws, 3)."""
+    """Make the function that computes accuracy, balanced accuracy and macro F1, (n_draws, 3)."""
     units = _Units(truth, group, n_languages)
     named = units.table(predicted, n_languages)
     correct = units.right(named)
@@ -91,7 +91,7 @@ def draw_decisions(
 
 
 def draw_probabilities(truth: np.ndarray, log_probs: np.ndarray, group: np.ndarray) -> Statistic:
-    """Return a function from draws to log-loss and calibration error, (n_draws, 2)."""
+    """Make the function that computes log-loss and calibration error, (n_draws, 2)."""
     confidence, bins = confidence_bins(log_probs)
     excess = (log_probs.argmax(axis=1) == truth) - confidence
     losses = np.bincount(group, -log_probs[np.arange(len(truth)), truth])

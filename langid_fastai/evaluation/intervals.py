@@ -114,7 +114,7 @@ def interval_of_draws(
 
 
 def number_groups(groups: Sequence[str] | pd.Series) -> tuple[int, np.ndarray]:
-    """Return the number of groups, and that of each row by sorted name, int (n,)."""
+    """Return the number of groups and the index of each row's group, by sorted name, int (n,)."""
     if not len(groups):
         raise ModelError("groups=[] must name the group of at least one row")
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)

@@ -108,7 +108,7 @@ class AnswersFile:
         self.n_failed += 1
 
     def convert(self) -> None:
-        """Make the Parquet file from its journal."""
+        """Convert the JSON lines written so far to the Parquet file."""
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 

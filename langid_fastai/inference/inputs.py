@@ -74,11 +74,17 @@ def opened(
 def each_channel(
     audio: Audio, answer: Callable[[Audio, int], list[Answers]]
 ) -> list[list[Answers]]:
-    """Answer for each channel of a recording, with an empty list for those that are silent.
+    """Call `answer` for each channel of a recording; silent channels give an empty list.
+
+    Parameters
+    ----------
+    audio : recording, not (y, sr)
+    answer : called with the file and the number of a channel, from 1
 
     Raises
     ------
-    SilentError : all are
+    AudioError : `audio` is a tuple (y, sr)
+    SilentError : all channels are silent
     """
     if isinstance(audio, tuple):
         raise AudioError("channel='each': (y, sr) is one channel; pass each for itself")

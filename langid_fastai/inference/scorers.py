@@ -176,7 +176,9 @@ def _filters(config: MelConfig) -> np.ndarray:
 
 
 def make_scorer(network: nn.Module, info: ModelInfo) -> SoundScorer | WaveformScorer:
-    """The whole of a model: waveforms, (n, n_samples) at its `sr` → calibrated log-probabilities.
+    """Make the complete scorer: waveforms (n, n_samples) at the model's `sr` → log-probabilities.
+
+    The log-probabilities are calibrated by the temperature of the model.
 
     Parameters
     ----------

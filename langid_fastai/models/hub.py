@@ -101,16 +101,16 @@ def absolute(name: str) -> str:
 
 
 def download(name: str | Path, patterns: Sequence[str]) -> Path:
-    """Return the folder that has these files of a repository, after downloading what is missing.
+    """Download the matching files of a repository, unless cached, and return their folder.
 
     Parameters
     ----------
     name : ``hf:owner/name``, ``hf:owner/name@revision`` or ``hf:folder``
-    patterns : names of files, with ``*``
+    patterns : file names or glob patterns, such as ``*.json``
 
     Returns
     -------
-    folder : for a repository, in the cache of huggingface_hub, and named by the commit
+    folder : the local folder, or the snapshot of the commit in the cache of huggingface_hub
 
     Raises
     ------

@@ -65,7 +65,7 @@ def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelCon
     Raises
     ------
     AudioError : a value outside its range, or one that the network does not accept
-    ModelError : an encoder of the Hugging Face Hub that cannot be had, see `read_encoder`
+    ModelError : an encoder on the Hugging Face Hub is not available, see `read_encoder`
 
     Examples
     --------

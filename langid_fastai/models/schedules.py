@@ -117,12 +117,12 @@ SCHEDULES = {"seed": SEED_SCHEDULE, "scratch": SCRATCH_SCHEDULE, "speech": SPEEC
 
 
 def default_schedule(arch: str, weights: str) -> str:
-    """Name the schedule that suits a body with these weights.
+    """Return the name of the default schedule for a network and its initial weights.
 
     Parameters
     ----------
     arch : name of any network
-    weights : a name, or a path
+    weights : ``none`` for random weights; any other name, or a path, for pretrained weights
 
     Examples
     --------

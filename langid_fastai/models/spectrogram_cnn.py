@@ -66,7 +66,7 @@ class CnnLayers:
 
     @property
     def channels(self) -> list[int]:
-        """Channels of each block."""
+        """Number of channels of each block."""
         return [min(self.width << i, max(self.width, MAX_CHANNELS)) for i in range(self.depth)]
 
 

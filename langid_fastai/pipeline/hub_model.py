@@ -96,18 +96,18 @@ class HubModel:
 
 
 def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
-    """Load a model by its name on the Hub, or from a folder.
+    """Load an audio classifier from the Hugging Face Hub or a folder.
 
     Parameters
     ----------
-    name : such as ``facebook/mms-lid-126``, also with ``@revision``; or a folder that
-        `save_pretrained` made
+    name : name on the Hub, such as ``facebook/mms-lid-126`` or ``facebook/mms-lid-126@revision``,
+        or a folder written by `save_pretrained`
     device : such as ``cpu`` or ``cuda``
 
     Raises
     ------
-    ModelError : the extra `hub` is missing, the model cannot be reached or read, its weights are no
-        safetensors, or it is no audio classifier
+    ModelError : the extra `hub` is missing, the model cannot be downloaded or read, its weights
+        are not in the safetensors format, or it is not an audio classifier
     """
     name = name.removeprefix(PREFIX)
     with needs("hub", f"{PREFIX}{name}", ModelError):

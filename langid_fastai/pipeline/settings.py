@@ -25,7 +25,7 @@ AUGMENTATION = "Augmentation of the training data (extra augment)"
 # The names of `langid_fastai.augmentation.waveform`, which loads NumPy.
 NAMES_HELP = (
     "time_mask, high_pass, white_noise, pitch, polarity, gain, background_noise, speed, room, mp3. "
-    "Each may have a range, such as white_noise:10..20."
+    "Each may have a range, such as white_noise:10..20 for an SNR of 10 to 20 dB."
 )
 
 
@@ -56,8 +56,8 @@ class CorpusSettings:
 
     source: str = option(
         metavar="CORPUS",
-        help="A folder of recordings (its layout is recognised), an index CSV, 'demo', "
-        "'kaggle:<owner>/<dataset>' or 's3://<bucket>/<folder>'.",
+        help="Corpus: a folder of recordings (the layout is detected), an index CSV, 'demo' "
+        "(synthetic speech), 'kaggle:<owner>/<dataset>' or 's3://<bucket>/<folder>'.",
     )
     root: Path | str | None = option(
         None,
@@ -68,31 +68,36 @@ class CorpusSettings:
         None,
         metavar="REGEX",
         shown="speakers unknown",
-        help="For a folder per language: regular expression that finds the speaker in a file's "
-        "path, such as '(?P<speaker>[^/]+)/[^/]+$' for the name of its folder.",
+        help="Regular expression that extracts the speaker from a file's path, for corpora with a "
+        "folder per language, such as '(?P<speaker>[^/]+)/[^/]+$' if each speaker has a subfolder.",
     )
     label: str = option(
         LANGUAGE,
         metavar="COLUMN",
-        help="Column of the index to train on instead of the language, such as gender or accent; "
+        help="Column of the index that holds the class labels, such as gender or accent; "
         "recordings without a value are left out.",
     )
-    valid: float = option(VALID, help="Fraction of the recordings used for validation.")
+    valid: float = option(
+        VALID,
+        help="Fraction of the recordings used for validation; ignored if the corpus has a "
+        "validation split.",
+    )
     test: float = option(
-        TEST, help="Fraction of the recordings used for the test, if the corpus has no test split."
+        TEST,
+        help="Fraction of the recordings used for testing; ignored if the corpus has a test split.",
     )
     seed: int = _seed("the split")
     allow_leaks: bool = option(
         False,
-        help="Accept a split with the same speaker or recording in training and test. The results "
-        "will be too optimistic, and the report says so.",
+        help="Allow the same speaker or recording in both training and test data. The results are "
+        "then too optimistic, and the report says so.",
     )
     hold_out: tuple[str, ...] | None = option(
         None,
-        metavar="L,L",
+        metavar="LANG,LANG",
         shown="none; fr for demo",
-        help="Languages to hold out of training, to test whether the model rejects them as "
-        "'none of these'; repeat the option for labels that hold a comma.",
+        help="Languages to exclude from training and use only to test whether the model rejects "
+        "unknown languages, such as fr,it; repeat the option for labels that contain a comma.",
     )
 
     def resolved(self) -> CorpusSettings:
@@ -121,12 +126,12 @@ class TrainSettings:
     ----------
     arch, weights, precision : see `language_learner`
     schedule : ``seed``, ``scratch``, ``speech``, or None: the `default_schedule`
-    epochs : epochs of each stage, instead of the schedule's
-    lr : learning rate of the stage that trains the whole network, instead of the schedule's
+    epochs : number of epochs in each stage; None for those of the schedule
+    lr : learning rate of the stage that trains the whole network; None for that of the schedule
     batch_size, workers, device : see `make_dataloaders`
     cache_frozen : see `fit_stages`
     seed : random seed for new weights, the order of images, and dropout
-    mixup : for all stages, see `Stage`
+    mixup : alpha of mixup in all stages, see `Stage`
 
     Examples
     --------
@@ -137,29 +142,29 @@ class TrainSettings:
     arch: str = option(
         "resnet152",
         help="Network: any torchvision name, speech_embedding, spectrogram_cnn, spectrogram_crnn, "
-        "a timm name (extra timm), or an encoder of the Hugging Face Hub, as "
-        "hf:facebook/wav2vec2-xls-r-300m (extra hub); m3 … m34-res take raw waveforms.",
+        "a timm name (extra timm), an encoder on the Hugging Face Hub such as "
+        "hf:facebook/wav2vec2-xls-r-300m (extra hub), or m3 … m34-res for raw waveforms.",
     )
     weights: str = option(
         "pretrained",
         help="Initial weights: 'pretrained' (published weights, from ImageNet or from speech), "
-        "'none', a weights file, or a model folder, also hf:<owner>/<name>.",
+        "'none' (random), a weights file, or a model folder, local or hf:<owner>/<name>.",
     )
     schedule: Literal["seed", "scratch", "speech"] | None = option(
         None,
-        shown="the one that suits --arch and --weights",
-        help="Training schedule: seed for pretrained weights, scratch for none, speech for a "
-        "network pretrained on speech.",
+        shown="selected by --arch and --weights",
+        help="Training schedule: 'seed' for pretrained weights, 'scratch' for random weights, "
+        "'speech' for a network pretrained on speech.",
     )
     epochs: tuple[int, ...] | None = option(
         None,
         metavar="N,N,N",
-        shown="those of the schedule",
+        shown="set by --schedule",
         help="Number of epochs in each stage, such as 7,12,8.",
     )
     lr: float | None = option(
         None,
-        shown="that of the schedule",
+        shown="set by --schedule",
         help="Learning rate of the stage that trains the whole network.",
     )
     batch_size: int = option(16, help="Number of clips in a training batch.")
@@ -169,19 +174,19 @@ class TrainSettings:
         help="Number of processes that load training data.",
     )
     device: str | None = option(
-        None, shown="a GPU, if there is one", help="Device to train on, such as 'cpu' or 'cuda'."
+        None, shown="a GPU if available", help="Device to train on, such as 'cpu' or 'cuda'."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", help="Floating-point format; auto: bf16 or fp16 if the hardware supports it."
+        "auto", help="Floating-point format; 'auto' uses bf16 or fp16 if the hardware supports it."
     )
     cache_frozen: bool = option(
         False,
-        help="Compute the features of the frozen network body once and reuse them in every epoch, "
-        "which is faster.",
+        help="Speed up training of the head: compute the features of the frozen body only once "
+        "and reuse them in every epoch.",
     )
     seed: int = _seed("the split, weight initialisation, shuffling and dropout")
     mixup: float = option(
-        0.0, panel=AUGMENTATION, help="Strength (alpha) of mixup, such as 0.4; 0 turns it off."
+        0.0, panel=AUGMENTATION, help="Alpha parameter of mixup, such as 0.4; 0 turns mixup off."
     )
 
     @property
@@ -229,9 +234,11 @@ class AugmentSettings:
         flag="--augment",
         metavar="NAME,NAME",
         panel=AUGMENTATION,
-        help=f"Add augmented variants of each training clip, by these augmentations: {NAMES_HELP}",
+        help=f"Augmentations, each of which adds a variant of every training clip: {NAMES_HELP}",
     )
-    copies: int = option(1, panel=AUGMENTATION, help="Number of variants of each kind.")
+    copies: int = option(
+        1, panel=AUGMENTATION, help="Number of variants of each clip per augmentation."
+    )
     noises: Path | None = option(
         None,
         panel=AUGMENTATION,

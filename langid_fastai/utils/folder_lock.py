@@ -60,7 +60,7 @@ def taken(
 
 @contextmanager
 def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
-    """Lock a folder against other commands of this library.
+    """Lock a folder, so that no other command of this library can write to it.
 
     The operating system releases the lock if the process dies.
 

@@ -67,7 +67,7 @@ class TaskFailure:
 
     Parameters
     ----------
-    reason : for a table of failures
+    reason : message for ``failed.csv``
     """
 
     reason: str

@@ -71,11 +71,12 @@ def plan_mixture(
     Parameters
     ----------
     voices : speakers of the split, sorted by name
-    split, number : identify the mixture; the number determines how many speakers it has
+    split, number : split and index of the mixture; the index determines its number of speakers
+    config : settings of all mixtures
 
     Returns
     -------
-    plan : the columns of its row that do not depend on audio; values are rounded before use
+    plan : row of the mixture in the index, without the columns that depend on its audio
     """
     rng = random.Random(f"{config.seed}/{split}/{number}")
     n_speakers = 1 + number % config.speakers

@@ -36,12 +36,13 @@ class CutRules:
     CorpusError : a value outside its range
     """
 
-    shortest: float = option(3.0, help="Minimum duration of an utterance, s.")
-    longest: float = option(15.0, help="Maximum duration of an utterance, s.")
+    shortest: float = option(3.0, help="Minimum duration of an utterance, in seconds.")
+    longest: float = option(15.0, help="Maximum duration of an utterance, in seconds.")
     pause_db: float = option(
-        20.0, help="Sound this far below the speech level of a recording is a pause, dB."
+        20.0,
+        help="Threshold of a pause: level below the speech level of the recording, in dB.",
     )
-    min_pause: float = option(0.25, help="Minimum duration of a pause, s.")
+    min_pause: float = option(0.25, help="Minimum duration of a pause, in seconds.")
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.shortest <= self.longest <= 600:
@@ -85,21 +86,21 @@ class MixConfig:
     CorpusError : a value outside its range
     """
 
-    n: int = option(1000, help="Number of mixtures, all splits together.")
+    n: int = option(1000, help="Total number of mixtures in all splits.")
     speakers: int = option(5, help="Maximum number of speakers in a mixture.")
-    seconds: float = option(5.0, help="Duration of a mixture, s.")
-    sr: int = option(8_000, help="Sampling rate of the mixtures, Hz.")
+    seconds: float = option(5.0, help="Duration of a mixture, in seconds.")
+    sr: int = option(8_000, help="Sampling rate of the mixtures, in Hz.")
     levels: tuple[float, float] = (-5.0, 5.0)
     overlap: tuple[float, float] = (0.5, 1.0)
     valid: float = option(
         VALID,
-        help="Fraction of the mixtures used for validation; also of the recordings, if the corpus "
+        help="Fraction of the mixtures used for validation, and of the recordings if the corpus "
         "has no validation split.",
     )
     test: float = option(
         TEST,
-        help="Fraction of the mixtures used for the test; also of the recordings, if the corpus "
-        "has no test split.",
+        help="Fraction of the mixtures used for testing, and of the recordings if the corpus has "
+        "no test split.",
     )
     seed: int = option(0, help="Random seed for the split and the mixtures.")
     format: Literal["flac", "wav"] = option("flac", help="Audio format of the mixtures.")

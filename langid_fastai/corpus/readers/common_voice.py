@@ -27,7 +27,7 @@ IN_TWO = "of validated.tsv only, and its speaker is in dev.tsv or test.tsv"
 
 
 def find_tables(found: Found) -> list[str]:
-    """Return the tables that are next to a folder ``clips``, those of the splits first."""
+    """Return the tables next to a folder ``clips``: those of the splits, then ``validated.tsv``."""
     tables = tables_beside_audio(
         found, TABLES, lambda table: f"{table.rpartition('/')[0]}/clips".lstrip("/")
     )
