@@ -26,7 +26,7 @@ class LangidError(Exception):
 
     Parameters
     ----------
-    message : for people to read, so very long words are shortened in the middle
+    message : text for the user; very long words are shortened in the middle
 
     Examples
     --------

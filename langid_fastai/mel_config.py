@@ -207,7 +207,7 @@ class MelConfig:
 
     @property
     def window_length(self) -> int:
-        """Samples under the window."""
+        """Length of the window, samples."""
         return self.n_fft if self.win_length is None else self.win_length
 
     @property

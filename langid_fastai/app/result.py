@@ -47,7 +47,7 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Size of the file, bytes."""
+        """Maximum size of a file, bytes."""
         return int(self.max_mb * (1 << 20))
 
 

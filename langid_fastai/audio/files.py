@@ -70,8 +70,8 @@ def load_audio(
     ----------
     path : wav, flac, ogg, opus, mp3, aiff, …; with the extra `formats` also m4a, aac, mp4, webm, …
     sr : Hz, target sampling rate
-    channel : "left", "right", or the number of a channel, from 1; "each" for all of them. By
-        default their mean, without those that would cancel others by opposite phase
+    channel : "left", "right", or a channel number, from 1; "each" for all channels. By default the
+        mean of the channels, without any that would cancel others by opposite phase
 
     Returns
     -------

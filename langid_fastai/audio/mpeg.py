@@ -69,10 +69,10 @@ class Run:
 
 
 def mpeg_runs(content: mmap.mmap, start: int) -> list[Run]:
-    """Find the runs of frames from `start` on; none if no MPEG audio begins there.
+    """Find the runs of consecutive frames from `start`; none if no MPEG audio begins there.
 
-    A run ends where a tag or other bytes follow, where the next frame states a new length, and
-    where sampling rate or number of channels change.
+    A run ends before a tag or other bytes, before a frame that states a new length, and where the
+    sampling rate or the number of channels changes.
     """
     runs: list[Run] = []
     at = _next_frame(content, start, longest=NEAR)
@@ -96,7 +96,7 @@ def id3_size(head: bytes) -> int:
 
 
 class Counted(NamedTuple):
-    """Frames of sound from one place on."""
+    """Summary of the consecutive frames of one kind that start at a given position."""
 
     first: Frame
     end: int  # bytes

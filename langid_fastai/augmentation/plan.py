@@ -93,7 +93,7 @@ class VariantPlan:
         return tuple(name for name, _ in self._numbered())
 
     def variants(self, y: np.ndarray, sr: int, key: str) -> Iterator[tuple[str, np.ndarray]]:
-        """Make the variants of a waveform, one by one.
+        """Generate the augmented variants of a waveform.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class VariantPlan:
 
         Yields
         ------
-        name, y : see `augment_waveform`
+        name, y : name and waveform of a variant, see `augment_waveform`
         """
         for name, augmentation in self._numbered():
             content = f"{self.seed}/{key}/{name}".encode()

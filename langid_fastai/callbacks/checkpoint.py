@@ -152,7 +152,7 @@ class Checkpointer(Callback):
             losses[-1] = float(losses[-1])
 
     def after_epoch(self) -> None:
-        """Record the epoch and save it."""
+        """Add the epoch to the history and save a checkpoint."""
         if self.epoch < self.first_epoch:  # skipped: done before the interruption
             return
         loss_sum, n_seen = distributed.total(

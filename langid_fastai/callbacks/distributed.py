@@ -110,7 +110,7 @@ def rank() -> int:
 
 @contextmanager
 def shared(learn: Learner) -> Iterator[None]:
-    """Within the block, each process trains the Learner on its share of every batch.
+    """Context in which each process trains the Learner on its share of every batch.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def shared(learn: Learner) -> Iterator[None]:
 
     Raises
     ------
-    RunError : the training images do not make one batch
+    RunError : there are fewer training images than one batch needs
     """
     if not dist.is_initialized():
         yield

@@ -167,7 +167,10 @@ def predict(
 
 
 def export(
-    model: ModelArgument,
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="Model folder, or run folder with a trained model."),
+    ],
     audio: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -149,17 +149,17 @@ def export_images(
     dask: str | None = None,
     place: Place | None = None,
 ) -> ExportResult:
-    """Make the images of a split corpus, or those that are missing.
+    """Make those images of a split corpus that do not exist yet.
 
     Parameters
     ----------
     corpus : split; augmented variants are used for training only
     folder : created if needed; must be empty or contain images of the same `config` and `augment`
-    augment : augmented variants to make of each training clip, in addition to the clip itself; not
-        made of recordings that are variants already
+    augment : augmented variants to make of each training clip, in addition to the clip itself;
+        recordings that are already variants get none
     n_jobs : number of processes; -1 for all cores
-    dask : address of a Dask cluster that does the work instead; recordings and `folder` must have
-        the same paths on its machines. See `on_cluster`
+    dask : address of the scheduler of a Dask cluster to use instead of local processes; recordings
+        and `folder` must have the same paths on its machines. See `on_cluster`
     place : location of recordings and images, if not the corpus root and `folder`, which then only
         contains the tables; see `langid_fastai.clips.remote`
 

@@ -186,7 +186,7 @@ def chroma(S: np.ndarray, *, sr: int = DEFAULT_SR, n_fft: int = 2048) -> np.ndar
 
 
 def cepstral_ranges(config: MelConfig) -> np.ndarray:
-    """Return the values that become black and white in each row of an image of kind ``mfcc``.
+    """Return the largest magnitude that each row of an image of kind ``mfcc`` can show.
 
     Parameters
     ----------
@@ -204,11 +204,11 @@ def cepstral_ranges(config: MelConfig) -> np.ndarray:
 
 
 def cepstral_basis(n_mels: int, n_mfcc: int) -> np.ndarray:
-    """Return the DCT of `mfcc` as a matrix.
+    """Return the matrix of the discrete cosine transform that `mfcc` applies.
 
     Parameters
     ----------
-    n_mels, n_mfcc : number of bands and of coefficients
+    n_mels, n_mfcc : number of mel bands, number of coefficients
 
     Returns
     -------

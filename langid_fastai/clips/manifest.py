@@ -56,7 +56,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def csv_lines(rows: list[dict[str, object]]) -> str:
-    """Format rows of the journal as CSV lines."""
+    """Format the rows of a journal file as CSV lines."""
     stream = io.StringIO()
     # Same output as pandas in a hundredth of the time; one process writes the rows of all workers.
     csv.DictWriter(stream, list(JOURNAL), lineterminator=os.linesep).writerows(rows)

@@ -77,7 +77,7 @@ class Synced:
 
 
 class ChangedError(Exception):
-    """One file or object cannot be copied, for example because it has changed."""
+    """Raised if a file or object cannot be copied, for example because it has changed."""
 
 
 class S3Object(NamedTuple):

@@ -50,8 +50,8 @@ def split_corpus(
 
     Parameters
     ----------
-    corpus : its own test and validation rows, if any, are kept
-    valid, test : fraction of the clean recordings, in (0, 1)
+    corpus : if it has a validation or test split, that is kept
+    valid, test : fractions of the recordings, without augmented variants, in (0, 1)
     seed : random seed
     allow_leaks : if a language has too few groups, split it by recordings instead; results on such
         a split are too optimistic

@@ -80,7 +80,7 @@ def language_rows(
 
 
 def speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict[str, Any]]:
-    """Accuracy of each speaker in each language, worst first.
+    """Compute the accuracy of each speaker in each language, worst first.
 
     If a group has multiple speakers, such as the readers of one book, each has a row. A mixture
     counts for each of its speakers.

@@ -96,7 +96,7 @@ COSTS = Costs()  # NIST's, and those of Li, Ma, Lee 2013
 
 
 def log_likelihood_ratios(log_probs: np.ndarray) -> np.ndarray:
-    """Log-likelihood ratio of each language against the mean of all others.
+    """Compute the log-likelihood ratio of each language against the mean of all others.
 
     From posteriors p under a flat prior: log p_L - log(mean of the other p), rounded to `DIGITS`
     digits. The others are summed, not computed as 1 - p_L, so that confident scores keep their
@@ -237,7 +237,7 @@ def det_points(trials: Trials) -> dict[str, list[float]]:
 
 
 class Curve(NamedTuple):
-    """Error rates by falling threshold, from infinity on, (n_thresholds,) each."""
+    """Error rates for decreasing thresholds, starting at infinity; each (n_thresholds,)."""
 
     false_alarm: np.ndarray
     miss: np.ndarray

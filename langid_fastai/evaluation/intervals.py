@@ -39,13 +39,12 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> np.ndarray | None:
-    """Percentile interval of a statistic when whole groups are drawn with replacement.
+    """Compute the percentile bootstrap interval of a statistic, resampling whole groups.
 
     A draw gives each row a weight, the number of times its group was drawn; rows are not copied.
     Groups are drawn by sorted name, so the order of the rows has no effect.
 
-    If a value of the statistic is NaN, i.e. undefined in a draw, its interval is over the other
-    draws.
+    Draws in which a value of the statistic is undefined (NaN) are left out of its interval.
 
     Parameters
     ----------

@@ -59,10 +59,10 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
 
 
 def macro_f1(confusion: np.ndarray) -> float:
-    """Mean F1 of the languages in the test, from counts whose rows are the truth.
+    """Compute the mean F1 of the languages in the test, from a confusion matrix of counts.
 
-    A language without recordings has no recall and is left out, also in a bootstrap draw.
-    Recordings mistaken for it still count as errors.
+    Rows are true languages, columns predictions. A language without recordings has no recall and is
+    left out, also in a bootstrap draw. Recordings mistaken for it still count as errors.
 
     Examples
     --------
@@ -99,9 +99,9 @@ def precision_recall_f1(confusion: np.ndarray) -> np.ndarray:
 
 
 def log_loss(truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Mean of -log p of the true language, in nats: the cross-entropy.
+    """Compute the cross-entropy: the mean of -log p of the true language, in nats.
 
-    Like scikit-learn's, but from logarithms, so that no probability is clipped.
+    Like scikit-learn's `log_loss`, but from log-probabilities, so that none is clipped.
 
     Examples
     --------

@@ -60,10 +60,10 @@ class OnnxExport:
     Parameters
     ----------
     file : the ONNX file
-    opset : of the ONNX operators
-    n_clips : that both were compared on
-    n_same : of them, where both have the same language first
-    difference : largest difference of a probability
+    opset : version of the ONNX operators
+    n_clips : number of clips in the comparison
+    n_same : number of clips for which both give the same language
+    difference : maximum difference of a probability
     """
 
     file: Path
@@ -79,16 +79,16 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
     Parameters
     ----------
     folder : a model folder, or a run folder that holds one
-    recordings : speech to compare on; made-up sound is used besides
+    recordings : speech for the comparison, in addition to synthetic audio
 
     Returns
     -------
-    export : its `file` is used by every later `LanguageIdentifier.load` of the folder
+    export : `LanguageIdentifier.load` of the folder uses its `file` from now on, on a CPU
 
     Raises
     ------
-    ModelError : no model, the extra `onnx` is not installed, an arch that cannot be exported, or
-        probabilities that differ by more than 1e-3: then no file is left
+    ModelError : no model, the extra `onnx` is not installed, the network cannot be
+        exported, or probabilities differ by more than 1e-3, in which case no file is written
     AudioError : a recording that cannot be read
 
     Examples

@@ -37,7 +37,7 @@ LOWEST_PEAK = 1e-30
 
 
 class ImageScorer(nn.Module):
-    """Grey images, (n, height, n_frames) from 0 to 255 → log-probabilities, (n, n_languages).
+    """Network from grey images (n, height, n_frames), 0 to 255, to log-probabilities.
 
     Parameters
     ----------

@@ -45,14 +45,14 @@ LEFT_OUT = re.compile(
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of encoder.
+    """A family of encoders.
 
     Parameters
     ----------
-    config, model : classes of `transformers`
-    extractor : its class of `transformers` that prepares sound, which is reproduced here
-    settings : of the preparation: name and default, which is that of the class in `transformers`
-    n_layers, n_features : names of these settings of the encoder
+    config, model : names of its classes in `transformers`
+    extractor : name of its feature extractor in `transformers`, which is reproduced here
+    settings : settings of the feature extractor, with the defaults in `transformers`
+    n_layers, n_features : names of these two settings in `config`
     """
 
     config: str

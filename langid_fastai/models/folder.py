@@ -337,11 +337,11 @@ def validate_tensors(folder: Path, info: ModelInfo) -> None:
 
 
 def model_folder(folder: Path) -> Path:
-    """Return the folder itself, the model folder inside a run folder, or that of ``hf:owner/name``.
+    """Return the model folder for a model folder, a run folder or ``hf:owner/name``.
 
     Raises
     ------
-    ModelError : a model of the Hugging Face Hub that cannot be had, see `fetch_model`
+    ModelError : a model on the Hugging Face Hub is not available, see `fetch_model`
     """
     if is_hub_name(folder):
         folder = fetch_model(Path(folder).as_posix())

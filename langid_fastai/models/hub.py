@@ -155,7 +155,7 @@ def fetch_model(name: str) -> Path:
 
 @contextmanager
 def hub_errors(repository: str, revision: str | None = None) -> Iterator[None]:
-    """Turn the errors of huggingface_hub into those of this library.
+    """Convert errors of huggingface_hub to errors of this library.
 
     Raises
     ------

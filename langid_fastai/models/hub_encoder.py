@@ -99,7 +99,7 @@ def build_hub_network(
 
 
 def new_hub_network(info: EncoderInfo, n_languages: int) -> nn.Sequential:
-    """Build body and head with new weights.
+    """Build a network with an encoder as its body, with random weights.
 
     Raises
     ------

@@ -110,12 +110,12 @@ def raw_layers(arch: str) -> RawLayers:
 def build_raw_network(
     arch: str, n_languages: int, *, weights: str | Path = "none"
 ) -> nn.Sequential:
-    """Build body and head; the head is always new.
+    """Build a network for raw waveforms; the head has random weights.
 
     Parameters
     ----------
     arch : one of `RAW_ARCHS`
-    n_languages : outputs
+    n_languages : number of outputs
     weights : ``none``, or a model folder of the same arch
 
     Returns

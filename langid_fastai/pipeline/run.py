@@ -175,7 +175,7 @@ def train(
 
 
 def train_and_test(job: Job) -> TrainResult:
-    """Do all steps of a run, or those that are missing; see `train`."""
+    """Perform the steps of a run that are not finished; see `train`."""
     job = validated(job)
     launch = _find_launch()
     if launch and launch.rank:

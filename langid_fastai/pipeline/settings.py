@@ -101,7 +101,7 @@ class CorpusSettings:
     )
 
     def resolved(self) -> CorpusSettings:
-        """The same with absolute paths: a corpus is the same, whatever folder one works in."""
+        """Return a copy with absolute paths, which do not depend on the working folder."""
         from langid_fastai.utils.files import is_there
 
         there = is_there(self.source)
@@ -199,7 +199,7 @@ class TrainSettings:
         return Path(self.weights) if self._is_path() and Path(self.weights).is_dir() else None
 
     def resolved(self) -> TrainSettings:
-        """The same with an absolute path of weights and of an encoder that come from a path."""
+        """Return a copy with absolute paths of weights and encoder, if they are local."""
         from langid_fastai.models.hub import absolute, is_hub_name
 
         arch, weights = absolute(self.arch), absolute(self.weights)

@@ -79,12 +79,12 @@ def make_network(
 
     Returns
     -------
-    network : body with its weights, and a new head
-    plan : as ``metrics.json`` keeps it under `run`
+    network : body with its initial weights, and a head with random weights
+    plan : description of the training, stored in ``metrics.json`` under `run`
 
     Raises
     ------
-    CorpusError : the weights come from a run that was trained on what is now tested
+    CorpusError : the weights were trained on recordings that are now in the test split
     ModelError : see `build_network`, `pick_device`, `validate_vocab`
     RunError : unknown schedule, or the folder was trained with other settings
     """

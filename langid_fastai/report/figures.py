@@ -46,9 +46,9 @@ class Palette:
 
     Parameters
     ----------
-    ground, ink, line : background, text and grid
-    soft, accent : secondary and main data
-    shares : colour map from 0 to 1, for the confusion matrix
+    ground, ink, line : colours of background, text and grid
+    soft, accent : colours of secondary and main data
+    shares : colour map for fractions from 0 to 1 in the confusion matrix
     """
 
     ground: str
@@ -215,8 +215,8 @@ def reliability_figure(
 
     Parameters
     ----------
-    before, after : `ece` and `reliability` from the section `calibration`; each bin is a dot at its
-        mean confidence and accuracy, joined to the diagonal, with its number of recordings below
+    before, after : `ece` and `reliability` from the section `calibration`. Each bin is a dot at its
+        mean confidence and accuracy, with a line to the diagonal and its number of recordings below
     """
     figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
     panels = figure.subplots(

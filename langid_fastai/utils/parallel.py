@@ -147,8 +147,8 @@ def on_cluster(
     work : see `in_processes`; its module must be installed on the workers, and the files that it
         reads and writes must have the same paths there
     tasks : read as needed
-    address : of the scheduler, e.g. ``tcp://host:8786``; its workers must have one thread each,
-        since a task that exceeds a limit ends its whole process
+    address : address of the scheduler, e.g. ``tcp://host:8786``; its workers must have one
+        thread each, since a task that exceeds a limit ends its whole process
 
     Yields
     ------

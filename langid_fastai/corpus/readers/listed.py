@@ -54,7 +54,7 @@ def read_listing(
 
     Returns
     -------
-    listing : a recording that several rows list is there several times
+    listing : one row per row of the tables, also if several list the same recording
     """
     by_stem = {path.rpartition(".")[0]: path for path in found.audio}
     exact, listing = set(found.audio), Listing()

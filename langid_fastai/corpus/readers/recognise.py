@@ -50,13 +50,13 @@ MAJORITY = 0.5
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout of a corpus folder that is recognised.
+    """A supported layout of a corpus folder.
 
     Parameters
     ----------
-    fits : whether a folder has this layout
-    read : its reader
-    other : what audio files are like that it does not read
+    fits : function that returns whether a folder has this layout
+    read : function that reads such a folder
+    other : reason reported for audio files that `read` ignores
     """
 
     fits: Callable[[Found], Any]
