@@ -205,7 +205,7 @@ def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
     Parameters
     ----------
     folder : a model folder, or a run folder that contains one
-    dls : with the same languages as the model
+    dls : dataloaders with the same languages as the model
 
     Raises
     ------

@@ -66,8 +66,8 @@ class MelConfig:
     n_mfcc : cepstral coefficients in an image of kind ``mfcc``, which also has their deltas
     win_length : samples under the Hann window, which is centred in the frame and zero-padded, as
         in librosa; None is `n_fft`
-    channel : of recordings, ``left``, ``right`` or a number from 1; None is their mean. Stored as a
-        number
+    channel : ``left``, ``right`` or a channel number, from 1; None is the mean of the channels.
+        Stored as a number
 
     Raises
     ------

@@ -64,7 +64,7 @@ class LanguageIdentifier:
     ----------
     info : description of the model: its languages are ``info.vocab``
     engine : runs the network; ``engine.name`` names the library it uses
-    folder : of the model; None if it was not loaded from one
+    folder : model folder; None if the model was not loaded from one
     progress : called again and again with the seconds of a recording that have been read
     """
 
@@ -164,8 +164,8 @@ class LanguageIdentifier:
             by default
         unknown : also answer "unknown", if the model has a threshold for it: when the probability
             of every candidate, before `candidates` and `prior` are applied, is below the threshold
-        channel : of a recording with several: "left", "right", or a number from 1; "each" for all
-            of them. By default the channel that the model was trained on, or their mean
+        channel : "left", "right", or a channel number, from 1; "each" for all channels. By default
+            the channel that the model was trained on, or the mean of the channels
 
         Returns
         -------

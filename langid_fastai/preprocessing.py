@@ -195,7 +195,7 @@ def mel_filters(
     fmin: float = 0.0,
     fmax: float | None = None,
 ) -> scipy.sparse.csr_array:
-    """Triangular filters on Slaney's mel scale, each of unit area.
+    """Compute triangular filters on Slaney's mel scale, each of unit area.
 
     They equal those of `librosa.filters.mel` bit for bit, and are computed here because librosa
     takes a second to import, which would delay every export process and every first prediction.
@@ -204,7 +204,7 @@ def mel_filters(
     ----------
     sr : Hz
     n_fft : samples per frame
-    n_mels : bands
+    n_mels : number of bands
     fmin, fmax : edges of the lowest and of the highest band, Hz; `fmax` None is sr / 2
 
     Returns

@@ -31,7 +31,7 @@ def channel_number(channel: Channel | None) -> int | None:
 
     Raises
     ------
-    AudioError : it is neither a number nor a name
+    AudioError : `channel` is neither a number nor a name
 
     Examples
     --------
@@ -58,8 +58,8 @@ def one_channel(
     Parameters
     ----------
     blocks : float32, each (n_samples, n_channels)
-    channel : its number, from 1; None for the mean
-    name : of the recording, in messages
+    channel : channel number, from 1; None for the mean
+    name : name of the recording, for messages
 
     Yields
     ------

@@ -64,7 +64,7 @@ def open_container(path: str | Path, part: Part, refusal: str | None = None) -> 
 
     Parameters
     ----------
-    path : of a file
+    path : path of a file
     part : the recording in it
     refusal : why libsndfile does not read it; None if that was not tried
 

@@ -192,7 +192,7 @@ def usual_channel(path: str | Path, channel: Channel | None) -> int | None:
     Parameters
     ----------
     path : as for `load_audio`
-    channel : of the model's `MelConfig`
+    channel : value in the model's `MelConfig`
     """
     number = channel_number(channel)
     if number is None or number <= (n_channels := count_channels(path)):
@@ -278,7 +278,7 @@ def write_sound(
 
     Parameters
     ----------
-    path : of the file; its folder must exist
+    path : path of the file; its folder must exist
     y : (n_samples,), in [-1, 1]
     sr : Hz
     format, subtype : libsndfile's names

@@ -130,7 +130,7 @@ class Section(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, and return the new position."""
+        """Set the position; return the new one, bytes from the start."""
         at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if at < 0:
             raise OSError(22, "Invalid argument")

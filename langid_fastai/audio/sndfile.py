@@ -60,7 +60,7 @@ def open_sndfile(path: str | Path, part: Part, *, is_whole: bool = True) -> Iter
 
     Parameters
     ----------
-    path : of a file, or of a pipe
+    path : path of a file or pipe
     part : the recording in it
     is_whole : whether it is all of the file, which libsndfile then opens itself, so faster
 
@@ -70,7 +70,7 @@ def open_sndfile(path: str | Path, part: Part, *, is_whole: bool = True) -> Iter
 
     Raises
     ------
-    LibsndfileError : it cannot be opened
+    LibsndfileError : the file cannot be opened
     AudioError : while its blocks are read: it is damaged
     """
     if is_whole and not (part.head or part.samples):

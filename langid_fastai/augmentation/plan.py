@@ -169,8 +169,8 @@ def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
 
     Parameters
     ----------
-    plan : of the variants; None for no variants
-    kind : of `MelConfig`; no kind shows the level, and only waveforms have a sign
+    plan : plan of the variants; None for no variants
+    kind : see `MelConfig`; no kind shows the level, and only waveforms have a sign
     sr : sampling rate of the clips, Hz
 
     Raises
@@ -194,7 +194,7 @@ def read_plan(folder: Path) -> VariantPlan | None:
 
     Raises
     ------
-    RunError : its file is damaged
+    RunError : the file of the plan is damaged
     """
     content = _read_note(folder)
     return None if content is None else VariantPlan.from_json(content)

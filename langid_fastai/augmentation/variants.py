@@ -76,7 +76,7 @@ def write_variants(
     corpus : split
     folder : created if needed; the recordings are hard-linked into it, or copied where the disk
         does not support links
-    plan : of the variants
+    plan : plan of the variants
     n_jobs : number of processes; -1 for all cores
 
     Returns

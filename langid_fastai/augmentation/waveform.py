@@ -305,7 +305,7 @@ def find_noises(folder: str) -> list[str]:
 
     Parameters
     ----------
-    folder : of recordings without speech
+    folder : folder of recordings without speech
 
     Returns
     -------

@@ -59,7 +59,7 @@ def precision_callbacks(precision: str, device: torch.device) -> list[Callback]:
     Parameters
     ----------
     precision : ``fp32``, ``bf16`` or ``fp16``
-    device : that the Learner trains on
+    device : device that the Learner trains on
 
     Raises
     ------

@@ -44,7 +44,7 @@ def read_clip_image(file: Path) -> np.ndarray:
 
     Parameters
     ----------
-    file : of a clip, in a folder made by `export_images`
+    file : file of a clip, in a folder made by `export_images`
 
     Returns
     -------

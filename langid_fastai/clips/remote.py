@@ -93,8 +93,8 @@ def claim(folder: Path, url: str) -> None:
 
     Parameters
     ----------
-    folder : of the run
-    url : of the run's copy
+    folder : run folder
+    url : URL of the copy of the run
 
     Raises
     ------
@@ -113,7 +113,7 @@ def publish(folder: Path, url: str) -> None:
 
     Parameters
     ----------
-    folder : of the run
+    folder : run folder
     url : parent of `SharedPlace.images`
     """
     store = Store(url, RunError)

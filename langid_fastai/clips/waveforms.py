@@ -72,7 +72,7 @@ def clip_kind(arch: str, wanted: Kind | None = None) -> Kind:
 
     Returns
     -------
-    kind : of `MelConfig`; by default ``mel`` for networks that take images
+    kind : value for `MelConfig`; by default ``mel`` for networks that take images
 
     Raises
     ------
@@ -104,9 +104,9 @@ def encode_waveform(y: np.ndarray, sr: int) -> bytes:
 
     Examples
     --------
-    >>> content = encode_waveform(np.array([0.25, -0.5, 0.0]), 8000)
-    >>> content[:4], read_waveform(content).round(3).tolist()
-    (b'RIFF', [0.5, -1.0, 0.0])
+    >>> content = encode_waveform(np.tile([0.25, -0.25], 400), 8000)
+    >>> content[:4], read_waveform(content)[:4].round(3).tolist()
+    (b'RIFF', [1.0, -1.0, 1.0, -1.0])
     """
     y = prepare_sound(y, sr)
     samples = np.round(y * (FULL_SCALE / np.abs(y).max())).astype(np.int16)

@@ -68,7 +68,7 @@ def speakers_of(rows: pd.DataFrame) -> pd.Series:
 
     Parameters
     ----------
-    rows : of an index; mixtures have the columns `speakers` and `sexes`
+    rows : rows of an index; mixtures have the columns `speakers` and `sexes`
 
     Returns
     -------

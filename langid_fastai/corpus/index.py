@@ -130,7 +130,7 @@ def read_index(path: Path, *, label: str = LANGUAGE) -> pd.DataFrame:
 
     Parameters
     ----------
-    path : of the table; see `langid_fastai.corpus.tables` for separators, quotes and encodings
+    path : path of the table; see `langid_fastai.corpus.tables` for separators, quotes and encodings
     label : column of the class, see `use_label`
 
     Raises

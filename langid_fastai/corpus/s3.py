@@ -105,7 +105,7 @@ def sync_corpus(
     ----------
     source, target : one of them ``s3://bucket/folder``, the other a folder
     delete : also delete files in `target` that `source` does not have
-    endpoint_url : of a service other than AWS; default: ``AWS_ENDPOINT_URL``
+    endpoint_url : URL of a service other than AWS; default: ``AWS_ENDPOINT_URL``
     part_bytes : size of the parts of an upload, at least 5 MiB; a file smaller than two parts is
         sent in one
 
@@ -227,7 +227,7 @@ def _download(bucket: Store, name: str, s3_object: S3Object, path: Path) -> None
 
     Raises
     ------
-    ChangedError : it was deleted or replaced, or damaged in transfer
+    ChangedError : the object was deleted or replaced, or damaged in transfer
     """
     try:
         bucket.get(name, path)

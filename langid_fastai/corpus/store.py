@@ -51,7 +51,7 @@ class Store:
     ----------
     url : the address
     error_type : type of the errors that are raised
-    endpoint_url : of an S3 service other than AWS; default: ``AWS_ENDPOINT_URL``
+    endpoint_url : URL of an S3 service other than AWS; default: ``AWS_ENDPOINT_URL``
     is_shared : reuse the connection of an earlier `Store` in this process, with its credentials
 
     Raises
@@ -135,7 +135,7 @@ def fetched(path: str) -> Iterator[Path]:
 
     Raises
     ------
-    AudioError : it cannot be fetched
+    AudioError : the file cannot be downloaded
     """
     if "://" not in path:
         yield Path(path)

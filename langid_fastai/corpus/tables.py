@@ -75,7 +75,7 @@ def read_table(
     path : tabs are tried first if the suffix is ``.tsv``, commas otherwise
     needs : columns that determine the separator; whether they are there is not checked
     known : columns whose names may differ in upper and lower case
-    names : of the columns, if the file has no header
+    names : names of the columns, if the file has no header
 
     Raises
     ------
@@ -87,7 +87,7 @@ def read_table(
     >>> from tempfile import mkdtemp
     >>> file = Path(mkdtemp()) / "excel.csv"
     >>> _ = file.write_text("path;language\\nä.wav;de\\n;\\n", encoding="cp1252")
-    >>> table = read_table(file)
+    >>> table = read_table(file, needs=["path"])
     >>> table.rows.to_dict("index"), table.left_out
     ({2: {'path': 'ä.wav', 'language': 'de'}}, {'excel.csv, line 3': 'an empty row'})
     """

@@ -53,7 +53,7 @@ class CrawlCache:
 
     Parameters
     ----------
-    folder : of the crawl; new, empty, or of the same site
+    folder : folder of the crawl; new, empty, or of the same site
     start : address of the site
 
     Raises

@@ -86,7 +86,7 @@ class Manners:
     delay : minimum time between the starts of two requests to a host, s
     max_mb : maximum size of a file, MB
     attempts : how often a failing request is sent
-    timeout : of a connection, and of each piece of a response, s
+    timeout : time limit of a connection, and of each part of a response, s
     """
 
     contact: str = ""
@@ -125,9 +125,9 @@ class PoliteClient:
 
     Parameters
     ----------
-    addresses : of the allowed hosts
+    addresses : addresses of the allowed hosts
     manners : rate, limits, attempts
-    sleep, clock : of the system; replaced in tests
+    sleep, clock : functions of the system; replaced in tests
     """
 
     def __init__(

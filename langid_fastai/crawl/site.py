@@ -144,7 +144,7 @@ class ListPage:
     Parameters
     ----------
     language : label of its heading, if that is a known language
-    heading : its first heading, in lower case
+    heading : first heading of the page, in lower case
     recordings : one dict per recording, with `url` and its metadata
     articles : addresses of articles with more metadata
     more : addresses of further pages of the list

@@ -52,8 +52,8 @@ def score_baseline(
     images : folder of the images
     train, test : from `read_clips`; `image` is used, and of `train` also `language`
     vocab : (n_languages,), at least two, those of `train` in any order
-    top_db : of the images' `MelConfig`, dB
-    kind : of the images' `MelConfig`; for `ROW_KINDS`, the features are the `row_statistics`
+    top_db : value in the images' `MelConfig`, dB
+    kind : value in the images' `MelConfig`; for `ROW_KINDS`, the features are the `row_statistics`
     n_jobs : number of processes that read images; -1 for all cores
 
     Returns
@@ -105,7 +105,7 @@ def mfcc_statistics(image: np.ndarray, top_db: float) -> np.ndarray:
     Parameters
     ----------
     image : uint8, (n_mels, n_frames), from `mel_image`
-    top_db : of its `MelConfig`, dB
+    top_db : value in its `MelConfig`, dB
 
     Returns
     -------

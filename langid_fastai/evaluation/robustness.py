@@ -153,7 +153,7 @@ def degraded_clips(
     ----------
     root : folder of the corpus
     clips : from `read_clips`; `path` and `offset` (s) are used
-    config : that of the exported images
+    config : settings of the exported images
     conditions : by default the `available_conditions`
     chunk : images to yield at most, though all of one clip; 256 are some 10 MB, their sound 20 MB
     seed : random seed of the noise

@@ -69,7 +69,7 @@ class AnswersFile:
     ----------
     out : the table
     stream : the table, or its journal, opened to read and append
-    timeline : of segments
+    timeline : whether the answers are segments
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ def answers_file(
     ----------
     out : path or address; its suffix selects the format, its folder is created if needed
     choices : everything that the answers depend on, name → value as in JSON
-    timeline : of segments
+    timeline : whether the answers are segments
 
     Raises
     ------

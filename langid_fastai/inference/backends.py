@@ -159,7 +159,7 @@ def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
     Parameters
     ----------
     info : the model
-    tensors : its `tensors_hash`
+    tensors : `tensors_hash` of the model
 
     Returns
     -------

@@ -56,8 +56,8 @@ class Prediction(NamedTuple):
 
     Parameters
     ----------
-    path : of the recording
-    answers : its languages, or the segments of its timeline; empty if it failed
+    path : path of the recording
+    answers : languages, or segments of the timeline; empty if the recording failed
     duration : s, as far as it was read
     failure : why there is no answer, e.g. silence or an unreadable file; empty otherwise
     """
@@ -87,7 +87,7 @@ class Request:
     choice : candidates, prior and threshold
     top_k : maximum number of answers
     timeline : segments instead of answers
-    channel : of recordings with several, from 1; None for that of the model, or their mean
+    channel : channel number, from 1; None for the model's channel, or the mean
     """
 
     choice: Choice
@@ -109,7 +109,7 @@ def predict_files(
     Parameters
     ----------
     files : paths or addresses; read as needed
-    engine, mel : of the model
+    engine, mel : engine and `MelConfig` of the model
     request : what is wanted
     n_jobs : processes that read files; -1 for all cores, 1 for the calling process
     batch_size : windows scored at once
@@ -151,7 +151,7 @@ def predict_on_cluster(
     files : addresses, or paths that are the same on all machines
     identifier : loaded from a folder that is at the same path on all machines
     request : what is wanted
-    address : of the scheduler, see `on_cluster`
+    address : address of the scheduler, see `on_cluster`
 
     Raises
     ------
@@ -188,7 +188,7 @@ class _Piece(NamedTuple):
     Parameters
     ----------
     clips : (n, …); None if there is nothing to score
-    notes : of each window, whether it is in `clips`, and its level, or its new hops in a timeline
+    notes : for each window, whether it is in `clips`, and its level, or its new hops in a timeline
     n_samples : read so far
     failure : why the recording cannot be read
     """

@@ -100,8 +100,8 @@ def mean_log_probs(name: str, scores: Sequence[np.ndarray], levels: Sequence[flo
 
     Parameters
     ----------
-    name : of the recording, for messages
-    scores : of its windows that are not silent, each (n_languages,)
+    name : name of the recording, for messages
+    scores : scores of the windows that are not silent, each (n_languages,)
     levels : their sound levels
 
     Returns

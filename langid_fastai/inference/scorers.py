@@ -42,7 +42,7 @@ class ImageScorer(nn.Module):
     Parameters
     ----------
     network : ``Sequential(body, head)``, in evaluation mode
-    temperature : of the model's calibration
+    temperature : temperature of the model's calibration
     """
 
     mean: torch.Tensor
@@ -66,8 +66,8 @@ class SoundScorer(nn.Module):
 
     Parameters
     ----------
-    network : of `langid_fastai.models.raw_waveform`, in evaluation mode
-    temperature : of the model's calibration
+    network : network from `langid_fastai.models.raw_waveform`, in evaluation mode
+    temperature : temperature of the model's calibration
     """
 
     def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
@@ -87,7 +87,7 @@ class WaveformScorer(nn.Module):
 
     Parameters
     ----------
-    scorer : of the images
+    scorer : scorer of the images
     config : how the model's images are made
     """
 

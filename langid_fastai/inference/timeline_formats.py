@@ -77,9 +77,9 @@ def to_rttm(segments: Iterable[Segment], recording: str | Path, channel: int = 1
 
     Parameters
     ----------
-    recording : its file or name; the column is the name without folder and suffix. White space
-        separates columns, so within one it becomes ``_``
-    channel : from 1
+    recording : file or name of the recording; the column has the name without folder and suffix,
+        and with ``_`` for white space, which separates columns
+    channel : channel number, from 1
 
     References
     ----------

@@ -153,7 +153,7 @@ class EncoderInfo:
 
     @property
     def family(self) -> Family:
-        """Which kind of encoder it is."""
+        """Family of the encoder."""
         return _family_of(self.config, self.name)
 
     @property

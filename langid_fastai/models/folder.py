@@ -127,7 +127,7 @@ class ModelInfo:
     calibration : temperature of its scores, threshold for "none of these"
     tensors : `tensors_hash` of the tensors it was written with; None in older folders
     onnx : `file_hash` of the last exported ``model.onnx``; None if there is none
-    encoder : its body, where that is an encoder of the Hugging Face Hub
+    encoder : body of the network, if that is an encoder from the Hugging Face Hub
     format_version : format of the folder
 
     Raises

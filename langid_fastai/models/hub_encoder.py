@@ -69,7 +69,7 @@ IN_TRAINING = {
 def build_hub_network(
     arch: str, n_languages: int, *, weights: str | Path = "pretrained"
 ) -> nn.Sequential:
-    """Build body and head; the head is always new.
+    """Build a network with an encoder as its body; the head has random weights.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def build_hub_network(
 
     Raises
     ------
-    ModelError : the encoder cannot be downloaded or read; its weights are no safetensors; weights
+    ModelError : the encoder cannot be downloaded or read; its weights are not safetensors; weights
         that are not for it
     """
     info = read_encoder(arch)

@@ -68,7 +68,7 @@ STORED_TYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
 
 
 def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") -> nn.Sequential:
-    """Build body and head; the head is always new.
+    """Build a network; the head has random weights.
 
     Parameters
     ----------

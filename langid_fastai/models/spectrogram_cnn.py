@@ -51,12 +51,12 @@ N_DENSE = 128
 
 @dataclass(frozen=True)
 class CnnLayers:
-    """The layers that the name of a network stands for.
+    """Layers of a network, as given by its name.
 
     Parameters
     ----------
-    width : channels of the first block
-    depth : blocks
+    width : number of channels of the first block
+    depth : number of blocks
     has_norm : whether batch norm follows each convolution
     """
 
@@ -113,12 +113,12 @@ def cnn_layers(arch: str) -> CnnLayers:
 def build_spectrogram_cnn(
     arch: str, n_languages: int, *, weights: str | Path = "none"
 ) -> nn.Sequential:
-    """Build body and head; the head is always new.
+    """Build a spectrogram CNN; the head has random weights.
 
     Parameters
     ----------
     arch : see `cnn_layers`
-    n_languages : outputs
+    n_languages : number of outputs
     weights : ``none``, or a model folder of the same arch
 
     Returns

@@ -105,12 +105,12 @@ def crnn_layers(arch: str) -> CrnnLayers:
 def build_spectrogram_crnn(
     arch: str, n_languages: int, *, weights: str | Path = "none"
 ) -> nn.Sequential:
-    """Build body and head; the head is always new.
+    """Build a spectrogram CRNN; the head has random weights.
 
     Parameters
     ----------
     arch : see `crnn_layers`
-    n_languages : outputs
+    n_languages : number of outputs
     weights : ``none``, or a model folder of the same arch
 
     Returns

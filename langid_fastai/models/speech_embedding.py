@@ -61,11 +61,11 @@ RANGE = 8.0
 
 
 def build_speech_embedding(n_languages: int, *, weights: str | Path = "none") -> nn.Sequential:
-    """Build body and head; the head is always new.
+    """Build a network with the speech embedding as its body; the head has random weights.
 
     Parameters
     ----------
-    n_languages : outputs
+    n_languages : number of outputs
     weights : ``pretrained``, ``none``, a file (see `load_speech_weights`), or a model folder of the
         same arch
 

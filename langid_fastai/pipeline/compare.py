@@ -76,7 +76,7 @@ def compare(
 
     Parameters
     ----------
-    folder : of the comparison; new, or of an earlier one of the same corpus and split
+    folder : output folder; new, or of an earlier comparison on the same corpus and split
     source : the corpus and its split
     archs : names of two or more networks
     settings : how each is trained; its `arch` is ignored, and its `weights` must be ``pretrained``
@@ -85,7 +85,7 @@ def compare(
         networks with their own kind of image (`mel_config_for`) get it at the same length
     augment : see `export_images`
     false_alarm_rate : see `calibrate`
-    license : of the models, for their model cards
+    license : licence of the models, for their model cards
     command : what the user typed, for the reports
     n_jobs : processes for the images
     tell : called with each line of text on what happens

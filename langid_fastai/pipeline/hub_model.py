@@ -62,10 +62,10 @@ class HubModel:
     ----------
     name : on the Hub, or its folder
     revision : commit on the Hub; None for a folder
-    labels : its classes, in the order of its output
+    labels : classes, in the order of the output
     sr : Hz of its input
-    n_parameters : of its network, which computes in float32
-    model, extractor : its two parts, of `transformers`
+    n_parameters : number of parameters of the network, which is in float32
+    model, extractor : network and feature extractor, from `transformers`
     """
 
     name: str
@@ -156,7 +156,7 @@ def validate_against(against: str) -> None:
 
     Raises
     ------
-    RunError : it is not
+    RunError : the name does not begin with ``hf:``
 
     Examples
     --------
@@ -172,7 +172,7 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
     Parameters
     ----------
     run : trained and tested
-    learn : its network
+    learn : the trained network
     against : ``hf:`` and the name of a model on the Hub, or of a folder
 
     Returns

@@ -122,7 +122,7 @@ def train(
     mel : how clips become images; or a dict of the values that differ from those that `arch` wants
     augment : variants of the training clips
     false_alarm_rate : see `calibrate` in `langid_fastai.pipeline.train`
-    license : of the model, for its model card, such as ``cc-by-4.0``
+    license : licence of the model, for its model card, such as ``cc-by-4.0``
     n_jobs : worker processes; -1 uses all cores
     tell : called with each line of text on what happens; `print` by default
 
@@ -285,7 +285,7 @@ def evaluate_run(
 
     Parameters
     ----------
-    folder : of a trained run
+    folder : folder of a trained run
     robustness : repeat the test with noise, telephone sound, MP3 and shorter clips
     corpus : also test on a second corpus
     folds : cross-validate with so many folds by speaker, which trains as many networks

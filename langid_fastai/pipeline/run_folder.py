@@ -52,7 +52,7 @@ class Run:
 
     Parameters
     ----------
-    folder : of the run
+    folder : run folder
     shared_images : folder of images that several runs share, instead of its own
     """
 
@@ -87,7 +87,7 @@ class Run:
 
         Raises
         ------
-        RunError : it is not a run folder, or another command is using it
+        RunError : not a run folder, or another command is using it
         """
         if self._is_begun():
             self.read()
@@ -104,7 +104,7 @@ class Run:
 
         Raises
         ------
-        RunError : it is not a run folder, or was made with other settings
+        RunError : not a run folder, or a run folder made with other settings
         """
         if not self._is_begun():
             return

@@ -290,7 +290,7 @@ def follow(
 
     Parameters
     ----------
-    run : that of rank 0, or a copy of its ``run.json``, ``index.csv`` and ``images/``
+    run : the run of rank 0, or a copy of its ``run.json``, ``index.csv`` and ``images/``
     settings : those of rank 0
     launch : this process; its rank is not 0
     cbs : those of rank 0 that change what is trained

@@ -21,7 +21,7 @@ def library_versions(*others: str) -> dict[str, str]:
 
     Parameters
     ----------
-    others : more libraries, which are installed
+    others : names of further installed libraries
     """
     names = (*LIBRARIES, *others)
     return {"python": platform.python_version()} | {name: version(name) for name in names}

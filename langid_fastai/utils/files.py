@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Parameters
     ----------
-    path : of the file; its folder must exist
+    path : path of the file; its folder must exist
 
     Raises
     ------
@@ -110,7 +110,7 @@ def reserve(path: Path, n_bytes: int) -> None:
 
     Parameters
     ----------
-    path : of the file; its folder must exist
+    path : path of the file; its folder must exist
     n_bytes : length; nothing is reserved where the system does not support it (Windows, macOS)
 
     Raises

@@ -28,7 +28,7 @@ def option(
     help : what it means, as ``--help`` prints it
     metavar : what stands for its value in the help; by default its type
     panel : heading in the help that it is listed under
-    flag : its name on the command line, where that is not ``--`` and the name of the field
+    flag : name on the command line; by default ``--`` and the name of the field
     shown : the default in words, where it is not a value
 
     Returns

@@ -83,7 +83,7 @@ def validate_jobs(n_jobs: int) -> None:
 
     Raises
     ------
-    RunError : 0
+    RunError : `n_jobs` is 0
     """
     if n_jobs == 0:
         raise RunError("jobs=0 must be a number of processes, or -1 for all cores")

@@ -163,7 +163,7 @@ class Listening:
 
         Parameters
         ----------
-        name : of the recording
+        name : name of the recording
         duration : returns it in s, or None if it is unknown; only called for long work
         """
         self.number += 1

@@ -279,7 +279,7 @@ def _gather(
 
 
 def _counts(note: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``recordings.csv`` tells of a recording."""
+    """Return the row of a recording in ``recordings.csv``."""
     n, sr = note["n"], note["sr"]
     kept, dropped = (
         sum(end - start for start, end in note[what]) for what in ("utterances", "dropped")

@@ -113,8 +113,8 @@ def write_mixture(
 
     Parameters
     ----------
-    root : of the source corpus
-    folder : of the mixtures
+    root : root of the source corpus
+    folder : folder of the mixtures
     plan : from `plan_mixture`
 
     Returns
@@ -143,9 +143,9 @@ def remake_mixture(row: Mapping[Any, Any], root: str | Path, config: MixConfig) 
 
     Parameters
     ----------
-    row : of ``index.csv``: `sources`, `starts`, `levels`, `begins` and `stretch` are used
-    root : of the source corpus
-    config : of the mixtures
+    row : row of ``index.csv``; `sources`, `starts`, `levels`, `begins` and `stretch` are used
+    root : root of the source corpus
+    config : settings of the mixtures
 
     Returns
     -------
@@ -174,7 +174,7 @@ def place_stretches(n_samples: int, n_speakers: int, overlap: float) -> tuple[in
 
     Parameters
     ----------
-    n_samples : of the mixture
+    n_samples : length of the mixture, samples
     n_speakers : at least 1; a single speaker speaks all the time
     overlap : in [0, 1]
 

@@ -79,7 +79,7 @@ class MixConfig:
     overlap : range of the fraction of time with two or more speakers
     valid, test : fractions of the mixtures
     seed : random seed
-    format : of the files, 16 bits
+    format : format of the files, which have 16 bits per sample
 
     Raises
     ------

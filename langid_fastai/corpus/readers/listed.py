@@ -87,7 +87,7 @@ def tables_beside_audio(
 
     Parameters
     ----------
-    names : of the tables
+    names : names of the tables
     folder_of : path of a table → path of the folder that has its files, or folders of them
     """
     folders = {folder for path in found.audio for folder in _parents(path)}
