@@ -229,7 +229,7 @@ class MelConfig:
         return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Values by name, for JSON, without those of `OPTIONAL` that are None."""
+        """Return the values by name, for JSON, without those of `OPTIONAL` that are None."""
         values = asdict(self).items()
         return {name: v for name, v in values if v is not None or name not in OPTIONAL}
 

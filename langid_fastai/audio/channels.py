@@ -27,7 +27,7 @@ CANCELLED = 0.1
 
 
 def channel_number(channel: Channel | None) -> int | None:
-    """Return the number of a channel, from 1; None for none.
+    """Return the number of a channel, from 1, or None if `channel` is None.
 
     Raises
     ------

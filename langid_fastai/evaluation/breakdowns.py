@@ -109,7 +109,7 @@ def gender_rows(
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Accuracy and macro F1 of each gender; speakers of unknown gender are left out."""
+    """Compute accuracy and macro F1 of each gender, without speakers of unknown gender."""
     genders = _genders(recordings)
     rows = []
     for gender in sorted(set(genders) - {""}):

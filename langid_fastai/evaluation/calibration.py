@@ -158,7 +158,9 @@ def measure_calibration(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare test scores before and after: section `calibration` of ``metrics.json``.
+    """Compare test scores before and after calibration.
+
+    The result is section `calibration` of ``metrics.json``.
 
     Parameters
     ----------

@@ -84,14 +84,14 @@ def interval_of_draws(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> np.ndarray | None:
-    """`bootstrap_interval` of a statistic that is computed for many draws at a time.
+    """Compute the `bootstrap_interval` of a statistic that handles many draws at a time.
 
     Parameters
     ----------
     statistic : how often each group was drawn, int (n_draws, n_groups) -> values, (n_draws, ...)
-    n_groups : in the order of `number_groups`
-    n_cells : number of values that the statistic computes for a draw, if more than `n_groups`: it
-        limits how many draws are made at a time
+    n_groups : number of groups, from `number_groups`
+    n_cells : number of values that the statistic computes for a draw, if more than `n_groups`; it
+        limits the number of draws at a time
     """
     if n_groups == 1:
         return None

@@ -122,7 +122,7 @@ def segments_of(
 
     Parameters
     ----------
-    windows : what `hops_to_score` yields, with the scores of each window, (n_languages,), instead
+    windows : as from `hops_to_score`, but with the scores of each window, (n_languages,), in place
         of its samples
     sr : Hz
     choice : candidates, prior and threshold

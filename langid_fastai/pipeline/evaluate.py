@@ -122,7 +122,7 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
 
 
 def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
-    """Test the test clips again under harder conditions: section `robustness`.
+    """Repeat the test under harder conditions; add section `robustness` to the metrics.
 
     Returns
     -------

@@ -279,7 +279,9 @@ def evaluate_run(
     n_jobs: int = -1,
     tell: Tell = print,
 ) -> TrainResult:
-    """Test a trained run again, also under harder conditions, as ``langid evaluate`` does.
+    """Repeat the test of a trained run, optionally under harder conditions.
+
+    This is ``langid evaluate``.
 
     Results of earlier calls for the same model stay in the report.
 
@@ -288,8 +290,9 @@ def evaluate_run(
     folder : folder of a trained run
     robustness : repeat the test with noise, telephone sound, MP3 and shorter clips
     corpus : also test on a second corpus
-    folds : cross-validate with so many folds by speaker, which trains as many networks
-    against : also test a model of the Hugging Face Hub, as ``hf:openai/whisper-tiny``
+    folds : also cross-validate with this number of folds by speaker, at least 3, which trains as
+        many networks
+    against : also test a model from the Hugging Face Hub, such as ``hf:openai/whisper-tiny``
     device : see `make_dataloaders`
     false_alarm_rate, license, n_jobs, tell : see `train`
 

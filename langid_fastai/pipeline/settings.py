@@ -247,7 +247,7 @@ class AugmentSettings:
     seed: int = _seed("the split and the variants")
 
     def plan(self) -> VariantPlan | None:
-        """The variants to be made; None for none.
+        """Return the plan of the variants, or None if no augmentation is named.
 
         Raises
         ------

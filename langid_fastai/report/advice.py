@@ -47,12 +47,12 @@ def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
 def advise(
     corpus: Mapping[str, Any], plan: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """List the next steps that the data suggest, most effective first, a clause each.
+    """List the next steps that the data suggest, most effective first, one clause per step.
 
     Parameters
     ----------
     corpus : from `summarize_corpus`
-    plan : from `make_network`; of it, `arch` and `weights`
+    plan : from `make_network`; `arch` and `weights` are used
     metrics : content of ``metrics.json`` after the test; None before training
 
     Returns

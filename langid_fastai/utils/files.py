@@ -140,11 +140,11 @@ def file_stamp(file: Path) -> tuple[int, int]:
 
 
 def whole_lines(file: Path) -> bytes:
-    """Read a file to which lines are appended; a last line that a kill cut off is ignored.
+    """Read a file to which lines are appended, without an incomplete last line of a killed process.
 
     Parameters
     ----------
-    file : empty if there is none
+    file : path; a file that does not exist is read as empty
     """
     content = file.read_bytes() if file.exists() else b""
     return content[: content.rfind(b"\n") + 1]

@@ -35,7 +35,7 @@ def write_png(image: np.ndarray, path: str | Path) -> None:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encode a greyscale image as the bytes that `write_png` writes.
+    """Encode a greyscale image as a PNG file; `write_png` writes the same bytes.
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ class Steps:
 
         Parameters
         ----------
-        audio : s, the duration of the recordings, for the rate
+        audio : duration of the recordings of these steps, s, for the displayed rate
         n : number of steps
         what : new name of the work
         """

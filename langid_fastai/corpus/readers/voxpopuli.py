@@ -22,7 +22,7 @@ __all__ = ["find_tables", "read_voxpopuli"]
 
 
 def find_tables(found: Found) -> list[str]:
-    """Return the tables of the transcribed part."""
+    """Return the tables of the transcribed part of the corpus."""
     return found.named("asr_train.tsv", "asr_dev.tsv", "asr_test.tsv")
 
 
