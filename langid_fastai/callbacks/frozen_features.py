@@ -44,7 +44,7 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
     Parameters
     ----------
     learn : Learner and its `dls` are restored after the block
-    folder : for the file of features; by default the system's temporary folder
+    folder : folder for the file of features; by default the system's temporary folder
     """
     body, head = learn.model
     passive = [body, *takewhile(_is_passive, head)]

@@ -57,9 +57,9 @@ class Synced:
 
     Parameters
     ----------
-    n_copied, n_bytes : files that were missing or different
-    n_kept : files that were already there
-    n_deleted : files that the source does not have
+    n_copied, n_bytes : number of copied files, which were missing or different, and their size
+    n_kept : number of files that were already there
+    n_deleted : number of deleted files, which the source does not have
     failed : name and reason of each file or object that was not copied
     """
 

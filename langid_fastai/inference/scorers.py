@@ -62,7 +62,7 @@ class ImageScorer(nn.Module):
 
 
 class SoundScorer(nn.Module):
-    """Waveforms, (n, n_samples) → log-probabilities, (n, n_languages), without an image between.
+    """Network from waveforms (n, n_samples), without images, to log-probabilities.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ def read_voices(
 def mix_corpus(
     corpus: Corpus, folder: str | Path, config: MixConfig = MixConfig(), *, n_jobs: int = -1
 ) -> Corpus:
-    """Make the mixtures, or those that are missing.
+    """Make those mixtures that do not exist yet.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def mix_corpus(
 
     Returns
     -------
-    corpus : the mixtures; its notes give the number of speakers in each split, of mixtures with a
-        repeated utterance, and of mixtures that could not be made
+    corpus : the mixtures; its notes give the number of speakers in each split, the number of
+        mixtures with a repeated utterance, and that of mixtures that could not be made
 
     Raises
     ------

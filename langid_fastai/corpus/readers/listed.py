@@ -48,8 +48,9 @@ def read_listing(
     Parameters
     ----------
     tables : paths below the root; CSV, TSV or JSON lines
-    place : (folder of the table with ``/`` at the end, row and its `table`) → path of the file;
-        another suffix, as after a conversion, is accepted
+    place : function from the folder of the table, ending with ``/``, and the row, including its
+        `table`, to the path of the file; a file with another suffix is accepted, since it may have
+        been converted
     needs, names : see `read_table`
 
     Returns
