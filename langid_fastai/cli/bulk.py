@@ -91,7 +91,7 @@ def write_table(
     unknown: bool,
     channel: str | None,
 ) -> None:
-    """Write a table of predictions, or what is missing in it; print what was done."""
+    """Write the missing rows of a table of predictions; print a summary."""
     from langid_fastai.inference.answers_file import FAILED, answers_file
     from langid_fastai.models.folder import model_hash
     from langid_fastai.utils.progress import Steps

@@ -95,7 +95,7 @@ def crawl_site(
     most_pages: int = MOST_PAGES,
     download: bool = True,
 ) -> Crawl:
-    """Fetch the recordings of a site, or those that are missing, and write their index.
+    """Download the recordings of a site that are not there yet, and write their index.
 
     Parameters
     ----------

@@ -223,7 +223,7 @@ def make_images(
     share: str | None = None,
     others: Sequence[Run] = (),
 ) -> ExportResult:
-    """Make the images of a run, or those that are missing.
+    """Make those images of a run that do not exist yet.
 
     Parameters
     ----------
