@@ -44,7 +44,7 @@ class RankLoader(DistributedDL):
 
     @property
     def rng(self) -> Random:
-        """Random generator of the order."""
+        """Random generator that determines the order of the images."""
         return self.dl.rng
 
     @rng.setter

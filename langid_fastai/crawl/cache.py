@@ -106,7 +106,7 @@ class CrawlCache:
 
         Raises
         ------
-        FetchError, ServerLost : see `PoliteClient.fetch`; or it is not HTML, or too large
+        FetchError, ServerLost : see `PoliteClient.fetch`; or the page is not HTML, or is too large
         """
         path = self.folder / "pages" / f"{hash_url(url)}.json"
         known = read_json(path)

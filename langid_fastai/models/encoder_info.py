@@ -158,7 +158,7 @@ class EncoderInfo:
 
     @property
     def longest(self) -> float:
-        """Seconds of sound that it takes at once."""
+        """Maximum duration of audio that the encoder accepts at once, s."""
         if "chunk_length" in self.sound:
             return float(self.sound["chunk_length"])
         if "max_length" in self.sound:

@@ -60,10 +60,10 @@ def cross_validate(
 
     Parameters
     ----------
-    run : trained and tested
-    n_folds : 3 or more; 14 on the Kaggle dataset are those of its author
+    run : run that has been trained and tested
+    n_folds : number of folds, at least 3; 14 folds of the Kaggle dataset are those of its author
     device : see `make_dataloaders`
-    n_jobs : processes for the images
+    n_jobs : number of processes that make images; -1 for all cores
     tell : called with a line of text after each epoch and each fold
 
     Returns

@@ -224,7 +224,7 @@ def train(
     cbs: Sequence[Callback] = (),
     launch: Launch | None = None,
 ) -> pd.DataFrame:
-    """Fit the stages, or those that are not finished, and write the model folder.
+    """Fit the stages that are not finished, and write the model folder.
 
     Parameters
     ----------

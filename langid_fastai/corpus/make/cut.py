@@ -105,7 +105,7 @@ def cut_corpus(
     channel: Channel | None = None,
     n_jobs: int = -1,
 ) -> CutResult:
-    """Cut all recordings of a corpus into utterances, or those that have not been cut yet.
+    """Cut those recordings of a corpus into utterances that have not been cut yet.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Found:
         return [path for path in self.others if path.rpartition("/")[2] in names]
 
     def folder_name(self, path: str) -> str:
-        """Return the name of the folder that contains a file; that of the root at the top."""
+        """Return the name of the folder that contains a file, or of the root."""
         return path.rpartition("/")[0].rpartition("/")[2] or self.root.resolve().name
 
 

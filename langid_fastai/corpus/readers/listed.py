@@ -84,12 +84,12 @@ def read_listing(
 def tables_beside_audio(
     found: Found, names: Sequence[str], folder_of: Callable[[str], str]
 ) -> list[str]:
-    """Return the tables of folders in which any of them has its folder of audio files.
+    """Return the tables in folders where at least one table has a folder of audio files.
 
     Parameters
     ----------
     names : names of the tables
-    folder_of : path of a table → path of the folder that has its files, or folders of them
+    folder_of : function from the path of a table to the path of the folder above its audio files
     """
     folders = {folder for path in found.audio for folder in _parents(path)}
     tables = found.named(*names)

@@ -81,7 +81,7 @@ def place_folders(folders: Iterable[str]) -> tuple[dict[str, tuple[str, Parts]],
 
 
 def sub_folders(folders: Iterable[Parts], depth: int = 1) -> dict[str, set[str]]:
-    """Return the names of the folders at a depth below each class, first part → names."""
+    """Map the first part of each path to the names of the folders `depth` levels below it."""
     below: dict[str, set[str]] = defaultdict(set)
     for names in folders:
         if names:
