@@ -16,10 +16,10 @@ __all__ = ["advise", "expectation", "shortfall"]
 
 # Below so many hours of training audio, a body trained on speech is usually far more accurate.
 LITTLE_HOURS = 5.0
-# Accuracy by recording in folds by video, of 34 minutes of speech in 4 languages.
+# Accuracy by recording in folds by video: docs/results.md.
 MEASURED = (
-    f"with 34 min of speech in 4 languages, {SPEECH_EMBEDDING} reached an accuracy of 0.90, "
-    "ResNets with ImageNet weights 0.44 to 0.52"
+    f"with 23 min of real speech in 3 languages, {SPEECH_EMBEDDING} reached an accuracy of 0.92, "
+    "EfficientNet-Lite0 with ImageNet weights 0.40, ResNet18 from scratch 0.49"
 )
 # Training speakers of a language; with fewer, a model may learn their voices instead of it.
 FEW_GROUPS = 10
