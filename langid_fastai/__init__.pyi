@@ -1,6 +1,7 @@
 # The public names and their modules: read by type checkers and by __init__.py.
 
 from .audio.files import load_audio, stream_audio
+from .audio.levels import remove_offset
 from .audio.raw_pcm import stream_pcm
 from .augmentation.plan import VariantPlan
 from .augmentation.variants import write_variants
@@ -119,6 +120,7 @@ __all__ = [
     "read_clips",
     "read_corpus",
     "read_voices",
+    "remove_offset",
     "save_learner",
     "split_corpus",
     "stft_power",

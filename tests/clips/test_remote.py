@@ -98,19 +98,19 @@ def test_index_must_have_durations(langid, table, store, tmp_path):
     pd.read_csv(table).drop(columns="sr").to_csv(table, index=False)
     code, _, error = prepare(langid, table, store, tmp_path / "run")
     assert code == 1
-    assert "add the columns 'duration', s, and 'sr'" in error
+    assert "needs the columns 'duration' (s) and 'sr'" in error
 
 
 def test_both_or_neither_must_be_addresses(langid, table, store, corpus, tmp_path):
     argv = ["prepare", table, "--out", tmp_path / "run", *MEL, "--jobs", 1]
     code, _, error = langid(*argv, "--recordings", f"{store}/recordings", command=cli.main)
     assert code == 1
-    assert "give both or none" in error
+    assert "must be given together" in error
     code, _, error = langid(
         *argv, "--out", tmp_path / "b", "--root", corpus, "--share", store, command=cli.main
     )
     assert code == 1
-    assert "give both or none" in error
+    assert "must be given together" in error
 
 
 def test_unsupported_address(langid, table, tmp_path):
@@ -153,7 +153,7 @@ def test_through_s3_to_a_machine_that_trains(langid, s3, corpus, table, tmp_path
     assert (fetched / "report.html").exists()
     code, _, error = langid(fetched, "--out", tmp_path / "elsewhere", *QUICK)
     assert code == 1
-    assert "trained where it" in error
+    assert "trained in its own folder" in error
     next((fetched / "images").rglob("*.png")).unlink()
     code, _, error = langid(fetched, *QUICK, "--arch", "spectrogram_cnn", "--epochs", "0,1,0")
     assert code == 1

@@ -250,7 +250,7 @@ def test_the_false_alarm_rate_is_remembered(run, langid):
         (["--license", "CC BY"], "license='CC BY' must be a lower-case identifier"),
         (["--folds", "0"], "--folds 0 must be at least 3"),
         (["--jobs", "0"], "jobs=0 must be"),
-        (["--root", "x"], "give it with --corpus"),
+        (["--root", "x"], "add --corpus OTHER"),
     ],
 )
 def test_slips_are_told_before_any_work_and_not_remembered(run, langid, argv, message):

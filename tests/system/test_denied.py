@@ -13,7 +13,7 @@ from killing import PLAIN, TIMED, Ended, content_of, left_over, results, run_who
 from test_killed import CACHED, close_to, voice_options
 from web_site import WebSite, make_site
 
-FIXED = "fix that, and the same command resumes from here"
+FIXED = "fix that, and repeat the command to resume from here"
 FULL = f"No space left on device; {FIXED}"
 READ_ONLY = f"Read-only file system; {FIXED}"
 ROOMY = 64_000  # kB
