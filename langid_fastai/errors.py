@@ -1,8 +1,8 @@
 """Errors caused by user input.
 
 Every message gives the value, the rule it breaks, and what to do. The command line prints a
-`LangidError` as one line and exits with code 1; any other exception is a bug of ours and keeps its
-traceback.
+`LangidError` as one line and exits with code 1; any other exception is a bug in this library and is
+shown with its traceback.
 """
 
 import re

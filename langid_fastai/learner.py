@@ -1,4 +1,4 @@
-"""A folder of spectrogram images, or of audio clips → DataLoaders → a fastai Learner.
+"""Turn a folder of spectrogram images or audio clips into DataLoaders and a fastai Learner.
 
 ::
 
@@ -75,21 +75,22 @@ def make_dataloaders(
     Parameters
     ----------
     images : folder made by `export_images`, or any folder with this layout
-    clips : another split of the same images: `image` (path below `images`) and `split`, as
-        `read_clips` returns them; by default the folder's
+    clips : table with another split of the same images, as from `read_clips`: columns `image`
+        (path relative to `images`) and `split`. By default, the subfolders determine the split
     batch_size : images per training batch; at most the number of training images
-    workers : loading processes; 0 loads in the training process. By default 0 on the CPU, where
-        loading costs 1 ms per image and all cores train, and up to 8 with a GPU
-    device : by default a GPU if there is one
+    workers : number of processes that load images; 0 loads in the training process. By default, up
+        to 8 with a GPU and 0 on the CPU, where loading takes 1 ms per image and all cores train
+    device : device to train on; by default, a GPU if there is one
     seed : random seed for the order of the training images
 
     Returns
     -------
-    dls : `dls.vocab` lists the languages, sorted
+    dls : training and validation DataLoaders; `dls.vocab` is the sorted list of languages
 
     Raises
     ------
-    RunError : no images, only one language, or a language in validation but not in training
+    RunError : there are no images or only one language, or a language is in validation but not in
+        training
 
     Examples
     --------
@@ -136,30 +137,31 @@ def language_learner(
     precision: Precision = "auto",
     seed: int = 0,
 ) -> Learner:
-    """Make a Learner: the body of a standard network, a new head, and three layer groups.
+    """Make a Learner from a standard network with a new head, in three layer groups.
 
     Parameters
     ----------
-    dls : from `make_dataloaders`
-    arch : any torchvision name, timm name (extra `timm`), ``speech_embedding`` for images by
-        `mel_config_for`, ``spectrogram_cnn`` or, for audio clips, one of
-        `langid_fastai.clips.waveforms.RAW_ARCHS` or an encoder of the Hugging Face Hub
-        (``hf:owner/name``, extra `hub`)
-    weights : ``pretrained``, the published weights of the network (trained on ImageNet or on
-        speech); ``none``; or a path: a torchvision state dict, or a model folder of this library,
-        to transfer from one set of languages to another
+    dls : DataLoaders from `make_dataloaders`
+    arch : name of the network. For images: any network of torchvision or timm (extra `timm`),
+        ``spectrogram_cnn``, or ``speech_embedding`` (images made with `mel_config_for`). For audio
+        clips: one of `langid_fastai.clips.waveforms.RAW_ARCHS`, or an encoder of the Hugging Face
+        Hub (``hf:owner/name``, extra `hub`)
+    weights : initial weights: ``pretrained`` for the published ones (trained on ImageNet or on
+        speech), ``none`` for random ones, or the path of a torchvision state dict or of a model
+        folder of this library, to transfer from one set of languages to another
     precision : training precision; ``auto`` is bfloat16 where the hardware supports it, float16 on
         older GPUs, else float32. Weights are always float32
     seed : random seed for the new weights
 
     Returns
     -------
-    learn : not frozen; `fit_stages` freezes and unfreezes. `learn.arch` and `learn.weights` record
-        these arguments
+    learn : Learner with all layers trainable; `fit_stages` freezes and unfreezes them. `learn.arch`
+        and `learn.weights` record these arguments
 
     Raises
     ------
-    ModelError : unknown arch, unavailable weights, or images that the arch does not accept
+    ModelError : `arch` is unknown, `weights` are unavailable, or the network does not take these
+        clips
 
     Examples
     --------
@@ -200,16 +202,16 @@ def wrap_network(
 
 
 def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
-    """Make a Learner from a trained model folder, to test it or train it further, in float32.
+    """Make a float32 Learner from a trained model folder, to test it or train it further.
 
     Parameters
     ----------
     folder : a model folder, or a run folder that contains one
-    dls : dataloaders with the same languages as the model
+    dls : DataLoaders with the same languages as the model
 
     Raises
     ------
-    ModelError : no model folder, or the languages differ
+    ModelError : there is no model in `folder`, or the languages differ
     """
     network, info = load_network(folder)
     if list(info.vocab) != list(dls.vocab):
@@ -229,9 +231,9 @@ def save_learner(
 
     Parameters
     ----------
-    learn : from `language_learner`, with images made by `export_images`
-    folder : created if missing; an existing model is replaced
-    training : description of the training to store; by default, the initial weights
+    learn : Learner from `language_learner`, trained on images made by `export_images`
+    folder : model folder, created if missing; an existing model is replaced
+    training : description of the training, stored with the model; by default, the initial weights
 
     Raises
     ------
@@ -267,9 +269,9 @@ def _loading_processes(device: torch.device) -> int:
 
 
 def _image_files(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], list[str]]:
-    """Training and validation images, sorted, after checking that they can be trained on.
+    """Return the sorted training and validation images, after checking that both can be used.
 
-    As strings, since `Path` objects need five times the memory in every loading process.
+    They are strings, since `Path` objects need five times the memory in every loading process.
     """
     if not images.is_dir():
         raise RunError(f"{images}: no such folder of images; make one with `langid prepare CORPUS`")
@@ -299,7 +301,7 @@ def _load_sound(source: str | Path | bytes) -> torch.Tensor:
 
 
 def _try_clip(network: torch.nn.Module, dls: DataLoaders, arch: str) -> None:
-    """Check that the arch accepts such clips and image sizes: some accept only 224 × 224."""
+    """Check that the network accepts the kind and size of the clips: some accept only 224 × 224."""
     is_sound = dls.train.items[0].endswith(SUFFIXES["waveform"])
     if is_sound != takes_waveforms(arch):
         raise ModelError(

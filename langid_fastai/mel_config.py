@@ -24,15 +24,15 @@ Kind = Literal["mel", "mfcc", "chroma", "stft", "waveform"]
 
 # The shortest clip, s: less speech is too little to identify a language.
 MIN_SECONDS = 1.0
-# Bounds on the memory that a configuration can make us allocate, since it may be untrusted. 16
-# times the usual bands, 64 times the samples per frame, 38 times the pixels of an image; filters of
-# 32 MB and a spectrum of 0.5 GB, 152 times the usual one.
+# Limits on memory, since a configuration may be untrusted: 16 times the default number of bands, 64
+# times the samples per frame, 38 times the pixels of an image; filters of 32 MB; a spectrum of
+# 0.5 GB, 152 times the default.
 MAX_MELS = 1 << 11
 MAX_N_FFT = 1 << 17
 MAX_PIXELS = 1 << 21
 MAX_FILTERS = 1 << 23  # n_mels × frequencies
 MAX_SPECTRUM = 1 << 26  # frequencies × frames
-# dB. Below this range an image shows nothing; float32 powers span no more than the upper limit.
+# Limits of `top_db`, dB: an image with less shows nothing, and float32 powers span no more.
 TOP_DB = (10, 200)
 # Pitch classes of an octave.
 N_CHROMA = 12
@@ -52,26 +52,27 @@ class MelConfig:
 
     Parameters
     ----------
-    sr : Hz that audio is resampled to
+    sr : sampling rate that audio is resampled to, Hz
     clip_seconds : duration of one clip, s
     n_fft : samples per frame; 2048 is 93 ms at 22 050 Hz
     hop_length : samples between frames, at most `win_length`; 512 is 23 ms at 22 050 Hz
-    n_mels : mel bands, the image height
-    fmin, fmax : band edges, Hz; `fmax` None is sr / 2
+    n_mels : number of mel bands, which is the image height
+    fmin, fmax : lowest and highest frequency in the image, Hz; `fmax` None is sr / 2
     top_db : dynamic range kept below the loudest bin, 10 to 200 dB
-    kind : ``mel``, ``mfcc``, ``chroma`` and ``stft`` for images, see
-        `langid_fastai.clips.image_kinds`; ``waveform`` for audio clips, see
-        `langid_fastai.clips.waveforms`: the values other than `sr` and `clip_seconds` are then
-        used only by the images in the report and the classical reference
-    n_mfcc : cepstral coefficients in an image of kind ``mfcc``, which also has their deltas
-    win_length : samples under the Hann window, which is centred in the frame and zero-padded, as
-        in librosa; None is `n_fft`
-    channel : ``left``, ``right`` or a channel number, from 1; None is the mean of the channels.
-        Stored as a number
+    kind : input of the network: an image (``mel``, ``mfcc``, ``chroma`` or ``stft``, see
+        `langid_fastai.clips.image_kinds`) or an audio clip (``waveform``, see
+        `langid_fastai.clips.waveforms`). For audio clips, the settings of the spectrogram are used
+        only for images in the report and for the classical reference
+    n_mfcc : number of cepstral coefficients in an image of kind ``mfcc``, which also shows their
+        deltas
+    win_length : length of the Hann window, samples; it is centred in the frame and zero-padded, as
+        in librosa. None is `n_fft`
+    channel : channel to use: ``left``, ``right`` or a channel number, from 1, and stored as a
+        number. None is the mean of the channels
 
     Raises
     ------
-    AudioError : a value outside its range, or an image too large for any use
+    AudioError : a value is outside its range, or images would be too large
 
     Examples
     --------
@@ -217,7 +218,7 @@ class MelConfig:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of an image: mel bands (or the rows of another `kind`), frames."""
+        """Height and width of an image: mel bands (or rows of another `kind`) and frames."""
         bins = self.bins
         heights = {"mfcc": 3 * self.n_mfcc, "chroma": N_CHROMA, "stft": bins.stop - bins.start}
         return heights.get(self.kind, self.n_mels), 1 + self.n_samples // self.hop_length
@@ -229,12 +230,12 @@ class MelConfig:
         return slice(math.ceil(self.fmin * per_hz), math.floor(self.highest * per_hz) + 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values by name, for JSON, without those of `OPTIONAL` that are None."""
+        """Return the settings by name, for JSON, omitting those in `OPTIONAL` that are None."""
         values = asdict(self).items()
         return {name: v for name, v in values if v is not None or name not in OPTIONAL}
 
     def write(self, path: Path) -> None:
-        """Write as JSON, atomically."""
+        """Write the settings to a JSON file, atomically."""
         write_json(path, self.to_dict())
 
     @classmethod

@@ -7,16 +7,16 @@
     identifier.timeline("call.mp3")           [{"start": 0.0, "end": 22.5, "label": "es", …}, …]
     identifier.predict_many(files)            a generator: many files, in worker processes
 
-A recording of any length is cut into windows of one clip that overlap by half; silent windows and
-pauses are skipped; the mean of the log-probabilities of the others, calibrated by the model's
-temperature, is the score of the recording. It is read block by block, so hours of audio need no
-more memory than seconds. The answer does not depend on the other recordings in the list.
+A recording of any length is cut into windows as long as a clip, which overlap by half. Silent
+windows and pauses are skipped; the log-probabilities of the others, calibrated by the model's
+temperature, are averaged. Recordings are read block by block, so hours of audio need no more memory
+than seconds. Each recording in a list is identified independently of the others.
 
-An identifier pickles as the folder it was loaded from, so it can be passed to other processes.
+Pickling an identifier stores the path of its model folder, not the weights, so it can be passed to
+other processes.
 
-See `langid_fastai.audio.levels` for what is silent, `langid_fastai.inference.timeline` for how a
-timeline is made, and `langid_fastai.inference.posterior` for what `candidates`, `prior` and
-`unknown` do.
+See `langid_fastai.audio.levels` for the definition of silence, `langid_fastai.inference.timeline`
+for timelines, and `langid_fastai.inference.posterior` for `candidates`, `prior` and `unknown`.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ AnyAudio = TypeVar("AnyAudio", bound=Audio)
 
 @dataclass(frozen=True)
 class LanguageIdentifier:
-    """Identify the language spoken in a recording. Made by `load`.
+    """Identify the language spoken in a recording; use `load` to make an identifier.
 
     Parameters
     ----------
-    info : description of the model: its languages are ``info.vocab``
-    engine : runs the network; ``engine.name`` names the library it uses
+    info : description of the model; ``info.vocab`` lists its languages
+    engine : backend that runs the network; ``engine.name`` is the library used
     folder : model folder; None if the model was not loaded from one
-    progress : called again and again with the seconds of a recording that have been read
+    progress : function called after each block with the duration read so far, s; None for none
     """
 
     info: ModelInfo
@@ -78,9 +78,9 @@ class LanguageIdentifier:
 
     @classmethod
     def load(cls, folder: str | Path) -> LanguageIdentifier:
-        """Load a model folder, the one inside a run folder, or one of the Hugging Face Hub.
+        """Load a model from a model folder, a run folder or the Hugging Face Hub.
 
-        An untrusted folder is safe to load: nothing in it is code.
+        An untrusted folder is safe to load: no code in it is run.
 
         Parameters
         ----------
@@ -90,11 +90,11 @@ class LanguageIdentifier:
 
         Raises
         ------
-        ModelError : no model, or a damaged one
+        ModelError : there is no model, or it is damaged
 
         Warns
         -----
-        UserWarning : its ``model.onnx`` was exported from another model, and is ignored
+        UserWarning : ``model.onnx`` was exported from another model, and is ignored
         """
         info = read_info(Path(folder))
         return cls(info, load_engine(Path(folder), info), Path(folder))
@@ -157,30 +157,30 @@ class LanguageIdentifier:
         Parameters
         ----------
         audio : a path, the bytes of an audio file, a file opened in binary mode, or ``(y, sr)``: a
-            mono waveform in [-1, 1], (n_samples,), and its Hz; or a list of any of these
+            mono waveform, (n_samples,), in [-1, 1], and its sampling rate, Hz; or a list of these
         top_k : maximum number of answers per recording
-        candidates : possible languages; the others are left out, and the scores of these sum to one
+        candidates : labels of the possible languages; only these are scored, and their scores sum
+            to 1. By default, all languages of the model
         prior : relative prior probability of each candidate, e.g. ``{"es": 9, "ca": 1}``; uniform
             by default
-        unknown : also answer "unknown", if the model has a threshold for it: when the probability
-            of every candidate, before `candidates` and `prior` are applied, is below the threshold
+        unknown : whether to also answer "unknown", if the probability of every candidate (before
+            `candidates` and `prior` are applied) is below the model's threshold
         channel : "left", "right", or a channel number, from 1; "each" for all channels. By default
             the channel that the model was trained on, or the mean of the channels
 
         Returns
         -------
-        answers : `label` and `score`, best first; for a list, a list of such lists. With "each", in
-            place of the answers of a recording, a list of those of each channel, empty where a
-            channel is silent. With `unknown`,
-            the label "unknown" comes first where it applies, and its score is the calibrated
-            probability that the best candidate is wrong: do not compare it with the other scores,
-            which are conditional on the language being one of the model's
+        answers : list of `label` and `score`, best first; for a list of recordings, a list of such
+            lists. With channel "each", each recording has one such list per channel, empty if the
+            channel is silent. With `unknown`, the label "unknown" comes first if it applies; its
+            score is the calibrated probability that the best candidate is wrong. Do not compare it
+            with the other scores, which assume that the language is one of the model's
 
         Raises
         ------
         AudioError : a recording is unreadable, silent, shorter than a second, or has no such
             channel
-        ModelError : an option that the model does not support, such as an unknown label
+        ModelError : an option is not supported by the model, e.g. a label that it does not have
 
         Examples
         --------
@@ -206,24 +206,25 @@ class LanguageIdentifier:
         unknown: bool = False,
         channel: Channel | None = None,
     ) -> Any:
-        """Find which language is spoken when in a recording.
+        """Find when each language is spoken in a recording.
 
         Parameters
         ----------
-        audio, candidates, prior, unknown, channel : as for a call
+        audio : one recording, as in `__call__`
+        candidates, prior, unknown, channel : as in `__call__`
 
         Returns
         -------
-        segments : `start` and `end`, s; `label`; `score`, the mean of the label's calibrated
-            probability over the segment. In order, without overlap; silence and pauses are gaps, so
-            a silent recording has no segments. With "each", a list of such lists. With `unknown`, a
-            segment may be labelled "unknown"; its score is the mean probability that the best
-            candidate is wrong
+        segments : list of `start` and `end`, s; `label`; and `score`, the mean calibrated
+            probability of the label over the segment. Segments are in order and do not overlap;
+            silence and pauses are gaps, so a silent recording has no segments. With channel "each",
+            a list of such lists. With `unknown`, a segment may be labelled "unknown"; its score is
+            the mean probability that the best candidate is wrong
 
         Raises
         ------
         AudioError : the recording is unreadable or shorter than a second
-        ModelError : an option that the model does not support, such as an unknown label
+        ModelError : an option is not supported by the model, e.g. a label that it does not have
 
         Examples
         --------
@@ -260,32 +261,34 @@ class LanguageIdentifier:
         precision: Precision = "fp32",
         dask: str | None = None,
     ) -> Iterator[Prediction]:
-        """Identify the languages of many files: read in worker processes, scored in batches.
+        """Identify the languages of many files, read in worker processes and scored in batches.
 
-        The answers are those of a call, or of `timeline`, to 1e-5 (with the default precision).
+        Scores equal those of `__call__` or `timeline` to 1e-5 (with the default precision).
         Memory use depends neither on the number of files nor on their lengths.
 
         Parameters
         ----------
-        files : paths, or addresses such as ``s3://bucket/call.mp3``; read as needed
-        timeline : segments instead of answers
-        top_k, candidates, prior, unknown : as for a call
-        channel : as for a call, but not "each"
+        files : paths, or addresses such as ``s3://bucket/call.mp3``; iterated over as needed
+        timeline : whether to return segments instead of answers
+        top_k, candidates, prior, unknown : as in `__call__`
+        channel : as in `__call__`, but not "each"
         jobs : number of processes that read files; -1 for all cores, 1 for this process
-        batch_size : windows scored at once; default: 8 on a CPU, 64 on a GPU
-        device : ``cpu``, ``cuda`` or ``cuda:1``; by default a GPU if there is one
-        precision : ``bf16``, or ``fp16`` on a GPU, changes the third decimal of scores
-        dask : address of a Dask cluster, e.g. ``tcp://host:8786``, instead of the last three. Files
-            and the model folder must have the same paths on its machines
+        batch_size : number of windows scored at once; by default, 8 on a CPU and 64 on a GPU
+        device : ``cpu``, ``cuda`` or ``cuda:1``; by default, a GPU if there is one
+        precision : number format of the network; ``bf16``, or ``fp16`` on a GPU, changes scores in
+            the third decimal
+        dask : address of a Dask cluster to use instead, e.g. ``tcp://host:8786``; `jobs`,
+            `batch_size` and `device` are then ignored. Files and the model folder must have the
+            same paths on its machines
 
         Yields
         ------
-        prediction : `path`, `answers` (or segments), `duration` (s) and `failure`: why there is no
-            answer, usually empty. In the order of `files`
+        prediction : `path`, `answers` (or segments), `duration` (s) and `failure`, the reason if
+            there is no answer, else empty; in the order of `files`
 
         Raises
         ------
-        ModelError : an option that the model or this machine does not support
+        ModelError : an option is not supported by the model or this machine
         RunError : worker processes cannot be started, or the cluster cannot be used
 
         Examples
@@ -326,18 +329,17 @@ class LanguageIdentifier:
         unknown: bool = False,
         longest: float = 10.0,
     ) -> Iterator[Segment]:
-        """Find which language is spoken when in a live stream.
+        """Find when each language is spoken in a live stream.
 
         The segments are those of `timeline`, but a long segment is yielded in pieces, before it
-        ends. A piece is yielded at most two clips after its end: 20 s for clips of 10 s, usually
-        less.
+        ends. The delay is at most the duration of two clips, and usually less.
 
         Parameters
         ----------
         blocks : consecutive pieces of a mono waveform in [-1, 1], each (n_samples,), of any lengths
         sr : sampling rate of the blocks, Hz
-        candidates, prior, unknown : as for a call
-        longest : s; a piece is yielded once it is this long. ``math.inf``: whole segments only
+        candidates, prior, unknown : as in `__call__`
+        longest : duration at which a piece is yielded, s; ``math.inf`` yields whole segments
 
         Yields
         ------
@@ -346,7 +348,7 @@ class LanguageIdentifier:
         Raises
         ------
         AudioError : the stream is shorter than a second, or a block is not a mono waveform
-        ModelError : an option that the model does not support
+        ModelError : an option is not supported by the model
 
         Examples
         --------
@@ -366,11 +368,11 @@ class LanguageIdentifier:
         return find_segments(waveforms, mel, self.engine.score, choice, longest=longest)
 
     def log_probs(self, audio: Audio, *, channel: Channel | None = None) -> np.ndarray:
-        """Score one recording.
+        """Compute the log-probability of each language in one recording.
 
         Parameters
         ----------
-        audio, channel : as for a call, but not "each"
+        audio, channel : as in `__call__`, but not a list, and not "each"
 
         Returns
         -------

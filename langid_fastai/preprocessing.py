@@ -14,8 +14,9 @@ Each step is a public function, in processing order::
 exports a whole corpus.
 
 The values match `librosa.feature.melspectrogram` and `librosa.power_to_db(ref=np.max)`: mel power
-within 80 dB of the loudest bin to 1e-3 relative, decibels to 0.01 dB and so grey values to 1,
-except where librosa's absolute floor `amin` applies; ours is relative, so gain has no effect.
+to 1e-3 (relative, in bins within 80 dB of the loudest), decibels to 0.01 dB, grey values to 1. They
+differ only in very quiet recordings: librosa's floor `amin` is absolute, but the floor here is
+relative to the loudest bin, so that gain has no effect.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ __all__ = [
     "encode_png",
 ]
 
-# Slaney's mel scale: linear up to 1 kHz, logarithmic above. A mel is 66.7 Hz below the corner; from
-# there to 6.4 kHz it is 27 equal steps of the logarithm.
+# Slaney's mel scale: linear up to 1 kHz (66.7 Hz per mel), logarithmic above (27 mels from 1 to
+# 6.4 kHz).
 CORNER = 1000.0  # Hz
 HZ_PER_MEL = 200 / 3
 LOG_PER_MEL = np.log(6.4) / 27
@@ -75,7 +76,7 @@ def clips_of(
 
     Yields
     ------
-    offset, y : start in the recording, s; float32, (config.n_samples,)
+    offset, y : start of the clip in the recording, s; the clip, float32, (config.n_samples,)
 
     Raises
     ------
@@ -112,11 +113,11 @@ def clips_of(
 
 
 def fit_clip(y: np.ndarray, n: int) -> np.ndarray:
-    """Fit a clip to a given length: take the middle of a longer one, repeat a shorter one.
+    """Crop a longer clip to its middle, or repeat a shorter one, to get a given length.
 
     Parameters
     ----------
-    y : (n_samples,)
+    y : waveform, (n_samples,)
     n : length of the result, samples
 
     Examples
@@ -131,23 +132,23 @@ def fit_clip(y: np.ndarray, n: int) -> np.ndarray:
 def stft_power(
     y: np.ndarray, *, n_fft: int = 2048, hop_length: int = 512, win_length: int | None = None
 ) -> np.ndarray:
-    """Power of the short-time Fourier transform: Hann window, centred frames.
+    """Compute the power spectrogram of a waveform, with a Hann window and centred frames.
 
     Parameters
     ----------
-    y : (n_samples,)
+    y : mono waveform, (n_samples,)
     n_fft : samples per frame
     hop_length : samples between frames
-    win_length : samples under the window, at most `n_fft`; None is `n_fft`
+    win_length : length of the window, samples, at most `n_fft`; None is `n_fft`
 
     Returns
     -------
-    S : float32, (1 + n_fft // 2, 1 + n_samples // hop_length); `y` is padded with half a frame of
-        zeros at either end
+    S : power, float32, (1 + n_fft // 2, 1 + n_samples // hop_length); `y` is padded with half a
+        frame of zeros at either end
 
     Raises
     ------
-    AudioError : see `validate_waveform`
+    AudioError : `y` is not valid, see `validate_waveform`
 
     Examples
     --------
@@ -160,12 +161,12 @@ def stft_power(
 
 @lru_cache(maxsize=8)
 def hann_window(n_fft: int = 2048, win_length: int | None = None) -> np.ndarray:
-    """Periodic Hann window, zero-padded to the length of a frame.
+    """Return a periodic Hann window, zero-padded to the length of a frame.
 
     Parameters
     ----------
     n_fft : samples per frame
-    win_length : samples under the window; None is `n_fft`
+    win_length : length of the window, samples; None is `n_fft`
 
     Returns
     -------
@@ -202,15 +203,15 @@ def mel_filters(
 
     Parameters
     ----------
-    sr : Hz
+    sr : sampling rate, Hz
     n_fft : samples per frame
     n_mels : number of bands
-    fmin, fmax : edges of the lowest and of the highest band, Hz; `fmax` None is sr / 2
+    fmin, fmax : lower edge of the lowest band, upper edge of the highest, Hz; `fmax` None is sr / 2
 
     Returns
     -------
-    filters : float32, (n_mels, 1 + n_fft // 2), sparse, since a bin falls into at most two bands;
-        plot ``.toarray()``. Shared between calls: do not modify.
+    filters : sparse matrix, float32, (n_mels, 1 + n_fft // 2), since a bin is in at most two bands;
+        ``.toarray()`` makes it dense. Shared between calls: do not modify.
 
     Examples
     --------
@@ -244,12 +245,12 @@ def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> n
 
     Parameters
     ----------
-    S : (1 + n_fft // 2, n_frames), power
-    filters : from `mel_filters`; by default those of `MelConfig`
+    S : power spectrogram, (1 + n_fft // 2, n_frames)
+    filters : matrix from `mel_filters`; by default, with its default arguments
 
     Returns
     -------
-    M : (n_mels, n_frames), mel power, band 0 the lowest
+    M : mel power, (n_mels, n_frames); row 0 is the lowest band
     """
     filters = mel_filters() if filters is None else filters
     if filters.shape[1] != S.shape[0]:
@@ -270,7 +271,7 @@ def power_to_db(S: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
 
     Returns
     -------
-    S_db : float32, same shape as `S`, in [-top_db, 0]
+    S_db : dB, float32, same shape as `S`, in [-top_db, 0]
 
     Raises
     ------
@@ -295,11 +296,12 @@ def db_to_image(S_db: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
 
     Parameters
     ----------
-    S_db : (n_mels, n_frames), from `power_to_db`
+    S_db : dB, (n_mels, n_frames), from `power_to_db`
+    top_db : dynamic range of `S_db`, dB
 
     Returns
     -------
-    image : uint8, (n_mels, n_frames), row 0 the highest band
+    image : uint8, (n_mels, n_frames); row 0 is the highest band
     """
     grey = np.rint((S_db[::-1] + top_db) * (255 / top_db))
     return np.clip(grey, 0, 255).astype(np.uint8)
@@ -308,12 +310,12 @@ def db_to_image(S_db: np.ndarray, *, top_db: float = 80.0) -> np.ndarray:
 def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     """Turn a mono waveform into an 8-bit log-mel image.
 
-    The loudest bin becomes 255; everything `config.top_db` or more below it becomes 0, so
-    recording gain has no effect. Nor has a constant offset: the mean is removed first.
+    The mean is removed first. The loudest bin becomes 255; everything `config.top_db` or more below
+    it becomes 0. So neither a constant offset nor the recording gain has an effect.
 
     Parameters
     ----------
-    y : (n_samples,), in [-1, 1], at `config.sr`
+    y : mono waveform, (n_samples,), in [-1, 1], at `config.sr`
 
     Returns
     -------

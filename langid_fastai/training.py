@@ -1,10 +1,10 @@
-"""Train in stages, as a schedule defines them; an interrupted training can be resumed.
+"""Train a network in the stages of a schedule; an interrupted training can be resumed.
 
-The recipe: train the head on a frozen body, then everything with rates that increase from the early
-layers to the head, then the head again. Its stages are data, see `langid_fastai.models.schedules`.
+By default, the head is trained on a frozen body, then all layers with learning rates that increase
+from the early layers to the head, then the head again; see `langid_fastai.models.schedules`.
 
-Conventions: epochs of a stage count from 0; rates are per layer group (early body, late body, head)
-or one for all; losses are means over an epoch; times are in seconds.
+Conventions: epochs of a stage count from 0; the learning rate is one value, or one per layer group
+(early body, late body, head); losses are means over an epoch; times are in seconds.
 """
 
 from __future__ import annotations
@@ -63,29 +63,28 @@ def fit_stages(
 
     Parameters
     ----------
-    learn : from `language_learner`; in distributed training each process has its own, and trains on
-        its share of the images (`langid_fastai.callbacks.distributed`)
+    learn : Learner from `language_learner`; in distributed training, each process has its own and
+        trains on its share of the images (`langid_fastai.callbacks.distributed`)
     stages : the schedule; modify a stage with `dataclasses.replace`
-    checkpoints : folder for the state after the last finished epoch; if it has one with the same
-        schedule and seed, training resumes from it and ends with the same result as an
-        uninterrupted run (nearly so in float16, whose loss scale is reset)
+    checkpoints : folder for the training state after the last finished epoch. A state with the same
+        schedule and seed is resumed; the result is that of an uninterrupted training (nearly so in
+        float16, since the loss scale is reset). None stores no state
     seed : random seed for the order of images and for dropout; each epoch's seed is derived from it
-    cache_frozen : while the body is frozen, compute its features once and train the head on them;
-        the batch norms of the body then stay fixed, except for one pass over the training images
-        before a first frozen stage, which adapts them to spectrograms. Much faster, but not what
-        fastai does
-    on_epoch : called after each epoch with the history so far
-    cbs : more fastai callbacks, added in every stage
+    cache_frozen : compute the features of a frozen body once and train the head on them. This is
+        much faster but, unlike in fastai, the batch norms of a frozen body stay fixed; if the first
+        stage is frozen, one pass over the training images adapts them to spectrograms beforehand
+    on_epoch : function called with the history so far after each epoch
+    cbs : more fastai callbacks, used in every stage
 
     Returns
     -------
-    history : one row per epoch, columns `HISTORY`; `lr` is the head's rate at the end of the epoch,
-        and `train_loss` is computed on the images as trained on, masked and mixed
+    history : one row per epoch, with columns `HISTORY`; `lr` is the learning rate of the head at
+        the end of the epoch; `train_loss` is computed on the masked and mixed images
 
     Raises
     ------
-    RunError : the checkpoint has another schedule, seed, set of languages or `cache_frozen`; or
-        `cache_frozen` is used with a stage that changes its images in each epoch
+    RunError : the checkpoint was made with another schedule, seed, set of languages or
+        `cache_frozen`; or `cache_frozen` is used with a frozen stage that augments its images
 
     Examples
     --------
@@ -120,21 +119,22 @@ def find_lr(
     plot: Path | None = None,
     picture: Path | None = None,
 ) -> float:
-    """Suggest a learning rate for a stage: train a few batches at increasing rates, then undo it.
+    """Suggest a learning rate for a stage by training a few batches at increasing rates.
 
     The suggestion is fastai's "valley": the steepest part of the longest decrease of the loss. See
     L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017.
 
     Parameters
     ----------
-    learn : unchanged afterwards
-    stage : determines what is frozen; for a stage with several rates, see `discriminative`
-    plot : PNG file to write the curve to; None writes none
+    learn : Learner from `language_learner`; its weights are restored afterwards
+    stage : stage that determines which layers are frozen; `discriminative` makes several rates of
+        the suggested one
+    plot : PNG file to plot the loss against the rate in; None makes no plot
     picture : older name of `plot`
 
     Returns
     -------
-    lr : rate for the head
+    lr : learning rate of the head
     """
     _freeze(learn, stage)
     before = learn.path
@@ -158,7 +158,7 @@ def find_lr(
 
 
 def _freeze(learn: Learner, stage: Stage) -> None:
-    """Begin a stage: make a new optimizer and freeze what the stage does not train."""
+    """Make a new optimizer and freeze the layers that a stage does not train."""
     # A frozen weight that still has a gradient would keep decaying: fastai's optimizer updates
     # every weight with a gradient, even if it is all zeros.
     learn.model.zero_grad(set_to_none=True)
@@ -170,7 +170,7 @@ def _freeze(learn: Learner, stage: Stage) -> None:
 def _prepared(
     learn: Learner, stage: Stage, checkpointer: Checkpointer, cache_frozen: bool
 ) -> Iterator[list[Callback]]:
-    """Prepare a stage, resumed or new, cached and distributed; yield its callbacks."""
+    """Prepare the Learner for a new or resumed stage; yield the callbacks of the stage."""
     checkpointer.restore_optimizer()
     is_cached = cache_frozen and stage.trains == "head"
     if is_cached and checkpointer.stage == checkpointer.first_epoch == 0:
