@@ -2,20 +2,20 @@
 
 ::
 
-    runs/<name>/corpus.json        which recordings, and how they are split
+    runs/<name>/corpus.json        the corpus and the settings of its split
     runs/<name>/comparison.json    a row for each network, with intervals and paired tests
     runs/<name>/comparison.csv     the same as a table
     runs/<name>/comparison.png     accuracy, size and training time side by side
-    runs/<name>/images/            clips that all share (waveforms/ for m3 … m34-res)
-    runs/<name>/<arch>/            a run folder like any other; its images are a link
+    runs/<name>/images/            clips shared by all networks (waveforms/ for m3 … m34-res)
+    runs/<name>/<arch>/            an ordinary run folder; its images are a link
 
 Each network is trained, calibrated and tested as by `langid train`, with the same settings. An
-interrupted comparison resumes after its last epoch. A network can be added later; another corpus or
+interrupted comparison resumes after its last epoch. Networks can be added later; another corpus or
 split needs another folder, because the clips are shared.
 
-The best network identifies most test recordings correctly; among equals it is the smallest. Each of
-the others is compared with it on the same recordings, see `compare_paired`. All results are of one
-seed: with another one, networks whose interval of the difference contains zero may change places.
+The best network is the one with the highest accuracy on the test recordings; in a tie, the smaller
+one. The others are compared with it on the same recordings, see `compare_paired`. All results are
+for one seed. If the interval of a difference contains zero, another seed may reverse the order.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from langid_fastai.utils.settings_note import keep_settings
 __all__ = ["compare", "comparison_lines"]
 
 NOTE = "corpus.json"
-# Folders of shared clips: sound, images, and images that only one network takes.
+# Folders of shared clips: waveforms, images, and the images that only `speech_embedding` takes.
 SHARED = {"waveform": "waveforms", "mel": "images", SPEECH_EMBEDDING: "speech_images"}
-# Each has its own interval, as in metrics.json.
+# Each is stored with its own interval, as in metrics.json.
 RATES = ("accuracy", "balanced_accuracy", "macro_f1", "eer", "cavg", "log_loss")
 
 
@@ -76,31 +76,32 @@ def compare(
 
     Parameters
     ----------
-    folder : output folder; new, or of an earlier comparison on the same corpus and split
+    folder : output folder, new or from an earlier comparison on the same corpus and split
     source : the corpus and its split
     archs : names of two or more networks
-    settings : how each is trained; its `arch` is ignored, and its `weights` must be ``pretrained``
-        or ``none``, because a file fits one network only
-    mel : settings of the images. Networks that take waveforms get them at the same rate and length;
-        networks with their own kind of image (`mel_config_for`) get it at the same length
+    settings : training settings of each network; `arch` is ignored, and `weights` must be
+        ``pretrained`` or ``none``, because a file of weights fits one network only
+    mel : settings of the images. Networks that take waveforms get clips of the same sampling rate
+        and length; networks that need their own kind of image (`mel_config_for`) get clips of the
+        same length
     augment : see `export_images`
     false_alarm_rate : see `calibrate`
     license : licence of the models, for their model cards
-    command : what the user typed, for the reports
-    n_jobs : processes for the images
-    tell : called with each line of text on what happens
+    command : command line that the user typed, for the reports
+    n_jobs : number of processes that make images; -1 for all cores
+    tell : called with each line of progress text
 
     Returns
     -------
-    comparison : the content of ``comparison.json``
-    exported : the export with the most clips that could not be made
+    comparison : content of ``comparison.json``
+    exported : result of the export with the most failed clips
 
     Raises
     ------
-    RunError : fewer than two networks, a network twice, or weights from a file; `folder` contains
-        something else, or networks of another corpus or split; see also
+    RunError : `archs` has fewer than two names or a name twice; the weights are from a file; or
+        `folder` contains other files, or a comparison on another corpus or split. See also
         `langid_fastai.pipeline.train`
-    ModelError : an unknown network; raised before the images are made
+    ModelError : a network is unknown; raised before the images are made
     """
     _validate(archs, settings.weights)
     job = Job(
@@ -164,15 +165,15 @@ def _train_and_test_all(
 
 
 def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
-    """The table of a comparison, as lines for a terminal.
+    """Format a comparison as a table for a terminal, line by line.
 
     Parameters
     ----------
-    comparison : from `compare`, or as ``comparison.json`` holds it
+    comparison : from `compare`, or the content of ``comparison.json``
 
     Yields
     ------
-    line : a heading, one a network, and what the figures rest on
+    line : the heading, then one line per network, then two lines of explanation
     """
     rows = comparison["networks"]
     width = max(len(row["arch"]) for row in rows)
@@ -224,7 +225,7 @@ def _validate(archs: Sequence[str], weights: str) -> None:
 
 
 def _claim(folder: Path, source: CorpusSettings) -> None:
-    """Note the corpus, or see that it is the same: once clips are there, they are of one split."""
+    """Store the corpus settings; once clips exist, check that they are the same."""
     if any((folder / name).exists() for name in SHARED.values()):
         holds = "networks compared on other recordings or another split"
         keep_settings(folder / NOTE, asdict(source), RunError, holds)
@@ -233,7 +234,7 @@ def _claim(folder: Path, source: CorpusSettings) -> None:
 
 
 def _mel(arch: str, mel: MelConfig) -> MelConfig:
-    """What a network's clips are made by."""
+    """Return the settings of the clips for a network."""
     if arch == SPEECH_EMBEDDING:
         return mel_config_for(arch, {"clip_seconds": mel.clip_seconds})
     return replace(mel, kind=clip_kind(arch, None if takes_waveforms(arch) else mel.kind))
@@ -244,7 +245,7 @@ def _shared(arch: str) -> str:
 
 
 def _link_images(run: Run, shared: Path) -> None:
-    """Let a run find the shared images where its own would lie: it is a run as any other."""
+    """Link the shared images into a run folder, so that it can be used like any other."""
     shared.mkdir(exist_ok=True)
     if run.images.exists():
         return
@@ -258,12 +259,12 @@ def _link_images(run: Run, shared: Path) -> None:
 
 
 def _compare(folder: Path, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Rows of the networks, and each held against the best."""
+    """Return the content of ``comparison.json``: a row per network, compared with the best."""
     rows = [_row(folder / arch, arch, metrics) for arch, metrics in measured.items()]
     best = min(rows, key=lambda row: (-row["accuracy"], row["n_parameters"]))["arch"]
     answers = {arch: _read_answers(folder / arch) for arch in measured}
     for row in rows:
-        # Both read the same clips, but what one kind of clip cannot be made of is in its own list.
+        # A recording may fail for one kind of clip only: compare those that both were tested on.
         theirs = answers[best]["is_right"].rename("best_is_right")
         both = answers[row["arch"]].join(theirs, how="inner")
         row["to_best"] = (
@@ -291,7 +292,7 @@ def _compare(folder: Path, measured: dict[str, dict[str, Any]]) -> dict[str, Any
 
 
 def _row(folder: Path, arch: str, metrics: dict[str, Any]) -> dict[str, Any]:
-    """What is compared of one network; rates are by recording."""
+    """Return the row of a network; its rates are by recording."""
     rates = metrics["test"]["recordings"]
     row: dict[str, Any] = {"arch": arch, "weights": metrics["run"]["weights"]}
     for name in RATES:
@@ -308,14 +309,14 @@ def _row(folder: Path, arch: str, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_answers(folder: Path) -> pd.DataFrame:
-    """Whether each test recording was named right, and its group, by path."""
+    """Return whether each test recording was identified correctly, and its group, by path."""
     table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
     table["is_right"] = table["language"] == table["predicted"]
     return table.set_index("path")[["is_right", "group"]]
 
 
 def _write(folder: Path, comparison: dict[str, Any]) -> None:
-    """The comparison for programs, for tables and for the eye."""
+    """Write the comparison as JSON, CSV and a figure."""
     write_json(folder / "comparison.json", comparison)
     rows = []
     for row in comparison["networks"]:
@@ -332,7 +333,7 @@ def _write(folder: Path, comparison: dict[str, Any]) -> None:
 
 
 def _draw(comparison: dict[str, Any], path: Path) -> None:
-    """Accuracy with its intervals, size and training time, a line a network."""
+    """Plot accuracy with its intervals, size and training time, with one row per network."""
     from matplotlib.figure import Figure
 
     from langid_fastai.report.figures import LIGHT

@@ -5,10 +5,10 @@
     runs/<name>/folds/images/          spectrograms that all folds share
     runs/<name>/folds/<k>/<fold>/      split index, history, and the scores of its test clips
 
-Fold i is tested, the next one is for validation, and the others are for training. The settings are
-those of the run, except for the precision, which suits the machine. A finished fold is kept, and an
-interrupted one is resumed after its last epoch; a fold that was begun with other settings, another
-split or other files is restarted.
+Fold i is used for testing, the next one for validation, and the others for training. The settings
+are those of the run, except that the precision is chosen for the machine. A finished fold is kept,
+and an interrupted one resumes after its last epoch; a fold that was begun with other settings,
+another split or other files is restarted.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def cross_validate(
     Parameters
     ----------
     run : run that has been trained and tested
-    n_folds : number of folds, at least 3; 14 folds of the Kaggle dataset are those of its author
+    n_folds : number of folds, at least 3; 14 gives the original folds of the Kaggle dataset
     device : see `make_dataloaders`
     n_jobs : number of processes that make images; -1 for all cores
     tell : called with a line of text after each epoch and each fold
@@ -72,9 +72,9 @@ def cross_validate(
 
     Raises
     ------
-    CorpusError : too few groups for so many folds
-    RunError : the run is not trained, its corpus has changed since, or it started from a model
-        folder, which may have been trained on any fold
+    CorpusError : there are too few groups for `n_folds`
+    RunError : the run is not trained, its corpus has changed since training, or it started from a
+        model folder, which may have been trained on any fold
     """
     corpus, protocol = _read_folds(run, n_folds)
     settings = _train_settings(run, device)
@@ -108,7 +108,7 @@ def cross_validate(
 def _measure_fold(
     fold_run: Run, clips: pd.DataFrame, log_probs: np.ndarray, vocab: list[str]
 ) -> dict[str, Any]:
-    """Measure one fold by recording, and the time of its training."""
+    """Return the metrics of one fold by recording, and its training time."""
     found = evaluation.evaluate(clips, log_probs, vocab)
     return (
         {name: found[name] for name in ("n_recordings", "n_groups")}
@@ -130,7 +130,7 @@ def _summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
-    """Read the corpus of a run as it was before its split, with a column `fold`."""
+    """Read the corpus of a run without its split, and add a column `fold`."""
     remembered = run.read()
     if "plan" not in remembered:
         raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
@@ -156,7 +156,7 @@ def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
 
 
 def _train_settings(run: Run, device: str | None) -> TrainSettings:
-    """Return the training settings of a run, for a machine that may be another one."""
+    """Return the training settings of a run, adapted to this machine."""
     remembered = run.read()["training"]
     names = [field.name for field in fields(TrainSettings)]
     settings = {name: remembered[name] for name in names if name in remembered}
@@ -217,9 +217,9 @@ def _identity(split: Corpus, settings: TrainSettings, images: Path) -> dict[str,
 
 
 def _resume_or_restart(fold_run: Run, identity: dict[str, Any]) -> None:
-    """Keep a fold of the same identity; remove one of another, with its checkpoint."""
+    """Keep a fold that has the same identity; otherwise remove it, with its checkpoint."""
     if fold_run.folder.exists():
-        # A kill may have come before the note.
+        # The process may have been killed before it wrote the identity.
         is_noted = (fold_run.folder / "run.json").exists()
         if is_noted and fold_run.read().get("fold") == identity:
             sweep(fold_run.folder)

@@ -3,13 +3,13 @@
 ::
 
     assess_test(run, learn)              test, calibration, unknown, baseline
-    assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, short cuts
-    assess_other(run, learn, settings)   other: a second corpus, compared with the own test
+    assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, shorter clips
+    assess_other(run, learn, settings)   other: a second corpus, compared with the run's own test
     write_pages(run)                     the report and the model card
 
-Each of the first three writes its sections into ``metrics.json``. Sections of earlier calls stay as
-long as the model and the split are the same. All scores are calibrated by the model's temperature,
-except in the section `calibration`, which shows both.
+Each of the first three writes its sections into ``metrics.json``. Sections of earlier calls are
+kept as long as the model and the split are the same. All scores are calibrated with the model's
+temperature; only the section `calibration` shows scores with and without calibration.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ __all__ = [
     "write_pages",
 ]
 
-# Sections that take time of their own and stay until the model changes.
+# Sections of separate, long tests; they are kept until the model or the split changes.
 LASTING = ("robustness", "other", "hub", "cross_validation")
-# Number of images scored at a time: some megabytes.
+# Number of clips scored at a time; their images take some megabytes.
 CHUNK = 256
 
 
@@ -70,16 +70,16 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
 
     Parameters
     ----------
-    learn : trained, from `train` or `load_learner`
-    n_jobs : processes for the features of the classical baseline
+    learn : trained Learner, from `train` or `load_learner`
+    n_jobs : number of processes that compute the features of the classical baseline
 
     Returns
     -------
-    metrics : the content of ``metrics.json``
+    metrics : content of ``metrics.json``
 
     Raises
     ------
-    RunError : the run was not trained yet
+    RunError : the run has not been trained yet
     """
     info, corpus, remembered = read_info(run.model), run.corpus(), run.read()
     if "plan" not in remembered:
@@ -152,18 +152,19 @@ def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str
 def assess_other(
     run: Run, learn: Learner, settings: CorpusSettings, *, n_jobs: int = -1
 ) -> dict[str, Any]:
-    """Test on a second corpus, and compare with the own test: section `other`.
+    """Test on a second corpus, and compare with the run's own test; add section `other`.
 
     Languages are matched by code; those that the model does not know are left out. If the corpus
-    has a test split, that is scored, otherwise all its clean recordings.
+    has a test split, it is scored; otherwise, all recordings that are not augmented variants.
 
     Parameters
     ----------
-    settings : only its `source`, `root` and `speaker` are used
+    settings : the second corpus; only `source`, `root` and `speaker` are used
 
     Raises
     ------
-    CorpusError : no language in common, or a recording that was trained on
+    CorpusError : the corpora have no language in common, or the second one contains a recording
+        that was used in training or validation
     """
     settings = settings.resolved()
     info, home = read_info(run.model), run.corpus()
@@ -221,11 +222,11 @@ def assess_other(
 
 
 def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
-    """Write sections into ``metrics.json``, beside those of earlier calls.
+    """Write sections into ``metrics.json``, in addition to those of earlier calls.
 
     Returns
     -------
-    metrics : all sections; lasting ones of an earlier model are dropped
+    metrics : all sections; those of an earlier model or split are dropped
     """
     earlier = read_metrics(run)
     if "test" not in sections and not earlier:
@@ -252,7 +253,7 @@ def write_pages(run: Run) -> None:
 
 
 def read_metrics(run: Run) -> dict[str, Any]:
-    """Return what was measured before; empty if nothing was."""
+    """Return the content of ``metrics.json``; empty if there is no such file."""
     file = run.folder / "metrics.json"
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -261,7 +262,7 @@ def read_metrics(run: Run) -> dict[str, Any]:
 
 
 def clips_to_test(run: Run, corpus: Corpus, info: ModelInfo) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the test clips of known languages, and of those held out."""
+    """Return the test clips in known languages, and those in held-out languages."""
     clips = read_clips(run.images, corpus.index, "test")
     is_held_out = clips["language"].isin(held_out_languages(corpus.index))
     return clips[~is_held_out].reset_index(drop=True), clips[is_held_out].reset_index(drop=True)
@@ -312,7 +313,7 @@ def _baseline(
 
 
 def _rows_to_test(corpus: Corpus, matched: dict[str, str], vocab: tuple[str, ...]) -> Corpus:
-    """Return the clean recordings of shared languages, under the model's names, all as test."""
+    """Return the original recordings in shared languages, as a test split with our labels."""
     if not matched:
         theirs = list_some(sorted(corpus.index["language"].unique()))
         raise CorpusError(
@@ -358,7 +359,7 @@ def _whole_paths(root: Path, paths: pd.Series) -> pd.Series:
 
 
 def _same_names(home: Corpus, other: Corpus) -> list[str]:
-    """Warn about groups with the name of one used in training; they may be different ones."""
+    """Warn about groups that have the same name as one used in training."""
     used = set(home.index.loc[home.index["split"] != "test", "group"])
     named = other.index[other.index["group"] != other.index["path"]]
     same = sorted(set(named["group"]) & used)

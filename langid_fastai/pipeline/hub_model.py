@@ -5,16 +5,16 @@
     langid evaluate runs/demo --against hf:facebook/mms-lid-126
     langid evaluate runs/demo --against hf:path/to/a/folder
 
-The model is any audio-classification model of `transformers` (extra ``hub``). No code of its
+The other model is any audio-classification model of `transformers` (extra ``hub``). No code of its
 author is run, and weights are read from safetensors only.
 
 Both are tested on the test clips of the run. Each clip is read again from its recording at the
-sampling rate of the other model; one shorter than a clip is repeated, as in the run. The score of a
-recording is the mean of its clips' log-probabilities. Labels are matched by language code, see
-`match_languages`; if several of the model's labels match one of the run's, their probabilities are
-added. Only languages that both know are tested, and scores are normalised over these. The run is
-calibrated on its own validation split, the other model is not: compare decisions (accuracy, F1)
-rather than log loss.
+sampling rate of the other model; a recording shorter than a clip is repeated, as in the run. The
+score of a recording is the mean of its clips' log-probabilities. Labels are matched by language
+code, see `match_languages`; if several labels of the other model match one of the run, their
+probabilities are added. Only the languages of both are tested, and scores are normalised over them.
+The run is calibrated on its validation split and the other model is not, so compare decisions
+(accuracy, F1) rather than log loss.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HubModel", "assess_against", "load_hub", "validate_against"]
 
-BATCH = 8  # clips scored at once: on a CPU more are no faster
+BATCH = 8  # clips scored at once; on a CPU, larger batches are no faster
 WARNING = (
     "what the other model was trained on is not known here; if it was trained on these recordings, "
     "its results are too good"
@@ -60,12 +60,12 @@ class HubModel:
 
     Parameters
     ----------
-    name : on the Hub, or its folder
+    name : name on the Hub, or path of the model folder
     revision : commit on the Hub; None for a folder
-    labels : classes, in the order of the output
-    sr : Hz of its input
-    n_parameters : number of parameters of the network, which is in float32
-    model, extractor : network and feature extractor, from `transformers`
+    labels : class labels, in the order of the output
+    sr : sampling rate of the input, Hz
+    n_parameters : number of parameters of the network
+    model, extractor : network in float32 and feature extractor, from `transformers`
     """
 
     name: str
@@ -77,11 +77,11 @@ class HubModel:
     extractor: Any
 
     def log_probs(self, clips: list[np.ndarray]) -> np.ndarray:
-        """Score clips.
+        """Compute the log-probability of each label for each clip.
 
         Parameters
         ----------
-        clips : each (n_samples,), of one length, at `sr`
+        clips : waveforms of shape (n_samples,), all of the same length, at `sr`
 
         Returns
         -------
@@ -102,7 +102,7 @@ def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
     ----------
     name : name on the Hub, such as ``facebook/mms-lid-126`` or ``facebook/mms-lid-126@revision``,
         or a folder written by `save_pretrained`
-    device : such as ``cpu`` or ``cuda``
+    device : device that runs the network, such as ``cpu`` or ``cuda``
 
     Raises
     ------
@@ -128,7 +128,7 @@ def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
             use_safetensors=True,
             output_loading_info=True,
         )
-    # `transformers` raises many kinds of error; what the user can do is the same.
+    # `transformers` raises many kinds of error; the remedy is the same for all.
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"{PREFIX}{name} cannot be loaded ({first_line(error)}); give an audio-classification "
@@ -152,7 +152,7 @@ def load_hub(name: str, device: str | torch.device = "cpu") -> HubModel:
 
 
 def validate_against(against: str) -> None:
-    """Check that a model to compare with is named by ``hf:``.
+    """Check that the name of a model to compare with begins with ``hf:``.
 
     Raises
     ------
@@ -167,13 +167,13 @@ def validate_against(against: str) -> None:
 
 
 def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
-    """Score another model on the test recordings of a run: section `hub`.
+    """Score another model on the test recordings of a run, and add section `hub`.
 
     Parameters
     ----------
-    run : trained and tested
-    learn : the trained network
-    against : ``hf:`` and the name of a model on the Hub, or of a folder
+    run : run that has been trained and tested
+    learn : trained Learner of the run
+    against : ``hf:`` followed by the name of a model on the Hub, or by the path of a folder
 
     Returns
     -------
@@ -181,8 +181,8 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
 
     Raises
     ------
-    ModelError : see `load_hub`; or fewer than two languages in common
-    RunError : `against` is of another form
+    ModelError : see `load_hub`; or the models have fewer than two languages in common
+    RunError : `against` does not begin with ``hf:``
     """
     validate_against(against)
     info, corpus = read_info(run.model), run.corpus()
@@ -222,7 +222,7 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
 def _measure(
     clips: pd.DataFrame, ours: np.ndarray, theirs: np.ndarray, shared: list[str]
 ) -> dict[str, Any]:
-    """Metrics of both on the same recordings, and of the difference."""
+    """Return the metrics of both models on the same recordings, and their difference."""
     run, there = (evaluation.evaluate(clips, scores, shared) for scores in (ours, theirs))
     recordings, our_means = evaluation.average_clips(clips, ours)
     _, their_means = evaluation.average_clips(clips, theirs)
@@ -248,7 +248,7 @@ def _measure(
 
 
 def _score(hub: HubModel, root: Path, clips: pd.DataFrame, mel: MelConfig) -> np.ndarray:
-    """Log-probabilities of all its labels for each clip, in the order of the table."""
+    """Return log-probabilities, (n_clips, n_labels), with the rows in the order of `clips`."""
     log_probs = np.empty((len(clips), len(hub.labels)))
     sounds = _sounds(root, clips, hub.sr, mel)
     sounds = track(sounds, total=len(clips), what=f"{PREFIX}{hub.name}", unit="clips")
@@ -260,7 +260,7 @@ def _score(hub: HubModel, root: Path, clips: pd.DataFrame, mel: MelConfig) -> np
 def _sounds(
     root: Path, clips: pd.DataFrame, sr: int, mel: MelConfig
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Row and waveform of each clip, recording by recording, block by block."""
+    """Yield the row and the waveform of each clip, recording by recording."""
     n = round(mel.clip_seconds * sr)
     for path, part in clips.groupby("path", sort=False):
         part = part.sort_values("offset")
@@ -273,7 +273,7 @@ def _sounds(
 
 
 def _among(log_probs: np.ndarray, labels: list[str] | tuple[str, ...], shared: list[str]) -> Any:
-    """Scores of the shared labels: those of one label are added, and all sum to one."""
+    """Return the log-probabilities of shared labels, summed over equal labels and normalised."""
     columns = [[k for k, label in enumerate(labels) if label == wanted] for wanted in shared]
     scores = np.stack([np.logaddexp.reduce(log_probs[:, c], axis=1) for c in columns], axis=1)
     return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)

@@ -55,11 +55,11 @@ __all__ = ["find_corpus", "audit", "find_prepared", "read_and_split", "read_imag
 def find_corpus(
     settings: CorpusSettings, *, demo_folder: Path = Path("runs/demo-corpus")
 ) -> Corpus:
-    """Read, measure and split a corpus, in memory.
+    """Read, measure and split a corpus, without writing an index.
 
     Parameters
     ----------
-    demo_folder : where the corpus ``demo`` is made
+    demo_folder : output folder of the corpus ``demo``
 
     Raises
     ------
@@ -94,7 +94,7 @@ def find_corpus(
 
 
 def _shared_corpus(table: Path, url: str, label: str) -> Corpus:
-    """Read an index CSV of recordings at an address; their lengths are those in the CSV."""
+    """Read an index CSV of recordings at a URL; their durations are taken from the CSV."""
     if table.suffix.lower() not in (".csv", ".tsv") or not is_there(table):
         raise CorpusError(f"{table}: --recordings needs an index CSV on this machine")
     there = Store(url).list()
@@ -103,12 +103,12 @@ def _shared_corpus(table: Path, url: str, label: str) -> Corpus:
     index = corpus.index
     if not {"duration", "sr"} <= set(index.columns):
         raise CorpusError(
-            f"{table}: recordings at an address are not opened here, so the index needs the "
+            f"{table}: recordings at a URL are not opened here, so the index needs the "
             "columns 'duration' (s) and 'sr' (Hz), which `langid corpus split` writes"
         )
     index["sr"] = index["sr"].astype(float).where(index["path"].isin(there.keys()))
     index["duration"] = index["duration"].astype(float)
-    # If the store reports a hash, files of equal size and hash are copies.
+    # If the store reports hashes, files of equal size and hash are copies of each other.
     known = index["path"].map(
         lambda path: (
             f"{there[path]['size']} {there[path].get('ETag', path)}" if path in there else path
@@ -119,11 +119,12 @@ def _shared_corpus(table: Path, url: str, label: str) -> Corpus:
 
 
 def audit(settings: CorpusSettings) -> tuple[Corpus, pd.DataFrame]:
-    """Split a corpus as for training, or read that of a run folder, and look for leaks.
+    """Split a corpus as for training, or read the split of a run folder, and look for leaks.
 
     Returns
     -------
-    corpus, leaks : see `audit_split`
+    corpus : the split corpus
+    leaks : table of leaks, see `audit_split`
     """
     if (Path(settings.source) / "run.json").exists():
         corpus = Run(Path(settings.source)).corpus()
@@ -137,13 +138,13 @@ def read_and_split(run: Run, settings: CorpusSettings, *, others: Sequence[Run] 
 
     Parameters
     ----------
-    others : runs that get the same index
+    others : other runs in which the same index is stored
 
     Raises
     ------
     CorpusError : the corpus cannot be used for training, or its split leaks and `allow_leaks` is
         off
-    RunError : a folder belongs to another run, or the corpus has changed since training began
+    RunError : a run folder has other settings, or the corpus has changed since training began
     """
     settings = settings.resolved()
     runs = (run, *others)
@@ -165,7 +166,7 @@ def read_and_split(run: Run, settings: CorpusSettings, *, others: Sequence[Run] 
 
 
 def _store(run: Run, settings: CorpusSettings, corpus: Corpus, n_leaks: int) -> None:
-    """Store a split corpus in a run folder, unless training began with another one."""
+    """Store a split corpus in a run folder; refuse if training began with another one."""
     began = run.checkpoints.exists() and run.index.exists()
     if began and index_hash(read_index(run.index)) != index_hash(corpus.index):
         raise RunError(
@@ -180,7 +181,7 @@ def _store(run: Run, settings: CorpusSettings, corpus: Corpus, n_leaks: int) -> 
 
 
 def find_prepared(source: str, out: Path | None) -> Run | None:
-    """Return the prepared run folder that is given as a corpus, if it is one.
+    """Return the run if `source` is a prepared run folder, otherwise None.
 
     Raises
     ------
@@ -198,11 +199,11 @@ def find_prepared(source: str, out: Path | None) -> Run | None:
 
 
 def read_images(run: Run) -> ExportResult:
-    """Read the result of an export, perhaps on another machine, from a prepared run.
+    """Read the export result of a prepared run, which may have been made on another machine.
 
     Raises
     ------
-    RunError : an image is missing here
+    RunError : an image is missing on this machine
     """
     clips = read_clips(run.images, run.corpus().index)
     missing = [image for image in clips["image"] if not (run.images / image).exists()]
@@ -228,14 +229,14 @@ def make_images(
     Parameters
     ----------
     augment, dask : see `export_images`
-    share : address that the images are written to, with copies of the run's tables; required if
-        the recordings are at an address
-    others : runs that share these images
+    share : URL that the images are written to, with copies of the run's tables; required if the
+        recordings are at a URL
+    others : other runs that share these images
 
     Raises
     ------
-    CorpusError : a language has no readable recording left in a split
-    RunError : no process to work with, or the folder holds images of another `MelConfig` or plan
+    CorpusError : no recording of a language could be read in one of its splits
+    RunError : `n_jobs` is 0, or the folder contains images of another `MelConfig` or plan
     """
     validate_jobs(n_jobs)
     recordings = run.read().get("corpus", {}).get("root")

@@ -7,8 +7,8 @@
     lf.LanguageIdentifier.load("hf:me/spoken-languages")
 
 Only the model folder is uploaded: ``model.json``, ``model.safetensors``, the model card, and
-``model.onnx`` if it was exported from these tensors. The token is that of huggingface_hub: ``hf
-auth login`` or ``HF_TOKEN``.
+``model.onnx`` if it was exported from these weights. The access token is the one that
+huggingface_hub uses: log in with ``hf auth login``, or set ``HF_TOKEN``.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from langid_fastai.utils.dependencies import needs
 
 __all__ = ["Pushed", "push"]
 
-# Files that are in every new repository, or that this library writes.
+# Files that every new repository has, or that this library writes.
 OURS = {*MODEL_FILES, ".gitattributes"}
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was uploaded, or would be.
+    """Result of an upload or of a dry run.
 
     Parameters
     ----------
-    name : for `LanguageIdentifier.load`: ``hf:owner/name``, with the commit that was made
-    url : page of the repository; empty if nothing was uploaded
-    files : names and sizes, bytes
+    name : ``hf:owner/name@commit``, for `LanguageIdentifier.load`; without commit in a dry run
+    url : URL of the repository; empty in a dry run
+    files : size of each file by name, bytes
     """
 
     name: str
@@ -62,20 +62,21 @@ def push(
     dry_run: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Pushed:
-    """Upload a model folder to a repository of the Hugging Face Hub, which is made if it is new.
+    """Upload a model folder to the Hugging Face Hub, into a new or existing repository.
 
     Parameters
     ----------
     folder : a model folder, or a run folder that contains one
     repository : ``owner/name``
     public : make a new repository public; by default only its owner can see it
-    dry_run : only list the files; nothing is sent
-    tell : called with each line of text on what happens
+    dry_run : list the files without uploading them
+    tell : called with each line of progress text
 
     Raises
     ------
-    ModelError : no model, or a damaged one; the extra `hub` is not installed; no permission; the
-        repository holds something else, or is public and `public` is not given
+    ModelError : there is no model, or it is damaged; the extra `hub` is not installed; permission
+        is denied; or the repository contains other files, or is public although `public` is False,
+        or private although it is True
 
     Examples
     --------
@@ -113,7 +114,7 @@ def push(
 
 
 def _without_paths(info: ModelInfo) -> ModelInfo:
-    """The same without paths of this machine."""
+    """Return a copy that contains no paths of this machine."""
     weights = str(info.training.get("weights", ""))
     if is_hub_name(weights):
         name = arch_name(weights)
@@ -123,7 +124,7 @@ def _without_paths(info: ModelInfo) -> ModelInfo:
 
 
 def _upload(repository: str, sources: dict[str, Path], *, public: bool) -> tuple[str, str]:
-    """Make the repository if it is new, and commit the files."""
+    """Create the repository if it does not exist, and commit the files."""
     with needs("hub", f"a push to {repository}", ModelError):
         from huggingface_hub import CommitOperationAdd, HfApi
     with hub_errors(repository):
@@ -146,7 +147,7 @@ def _upload(repository: str, sources: dict[str, Path], *, public: bool) -> tuple
 
 
 def _refuse_other(repository: str, files: set[str]) -> None:
-    """Do not mix a model with the files of something else."""
+    """Check that the repository is empty or contains a model of this library."""
     if "model.json" not in files and (others := sorted(files - OURS)):
         raise ModelError(
             f"{PREFIX}{repository} holds something else ({others[0]}, …), not a model of this "

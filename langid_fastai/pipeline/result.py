@@ -1,4 +1,4 @@
-"""What a trained run reached, to look at in a notebook or to work on with.
+"""The result of a trained run, to show in a notebook or to continue with.
 
 Contents: `TrainResult`.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainResult"]
 
-# Of the section `test` of ``metrics.json``, by recording.
+# Metrics by recording in the section `test` of ``metrics.json``, with their headings.
 HEADLINES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -34,9 +34,9 @@ class TrainResult:
     Parameters
     ----------
     folder : the run folder
-    metrics : the content of ``metrics.json``; empty in a process that follows another (torchrun),
-        as only rank 0 tests
-    learn : the trained fastai Learner
+    metrics : content of ``metrics.json``; in distributed training, empty on all ranks but 0, which
+        alone runs the test
+    learn : trained fastai Learner
     failed : recordings and clips that could not be used, with the reason
 
     Examples
@@ -56,17 +56,17 @@ class TrainResult:
 
     @property
     def accuracy(self) -> float:
-        """Fraction of the test recordings whose language was identified correctly."""
+        """Fraction of the test recordings that were identified correctly."""
         return self.metrics["test"]["recordings"]["accuracy"]
 
     @property
     def report(self) -> Path:
-        """The report, a web page."""
+        """Path of the report, an HTML file."""
         return self.folder / "report.html"
 
     @property
     def model(self) -> Path:
-        """The model folder, for `LanguageIdentifier.load` and `load_learner`."""
+        """Path of the model folder, for `LanguageIdentifier.load` and `load_learner`."""
         return self.folder / "model"
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class TrainResult:
         )
 
     def _repr_html_(self) -> str:
-        """The main metrics and the confusion matrix, as Jupyter shows a result."""
+        """Return the main metrics and the confusion matrix as HTML, for Jupyter."""
         if not self.metrics:
             return html.escape(repr(self))
         rates = self.metrics["test"]["recordings"]

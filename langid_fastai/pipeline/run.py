@@ -8,8 +8,9 @@
 `langid-train`, `langid compare` and `langid evaluate` call the same functions with their options.
 An interrupted call is resumed by the same call.
 
-Contents: `train` and `evaluate_run`; `Job`, `train_and_test` and `suggest_rate` behind the first;
-`validated` and `fit_and_test`, its parts for whatever trains several networks.
+Contents: `train` and `evaluate_run` are the public calls; `Job`, `train_and_test` and
+`suggest_rate` are what `train` and the command line use; `validated` and `fit_and_test` are parts
+of `train_and_test`, for code that trains several networks.
 """
 
 from __future__ import annotations
@@ -62,13 +63,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that determines a run, and where it is reported; see `train`.
+    """All settings of a run; fields that are not listed here are those of `train`.
 
     Parameters
     ----------
-    dask : address of a Dask cluster that makes the images
-    log : tool that training is logged to, see `log_callbacks`
-    command : what the user typed, for the report
+    dask : address of a Dask cluster that makes the images; None for this machine
+    log : tool that training is logged to, see `log_callbacks`; None for no logging
+    command : command line that the user typed, for the report
     """
 
     corpus: CorpusSettings
@@ -112,28 +113,29 @@ def train(
     Parameters
     ----------
     corpus : folder, index CSV, ``demo``, ``kaggle:…``, ``s3://…`` or a prepared run folder; or
-        `CorpusSettings`, with how it is read and split
+        `CorpusSettings`, which also determine how the corpus is read and split
     out : run folder; by default ``runs/<name of the corpus>``
-    arch, weights, epochs, lr : see `TrainSettings`, whose values they replace if given
-    seed : replaces the seed of all settings if given, as ``--seed`` does
+    arch, weights, epochs, lr : if given, replace the values in `settings`; see `TrainSettings`
+    seed : if given, replaces the seeds of the split, the training and the augmentation
     label : column of the index to train on instead of the language, such as ``gender``
     cbs : fastai callbacks, added to every stage of training
-    settings : all else about training
-    mel : how clips become images; or a dict of the values that differ from those that `arch` wants
-    augment : variants of the training clips
+    settings : all other settings of training
+    mel : settings of the images, or a dict of those that differ from the defaults for `arch`
+    augment : settings of the augmented variants of the training clips; by default no variants
     false_alarm_rate : see `calibrate` in `langid_fastai.pipeline.train`
     license : licence of the model, for its model card, such as ``cc-by-4.0``
-    n_jobs : worker processes; -1 uses all cores
-    tell : called with each line of text on what happens; `print` by default
+    n_jobs : number of worker processes; -1 for all cores
+    tell : called with each line of progress text; by default `print`
 
     Returns
     -------
-    result : metrics, paths, the Learner; Jupyter shows it with the confusion matrix
+    result : metrics, paths and the Learner; Jupyter shows it with the confusion matrix
 
     Raises
     ------
     CorpusError : the corpus cannot be read, or its split leaks
-    ModelError, AudioError : the network, its weights, or images that it does not take
+    ModelError, AudioError : the network or its weights cannot be used, or the network does not take
+        such images
     RunError : the folder belongs to another run, or a setting is out of bounds
 
     Examples
@@ -175,7 +177,7 @@ def train(
 
 
 def train_and_test(job: Job) -> TrainResult:
-    """Perform the steps of a run that are not finished; see `train`."""
+    """Do the unfinished steps of a run; see `train`."""
     job = validated(job)
     launch = _find_launch()
     if launch and launch.rank:
@@ -189,7 +191,7 @@ def train_and_test(job: Job) -> TrainResult:
 
 
 def suggest_rate(job: Job) -> None:
-    """Prepare a run and report a learning rate that suits it, without training."""
+    """Prepare a run and suggest a learning rate for it, without training."""
     job = validated(job)
     launch = _find_launch()
     if launch and launch.rank:
@@ -225,18 +227,20 @@ def fit_and_test(
     prefix: str = "",
     launch: Launch | None = None,
 ) -> tuple[Learner, dict[str, Any]]:
-    """Train, calibrate and test a run that has its images, or do what is missing.
+    """Train, calibrate and test a run whose images are made; skip what is already done.
 
     Parameters
     ----------
-    job : validated
-    run, network, plan : from `make_network`; the run is locked
-    prefix : text before the line of each epoch
+    job : a job returned by `validated`
+    run : locked run, see `Run.alone`
+    network, plan : from `make_network`
+    prefix : text printed before the line of each epoch
     launch : see `langid_fastai.pipeline.train.train`
 
     Returns
     -------
-    learn, metrics : the trained Learner, and the content of ``metrics.json``
+    learn : trained Learner
+    metrics : content of ``metrics.json``
     """
     if job.license is not None:
         run.note("license", job.license)
@@ -256,7 +260,7 @@ def fit_and_test(
         cbs=cbs,
         launch=launch,
     )
-    # Imported after training: the report and its libraries.
+    # Imported only after training, because the report needs more libraries.
     from langid_fastai.pipeline.evaluate import assess_test, write_pages
 
     steps.calibrate(run, learn, false_alarm_rate=job.false_alarm_rate)
@@ -281,28 +285,26 @@ def evaluate_run(
 ) -> TrainResult:
     """Repeat the test of a trained run, optionally under harder conditions.
 
-    This is ``langid evaluate``.
-
-    Results of earlier calls for the same model stay in the report.
+    This is ``langid evaluate``. Results of earlier calls for the same model stay in the report.
 
     Parameters
     ----------
     folder : folder of a trained run
     robustness : repeat the test with noise, telephone sound, MP3 and shorter clips
-    corpus : also test on a second corpus
-    folds : also cross-validate with this number of folds by speaker, at least 3, which trains as
-        many networks
+    corpus : also test on this second corpus
+    folds : also cross-validate by speaker with this number of folds, at least 3; trains one network
+        per fold
     against : also test a model from the Hugging Face Hub, such as ``hf:openai/whisper-tiny``
     device : see `make_dataloaders`
     false_alarm_rate, license, n_jobs, tell : see `train`
 
     Returns
     -------
-    result : with the metrics of this call and of earlier ones
+    result : result with the metrics of this call and of earlier ones
 
     Raises
     ------
-    RunError : no trained run, or a value out of bounds
+    RunError : `folder` contains no trained run, or a value is out of bounds
     CorpusError : the second corpus cannot be used
 
     Examples
@@ -319,7 +321,7 @@ def evaluate_run(
     run.read()
     validate_jobs(n_jobs)
     if against is not None:
-        validate_against(against)  # a slip here shows before the test
+        validate_against(against)  # fail before the long test
     if folds is not None and folds < MIN_FOLDS:
         raise RunError(f"--folds {folds} must be at least {MIN_FOLDS}")
     _validate_license(license)
@@ -345,7 +347,7 @@ def evaluate_run(
                 from langid_fastai.pipeline.cross_validate import cross_validate
 
                 metrics = cross_validate(run, folds, device=device, n_jobs=n_jobs, tell=tell)
-        finally:  # the report has all that was measured, also before a step failed
+        finally:  # if a step fails, report what was measured before it
             evaluate.write_pages(run)
         tell_lines(tell, console.result_lines(metrics))
     tell_lines(tell, _where(run))
@@ -355,7 +357,7 @@ def evaluate_run(
 
 
 def _find_launch() -> Launch | None:
-    """Return which of the launched processes this is; None, without torch, if there is one."""
+    """Return the place of this process among those launched; None if it is the only one."""
     if n_launched() < 2:
         return None
     from langid_fastai.callbacks.distributed import take_launch
@@ -380,7 +382,7 @@ def _run_of(job: Job) -> tuple[Run, bool]:
 def _with_images(
     job: Job, launch: Launch | None
 ) -> Iterator[tuple[Run, ExportResult, nn.Sequential, dict[str, Any]]]:
-    """Do everything before training, and report each step; the run is locked in the block."""
+    """Do all steps before training, and report each; the run is locked inside the block."""
     run, is_prepared = _run_of(job)
     with run.alone():
         job.tell(f"reading    {job.corpus.source}")
@@ -408,6 +410,6 @@ def _where(run: Run) -> Iterator[str]:
 
 
 def tell_lines(tell: Tell, lines: Iterable[str]) -> None:
-    """Pass on several lines."""
+    """Pass each line to `tell`."""
     for line in lines:
         tell(line)

@@ -1,9 +1,9 @@
-"""The run folder: its files, and the settings that it was made with.
+"""The run folder: its files, and the settings of the run.
 
 ::
 
     runs/<name>/
-      run.json             settings, and what was found
+      run.json             settings, and findings of each step
       index.csv            the split clip index
       images/              spectrograms, mel.json, images.csv, failed.csv
       checkpoints/         state that an interrupted training resumes from
@@ -15,8 +15,8 @@
       other/<corpus>/      images and predictions of a second corpus
       folds/<k>/<fold>/    cross-validation: history and scores of each fold
 
-A step with other settings in the same folder is refused, so that all files of a folder belong
-together. The steps are in `langid_fastai.pipeline.prepare`, `train` and `evaluate`.
+A step with other settings in the same folder is refused, so that all files of a folder come from
+one run. The steps are in `langid_fastai.pipeline.prepare`, `train` and `evaluate`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULTS", "Run", "default_folder"]
 
 
-# Settings that the first runs did not have.
+# Settings that older run folders lack, with the values they had in effect.
 DEFAULTS = {"hold_out": (), "label": LANGUAGE, "cache_frozen": False, "mixup": 0.0}
-# Values of settings that have a new name.
+# Values of settings that were renamed: old name → new name.
 RENAMED = {"weights": {"imagenet": "pretrained"}}
 
 
@@ -53,32 +53,32 @@ class Run:
     Parameters
     ----------
     folder : run folder
-    shared_images : folder of images that several runs share, instead of its own
+    shared_images : folder of images that several runs share; by default ``images/`` of the run
     """
 
     folder: Path
     shared_images: Path | None = None
-    # Content of files that were read, with a stamp that shows whether they have changed since.
+    # Cache of files that were read: stamp (inode, modification time, size) and content.
     _seen: dict[Path, tuple[Any, Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def index(self) -> Path:
-        """The split clip index."""
+        """Path of the split clip index, a CSV file."""
         return self.folder / "index.csv"
 
     @property
     def images(self) -> Path:
-        """Spectrogram images, by split and language."""
+        """Folder of spectrogram images, by split and language."""
         return self.shared_images or self.folder / "images"
 
     @property
     def checkpoints(self) -> Path:
-        """State that an interrupted training resumes from."""
+        """Folder of the state that an interrupted training resumes from."""
         return self.folder / "checkpoints"
 
     @property
     def model(self) -> Path:
-        """The trained model."""
+        """Folder of the trained model."""
         return self.folder / "model"
 
     @contextmanager
@@ -87,7 +87,7 @@ class Run:
 
         Raises
         ------
-        RunError : not a run folder, or another command is using it
+        RunError : the folder is not a run folder, or another command is using it
         """
         if self._is_begun():
             self.read()
@@ -97,14 +97,19 @@ class Run:
             yield
 
     def check(self, section: str, settings: dict[str, Any]) -> None:
-        """Check that the work so far was done with the same settings.
+        """Check that earlier work in the folder was done with the same settings.
 
-        Settings are binding once work was done with them: those of the corpus with the index, those
-        of training with the first checkpoint. Before that, a mistake can be corrected.
+        The settings of the corpus are fixed once the index is written, those of training once the
+        first checkpoint is. Before that, they may still change.
+
+        Parameters
+        ----------
+        section : ``corpus`` or ``training``
+        settings : settings of this call, by name
 
         Raises
         ------
-        RunError : not a run folder, or a run folder made with other settings
+        RunError : the folder is not a run folder, or was made with other settings
         """
         if not self._is_begun():
             return
@@ -112,7 +117,7 @@ class Run:
         work = {"corpus": self.index, "training": self.checkpoints / "last.pth"}[section]
         if there is None or not work.exists():
             return
-        # Settings that an older version did not have had their defaults.
+        # An older version lacked some settings; it worked as with their defaults.
         there = _as_json(DEFAULTS | there)
         differing = [
             f"{name} was {there.get(name)!r}, now {value!r}"
@@ -126,7 +131,7 @@ class Run:
             )
 
     def note(self, section: str, found: Any) -> None:
-        """Store settings, or what a step found, in ``run.json``."""
+        """Store settings, or the findings of a step, as a section of ``run.json``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         known = self.read() if self._is_begun() else {}
         write_json(self.folder / "run.json", known | {section: found})
@@ -150,11 +155,11 @@ class Run:
             raise RunError(f"{self.folder / 'run.json'}: damaged ({error})") from error
 
     def corpus(self) -> Corpus:
-        """Return the split corpus of a prepared run; its paths cannot leave its root.
+        """Return the split corpus of a prepared run, with all paths inside its root.
 
         Raises
         ------
-        RunError : not prepared
+        RunError : the run is not prepared
         CorpusError : the index was edited and is no longer valid
         """
         found = self.read().get("corpus_found")
@@ -173,7 +178,7 @@ class Run:
         return index
 
     def _once(self, file: Path, read: Callable[[Path], Any]) -> Any:
-        """Return the content of a file, which is read again only if it has changed."""
+        """Return the content of a file, and read it again only if it has changed."""
         status = file.stat()
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         known, content = self._seen.get(file, (None, None))
@@ -184,7 +189,7 @@ class Run:
 
 
 def default_folder(source: str) -> Path:
-    """Run folder of a corpus: ``runs/`` and its name; of an ``index.csv``, that of its folder."""
+    """Return ``runs/<name of the corpus>``; an ``index.csv`` is named after its folder."""
     folder = source.removesuffix("/index.csv") if source != "index.csv" else "."
     path = Path(folder)
     if is_there(folder):
@@ -198,5 +203,5 @@ def _newest(name: str, value: Any) -> Any:
 
 
 def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as they are read from a file: tuples become lists."""
+    """Return settings as they are after writing and reading JSON: tuples become lists."""
     return json.loads(json.dumps(settings))

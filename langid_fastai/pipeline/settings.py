@@ -1,7 +1,8 @@
-"""What a user decides about a run: the recordings and their split, the training, the variants.
+"""Settings of a run: the corpus and its split, the training, and the augmented variants.
 
-Each dataclass owns its defaults, rules and help texts; the options of the command line are built
-from them (`langid_fastai.cli.signature`), those of the images from `MelConfig`.
+Each dataclass defines the defaults, rules and help texts of its settings, from which the
+command-line options are built (`langid_fastai.cli.signature`). The settings of the images are in
+`MelConfig`.
 
 Contents: `CorpusSettings`, `TrainSettings`, `AugmentSettings`.
 """
@@ -30,23 +31,23 @@ NAMES_HELP = (
 
 
 def _seed(of: str) -> Any:
-    """On the command line one option, whose value all settings get."""
+    """Return the field `seed`; on the command line it is one option for all settings."""
     return option(0, help=f"Random seed for {of}.")
 
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """Which recordings to use, and how to split them into training, validation and test.
+    """Settings of a corpus and of its split into training, validation and test.
 
     Parameters
     ----------
     source : folder, index CSV, ``demo``, ``kaggle:<owner>/<dataset>`` or ``s3://…``
     root, speaker, label : see `read_corpus`
-    valid, test : fractions of the recordings, see `split_corpus`
-    seed : another seed, another split
-    allow_leaks : accept a split whose results are too good to be true
-    hold_out : languages held out of training, to test the answer "none of these"; by default none,
-        except for ``demo``, which has a language for this purpose
+    valid, test : fractions of the recordings for validation and test, see `split_corpus`
+    seed : random seed of the split
+    allow_leaks : accept a split that leaks, although its results are too optimistic
+    hold_out : languages held out of training, to test the answer "unknown"; by default none, except
+        for ``demo``, which has a language for this purpose
 
     Examples
     --------
@@ -101,7 +102,7 @@ class CorpusSettings:
     )
 
     def resolved(self) -> CorpusSettings:
-        """Return a copy with absolute paths, which do not depend on the working folder."""
+        """Return a copy with absolute paths, independent of the working folder."""
         from langid_fastai.utils.files import is_there
 
         there = is_there(self.source)
@@ -120,18 +121,18 @@ class CorpusSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Which network to train, and how.
+    """Settings of the network and its training.
 
     Parameters
     ----------
     arch, weights, precision : see `language_learner`
-    schedule : ``seed``, ``scratch``, ``speech``, or None: the `default_schedule`
-    epochs : number of epochs in each stage; None for those of the schedule
-    lr : learning rate of the stage that trains the whole network; None for that of the schedule
+    schedule : ``seed``, ``scratch`` or ``speech``; None for the `default_schedule`
+    epochs : number of epochs in each stage; None for the numbers in the schedule
+    lr : learning rate of the stage that trains the whole network; None for the schedule's
     batch_size, workers, device : see `make_dataloaders`
     cache_frozen : see `fit_stages`
     seed : random seed for new weights, the order of images, and dropout
-    mixup : alpha of mixup in all stages, see `Stage`
+    mixup : parameter alpha of mixup in all stages, see `Stage`; 0 for no mixup
 
     Examples
     --------
@@ -191,7 +192,7 @@ class TrainSettings:
 
     @property
     def start(self) -> Path | None:
-        """The model folder that the body comes from, if it comes from one."""
+        """Return the model folder that the initial body is read from, or None."""
         from langid_fastai.models.hub import fetch_model, is_hub_name
 
         if is_hub_name(self.weights):
@@ -199,7 +200,7 @@ class TrainSettings:
         return Path(self.weights) if self._is_path() and Path(self.weights).is_dir() else None
 
     def resolved(self) -> TrainSettings:
-        """Return a copy with absolute paths of weights and encoder, if they are local."""
+        """Return a copy with absolute paths for local weights and encoders."""
         from langid_fastai.models.hub import absolute, is_hub_name
 
         arch, weights = absolute(self.arch), absolute(self.weights)
@@ -215,13 +216,13 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Which augmented variants to make of each training clip.
+    """Settings of the augmented variants that are made of each training clip.
 
     Parameters
     ----------
-    names : see `parse_augmentations`; None for no variants
+    names : augmentations, see `parse_augmentations`; None for no variants
     copies, noises : see `VariantPlan`
-    seed : random seed for what is drawn
+    seed : random seed of the variants
 
     Examples
     --------
@@ -247,7 +248,7 @@ class AugmentSettings:
     seed: int = _seed("the split and the variants")
 
     def plan(self) -> VariantPlan | None:
-        """Return the plan of the variants, or None if no augmentation is named.
+        """Return the plan of the variants, or None if `names` is None.
 
         Raises
         ------

@@ -8,7 +8,7 @@
     train(run, learn, settings, plan)                          checkpoints/, history.csv, model/
     calibrate(run, learn)                                    model/model.json
 
-The images are made in `langid_fastai.pipeline.prepare`; the tests are in
+The images are made by `langid_fastai.pipeline.prepare`; the model is tested by
 `langid_fastai.pipeline.evaluate`.
 """
 
@@ -84,9 +84,9 @@ def make_network(
 
     Raises
     ------
-    CorpusError : the weights were trained on recordings that are now in the test split
+    CorpusError : the initial weights were trained on speakers that are now in the test split
     ModelError : see `build_network`, `pick_device`, `validate_vocab`
-    RunError : unknown schedule, or the folder was trained with other settings
+    RunError : the schedule is unknown, or training in this folder began with other settings
     """
     with Steps("loading PyTorch and fastai"):
         from fastai.torch_core import set_seed
@@ -124,7 +124,7 @@ def make_network(
 
 
 def make_learner(run: Run, settings: TrainSettings, network: nn.Sequential) -> Learner:
-    """Make the Learner of a prepared run, from the network of `make_network`.
+    """Make the Learner of a run from its images and the network from `make_network`.
 
     Raises
     ------
@@ -146,12 +146,12 @@ def make_learner(run: Run, settings: TrainSettings, network: nn.Sequential) -> L
 
 
 def choose_stages(settings: TrainSettings) -> tuple[str, tuple[Stage, ...]]:
-    """Return the name of the schedule, and its stages with the requested changes.
+    """Return the name of the schedule, and its stages with the changes in `settings`.
 
     Raises
     ------
-    RunError : unknown name, a number of epochs other than one per stage, a rate or mixup out of
-        bounds, or features to be cached of images that change
+    RunError : the schedule is unknown; `epochs` does not have one number per stage; `lr` or `mixup`
+        is out of bounds; or `cache_frozen` is used with augmentation of the images
     """
     name = settings.schedule or default_schedule(settings.arch, settings.weights)
     if name not in SCHEDULES:
@@ -186,11 +186,11 @@ def choose_stages(settings: TrainSettings) -> tuple[str, tuple[Stage, ...]]:
 
 
 def body_differences(run: Run, mel: MelConfig, settings: TrainSettings) -> str:
-    """Describe how the clips of a run differ from those its body was trained on, if known.
+    """Describe how the images of a run differ from those that its body was trained on.
 
     Parameters
     ----------
-    mel : settings of the run's clips, if there are none yet
+    mel : settings of the images, used if the run has no images yet
 
     Returns
     -------
@@ -206,7 +206,7 @@ def body_differences(run: Run, mel: MelConfig, settings: TrainSettings) -> str:
 
 
 def suggest_lr(run: Run, learn: Learner, settings: TrainSettings) -> float:
-    """Suggest a rate for the stage that trains everything; its curve is in ``lr_find.png``."""
+    """Suggest a learning rate for the stage that trains all layers; plot it to ``lr_find.png``."""
     from langid_fastai.training import find_lr
 
     stage = next(s for s in choose_stages(settings)[1] if s.trains == "all")
@@ -224,15 +224,16 @@ def train(
     cbs: Sequence[Callback] = (),
     launch: Launch | None = None,
 ) -> pd.DataFrame:
-    """Fit the stages that are not finished, and write the model folder.
+    """Train the stages that are not finished, and write the model folder.
 
     Parameters
     ----------
-    learn, settings, plan : from `make_learner` and `make_network`
-    command : what the user typed, for the report
+    learn : from `make_learner`
+    plan : from `make_network`
+    command : command line that the user typed, for the report
     on_epoch : called after each epoch with the history so far
-    cbs : more fastai callbacks, see `fit_stages`
-    launch : in distributed training, this process, rank 0; the others call `follow`
+    cbs : additional fastai callbacks, see `fit_stages`
+    launch : this process in distributed training; its rank is 0, and the others call `follow`
 
     Returns
     -------
@@ -246,7 +247,7 @@ def train(
     run.note("training", _binding(settings, name))
 
     def note(history: pd.DataFrame) -> None:
-        run.note("plan", plan | {"command": command})  # of the process that trains
+        run.note("plan", plan | {"command": command})  # noted by the process that trains
         _write_history(run, history)
         if on_epoch:
             on_epoch(history)
@@ -264,7 +265,7 @@ def train(
             cbs=[*cbs, BatchBar(steps)],
         )
     _write_history(run, history)
-    if "plan" not in run.read():  # killed after the first checkpoint, before its note
+    if "plan" not in run.read():  # killed between the first checkpoint and its note
         run.note("plan", plan | {"command": command})
     index, augment = run.corpus().index, read_plan(run.images)
     save_learner(
@@ -286,18 +287,18 @@ def train(
 def follow(
     run: Run, settings: TrainSettings, launch: Launch, *, cbs: Sequence[Callback] = ()
 ) -> Learner:
-    """Take part in the training of rank 0, which is in `train`, without writing anything.
+    """Take part in distributed training as a rank other than 0; nothing is written.
 
     Parameters
     ----------
     run : the run of rank 0, or a copy of its ``run.json``, ``index.csv`` and ``images/``
-    settings : those of rank 0
+    settings : same settings as on rank 0
     launch : this process; its rank is not 0
-    cbs : those of rank 0 that change what is trained
+    cbs : those callbacks of rank 0 that affect training
 
     Returns
     -------
-    learn : trained
+    learn : trained Learner
     """
     from langid_fastai.callbacks.precision import pick_device
     from langid_fastai.models.networks import build_network
@@ -323,13 +324,13 @@ def calibrate(run: Run, learn: Learner, *, false_alarm_rate: float | None = None
 
     Parameters
     ----------
-    learn : trained
-    false_alarm_rate : fraction of recordings in known languages that may be rejected as unknown;
-        by default that of the previous calibration, or `DEFAULT_FALSE_ALARM_RATE`
+    learn : trained Learner
+    false_alarm_rate : fraction of recordings in known languages that may be rejected as unknown; by
+        default the rate of the previous calibration, otherwise `DEFAULT_FALSE_ALARM_RATE`
 
     Returns
     -------
-    calibration : as stored in ``model.json``
+    calibration : calibration that was stored in ``model.json``
     """
     from langid_fastai import evaluation
     from langid_fastai.models.folder import read_info, write_info
@@ -352,24 +353,24 @@ def _write_history(run: Run, history: pd.DataFrame) -> None:
 
 
 def _binding(settings: TrainSettings, schedule: str) -> dict[str, Any]:
-    """Return the settings that a resumed training must share; the machine may differ."""
+    """Return the settings that must be the same to resume; those of the machine may differ."""
     free = {"device": None, "workers": None, "precision": None}
     return asdict(settings) | free | {"schedule": schedule}
 
 
 def _pinned(arch: str, revision: str | None) -> str:
-    """Name the commit of an encoder that a run began with, though its branch may have moved."""
+    """Add to an encoder's name the commit that the run began with, as its branch may move."""
     return f"{arch}@{revision}" if revision and "@" not in arch else arch
 
 
 def _group_hashes(index: pd.DataFrame) -> set[str]:
-    """Return hashes of groups and speakers: they can be recognised, but not read."""
+    """Return hashes of the names of groups and speakers, which do not reveal the names."""
     names = {*index["group"], *speakers_of(index)} - {""}
     return {hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names}
 
 
 def _trained_on_before(settings: TrainSettings) -> set[str]:
-    """Return what the model to start from was trained on, itself or through its own start."""
+    """Return hashes of all groups that the initial model, or its initial model, was trained on."""
     from langid_fastai.models.folder import read_info
 
     return (
@@ -380,7 +381,7 @@ def _trained_on_before(settings: TrainSettings) -> set[str]:
 
 
 def _refuse_trained_on(run: Run, corpus: Corpus, settings: TrainSettings) -> None:
-    """Check that the model to start from was not trained on what will be tested."""
+    """Check that the initial model was not trained on speakers or groups of the test split."""
     tested = _group_hashes(corpus.index[corpus.index["split"] == "test"])
     n_known = len(tested & _trained_on_before(settings))
     remembered = run.read()
