@@ -32,13 +32,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 STYLE = (TEMPLATES / "style.css.j2").read_text(encoding="utf-8")
 
 N_SHOWN = 10  # languages in the table; the others share one row
-# Colours of languages in the timeline, safe for most colour vision: the scheme *bright* of P. Tol,
-# "Colour schemes", SRON/EPS/TN/09-002, 2021. The table below it lists the same segments.
+# Colours of languages in the timeline: the colour-blind-safe scheme *bright* of P. Tol, "Colour
+# schemes", SRON/EPS/TN/09-002, 2021. The table below the timeline lists the same segments.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000)  # Hz
 MIN_GAP = 0.055  # fraction of the height between two ticks, so that their labels do not touch
-SIZE = (5.0, 2.6)  # inches: small, so that its text can be read on a phone
-DPI = 220  # sharp on screens with two pixels per CSS pixel, in a column of 600
+SIZE = (5.0, 2.6)  # inches; small, so that the text is readable on a phone
+DPI = 220  # sharp on screens with two pixels per CSS pixel, 600 CSS pixels wide
 
 
 def about_html(info: ModelInfo, limits: Limits) -> str:
@@ -64,7 +64,7 @@ def result_html(result: Result, info: ModelInfo) -> str:
 
 
 def error_html(reason: str) -> str:
-    """Render the reason for a missing answer, in place of the answer."""
+    """Render the reason why there is no answer, to show in its place."""
     return _environment().get_template("error.html.j2").render(reason=reason)
 
 
@@ -80,7 +80,7 @@ def sentence(error: LangidError) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-@cache  # compiled templates are kept in it
+@cache  # the environment keeps compiled templates
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

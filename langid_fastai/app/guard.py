@@ -1,10 +1,10 @@
 """Reject unsafe requests to the page's server, and restrict what the browser may load.
 
-By default Gradio fetches URLs given in a request. Here recordings must be uploaded, so that nobody
-can make this machine send requests to another (SSRF). A Content Security Policy keeps the page from
-loading anything from elsewhere. Requests from other web pages in the same browser are rejected,
-whether they state their ``Origin`` or use a host name that resolves to this machine (``Host``; DNS
-rebinding).
+By default, Gradio fetches URLs given in a request. Here recordings must be uploaded, so that nobody
+can make this machine send requests to another (SSRF). A Content Security Policy prevents the page
+from loading anything from other hosts. Requests from other web pages in the same browser are
+rejected, both those with a foreign ``Origin`` and those to a host name that resolves to this
+machine (``Host``; DNS rebinding).
 
 `Guard` is ASGI middleware: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
@@ -24,12 +24,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-MAX_CALL = 1_000_000  # bytes of a call, which only refers to an uploaded file
-FORM = 100_000  # bytes that a form may add to its file; Gradio checks the size of the file
+MAX_CALL = 1_000_000  # bytes; a call only refers to an uploaded file
+FORM = 100_000  # bytes of the form around an uploaded file; Gradio checks the file itself
 UPLOAD = "/gradio_api/upload"
 SCHEMES = ("http:", "https:")
-# Gradio's page has inline scripts and styles and compiles its templates in the browser; everything
-# else is in files on this server.
+# Gradio's page has inline scripts and styles and compiles templates in the browser ('unsafe-eval');
+# everything else is loaded from files on this server.
 POLICY = "; ".join(
     [
         "default-src 'self'",
@@ -57,8 +57,8 @@ class Guard:
 
     Parameters
     ----------
-    app : the application
-    max_bytes : maximum size of a file
+    app : ASGI application that gets the accepted requests
+    max_bytes : maximum size of an uploaded file, bytes
     """
 
     def __init__(self, app: App, max_bytes: int) -> None:
@@ -66,7 +66,7 @@ class Guard:
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass a request on, or respond with the reason for rejecting it."""
+        """Pass a request to the application, or respond with the reason for rejecting it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -82,7 +82,7 @@ class Guard:
             await _respond(send, *refusal)
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
-        """Status and reason of a rejection, judged by the request line and headers."""
+        """Return the HTTP status and reason if the request line or headers are unacceptable."""
         headers = dict(scope["headers"])
         if _is_foreign(headers, scope.get("server")):
             return 403, "Requests from other web pages are refused."
@@ -101,7 +101,7 @@ class Guard:
 
 
 def _is_foreign(headers: dict[bytes, bytes], server: tuple[str, int] | None) -> bool:
-    """Whether the request comes from another web page; `server` is the address it reached."""
+    """Return whether a request that arrived at address `server` is from another web page."""
     host = headers.get(b"host", b"")
     if headers.get(b"origin", host).rpartition(b"://")[2] != host:
         return True
@@ -113,7 +113,7 @@ def _is_foreign(headers: dict[bytes, bytes], server: tuple[str, int] | None) -> 
 
 
 def _is_local(name: str) -> bool:
-    """Whether a name can only refer to this machine."""
+    """Return whether a host name always refers to this machine."""
     if name == "localhost":
         return True
     try:
@@ -123,7 +123,7 @@ def _is_local(name: str) -> bool:
 
 
 async def _body(receive: Receive) -> bytes:
-    """Read a request to its end; the server enforces the stated length."""
+    """Read the whole body of a request; the server enforces the stated length."""
     parts = []
     while True:
         message = await receive()
@@ -133,7 +133,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Pass the application the body that was read, then whatever follows."""
+    """Return a `receive` that gives the body that was already read, then what follows."""
     rest: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -143,13 +143,13 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _contains_url(body: bytes) -> bool:
-    """Whether a call has a URL in place of an uploaded file."""
+    """Return whether a call contains a URL in place of an uploaded file."""
     try:
         waiting = [json.loads(body)]
     except RecursionError:
-        return True  # nested this deeply only to evade the check
+        return True  # nobody nests this deeply except to evade the check
     except ValueError:
-        return False  # not JSON: Gradio reports it
+        return False  # not JSON; Gradio reports that
     while waiting:
         thing = waiting.pop()
         if isinstance(thing, dict):

@@ -1,6 +1,6 @@
 """Identify the language of an uploaded recording, within limits.
 
-The length stated in a file is not trusted: it is read until it ends or exceeds the limit.
+The duration in a file's header is not trusted: audio is read until it ends or exceeds the limit.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Limits:
 
     Parameters
     ----------
-    max_mb : size of the file, MB of 2²⁰ bytes, as Gradio counts them
-    max_minutes : duration, min; the recording is held in memory, 5 MB per minute at 22 050 Hz
+    max_mb : maximum size of the file, in MB of 2²⁰ bytes as in Gradio
+    max_minutes : maximum duration, min; a recording takes 5 MB of memory per minute at 22 050 Hz
 
     Raises
     ------
@@ -57,10 +57,11 @@ class Result:
 
     Parameters
     ----------
-    duration : s
-    answers : all languages, best first; "unknown" before them where it applies
-    timeline : which language is spoken when; empty for a recording of one clip or less
-    image : uint8, (n_mels, n_frames), of the first clip that is not silent
+    duration : duration of the recording, s
+    answers : all languages with their scores, best first; preceded by "unknown" if no language is
+        probable enough
+    timeline : segments with their language; empty for a recording of one clip or less
+    image : mel image of the first clip that is not silent, uint8, (n_mels, n_frames)
     offset : start of that clip, s
     """
 
@@ -83,15 +84,15 @@ def identify_file(
 
     Parameters
     ----------
-    path : the file; error messages do not reveal it
+    path : audio file; error messages do not reveal its path
     candidates : possible languages; empty for any
-    unknown : also answer "unknown", as for a `LanguageIdentifier`
-    limits : the duration is checked here, the size on upload
+    unknown : answer "unknown" if no language is probable enough, see `LanguageIdentifier`
+    limits : limits of an upload; only the duration is checked here
 
     Raises
     ------
-    AudioError : the file is unreadable, longer than allowed, too short or silent
-    ModelError : a candidate that the model does not know, or no threshold for "unknown"
+    AudioError : the recording is unreadable, too long, too short or silent
+    ModelError : the model does not know a candidate, or has no threshold for "unknown"
     """
     mel = identifier.info.mel
     try:
@@ -111,7 +112,7 @@ def identify_file(
 
 
 def _read_within(path: str | Path, mel: MelConfig, max_minutes: float) -> np.ndarray:
-    """Read a recording as the model takes it, up to the limit."""
+    """Read a recording at the sampling rate of the model, up to the limit."""
     blocks = []
     n_left = int(max_minutes * 60 * mel.sr)
     channel = usual_channel(path, mel.channel)
@@ -127,6 +128,6 @@ def _read_within(path: str | Path, mel: MelConfig, max_minutes: float) -> np.nda
 
 
 def _without_names(message: str, path: str | Path) -> str:
-    """Remove the path of the file on the server, which the sender must not see."""
+    """Remove the path of the file on the server, which users must not see."""
     message = message.removeprefix("waveform: ").removeprefix(f"{path}: ")
     return message.replace(str(path), "the file")

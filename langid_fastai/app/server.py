@@ -1,9 +1,9 @@
-"""The page and its server, with Gradio.
+"""The web page and its server, built with Gradio.
 
 Requests wait in one queue; `N_AT_ONCE` of them are processed at a time, by one model. Uploads are
-in a folder that only this user can read, and are deleted when the server stops.
+stored in a folder that only this user can read, and are deleted when the server stops.
 
-Contents: `serve` runs until stopped; `make_page` makes the page only.
+Contents: `serve` makes and serves the page; `make_page` only makes it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["make_page", "serve"]
 
-# One recording is decoded while another is scored; more would only compete for the same cores.
+# One recording is decoded while another is scored; more would compete for the same cores.
 N_AT_ONCE = 2
 N_WAITING = 100  # further requests are asked to try again later
-# Uploads older than `KEEP` are deleted, in a check every `CHECK`: s.
+# Uploads older than `KEEP` seconds are deleted; this is checked every `CHECK` seconds.
 KEEP, CHECK = 3600, 600
 
 API_NAME = "identify"
@@ -62,17 +62,17 @@ def serve(
     host : address to listen on; the default accepts connections from this machine only
     port : TCP port
     limits : limits of an upload
-    on_ready : called with the URL of the page once it is up
+    on_ready : called with the URL of the page once the server is running
 
     Raises
     ------
-    ModelError : no model, or a damaged one
+    ModelError : there is no model, or it is damaged
     RunError : Gradio is not installed, or the address is not available
 
     Notes
     -----
-    Run this as the only task of its process, since it changes the environment: it turns off
-    Gradio's telemetry, and proxies, which must not handle the server's calls to itself.
+    Call this in a process that does nothing else, because it changes environment variables: it
+    turns off Gradio's telemetry, and proxies, which must not handle the server's calls to itself.
     """
     _validate_installed()
     _validate_address(host, port)
@@ -103,7 +103,7 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
 
     Returns
     -------
-    page : with one API call, ``/identify``
+    page : Gradio page, which also offers one API call, ``/identify``
     """
     import gradio as gr
 
@@ -123,7 +123,7 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
                     sources=["upload", "microphone"],
                     type="filepath",
                     editable=False,
-                    buttons=[],  # by default there is one that shares the recording publicly
+                    buttons=[],  # by default, a button shares the recording publicly
                 )
                 candidates = gr.Dropdown(
                     list(info.vocab),
@@ -161,20 +161,20 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
             concurrency_limit=N_AT_ONCE,
             concurrency_id="model",
         )
-    # Calls that bypass the queue are closed, so that the limit applies to all.
+    # Disable calls that bypass the queue, so that the limit applies to all requests.
     page.queue(max_size=N_WAITING, api_open=False)
     return page
 
 
 class _Handlers:
-    """Answer requests of the page and of programs with one model."""
+    """Handlers of requests from the page and from programs, which share one model."""
 
     def __init__(self, identifier: LanguageIdentifier, limits: Limits) -> None:
         self.identifier = identifier
         self.limits = limits
 
     def show(self, audio: str | None, candidates: list[str], unknown: bool) -> str:
-        """Answer as HTML; an error is rendered in place of the answer."""
+        """Return the answer as HTML, or the error message if there is no answer."""
         from langid_fastai.app.answer_html import error_html, result_html, sentence
 
         try:
@@ -185,7 +185,7 @@ class _Handlers:
     def identify(
         self, audio: str | None, candidates: list[str], unknown: bool = False
     ) -> dict[str, Any]:
-        """Answer as data; an error is a separate event."""
+        """Return the answer as JSON data; raise `gradio.Error` if there is none."""
         import gradio as gr
 
         from langid_fastai.app.answer_html import sentence
@@ -233,13 +233,13 @@ def _launch(page: gradio.Blocks, host: str, port: int, limits: Limits) -> str:
 
 
 def _theme() -> gradio.themes.Base:
-    """Gradio's default theme, with a text contrast of at least 4.5 : 1 (WCAG 2.2, 1.4.3)."""
+    """Return Gradio's default theme with a text contrast of at least 4.5 : 1 (WCAG 2.2, 1.4.3)."""
     import gradio as gr
 
     return gr.themes.Default(
         primary_hue="teal",
         neutral_hue="slate",
-        font=["system-ui", "sans-serif"],  # local fonts: others would be downloaded
+        font=["system-ui", "sans-serif"],  # fonts of the user's system; nothing is downloaded
         font_mono=["ui-monospace", "monospace"],
     ).set(
         body_text_color_subdued="*neutral_600",
@@ -262,7 +262,7 @@ def _validate_installed() -> None:
 
 
 def _validate_address(host: str, port: int) -> None:
-    """Fail early, before the model is loaded, if the address cannot be used."""
+    """Check that the server can listen on an address, before the model is loaded."""
     try:
         with socket.create_server((host, port)):
             return
@@ -275,17 +275,17 @@ def _validate_address(host: str, port: int) -> None:
 
 @contextmanager
 def _private_folder() -> Iterator[str]:
-    """Folder for uploads that other users of this machine cannot read."""
+    """Make a temporary folder for uploads, which other users of this machine cannot read."""
     with tempfile.TemporaryDirectory(prefix="langid-app-", ignore_cleanup_errors=True) as folder:
         yield str(Path(folder).resolve())
 
 
 def _wait_until_stopped() -> None:
-    """Return when the process is interrupted or terminated."""
+    """Wait until the process is interrupted or terminated."""
     end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: end.set())
     try:
-        while not end.wait(1):  # in steps: on Windows, a wait without timeout blocks interrupts
+        while not end.wait(1):  # on Windows, a wait without timeout blocks Ctrl-C
             pass
     except KeyboardInterrupt:
         return

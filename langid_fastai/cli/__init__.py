@@ -1,6 +1,6 @@
-"""`langid` and `langid-train`: parse, call, print. The work is done by the library.
+"""The commands `langid` and `langid-train`: they parse options, call the library and print.
 
-Heavy imports are inside the commands, so that ``--help`` is instant.
+Large libraries are imported inside the commands, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import typer
 
 __all__ = ["main", "train_main"]
 
-STOPPED = 130  # exit code after an interrupt, as shells have it
+STOPPED = 130  # exit code after Ctrl-C, as in shells
 
 
 def main() -> NoReturn:
-    """Run `langid`; an error that the user can fix is reported in one line, with exit code 1."""
+    """Run `langid`; report errors that the user can fix in one line, with exit code 1."""
     from langid_fastai.cli.group import app
 
     _run(app)
@@ -37,18 +37,18 @@ def _run(command: typer.Typer) -> NoReturn:
 
     # fastai's imports warn about torch functions that it still uses; users cannot fix that.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
-    for stream in (sys.stdout, sys.stderr):  # a file name in another script must not end the run
+    for stream in (sys.stdout, sys.stderr):  # file names that cannot be printed must not end a run
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         command()
-    except SystemExit as end:  # typer turns an interrupt into this
+    except SystemExit as end:  # typer raises this after Ctrl-C
         if end.code == STOPPED:
             print("stopped; repeat the command to resume from here", file=sys.stderr)
         raise
     except Exception as error:
         line = _explain(error)
-        if line is None:  # a bug: keep the traceback
+        if line is None:  # a bug; show the traceback
             raise
         print(f"error: {line}", file=sys.stderr)
         sys.exit(1)
@@ -56,7 +56,7 @@ def _run(command: typer.Typer) -> NoReturn:
 
 
 def _explain(error: Exception) -> str | None:
-    """Describe in one line an error that the user can fix; None for any other."""
+    """Return a one-line message for an error that the user can fix; None for any other."""
     from langid_fastai.errors import LangidError
     from langid_fastai.utils.dependencies import broken_library
     from langid_fastai.utils.files import DENIED

@@ -1,4 +1,4 @@
-"""`langid predict --out`: the predictions of many recordings, in a table."""
+"""`langid predict --out`: write the predictions for many recordings to a table."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class BulkSettings:
     )
 
     def validate(self, form: Format, names: list[str], follow: bool) -> None:
-        """Refuse options that do not go together."""
+        """Check that the options can be combined."""
         if self.out is None:
             for each in fields(self):
                 if getattr(self, each.name) != each.default:
@@ -91,7 +91,7 @@ def write_table(
     unknown: bool,
     channel: str | None,
 ) -> None:
-    """Write the missing rows of a table of predictions; print a summary."""
+    """Predict the recordings that are missing in the table, and print a summary."""
     from langid_fastai.inference.answers_file import FAILED, answers_file
     from langid_fastai.models.folder import model_hash
     from langid_fastai.utils.progress import Steps

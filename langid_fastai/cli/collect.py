@@ -1,4 +1,4 @@
-"""`langid corpus crawl` and `langid corpus sync`: recordings from the web, to and from S3."""
+"""`langid corpus crawl` and `sync`: download recordings from the web, copy a corpus to S3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`langid compare`: several networks on one split."""
+"""`langid compare`: train and test several networks on one split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`langid corpus …`: look at, split and make corpora."""
+"""`langid corpus …`: inspect, split and make corpora."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`langid corpus cut`: long recordings → utterances."""
+"""`langid corpus cut`: cut long recordings into utterances."""
 
 from __future__ import annotations
 

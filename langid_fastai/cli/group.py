@@ -1,4 +1,4 @@
-"""`langid`: the group of all commands."""
+"""The command `langid` and its subcommands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Handle the options of `langid` itself, and refuse commands for one process in several."""
+    """Handle the options of `langid`; allow only training in several launched processes."""
     from langid_fastai.errors import RunError
     from langid_fastai.utils.environment import n_launched
 

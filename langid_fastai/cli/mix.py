@@ -1,4 +1,4 @@
-"""`langid corpus mix`: the speakers of a corpus → mixtures of several speakers."""
+"""`langid corpus mix`: mix the speakers of a corpus."""
 
 from __future__ import annotations
 

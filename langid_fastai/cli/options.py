@@ -1,6 +1,6 @@
-"""Options that several commands share and that no settings dataclass has.
+"""Options that several commands share and that are not fields of a settings dataclass.
 
-The others are built from the dataclasses, see `langid_fastai.cli.signature`.
+The other options are built from the dataclasses, see `langid_fastai.cli.signature`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import typer
 
 from langid_fastai.mel_config import MelConfig
 
-# Fields of `CorpusSettings` that commands which only read a corpus do not need.
+# Fields of `CorpusSettings` that are not options of commands which only read a corpus.
 OF_THE_SPLIT = ("valid", "test", "seed", "allow_leaks", "hold_out", "label")
-# Order of options in the help of commands that train: with related ones.
+# Order in the help of commands that train: an option → the related option that it follows.
 ORDER = {"root": "hold_out", "speaker": "root", "label": "speaker", "win_length": "n_fft"}
 ALL_CORES = -1
 
@@ -67,7 +67,7 @@ ChannelOption = Annotated[
 JobsOption = Annotated[
     int, typer.Option("--jobs", help="Number of worker processes; -1 uses all cores.")
 ]
-# Only those that the user gave; the others are what the network requires.
+# Only the options that the user gave; the defaults of the others depend on the network.
 MelOptions = Annotated[dict[str, Any], MelConfig]
 DaskOption = Annotated[
     str | None,
@@ -84,8 +84,8 @@ def parse_labels(
 ) -> tuple[str, ...] | None:
     """Return the labels of an option that may be repeated; None if it was not given.
 
-    A text is one label if it is a known one or, where no labels are known, if the option is given
-    more than once. Otherwise commas separate labels, unless they are in quotation marks.
+    A text is a single label if it is in `known` or, if `known` is empty, if the option is given
+    more than once. Otherwise it is split at commas that are not inside quotation marks.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Answers and segments → lines on stdout, in the format asked for."""
+"""Print answers and segments in the requested format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Format", "answer_writer", "segment_writer", "timeline_writer"]
 
 
 class Format(Enum):
-    """How results are printed."""
+    """Format in which results are printed."""
 
     TABLE = "table"
     JSON = "json"
@@ -29,12 +29,12 @@ class Format(Enum):
 def answer_writer(
     form: Format, names: list[str], *, each: bool = False
 ) -> Callable[[str, Any], None]:
-    """Make what prints the answers of a recording, or of each of its channels.
+    """Return a function that prints the answers for a recording, or for each of its channels.
 
     Parameters
     ----------
-    names : those of all recordings that will come
-    each : whether there is a list of answers for each channel
+    names : names of all recordings that will be printed
+    each : whether the function gets a list of answers for each channel
     """
     from langid_fastai.inference.answers_file import ANSWER_COLUMNS, answer_rows
 
@@ -57,7 +57,7 @@ def answer_writer(
 def timeline_writer(
     form: Format, names: list[str], *, each: bool = False
 ) -> Callable[[str, Any], None]:
-    """Make what prints the segments of a recording, or of each of its channels.
+    """Return a function that prints the segments of a recording, or of each of its channels.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def timeline_writer(
 
 
 def segment_writer(form: Format) -> Callable[[Segment], None]:
-    """Return a function that prints one segment of stdin."""
+    """Return a function that prints one segment of the audio from stdin."""
     from langid_fastai.inference.timeline_formats import COLUMNS, rounded, to_labels, to_rttm
 
     table = _table(COLUMNS) if form is Format.CSV else None
@@ -108,7 +108,7 @@ def segment_writer(form: Format) -> Callable[[Segment], None]:
 
 
 def _for_each(write: Callable[[str, Any, int], None]) -> Callable[[str, Any], None]:
-    """Write the results of all channels of a recording, which are counted from 1."""
+    """Return a function that writes the results of all channels, numbered from 1."""
 
     def write_each(name: str, results: list[Any]) -> None:
         for channel, result in enumerate(results, start=1):
@@ -118,7 +118,7 @@ def _for_each(write: Callable[[str, Any, int], None]) -> Callable[[str, Any], No
 
 
 def _with_channel(row: Iterable[object], channel: object, each: bool) -> list[object]:
-    """Put the channel after the path."""
+    """Return a row with the channel inserted after the path, if `each`."""
     path, *rest = row
     return [path, channel, *rest] if each else [path, *rest]
 
@@ -152,6 +152,6 @@ def _shown(segment: Segment) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """3723.46 → 1:02:03.5."""
+    """Format seconds as hours, minutes and seconds: 3723.46 → 1:02:03.5."""
     tenths = round(10 * seconds)
     return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"

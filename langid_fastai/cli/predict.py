@@ -1,4 +1,4 @@
-"""`langid predict` and `export`: a trained model, and recordings or a file for other programs."""
+"""`langid predict` and `langid export`: use a trained model here, or in other programs."""
 
 from __future__ import annotations
 
@@ -215,12 +215,12 @@ def _validate_usage(
     sr: int | None,
     top_k: int | None,
 ) -> None:
-    """Refuse options that do not go together, each with what does."""
+    """Check that the options can be combined; error messages suggest what can."""
     in_time = timeline or follow
     if timeline and follow:
         raise typer.BadParameter("choose --timeline for recordings or --follow for a stream")
     if form in (Format.RTTM, Format.LABELS) and not in_time:
-        raise typer.BadParameter("--rttm and --labels are of segments; add --timeline")
+        raise typer.BadParameter("--rttm and --labels are formats of a timeline; add --timeline")
     if form is Format.LABELS and len(names) > 1:
         raise typer.BadParameter(f"--labels is the track of one file, not of {len(names)}")
     if in_time and top_k is not None:
@@ -228,13 +228,13 @@ def _validate_usage(
     if follow and names != [STDIN]:
         raise typer.BadParameter("--follow reads stdin: MODEL - --follow --sr 22050")
     if follow and sr is None:
-        raise typer.BadParameter("raw sound tells no rate; add --sr, as in --follow --sr 22050")
+        raise typer.BadParameter("raw audio has no header; add its rate, as in --follow --sr 22050")
     if sr is not None and not follow:
-        raise typer.BadParameter("--sr is for --follow; files tell their own")
+        raise typer.BadParameter("--sr is for --follow only; files contain their sampling rate")
 
 
 def _validate_channel(channel: str | None, form: Format, follow: bool, out: str | None) -> bool:
-    """Refuse a channel that does not go with other options; return whether it is each."""
+    """Check the channel against other options; return whether each channel is processed."""
     from langid_fastai.audio.channels import EACH, channel_number
 
     if channel is not None and follow:
@@ -252,12 +252,12 @@ def _validate_channel(channel: str | None, form: Format, follow: bool, out: str 
 
 
 def _load(model: Path, candidates: Iterable[str] | None, unknown: bool) -> LanguageIdentifier:
-    """Load a model, for options that it allows; its warnings become lines."""
+    """Check options against a model, then load it; print its warnings, one per line."""
     from langid_fastai.inference.posterior import Choice
     from langid_fastai.models.folder import read_info
     from langid_fastai.prediction import LanguageIdentifier
 
-    Choice(read_info(model), candidates, unknown=unknown)  # told before the long part
+    Choice(read_info(model), candidates, unknown=unknown)  # fail before the long part
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", module="langid_fastai")
         identifier = LanguageIdentifier.load(model)
@@ -272,7 +272,7 @@ def _each(
     answer: Callable[[str | BinaryIO], Any],
     write: Callable[[str, Any], None],
 ) -> None:
-    """Answer one recording after the other; those that cannot be read do not stop the rest."""
+    """Process one recording after the other; report those that fail, and continue."""
     n_failed = 0
     for name in names:
         try:
@@ -288,7 +288,7 @@ def _each(
 
 
 def _duration(name: str) -> float | None:
-    """Duration of a recording in s, if its header has it and libsndfile reads it."""
+    """Return the duration of a recording in s, or None if libsndfile cannot read it."""
     import soundfile as sf
 
     try:
@@ -298,7 +298,7 @@ def _duration(name: str) -> float | None:
 
 
 def _until_interrupted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Let Ctrl-C end the input, so that what was heard is still answered; a second one stops."""
+    """Yield blocks until Ctrl-C, so that the rest is still processed; a second Ctrl-C raises."""
     reading = stopped = False
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -324,13 +324,13 @@ def _until_interrupted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _expanded(arguments: list[str]) -> Iterator[str]:
-    """Files as they are; those in folders, and those that match a pattern, sorted."""
+    """Yield the recordings that the arguments name; those of a folder or pattern are sorted."""
     for argument in arguments:
         if "://" in argument:
             yield from _at_address(argument)
             continue
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # Path drops ./
-        # A file may have a bracket in its name, and what matches nothing is reported as missing.
+        # A file name may contain a bracket; a pattern without matches is later reported as missing.
         found = [argument] if Path(argument).exists() or not matches else matches
         for path in found:
             if Path(path).is_dir():
@@ -340,7 +340,7 @@ def _expanded(arguments: list[str]) -> Iterator[str]:
 
 
 def _at_address(url: str) -> list[str]:
-    """Recordings below an address, or the one at it."""
+    """Return the recording at a URL, or all recordings below it."""
     from langid_fastai.corpus.readers.recognise import AUDIO_SUFFIXES
     from langid_fastai.corpus.store import Store
 
@@ -354,7 +354,7 @@ def _at_address(url: str) -> list[str]:
 
 
 def _in_index(index: Path) -> Iterator[str]:
-    """Recordings of an index CSV, whose paths are relative to its folder."""
+    """Yield the recordings of an index CSV; its paths are relative to its folder."""
     with index.open(encoding="utf-8-sig", newline="") as stream:
         table = csv.DictReader(stream)
         if "path" not in (table.fieldnames or ()):
@@ -364,7 +364,7 @@ def _in_index(index: Path) -> Iterator[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
-    """Recordings below a folder; what is left out is reported, with the reason."""
+    """Return the recordings in a folder tree; report files that are left out, with the reason."""
     from langid_fastai.corpus.index import count, list_some
     from langid_fastai.corpus.readers.recognise import find_audio
 
@@ -377,7 +377,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _source(name: str) -> str | BinaryIO:
-    """What to read; a folder stands in the list only where nothing in it can be."""
+    """Return the source to read; a folder here is one in which no audio was found."""
     if name != STDIN and Path(name).is_dir():
         raise AudioError(f"{name}: a folder without audio files")
     return sys.stdin.buffer if name == STDIN else name

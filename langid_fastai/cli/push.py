@@ -1,4 +1,4 @@
-"""`langid push`: a trained model to the Hugging Face Hub."""
+"""`langid push`: upload a trained model to the Hugging Face Hub."""
 
 from __future__ import annotations
 

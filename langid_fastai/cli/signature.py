@@ -1,15 +1,16 @@
-"""Options of a command from the dataclasses that own their defaults, rules and help texts.
+"""Build the options of a command from settings dataclasses.
 
 ::
 
     @with_settings()
     def train(corpus: CorpusSettings, mel: Annotated[dict[str, Any], MelConfig]): ...
 
-A parameter whose type is a settings dataclass becomes one option for each field declared with
-`option`; the function is called with the dataclass. A parameter that is a dict annotated with a
-dataclass gets only the fields that the user gave, for defaults that depend on something else. A
-field of several dataclasses is one option, and all of them get its value. A parameter of the
-command replaces a field of the same name.
+The dataclasses define the defaults, rules and help texts. A parameter whose type is a settings
+dataclass becomes one option for each field declared with `option`; the function is called with an
+instance of the dataclass. A parameter that is a dict annotated with a dataclass gets only the
+fields that the user gave, for defaults that depend on other options. A field that several
+dataclasses have is one option, whose value all of them get. A parameter of the command replaces a
+field of the same name.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ Command = Callable[..., None]
 def with_settings(
     *, omit: Collection[str] = (), after: Mapping[str, str] = NO_MOVES, panels: bool = True
 ) -> Callable[[Command], Command]:
-    """Give a command the options of the dataclasses among its parameters.
+    """Decorate a command: replace each settings dataclass in its signature by its options.
 
     Parameters
     ----------
-    omit : fields that this command does not offer; they keep their defaults
-    after : options to be listed after another one, by name
-    panels : whether options are listed under the headings of their fields
+    omit : fields that are not options of this command; they keep their defaults
+    after : name of an option → name of the option that it is listed after
+    panels : whether the help lists options under the headings of their fields
 
     Returns
     -------
-    decorator : for a function of `typer` commands
+    decorator : decorator of a function, whose result is registered with `typer`
     """
 
     def decorate(command: Command) -> Command:
@@ -76,14 +77,14 @@ def with_settings(
 
         called.__signature__ = inspect.Signature(list(_moved(options, after).values()))  # type: ignore[attr-defined]
         called.__annotations__ = {name: p.annotation for name, p in options.items()}
-        del called.__wrapped__  # typer would look through to it
+        del called.__wrapped__  # or typer would read the original signature
         return called
 
     return decorate
 
 
 def _settings(hint: Any) -> type | None:
-    """The dataclass that a parameter is made of, if it is made of one."""
+    """Return the settings dataclass of a type hint, or None if it has none."""
     of = get_args(hint)[1] if get_origin(hint) is Annotated else hint
     return of if isinstance(of, type) and is_dataclass(of) else None
 
@@ -93,7 +94,7 @@ def _fields(of: Any, omit: Collection[str]) -> list[Field[Any]]:
 
 
 def _parameter(of: type, each: Field[Any], wants_all: bool, panels: bool) -> inspect.Parameter:
-    """One field as a parameter that `typer` makes an option of, or an argument."""
+    """Return a field as a parameter that `typer` turns into an option or an argument."""
     facts, kind = each.metadata["option"], _kind(of, each.name)
     words = {"help": facts["help"], "metavar": facts["metavar"]}
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -120,7 +121,7 @@ def _parameter(of: type, each: Field[Any], wants_all: bool, panels: bool) -> ins
 
 
 def _kind(of: type, name: str) -> Any:
-    """What the command line takes for a field: its type, as `typer` knows it."""
+    """Return the type of a field that `typer` supports."""
     kind = get_type_hints(of)[name]
     if get_origin(kind) in (Union, types.UnionType):
         alternatives = get_args(kind)
@@ -133,7 +134,7 @@ def _kind(of: type, name: str) -> Any:
 
 
 def _plain(name: str, value: Any, settings: Collection[type]) -> Any:
-    """A value of the command line as a dataclass has it: enumerations and lists resolved."""
+    """Convert a command-line value to that of a field: resolve enumerations and lists."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list):
@@ -149,7 +150,7 @@ def _plain(name: str, value: Any, settings: Collection[type]) -> Any:
 
 
 def _split(text: str, kind: type, flag: str) -> tuple[Any, ...]:
-    """``7,12,8`` → (7, 12, 8)."""
+    """Split a text at commas and convert the parts: ``7,12,8`` → (7, 12, 8)."""
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:

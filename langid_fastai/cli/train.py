@@ -1,4 +1,4 @@
-"""`langid train`, `prepare` and `evaluate`: parse, call, print."""
+"""`langid train`, `langid prepare` and `langid evaluate`."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def evaluate(
 
 
 def tell(line: str) -> None:
-    """Print a line of the library at once."""
+    """Print a line of progress text immediately."""
     say([line])
 
 
@@ -220,7 +220,7 @@ def say(lines: Iterable[str]) -> None:
 
 
 def exit_if_failed(failed: pd.DataFrame) -> None:
-    """Report recordings that could not be used, at the end, with exit code 1."""
+    """Report how many recordings failed, if any, and exit with code 1."""
     if len(failed):
         print(
             f"done, except for {len(failed)} recordings or clips that failed, listed in "
@@ -231,5 +231,5 @@ def exit_if_failed(failed: pd.DataFrame) -> None:
 
 
 def typed() -> str:
-    """The command as the user typed it, for the report."""
+    """Return the command line that the user typed, for the report."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""`langid corpus augment`: a corpus → the same with augmented variants."""
+"""`langid corpus augment`: write augmented variants of the recordings of a corpus."""
 
 from __future__ import annotations
 

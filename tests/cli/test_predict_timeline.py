@@ -171,15 +171,15 @@ def test_a_file_on_stdin_has_a_timeline_too(predict, folder, feed):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["a.wav", "--rttm"], "--rttm and --labels are of segments; add --timeline"),
-        (["a.wav", "--labels"], "--rttm and --labels are of segments; add --timeline"),
+        (["a.wav", "--rttm"], "--rttm and --labels are formats of a timeline; add --timeline"),
+        (["a.wav", "--labels"], "--rttm and --labels are formats of a timeline; add --timeline"),
         (["a.wav", "b.wav", "--timeline", "--labels"], "the track of one file, not of 2"),
         (["a.wav", "--timeline", "--rttm", "--csv"], "one of --json, --csv, --rttm and --labels"),
         (["a.wav", "--timeline", "--top-k", "2"], "--top-k: a segment has one language"),
         (["-", "--timeline", "--follow", "--sr", "8000"], "choose --timeline for recordings or"),
-        (["-", "--follow"], "raw sound tells no rate; add --sr"),
+        (["-", "--follow"], "raw audio has no header; add its rate"),
         (["a.wav", "--follow", "--sr", "8000"], "--follow reads stdin"),
-        (["a.wav", "--timeline", "--sr", "8000"], "--sr is for --follow; files tell their own"),
+        (["a.wav", "--timeline", "--sr", "8000"], "--sr is for --follow only; files contain"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(predict, argv, message):
