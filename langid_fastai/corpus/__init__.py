@@ -1,11 +1,12 @@
-"""The clip index, one row per recording, and what is computed from it.
+"""The clip index, with one row per recording, and functions that use it.
 
-Splits, folds and groups of recordings that must stay together; duplicates and language codes; the
-demo corpus; copies to and from S3. `readers` read a corpus, `make` makes one corpus from another.
+The modules compute splits, folds and groups of recordings that must stay together, find duplicates,
+match language codes, make the demo corpus, and copy to and from S3. `readers` contains the readers
+of corpora; `make` makes one corpus from another.
 """
 
-# Column of the class; `langid_fastai.corpus.labels` puts another column in its place.
+# Column of the class; `langid_fastai.corpus.labels` can replace it by another column.
 LANGUAGE = "language"
-# Shares of the recordings for validation and test, where a corpus brings no split of its own.
+# Default fractions of the recordings for validation and test, if a corpus has no split.
 VALID = 0.15
 TEST = 0.15

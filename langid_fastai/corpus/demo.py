@@ -43,12 +43,12 @@ else:
 
 __all__ = ["HELD_OUT", "SAMPLE_RATE", "VOICES", "make_demo", "read_sentences", "speak"]
 
-# Read by the test voices only, to test whether a model rejects unknown languages.
+# Languages read by the test voices only, to test whether a model rejects unknown languages.
 HELD_OUT = ("fr",)
 
-# Variants that are not designed to whisper, sound metallic or clip, and differ from each other:
-# their mel cepstra are further apart than those of one voice on two texts. A variant without a
-# gender counts as male, as eSpeak's own voice is.
+# Variants that differ from each other: their mel cepstra are further apart than those of one voice
+# reading two texts. Variants that whisper, sound metallic or clip are omitted. A variant without a
+# gender counts as male, like eSpeak's default voice.
 VOICES = {
     "f": ["Alicia", "Andrea", "Annie", "anika", "belinda", "f1", "f2", "f3", "f4", "f5",
           "grandma", "linda", "steph"],
@@ -59,7 +59,7 @@ VOICES = {
 }  # fmt: skip
 SAMPLE_RATE = 22_050  # Hz, as in the Kaggle set
 CLIP_SAMPLES = 10 * SAMPLE_RATE
-VOLUME = 45  # percent; at eSpeak's own 100 a quarter of the voices clip, at 60 still one
+VOLUME = 45  # percent; at eSpeak's default of 100, a quarter of the voices clip; at 60, one
 MIN_PEAK = 0.05  # of full scale; every voice here is louder
 
 # From eSpeak NG's speak_lib.h.
@@ -86,17 +86,17 @@ def make_demo(
 
     Parameters
     ----------
-    folder : new, empty, or left by an earlier call; existing clips are kept
-    languages : any of those in demo_sentences.json, for training and test
-    held_out : further languages, for the test split only
-    train_voices, test_voices : number of speakers, together at most 45; female and male
-        alternately, as long as there are female voices
+    folder : folder that is new, empty, or from an earlier call; existing clips are kept
+    languages : codes of languages in demo_sentences.json, for training and test
+    held_out : codes of further languages, for the test split only
+    train_voices, test_voices : number of speakers, together at most 45; alternately female and
+        male until all female voices are used
     train_clips, test_clips : number of ten-second clips per voice and language
     seed : random seed for the test voices, each speaker's rate and pitch, and each clip's sentences
 
     Returns
     -------
-    folder
+    folder : path of the corpus
 
     Raises
     ------
@@ -135,17 +135,17 @@ def make_demo(
 def speak(
     text: str, language: str, voice: str, *, rate: int = 175, pitch: int = 50, seed: int = 0
 ) -> np.ndarray:
-    """Synthesise any text with eSpeak NG and its own pauses, e.g. to make your own corpus.
+    """Synthesise any text with eSpeak NG, including pauses, e.g. to make your own corpus.
 
     Numbers in digits are read in any language. The same call gives the same samples.
 
     Parameters
     ----------
-    text : in the script of the language
-    language : one of eSpeak's, possibly with an accent, e.g. ``it`` or ``en-gb-scotland``
-    voice : one of `VOICES`
-    rate : words per minute
-    pitch : 0 to 100
+    text : text in the script of the language
+    language : eSpeak's code of the language or accent, e.g. ``it`` or ``en-gb-scotland``
+    voice : name of a voice in `VOICES`
+    rate : speaking rate, words per minute
+    pitch : mean pitch on eSpeak's scale, 0 to 100
     seed : random seed for the breath noise
 
     Returns
@@ -199,10 +199,12 @@ def speak(
 
 
 def read_sentences() -> dict[str, dict[str, Any]]:
-    """Read demo_sentences.json: by language, the sentences for ``train`` and ``test``, and
-    ``patterns``, whose parts are combined into further training sentences.
+    """Read the sentences of the demo corpus from demo_sentences.json.
 
-    Held-out languages have test sentences only.
+    Returns
+    -------
+    sentences : language → sentences for ``train`` and ``test``, and ``patterns``: parts that are
+        combined into further training sentences; held-out languages have test sentences only
     """
     file = Path(__file__).with_name("demo_sentences.json")
     return json.loads(file.read_text(encoding="utf-8"))
@@ -242,7 +244,7 @@ def _made_up(patterns: dict[str, list[str]], rng: random.Random) -> str:
 
 
 def _find_espeak() -> tuple[str, Path]:
-    """Return the shared library and its data folder, which must contain all our voices."""
+    """Return the path of the shared library, and its data folder; raise if a voice is missing."""
     with needs("demo", "the demo corpus", CorpusError):
         import espeakng_loader
     data = Path(espeakng_loader.get_data_path())
@@ -274,7 +276,7 @@ def _claim(
     n_clips: dict[str, int],
     seed: int,
 ) -> None:
-    """Write README.txt; raise if the folder has other content, or a corpus of other settings."""
+    """Write README.txt; raise if the folder has other content, or a corpus with other settings."""
     numbers = " and ".join(f"{n} of each {split} voice" for split, n in n_clips.items())
     readme = f"""\
 Demo corpus of langid_fastai: sentences read by the speech synthesiser eSpeak NG.

@@ -25,17 +25,17 @@ BLOCK_BYTES = 1 << 20
 
 
 def digest_copies(files: Sequence[Path], *, n_threads: int = 8) -> list[str]:
-    """Compute digests of the files that may be copies of another.
+    """Compute digests of all files that may be copies of each other.
 
     Parameters
     ----------
-    files : (n,)
+    files : n paths
     n_threads : number of files read in parallel
 
     Returns
     -------
-    digests : (n,), equal for byte-identical files; an empty string for a file that is empty, cannot
-        be read, or shares size and beginning with no other
+    digests : n strings, equal for byte-identical files; an empty string for a file that is empty
+        or unreadable, or has no other file of the same size and beginning
 
     Examples
     --------
@@ -73,7 +73,7 @@ def _size(file: Path) -> int:
 
 
 def _digest(file: Path, *, whole: bool) -> str:
-    """Digest the beginning of a file, or all of it."""
+    """Return the digest of the beginning of a file, or of all of it; empty if it is unreadable."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         with file.open("rb") as stream:

@@ -1,5 +1,4 @@
-"""Cross-validation by speaker: every recording is tested once, by a model that was not trained on
-its speaker.
+"""Cross-validation by speaker: each recording is tested by a model not trained on its speaker.
 
 A test split of six speakers measures performance on six speakers only. With *k* folds, all speakers
 are tested, each by one of *k* models.
@@ -52,20 +51,20 @@ def make_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> tuple[Corpus, 
 
     Parameters
     ----------
-    corpus : read and measured, not yet split. If it has a test split, that is excluded; if it
-        has a validation split, that is treated as training data
-    n_folds : at least 3; 14 folds of the Kaggle set are those of its author
+    corpus : corpus from `measure_audio`; its own test split is excluded, and its own validation
+        split is treated as training data
+    n_folds : number of folds, at least 3; 14 gives the folds of its author for the Kaggle set
     seed : random seed for the order of groups of equal size
 
     Returns
     -------
-    corpus : with a column `fold`, int from 1; `split` is empty, see `fold_split`
+    corpus : corpus with a column `fold` (int, from 1) and an empty `split`; see `fold_split`
     protocol : description of the folds, one sentence
 
     Raises
     ------
-    CorpusError : too few folds, fewer groups of a language than folds, or groups linked so that a
-        fold would lack a language
+    CorpusError : there are too few folds, a language has fewer groups than folds, or shared
+        speakers or files would leave a fold without a language
 
     Examples
     --------
@@ -102,12 +101,12 @@ def fold_split(corpus: Corpus, fold: int, n_folds: int) -> Corpus:
     Parameters
     ----------
     corpus : from `make_folds`
-    fold : from 1 to `n_folds`; after the last comes the first
-    n_folds : as given to `make_folds`
+    fold : number of the test fold, from 1 to `n_folds`; the last is followed by the first
+    n_folds : number of folds, as in `make_folds`
 
     Raises
     ------
-    CorpusError : the corpus has no such folds
+    CorpusError : the corpus has no folds, or another number of folds
     """
     if "fold" not in corpus.index:
         raise CorpusError("the index has no column 'fold'; call make_folds first")
@@ -235,7 +234,7 @@ def _has_author_folds(clean: pd.DataFrame) -> bool:
 
 
 def _author_folds(clean: pd.DataFrame) -> dict[str, int]:
-    """Sort speakers by ID; the last of each language and gender are in fold 1, and so on."""
+    """Return the fold of each speaker: in descending order of IDs per language and gender."""
     speakers = _speakers(clean).sort_values("speaker", ascending=False)
     fold = speakers.groupby(["language", "gender"]).cumcount() + 1
     return dict(zip(speakers["speaker"], fold.tolist(), strict=True))

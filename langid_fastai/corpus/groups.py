@@ -1,6 +1,6 @@
 """Join groups that must stay together, since they share a speaker, a recording or a file.
 
-Also: select the rows that are counted in a split, and list the speakers of each row.
+Also select the rows that are counted in a split, and list the speakers of each row.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ def join_groups(
 
     Parameters
     ----------
-    rows : (n,), of an index
-    keys : columns whose values link groups; columns that `rows` lacks are ignored
+    rows : n rows of an index
+    keys : columns; groups with a common value in one of them are joined; missing columns are
+        ignored
 
     Returns
     -------
-    group : (n,), each joined group named after its smallest member, with the index of `rows`
+    group : (n,), name of each row's joined group: the alphabetically first of its groups; indexed
+        like `rows`
     """
     group, names = pd.factorize(rows["group"], sort=True)
     links = [np.stack([group, group])]
@@ -53,9 +55,9 @@ def join_groups(
 
 
 def is_usable(rows: pd.DataFrame) -> pd.Series:
-    """Select the rows that count in a split or fold: clean ones, unless known to give no image.
+    """Select the rows that count in a split or fold: clean, and not known to give no image.
 
-    Otherwise, a language whose only file in a split is damaged would remain untested.
+    If damaged files counted, one could be the only file of a language in the test split.
     """
     clean = rows["variant"] == ""
     if "sr" in rows and "duration" in rows:

@@ -2,8 +2,8 @@
 
 A model that should reject unknown languages must be tested on languages, and on speakers, that it
 was not trained on: it might accept a known speaker in any language. So recordings of a held-out
-language are in the test split only, and those of a speaker (or video, recording, byte-identical
-file) in training or validation are left out.
+language are in the test split only. They are left out if their speaker (or video, recording,
+byte-identical file) is also in training or validation.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def set_aside(corpus: Corpus, languages: Sequence[str]) -> tuple[Corpus, pd.Data
 
     Returns
     -------
-    rest : the corpus without them
-    held_out : their rows of clean audio
+    rest : corpus without these languages
+    held_out : rows of clean audio in these languages
 
     Raises
     ------

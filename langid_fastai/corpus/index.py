@@ -13,12 +13,12 @@ Conventions
 `speaker`
     The speaker; empty if unknown, never invented.
 `group`
-    Recordings that must stay in one split: the speaker, else another known unit (a video, a
-    folder), else the recording itself.
+    Name of the recordings that must stay in one split: the speaker, else another known unit (a
+    video, a folder), else the recording itself.
 `split`
     ``train``, ``valid`` or ``test``; empty before the split is made.
 `variant`
-    Empty for clean audio, else the augmentation that made it (``noise3``).
+    Empty for clean audio, else the name of the augmentation (``noise3``).
 
 Readers add columns that their corpus provides (`gender`, `fragment`); `measure_audio` adds
 `duration` (seconds), `sr` (Hz) and `digest`.
@@ -67,10 +67,10 @@ __all__ = [
 COLUMNS = ("path", "language", "speaker", "group", "split", "variant")
 SPLITS = ("train", "valid", "test")
 
-# Columns that a run adds to the index in its clip tables, so an index must not have them.
+# Columns that a run adds in its tables of clips; an index must not have them.
 RESERVED_COLUMNS = ("offset", "image", "reason", "n_clips")
 
-# What a path outside the root may have: two dots, a slash in front, a backslash, a drive.
+# A path outside the root has two dots, a leading slash, a backslash or a drive.
 OUTSIDE = re.compile(r"\.\.|^/|\\|:")
 
 
@@ -101,7 +101,9 @@ class Corpus:
 
 
 def make_index(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
-    """Build an index from one dict per recording; fill missing columns by the rules above.
+    """Build an index from one dict per recording, and fill missing columns.
+
+    An empty group becomes the speaker, else the recording, else the path.
 
     Examples
     --------
@@ -181,7 +183,8 @@ def validate_index(
 ) -> None:
     """Raise unless every row has a path inside the root, a usable label and a known split.
 
-    Also check the grouping: names have no spaces at the edges, and variants name their original.
+    Also check that names have no leading or trailing spaces, and that the original of each variant
+    is known.
 
     Parameters
     ----------
@@ -191,7 +194,8 @@ def validate_index(
 
     Raises
     ------
-    CorpusError : with the first invalid recording, the value, the rule and a solution
+    CorpusError : a rule is violated; the message has the first invalid recording, the value, the
+        rule and a remedy
     """
     validate_rows(index, source=source)
     languages = sorted(index["language"].unique())
@@ -270,16 +274,16 @@ def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
     """Add `duration` (s), `sr` (Hz) and `digest` to the index, from file headers and bytes.
 
     Equal digests mean byte-identical files, see `langid_fastai.corpus.duplicates`. An unreadable
-    header gives NaN here, and later a line in ``failed.csv``.
+    header gives NaN; a run lists the file in ``failed.csv``.
 
     Parameters
     ----------
-    corpus : with or without a split
+    corpus : corpus, split or not
     n_threads : number of files read in parallel
 
     Returns
     -------
-    corpus : with the three columns
+    corpus : corpus with these three columns
     """
     files = [corpus.root / path for path in corpus.index["path"]]
     with ThreadPool(n_threads) as pool:
@@ -333,13 +337,13 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def index_hash(index: pd.DataFrame) -> str:
-    """Return a short hash of the data of a run: paths, labels, groups, splits and variants."""
+    """Return a hash of the columns `COLUMNS`, 16 hexadecimal digits, whatever the row order."""
     content = index[list(COLUMNS)].sort_values("path").to_csv(index=False)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def is_one_line(text: str) -> bool:
-    """Return whether a name fits into a table: no control character, line break, broken Unicode.
+    """Return whether a name is free of control characters, line breaks and invalid Unicode.
 
     Unlike `str.isprintable`, allow the joiners that are used to write Persian and Indian languages.
 
@@ -371,7 +375,7 @@ def _refuse(
 
 def _is_outside(path: str) -> bool:
     if path.isascii() and path.isprintable() and not OUTSIDE.search(path):
-        return False  # as nearly always: the rest is slow
+        return False  # the usual case; the test below is slow
     parts = PurePosixPath(path.replace("\\", "/"))
     is_absolute = parts.is_absolute() or PureWindowsPath(path).is_absolute()
     return is_absolute or ".." in parts.parts or not is_one_line(path)

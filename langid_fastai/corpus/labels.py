@@ -1,7 +1,7 @@
-"""Train on another column than the language: `gender`, `accent`, or the `sexes` of mixtures.
+"""Train on a column other than the language: `gender`, `accent`, or the `sexes` of mixtures.
 
-The column takes the place of `language`, which all that follows reads, and the language itself is
-kept as `spoken_language`. What is printed calls the classes by `noun`.
+The column replaces `language`, which later steps use as the class; the language itself is kept as
+`spoken_language`. Messages and reports name the classes with `noun`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from langid_fastai.errors import CorpusError
 __all__ = ["label_words", "noun", "use_label"]
 
 SPOKEN = "spoken_language"
-# Columns that cannot be the class: what a run adds, and numbers.
+# Columns that cannot be the class: those that a run needs, and numbers.
 NEVER = {*COLUMNS, "digest", "duration", "sr"} - {"speaker"}
 
 
@@ -36,8 +36,8 @@ def use_label(
 
     Returns
     -------
-    index : rows with a label, which replaces `language`
-    left_out : paths of the other rows, with the reason
+    index : rows that have a label, with the label as `language`
+    left_out : path of each row without a label → reason
 
     Raises
     ------
@@ -70,7 +70,7 @@ def use_label(
 
 
 def noun(label: str, n: int = 1) -> str:
-    """Return what the classes of a run are called: the name of their column, or its plural.
+    """Return the word for one or `n` classes of a run: the name of their column, or its plural.
 
     Examples
     --------
@@ -88,11 +88,12 @@ def label_words(corpus: Mapping[str, Any]) -> dict[str, str]:
 
     Parameters
     ----------
-    corpus : section of ``metrics.json``; without `label` in those of older versions
+    corpus : section `corpus` of ``metrics.json``; older versions do not write `label`
 
     Returns
     -------
-    words : `noun` and `nouns`, `truth` for the true class, and `task` as a title
+    words : `noun` and `nouns` for one and for several classes, `truth` for the true class, and
+        `task`, a title
     """
     label = corpus.get("label", LANGUAGE)
     of_languages = label == LANGUAGE

@@ -27,7 +27,7 @@ PRIVATE = ("qaa", "qtz")  # range reserved for local use by ISO 639-2
 
 
 def match_languages(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
-    """Find the label in `ours` that means the same language as each label in `theirs`.
+    """Map each label in `theirs` to the label in `ours` for the same language.
 
     Prefer an identical label, then the same code in its standard form, then the same language with
     any script and region, unless both labels have a region and these differ.
@@ -39,8 +39,8 @@ def match_languages(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str
 
     Returns
     -------
-    matches : theirs -> ours, in the order of theirs, without labels that match none or several of
-        ours; several of theirs may match the same one of ours
+    matches : label in `theirs` → label in `ours`, in the order of `theirs`, without labels that
+        match none or several of `ours`; several labels may match the same one
 
     Examples
     --------
@@ -85,12 +85,12 @@ def is_language_code(label: str) -> bool:
 
 
 def _language(code: str) -> str:
-    """Return only the language of a code; its macrolanguage if it is the most common member."""
+    """Return the language of a code, without script and region; ``cmn`` becomes ``zh``."""
     return str(Language.get(code).prefer_macrolanguage().language)
 
 
 def _whatever_region(code: str, same_language: list[str]) -> list[str]:
-    """Select the codes of the same language that match `code` if a region may be missing."""
+    """Select the codes of the same language that match `code`; a missing region matches any."""
     without_region = [ours for ours in same_language if not _has_region(ours)]
     return without_region or ([] if _has_region(code) else same_language)
 

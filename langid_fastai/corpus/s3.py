@@ -1,18 +1,19 @@
-"""Copy a corpus to or from S3, and use one by its S3 address.
+"""Copy a corpus to or from S3, and read one from its S3 address.
 
 What is copied
 --------------
 - Every file or object of the source, except hidden ones (a name that begins with a dot).
-- A pair is skipped if its sizes are equal and neither has changed since the last copy (modification
-  time of the file and ETag of the object, as recorded in ``.langid-sync/``), or, without a record,
-  if the MD5 of the file is the ETag. All others are copied. Dates of file and object are never
-  compared, since clocks differ and copies have their own dates.
+- A file is skipped if it has the size of the object, and neither has changed since the last copy
+  (by the modification time and the ETag recorded in ``.langid-sync/``) or the MD5 of the file is
+  the ETag. All others are copied. Dates of file and object are not compared with each other, since
+  clocks differ and copies have their own dates.
 - Nothing is deleted unless requested, and then only after everything was copied.
 
 Files and objects appear atomically, so two commands may copy at the same time: at worst they do the
-same work twice. An object whose name leads out of the folder is not downloaded. A partial download
-of a killed process remains in ``.langid-sync/`` until a later command removes it; a partial upload
-remains invisible on the server until the bucket's lifecycle rule for incomplete uploads removes it.
+same work twice. An object with a name that leads out of the folder is not downloaded. A partial
+download of a killed process remains in ``.langid-sync/`` until a later command removes it; a
+partial upload remains invisible on the server until the bucket's lifecycle rule for incomplete
+uploads removes it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ MD5 = re.compile(r"[0-9a-f]{32}")
 NOTES = ".langid-sync"
 TABLES = (".csv", ".tsv")
 N_THREADS = 8  # small files mostly wait for the server
-LONGEST_STANDSTILL = 3600.0  # s; a partial download that has not grown for so long is abandoned
+LONGEST_STANDSTILL = 3600.0  # s; a partial download that has not grown for this long is removed
 
 
 @dataclass
@@ -57,9 +58,9 @@ class Synced:
 
     Parameters
     ----------
-    n_copied, n_bytes : number of copied files, which were missing or different, and their size
+    n_copied, n_bytes : number of copied files, and their total size in bytes
     n_kept : number of files that were already there
-    n_deleted : number of deleted files, which the source does not have
+    n_deleted : number of files that were deleted because the source does not have them
     failed : name and reason of each file or object that was not copied
     """
 
@@ -103,11 +104,11 @@ def sync_corpus(
 
     Parameters
     ----------
-    source, target : one of them ``s3://bucket/folder``, the other a folder
+    source, target : an address ``s3://bucket/folder`` and a local folder, in any order
     delete : also delete files in `target` that `source` does not have
     endpoint_url : URL of a service other than AWS; default: ``AWS_ENDPOINT_URL``
-    part_bytes : size of the parts of an upload, at least 5 MiB; a file smaller than two parts is
-        sent in one
+    part_bytes : size of the parts of an upload, bytes, at least 5 MiB; a file smaller than two
+        parts is sent in one
 
     Returns
     -------
@@ -115,8 +116,8 @@ def sync_corpus(
 
     Raises
     ------
-    CorpusError : neither or both are in S3, an invalid address, nothing in `source`, or the
-        service refuses or cannot be reached; see `Store`
+    CorpusError : neither or both are in S3, the address is invalid, `source` contains no files,
+        or the service denies access or cannot be reached; see `Store`
 
     Examples
     --------
@@ -144,12 +145,14 @@ def fetch_corpus(url: str) -> Path:
 
     Parameters
     ----------
-    url : ``s3://bucket/folder``, or an index CSV in a folder, which is then copied with it
+    url : address of a folder, ``s3://bucket/folder``, or of an index CSV in it; the whole folder
+        is copied
 
     Returns
     -------
-    path : ``~/.cache/langid_fastai/s3/<service>/<bucket>/<folder>`` (or below ``XDG_CACHE_HOME``),
-        a mirror: files that are no longer in S3 are deleted there
+    path : local copy of the folder or index CSV, in
+        ``~/.cache/langid_fastai/s3/<service>/<bucket>/<folder>`` (or below ``XDG_CACHE_HOME``);
+        files that are no longer in S3 are deleted from it
 
     Raises
     ------
@@ -195,7 +198,7 @@ def refusal(name: str) -> str:
 def file_md5(path: Path) -> str:
     """Return the MD5 of a file in hexadecimal, as in S3's ETag.
 
-    It protects against accidental changes, not against attacks.
+    It detects accidental changes, not attacks.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -240,7 +243,7 @@ def _download(bucket: Store, name: str, s3_object: S3Object, path: Path) -> None
 
 
 def _is_whole(bucket: Store, name: str, s3_object: S3Object, path: Path) -> bool:
-    """Return whether a file equals the object: by MD5, else by size if it did not change."""
+    """Return whether a file equals the object: by MD5, else by size if the object is unchanged."""
     if path.stat().st_size != s3_object.size:
         return False
     if file_md5(path) == s3_object.etag:
@@ -262,8 +265,8 @@ class _Copy(NamedTuple):
 
     Parameters
     ----------
-    mtime_ns : modification time of the file when it was compared; it may have changed since
-    s3_object : the object
+    mtime_ns : modification time of the file when it was compared, ns; it may have changed since
+    s3_object : size and ETag of the object
     is_new : whether it was just copied
     """
 
@@ -336,7 +339,7 @@ class _Pair:
         self.noted[name] = [result.mtime_ns, result.s3_object.etag]
 
     def _same(self, name: str) -> _Copy | None:
-        """Return the pair if file and object are equal."""
+        """Return the file and object if they are equal, else None."""
         if name not in self.here or name not in self.there:
             return None
         path, s3_object = self.folder / name, self.there[name]
@@ -409,7 +412,7 @@ class _Pair:
             yield from (Path(folder, f).relative_to(self.folder).as_posix() for f in files)
 
     def _write_notes(self) -> None:
-        with suppress(OSError):  # a read-only folder can be uploaded too
+        with suppress(OSError):  # a read-only folder can be uploaded, too
             self.notes.parent.mkdir(exist_ok=True)
             write_whole(json.dumps(self.noted).encode(), self.notes)
 

@@ -1,9 +1,9 @@
 """Split a corpus without leaks, and audit a split.
 
-Accuracy on speakers seen in training says little: on the Kaggle set, one project validated at 0.986
-and tested at 0.946, another at 0.998 and 0.774. So a whole group is in one split: all rows of a
-speaker (or video, folder, recording) with all augmented variants, together with every group that
-contains a byte-identical file.
+Accuracy on speakers seen in training is misleading: on the Kaggle set, one project had an accuracy
+of 0.986 in validation and 0.946 in the test, another 0.998 and 0.774. So a whole group (all rows of
+a speaker, video, folder or recording, with augmented variants) is in one split, together with every
+group that contains a copy of one of its files.
 
 Conventions
 -----------
@@ -50,8 +50,8 @@ def split_corpus(
 
     Parameters
     ----------
-    corpus : if it has a validation or test split, that is kept
-    valid, test : fractions of the recordings, without augmented variants, in (0, 1)
+    corpus : corpus to split; its own validation or test split is kept
+    valid, test : fractions of the clean recordings, in (0, 1)
     seed : random seed
     allow_leaks : if a language has too few groups, split it by recordings instead; results on such
         a split are too optimistic
@@ -60,12 +60,12 @@ def split_corpus(
 
     Returns
     -------
-    corpus : every row has a `split`; its notes describe what was done
+    corpus : corpus with a `split` for every row, and with notes on how it was split
 
     Raises
     ------
-    CorpusError : a language has too few groups for a split without leaks, or the fractions do not
-        fit
+    CorpusError : a language has too few groups for a split without leaks, or the fractions are
+        invalid
 
     Examples
     --------
@@ -131,7 +131,7 @@ def audit_split(corpus: Corpus) -> pd.DataFrame:
 
     Parameters
     ----------
-    corpus : split; to find identical audio, also measured (`measure_audio`)
+    corpus : split corpus; identical audio is only found after `measure_audio`
 
     Returns
     -------
@@ -169,14 +169,14 @@ def audit_split(corpus: Corpus) -> pd.DataFrame:
 
 
 def confounded_rates(index: pd.DataFrame, *, label: str = LANGUAGE) -> str | None:
-    """Warn if the sampling rate reveals the language.
+    """Return a warning if the sampling rate reveals the language.
 
     If one language is recorded at 8 kHz and another at 44.1 kHz, a network learns to detect the
-    upper band instead of the language, and no split can show this.
+    upper band instead of the language, and no test split reveals this.
 
     Returns
     -------
-    warning : a sentence, or None if the languages share a sampling rate
+    warning : a sentence, or None if there is a sampling rate that all languages have
     """
     by_language = index.dropna(subset=["sr"]).groupby("language")["sr"]
     rates = {str(language): frozenset(sr) for language, sr in by_language}
@@ -191,15 +191,15 @@ def confounded_rates(index: pd.DataFrame, *, label: str = LANGUAGE) -> str | Non
 
 
 def contradicting_labels(index: pd.DataFrame, *, label: str = LANGUAGE) -> str | None:
-    """Warn if the same audio is labelled with two languages, so that one of the labels is wrong.
+    """Return a warning if identical files have two labels, so that one of them is wrong.
 
     Parameters
     ----------
-    index : measured (`measure_audio`)
+    index : index of a corpus from `measure_audio`
 
     Returns
     -------
-    warning : a sentence, or None if identical files have the same label
+    warning : a sentence, or None if there are no such files
     """
     if "digest" not in index:
         return None
@@ -215,7 +215,7 @@ def contradicting_labels(index: pd.DataFrame, *, label: str = LANGUAGE) -> str |
 
 
 def _recording(rows: pd.DataFrame) -> pd.Series:
-    """Return the recording that all variants were made from; by default the file itself."""
+    """Return the recording that each row was made from; by default the file itself."""
     if "recording" not in rows:
         return rows["path"]
     return rows["recording"].where(rows["recording"] != "", rows["path"])
@@ -224,7 +224,7 @@ def _recording(rows: pd.DataFrame) -> pd.Series:
 def _languages_with_few_groups(
     rows: pd.DataFrame, group: pd.Series, *, n_splits: int
 ) -> dict[str, int]:
-    """Return the number of groups of each language that has fewer of them than there are splits."""
+    """Return the number of groups of each language with fewer groups than `n_splits`."""
     clean = is_usable(rows)
     n_groups = group[clean].groupby(rows.loc[clean, "language"]).nunique()
     n_groups = n_groups.reindex(rows["language"].unique(), fill_value=0)
@@ -281,7 +281,7 @@ def _place_groups(
 def _place(
     counts: csr_array, wanted: np.ndarray, order: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place groups one by one into the split that relatively lacks most of their recordings."""
+    """Place groups one by one, each into the split with the largest relative lack of such rows."""
     got = np.zeros_like(wanted)
     placed = np.zeros(len(order), dtype=int)
     for g in order:
@@ -294,7 +294,7 @@ def _place(
 
 
 def _checked(corpus: Corpus, *, made: tuple[str, ...]) -> Corpus:
-    """Raise unless every language is in training and in the splits that were made here."""
+    """Raise unless every language is in training and in the splits `made`; note other gaps."""
     used = used_rows(corpus.index)
     splits = used.groupby("language")["split"].agg(set)
     name, notes = noun(corpus.label), []

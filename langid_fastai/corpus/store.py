@@ -1,7 +1,7 @@
-"""Access files at an address of fsspec: ``s3://bucket/folder``, ``gs://…``, ``file:///folder``.
+"""Access files at an fsspec address: ``s3://bucket/folder``, ``gs://…``, ``file:///folder``.
 
-The implementation of an address, e.g. s3fs for ``s3://``, must be installed, and finds its
-credentials itself; for S3 as all AWS tools do: ``AWS_ACCESS_KEY_ID`` and
+The fsspec implementation for the address, e.g. s3fs for ``s3://``, must be installed. It finds its
+credentials itself; for S3, like all AWS tools, in ``AWS_ACCESS_KEY_ID`` and
 ``AWS_SECRET_ACCESS_KEY``, ``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ``~/.aws``, or the role of the
 machine.
 """
@@ -49,15 +49,16 @@ class Store:
 
     Parameters
     ----------
-    url : the address
-    error_type : type of the errors that are raised
+    url : address of the folder
+    error_type : type of the exceptions that are raised
     endpoint_url : URL of an S3 service other than AWS; default: ``AWS_ENDPOINT_URL``
     is_shared : reuse the connection of an earlier `Store` in this process, with its credentials
 
     Raises
     ------
-    LangidError : of type `error_type`, here and in all methods: unknown kind of address, no
-        credentials, access denied, no such bucket or file, service unreachable
+    LangidError : the kind of address is unknown, there are no credentials, access is denied, the
+        bucket or file does not exist, or the service is unreachable; raised as `error_type`, by all
+        methods
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Store:
         self.root: str = root.rstrip("/")
 
     def list(self) -> dict[str, dict[str, Any]]:
-        """List all files: name relative to the address → metadata, as the service reports them."""
+        """Return all files: name relative to the address → metadata from the service."""
         with self.translated_errors():
             found = self.fs.find(self.root, detail=True)
         if self.root in found:
@@ -99,7 +100,7 @@ class Store:
 
     def get(self, name: str, path: Path) -> None:
         """Download a file."""
-        path.touch()  # so that an error of the disk is not reported as one of the store
+        path.touch()  # so that a disk error is not reported as one of the store
         with self.translated_errors():
             self.fs.get_file(f"{self.root}/{name}", str(path))
 
@@ -117,7 +118,7 @@ class Store:
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
-        """Turn errors of fsspec and its implementations into one that says how to fix them."""
+        """Turn errors of fsspec and its implementations into an `error_type` with a remedy."""
         try:
             yield
         except Exception as error:
@@ -131,7 +132,7 @@ class Store:
 
 @contextmanager
 def fetched(path: str) -> Iterator[Path]:
-    """Yield a file, or a temporary copy if it is at an address.
+    """Yield the path of a local file, or of a temporary copy if `path` is an address.
 
     Raises
     ------

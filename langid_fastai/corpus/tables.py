@@ -1,17 +1,18 @@
-"""Read tables as corpora and spreadsheets write them, with the line number of each row.
+"""Read tables of corpora and spreadsheet programs, with the line number of each row.
 
 Conventions
 -----------
-- Separators are commas, semicolons, tabs or bars: those that give the needed columns, first the one
-  that the suffix stands for. A first line ``sep=;``, as Excel writes it, is skipped.
-- Quotation marks enclose a field (RFC 4180), except where tabs separate the fields: corpora such as
-  Common Voice write sentences as they are, with single quotation marks. A table with tabs is only
-  read with quotes if all names in its header have them.
-- Encodings are UTF-8 or UTF-16, and Windows-1252 (which includes Latin-1) if the text looks like a
-  Western European language; the latter is noted.
+- The separator is a comma, semicolon, tab or bar: the first that gives the needed columns, starting
+  with the usual one for the suffix. If Excel's first line ``sep=;`` is present, it sets the
+  separator.
+- Quotation marks enclose a field (RFC 4180), except in tables with tabs: sentences in corpora such
+  as Common Voice contain unpaired quotation marks. A table with tabs is only read with quotes if
+  all names in its header are quoted.
+- The encoding is UTF-8 or UTF-16, or, if the text looks like a Western European language,
+  Windows-1252 (which includes Latin-1); a note reports the latter.
 
-A row is never lost: a quoted field that contains further rows is refused with its line number, and
-empty rows are counted.
+No row is lost: a quoted field that contains further rows is an error, reported with its line
+number, and empty rows are listed.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 SEPARATORS = (",", ";", "\t", "|")
-# No Western European language has three letters with accents in a row; Cyrillic and others do.
+# Western European languages do not have three accented letters in a row; Cyrillic text does.
 NOT_WESTERN = re.compile(r"[^\x00-\x7f]{3}|\x00")
 REMEDY = "save the table as CSV in UTF-8"
 
@@ -51,9 +52,9 @@ class Table:
 
     Parameters
     ----------
-    rows : the index is the number of the line on which each row begins
-    notes : how the file was read, if not as usual
-    left_out : rows without any value, ``name, line n`` → reason
+    rows : one row per record, indexed by the number of the line on which it begins
+    notes : a sentence about the encoding, if it was guessed
+    left_out : empty rows: ``file name, line n`` → reason
     """
 
     rows: pd.DataFrame
@@ -72,15 +73,15 @@ def read_table(
 
     Parameters
     ----------
-    path : tabs are tried first if the suffix is ``.tsv``, commas otherwise
-    needs : columns that determine the separator; whether they are there is not checked
-    known : columns whose names may differ in upper and lower case
+    path : path of the table; with the suffix ``.tsv``, tabs are tried first, otherwise commas
+    needs : names of columns, used to recognise the separator; a missing column is no error
+    known : names of columns that are matched regardless of upper and lower case
     names : names of the columns, if the file has no header
 
     Raises
     ------
-    CorpusError : with the number of the line: a row with more fields than the header, a quotation
-        mark that is not closed, or text in an unknown encoding
+    CorpusError : a row has more fields than the header, a quotation mark is not closed, or the
+        encoding is unknown; the message has the number of the line
 
     Examples
     --------
@@ -109,7 +110,7 @@ def read_table(
 
 
 def read_header(path: Path, *, needs: Collection[str] = ()) -> list[str]:
-    """Return the names of the columns; none if the file is not a table.
+    """Return the names of the columns of a table; an empty list if the file is not a table.
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ def _read_text(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _separated(text: str, path: Path, needs: Collection[str]) -> tuple[str, str, str]:
-    """Return the text without Excel's first line, its header and the separator."""
+    """Return the text without Excel's line ``sep=;``, its header and the separator."""
     if text[:4].lower() == "sep=" and len(text.partition("\n")[0].strip()) == len("sep=;"):
         separators: Sequence[str] = text[4]
         text = "\n" + text.partition("\n")[2]  # the line numbers stay
@@ -199,7 +200,7 @@ def _fields(line: str, separator: str, path: Path) -> list[str]:
 def _regular(
     text: str, separator: str, is_quoted: bool, n_columns: int, n_head: int
 ) -> pd.DataFrame | None:
-    """Read a table with one full row per line, by pandas, which is fast; None for any other."""
+    """Read a table with one full row per line, fast, with pandas; return None for any other."""
     try:
         rows = pd.read_csv(
             io.StringIO(text),
@@ -250,10 +251,10 @@ def _quoted_rows(text: str, separator: str, path: Path) -> Iterator[tuple[int, l
 
 
 def _holds_rows(fields: list[str], separator: str, n_columns: int) -> bool:
-    """Return whether a field over several lines has rows of the table in it.
+    """Return whether a field of several lines contains rows of the table.
 
-    It has, if one of its lines has as many fields as the header, or a field in it has the suffix of
-    another field of the row, which is the path.
+    This is assumed if one of its lines has as many fields as the header, or if it contains a file
+    name with the same suffix as the path in its row.
     """
     suffixes = [re.escape(s) for x in fields if (s := PurePosixPath(x).suffix) and "\n" not in x]
     a_file = re.compile(rf"""\w(?:{"|".join(suffixes) or "$."})\s*[{re.escape(separator)}"\n]""")
@@ -298,11 +299,11 @@ def _even(
 def _named(
     rows: pd.DataFrame, names: Sequence[str], known: Collection[str], is_quoted: bool
 ) -> pd.DataFrame:
-    """Name the columns, each differently; drop those without name and content."""
+    """Give each column a unique name; drop columns without name and content."""
     final: list[str] = []
     for at, name in enumerate(name.strip() for name in names):
         name = name.lower() if name.lower() in known and name.lower() not in names else name
-        name = name or f"Unnamed: {at}"  # as pandas names the row numbers that it has written
+        name = name or f"Unnamed: {at}"  # as in pandas, which writes row numbers without a name
         numbered = (f"{name}.{n}" for n in itertools.count(1))
         final.append(name if name not in final else next(x for x in numbered if x not in final))
     rows.columns = pd.Index(final)
@@ -310,7 +311,7 @@ def _named(
         rows = rows.apply(lambda column: column.str.strip())
     if (
         not is_quoted
-    ):  # Excel quotes some fields with tabs, too; names of files and labels never are
+    ):  # Excel also quotes some fields in tables with tabs; file names and labels have no quotes
         for name in {*known} & {*final}:
             rows[name] = rows[name].str.replace(r'^"(.*)"$', r"\1", regex=True)
     empty = [f"Unnamed: {at}" for at, name in enumerate(names) if not name.strip()]
