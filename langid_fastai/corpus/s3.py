@@ -3,10 +3,10 @@
 What is copied
 --------------
 - Every file or object of the source, except hidden ones (a name that begins with a dot).
-- A file is skipped if it has the size of the object, and neither has changed since the last copy
-  (by the modification time and the ETag recorded in ``.langid-sync/``) or the MD5 of the file is
-  the ETag. All others are copied. Dates of file and object are not compared with each other, since
-  clocks differ and copies have their own dates.
+- A file is skipped if it has the size of the object, and either its MD5 is the ETag of the object,
+  or neither has changed since the last copy (by the modification time of the file and the ETag, as
+  recorded in ``.langid-sync/``). All others are copied. Dates of file and object are not compared
+  with each other, since clocks differ and copies have their own dates.
 - Nothing is deleted unless requested, and then only after everything was copied.
 
 Files and objects appear atomically, so two commands may copy at the same time: at worst they do the

@@ -4,16 +4,17 @@
 
     utterances/index.csv                                     one row per utterance
     utterances/recordings.csv                                one row per recording, with counts
-    utterances/failed.csv                                    path, reason: without an utterance
+    utterances/failed.csv                                    recordings without an utterance
     utterances/cut.json                                      the rules
     utterances/de/interview.mp3/0012.340-0019.220.flac       a folder per recording, by its path
 
 `langid_fastai.corpus.make.pauses` chooses where to cut. A recording is read twice, block by block,
 once for its levels and once for its samples, so memory use does not grow with its length.
 
-One channel of a recording can be cut, or each: then every channel is cut for itself, at its own
-pauses, into a folder of its own (``…/interview.mp3/channel2/…``). A corpus gives the speaker of a
-recording, not of a channel, so their `speaker` is empty; they stay in one group.
+By default, the mean of the channels of a recording is cut. Instead, one channel can be cut, or each
+channel separately, at its own pauses and into its own folder (``…/interview.mp3/channel2/…``). With
+each channel, `speaker` is empty, since it is only known for the recording as a whole, and all
+channels stay in one group.
 
 An utterance is mono FLAC at the sampling rate of its recording, with 24 bits if the recording has
 more than 16, else 16. It inherits speaker, split, group and all other columns of its recording. Its
@@ -84,10 +85,10 @@ class CutResult:
     recordings : one row per readable recording: `path`, `duration` (s), `n_utterances`,
         `seconds_kept`, `n_dropped` and `seconds_dropped` (speech too short for an utterance),
         `seconds_silent` (removed pauses), `n_forced` (cuts outside any pause), `n_clipped`
-        (samples beyond full scale, which FLAC cannot store); with each channel, a row and the
-        column `channel` for each
-    failed : `path`, `reason`
-    n_made, n_kept : recordings processed now, and processed before
+        (samples beyond full scale, which FLAC cannot store); if each channel is cut, one row per
+        channel, with a column `channel`
+    failed : recordings without an utterance: `path`, `reason`
+    n_made, n_kept : number of recordings cut now, and in earlier calls
     """
 
     index: pd.DataFrame
@@ -105,25 +106,26 @@ def cut_corpus(
     channel: Channel | None = None,
     n_jobs: int = -1,
 ) -> CutResult:
-    """Cut those recordings of a corpus into utterances that have not been cut yet.
+    """Cut the recordings of a corpus into utterances, except those that were cut before.
 
     Parameters
     ----------
-    corpus : from `read_corpus`; split or not
-    folder : for the utterances; new, empty, or left by an earlier call with the same rules
-    channel : "left", "right" or the number of a channel, from 1; "each" for all of them, one after
-        the other; by default their mean
+    corpus : corpus from `read_corpus`, split or not
+    folder : output folder; new, empty, or from an earlier call with the same rules
+    rules : limits of pauses and utterances
+    channel : "left", "right", the number of a channel, from 1, or "each" to cut every channel
+        separately; default: the mean of all channels
     n_jobs : number of processes; -1 for all cores
 
     Returns
     -------
-    result : its tables are also written to `folder`
+    result : tables, which are also written to `folder`
 
     Raises
     ------
     CorpusError : `folder` contains something else or is inside the corpus, or no recording gave an
         utterance
-    AudioError : no such channel
+    AudioError : `channel` is invalid
     RunError : `n_jobs` is 0
 
     Examples
@@ -150,7 +152,7 @@ def cut_corpus(
 
 
 def _tasks(corpus: Corpus, path: str, channel: int | str | None) -> list[Task]:
-    """What is to be cut of a recording; a single task if it cannot be read, which will say so."""
+    """Return the tasks of a recording; a single one, which will fail, if it is unreadable."""
     if not isinstance(channel, str):
         return [Task(path, channel, path)]
     try:
@@ -188,7 +190,7 @@ def _cut(
 
 
 def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
-    """Return the note of a recording that was cut, is unchanged, and has all its utterances."""
+    """Return the note of a recording that was cut before; None if it is changed or incomplete."""
     note = folder / NOTE
     if not note.exists() or not source.exists():
         return None

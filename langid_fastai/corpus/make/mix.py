@@ -1,4 +1,4 @@
-"""Mix the speakers of a corpus: mixtures of 1 to N speakers, labelled with their number.
+"""Mix the speakers of a corpus: mixtures of 1 to N speakers, labelled with the number of speakers.
 
 ::
 
@@ -8,8 +8,8 @@
     mixtures/train/3/000002.flac      three speakers
     mixtures/index.csv                one row per mixture, as read by `read_corpus`
     mixtures/mix.json                 the settings, and a hash of speakers, paths and durations
-    mixtures/mixtures.csv             what has been made, to resume after an interruption
-    mixtures/failed.csv               what could not be made
+    mixtures/mixtures.csv             mixtures made so far, to resume after an interruption
+    mixtures/failed.csv               mixtures that could not be made, with reasons
 
 `langid_fastai.corpus.make.mixture` defines overlap and level, and makes a single mixture.
 
@@ -19,9 +19,10 @@ directly or through others, are one group, named after one of their speakers. So
 detects a mixture in the wrong split. Since many speakers are combined, a split is usually one
 group; its metrics then have no confidence interval over groups.
 
-The other columns: `speakers`, `sexes` (``MMF``, in the same order; U if unknown), `n_female` and
-`n_male`; `overlap`, `stretch` (its length, s); and, separated by ``|``, for each speaker `levels`
-(dB), `begins` (s in the mixture), `sources` and `starts` (s in the source). From these and
+The other columns are `speakers`, `sexes` (``MMF``, in the same order; U if unknown), `n_female`,
+`n_male`, `overlap` and `stretch` (length of a stretch, s), and lists separated by ``|``, with one
+value per speaker: `levels` (dB), `begins` (position in the mixture, s), `sources` (paths of the
+utterances) and `starts` (position in the source, s). From these and
 ``mix.json``, `remake_mixture` regenerates a mixture.
 """
 
@@ -86,7 +87,7 @@ def read_voices(
 
     Returns
     -------
-    corpus : its `language` is ``speech`` throughout
+    corpus : split corpus, with the `language` ``speech`` in all rows
 
     Raises
     ------
@@ -100,18 +101,18 @@ def read_voices(
 def mix_corpus(
     corpus: Corpus, folder: str | Path, config: MixConfig = MixConfig(), *, n_jobs: int = -1
 ) -> Corpus:
-    """Make those mixtures that do not exist yet.
+    """Make the mixtures that do not exist yet.
 
     Parameters
     ----------
-    corpus : from `read_voices`: measured and split, with speakers; its clean recordings are used
-    folder : created if needed; must be empty, or contain mixtures of the same corpus and settings
+    corpus : measured and split corpus with speakers, from `read_voices`; clean recordings are used
+    folder : output folder; new, empty, or with mixtures of the same corpus and settings
     n_jobs : number of processes; -1 for all cores
 
     Returns
     -------
-    corpus : the mixtures; its notes give the number of speakers in each split, the number of
-        mixtures with a repeated utterance, and that of mixtures that could not be made
+    corpus : the mixtures; notes give the number of speakers in each split, and the numbers of
+        mixtures that have a repeated utterance or could not be made
 
     Raises
     ------
@@ -217,7 +218,7 @@ def _claim(folder: Path, cast: dict[str, list[Voice]], config: MixConfig) -> Non
 
 
 def _kept(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return rows of existing mixtures that were made before; ignore an incomplete last line."""
+    """Return the rows of existing mixtures by split and number; ignore an incomplete last line."""
     whole = whole_lines(folder / JOURNAL).decode()
     return {
         (row["split"], int(row["number"])): row | {"number": int(row["number"])}
@@ -275,9 +276,10 @@ def _shortest(made: pd.DataFrame, cast: dict[str, list[Voice]]) -> pd.Series:
 
 
 def _groups(made: pd.DataFrame) -> pd.Series:
-    """Group mixtures that share a speaker, directly or through others, named after a speaker.
+    """Return the group of each mixture; mixtures linked by common speakers form a group.
 
-    Not after a mixture: different mixtures with the same file names must be different groups.
+    Groups are named after a speaker, not after a mixture, since mixtures in other folders have the
+    same file names but are other groups.
     """
     voices = made["speakers"].str.split(SEPARATOR).explode()
     by_voice = pd.DataFrame({"group": voices, "recording": made["path"].loc[voices.index]})

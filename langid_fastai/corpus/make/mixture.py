@@ -49,13 +49,14 @@ __all__ = [
 
 PEAK = 0.9  # of full scale
 FADE = 0.01  # s, at the edges of a stretch, so that no click reveals where a speaker begins
-# A piece that is this far below its utterance (20 dB) is a pause; maximum number of pieces tried.
+# A piece with less than this fraction of its utterance's RMS (-20 dB) is a pause. At most `TRIES`
+# pieces are tried.
 QUIET = 0.1
 TRIES = 8
 
 
 class Voice(NamedTuple):
-    """A speaker; sex `F`, `M` or `U` (unknown); paths and durations (s) of the utterances."""
+    """A speaker, with sex (`F`, `M` or, if unknown, `U`), and utterances with durations in s."""
 
     name: str
     sex: str
@@ -109,7 +110,7 @@ def plan_mixture(
 def write_mixture(
     root: Path, folder: Path, plan: dict[str, Any], config: MixConfig
 ) -> dict[str, Any]:
-    """Write one mixture, atomically.
+    """Make one mixture, and write it atomically.
 
     Parameters
     ----------
@@ -119,8 +120,8 @@ def write_mixture(
 
     Returns
     -------
-    row : the plan, with the position in each source where its stretch `starts`, or the `reason` why
-        the mixture could not be made
+    row : the plan and two more columns: `starts`, the position of the stretch in each source (s),
+        and `reason`, why the mixture could not be made
     """
     rng = random.Random(f"{config.seed}/{plan['split']}/{plan['number']}/starts")
     n = round(plan["stretch"] * config.sr)
@@ -210,9 +211,9 @@ def _utterance(voice: Voice, seconds: float, rng: random.Random) -> str:
 def _audible(
     y: np.ndarray, sr: int, n: int, rng: random.Random, source: str
 ) -> tuple[int, np.ndarray]:
-    """Draw a piece of an utterance that is not a pause, and return its start and the piece.
+    """Draw a piece of an utterance; return its start in samples, and the piece.
 
-    Return the first of up to `TRIES` random pieces that is not a pause, else the loudest.
+    It is the first of up to `TRIES` random pieces that is not a pause, else the loudest.
     """
     quiet = QUIET * _rms(y)
     tried = []

@@ -5,8 +5,8 @@ quiet frames of at least `min_pause`. This is the energy criterion of Rabiner & 
 zero-crossing criterion, which finds a weak fricative at the edge of a word, is replaced by a margin
 of the surrounding pauses that every utterance keeps.
 
-As a consequence, a speaker `pause_db` softer than the rest of a recording, e.g. an interviewer far
-from the microphone, counts as a pause and is left out.
+As a consequence, speech that is `pause_db` softer than the rest of a recording, e.g. by an
+interviewer far from the microphone, counts as a pause and is left out.
 
 The speech level is gated like programme loudness [2]_: it is the mean power of all frames that are
 less than 10 dB below the overall mean power. So neither a click nor an hour of silence changes it.
@@ -48,21 +48,21 @@ __all__ = [
     "find_cuts",
 ]
 
-MARGIN = 0.2  # s of a pause kept with the adjacent speech, for weak consonants and breath
+MARGIN = 0.2  # s; part of a pause kept with the adjacent speech, for weak consonants and breath
 GATE_DB = 10.0  # BS.1770
-SOFT_FRAMES = 3  # a forced cut is where this many frames are softest; one could be a stop closure
+SOFT_FRAMES = 3  # a forced cut is in the softest run of frames; a single one may be a stop closure
 # A recording with less power is silent; a full-scale sine has 0.5, the lowest of 16 bits 1e-9.
 SILENT = 1e-10
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """How one recording is cut; all positions are samples, ``start, end``.
+    """Cuts of one recording; positions are ``(start, end)`` in samples.
 
     Parameters
     ----------
     utterances : the parts that are kept, in order
-    dropped : stretches of speech that are too short for an utterance and too far from any other
+    dropped : stretches of speech that are too short and cannot be joined to a neighbour
     n_forced : number of cuts outside any pause
     """
 
@@ -77,10 +77,10 @@ class Stretch:
 
     Parameters
     ----------
-    start, end : samples
+    start, end : positions in the recording, samples
     pause : length of the whole preceding pause, samples; 0 if there is none, e.g. after a forced
         cut
-    is_forced : begins at a forced cut
+    is_forced : whether it begins at a forced cut
     """
 
     start: int
@@ -97,11 +97,11 @@ def frame_powers(blocks: Iterable[np.ndarray], sr: int) -> tuple[np.ndarray, int
     Parameters
     ----------
     blocks : consecutive pieces of one mono recording, each (n_samples,)
-    sr : Hz
+    sr : sampling rate, Hz
 
     Returns
     -------
-    powers : float32, (n_frames,); the last frame may be shorter
+    powers : float32, (n_frames,), mean squares; the last frame may be shorter
     n : total number of samples
 
     Examples
@@ -125,12 +125,12 @@ def frame_powers(blocks: Iterable[np.ndarray], sr: int) -> tuple[np.ndarray, int
 
 
 def find_cuts(powers: np.ndarray, n: int, sr: int, rules: CutRules = CutRules()) -> Cuts:
-    """Decide how one recording is cut.
+    """Choose the cuts of one recording.
 
     Parameters
     ----------
-    powers, n : from `frame_powers`
-    sr : Hz
+    powers, n : powers of the frames and number of samples, from `frame_powers`
+    sr : sampling rate, Hz
 
     Raises
     ------
@@ -158,12 +158,12 @@ def find_cuts(powers: np.ndarray, n: int, sr: int, rules: CutRules = CutRules())
 
 
 def choose_cuts(stretches: list[Stretch], shortest: int, longest: int) -> Cuts:
-    """Join stretches of speech to utterances, by the priorities given in the module docstring.
+    """Join stretches of speech into utterances, by the priorities given in the module docstring.
 
     Parameters
     ----------
-    stretches : in order, none longer than `longest`
-    shortest, longest : limits of an utterance, samples
+    stretches : stretches in order of time, none longer than `longest`
+    shortest, longest : limits of the length of an utterance, samples
     """
     in_pauses = list(accumulate(stretch.pause for stretch in stretches))
     best: list[tuple[int, int, int]] = [(0, 0, 0)]  # speech dropped, cuts forced, pauses inside
@@ -199,7 +199,7 @@ def choose_cuts(stretches: list[Stretch], shortest: int, longest: int) -> Cuts:
 
 
 def _between_pauses(powers: np.ndarray, rules: CutRules) -> list[tuple[int, int, int]]:
-    """Return stretches with their margins, and the whole pause before each, in frames."""
+    """Return start, end (with margins) and preceding pause of each stretch, in frames."""
     gate = powers.mean(dtype=np.float64) * 10 ** (-GATE_DB / 10)
     speech_level = powers[powers > gate].mean(dtype=np.float64)
     is_quiet = powers < speech_level * 10 ** (-rules.pause_db / 10)
@@ -225,8 +225,8 @@ def _cut_long(
 ) -> list[Stretch]:
     """Cut a stretch that is too long into parts.
 
-    From its start, cut at the softest point of the second half of the maximum length, and leave at
-    least the minimum length for the last part.
+    Each cut is at the softest point between half the maximum length and the maximum length after
+    the previous cut, and leaves at least the minimum length for the last part.
     """
     shortest, longest = limits
     bounds = [whole.start]

@@ -1,7 +1,7 @@
-"""What a user decides about utterances and mixtures: defaults, rules and help texts.
+"""Settings of utterances and mixtures: defaults, limits and help texts.
 
-Apart from the code that cuts and mixes, since the command line needs these before any recording is
-read.
+They are separate from the code that cuts and mixes, since the command line needs them before any
+recording is read.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class CutRules:
 
     Parameters
     ----------
-    shortest, longest : limits of an utterance, including margins, s
+    shortest, longest : limits of the duration of an utterance, including margins, s
     pause_db : level of a pause below the speech level, dB
     min_pause : shortest pause, s; silence below 0.25 s is part of articulation, e.g. a stop closure
         (F. Goldman-Eisler, "Psycholinguistics", 1968)
 
     Raises
     ------
-    CorpusError : a value outside its range
+    CorpusError : a value is outside its range
     """
 
     shortest: float = option(3.0, help="Minimum duration of an utterance, in seconds.")
@@ -67,23 +67,23 @@ class CutRules:
 
 @dataclass(frozen=True)
 class MixConfig:
-    """How mixtures are made.
+    """Settings of mixtures.
 
     Parameters
     ----------
     n : total number of mixtures in all splits
-    speakers : maximum number of speakers; each number from 1 has as many mixtures
+    speakers : maximum number of speakers in a mixture; numbers from 1 are equally frequent
     seconds : duration of a mixture, s
-    sr : Hz
+    sr : sampling rate, Hz
     levels : range of the level of each further speaker relative to the first, dB
     overlap : range of the fraction of time with two or more speakers
     valid, test : fractions of the mixtures
     seed : random seed
-    format : format of the files, which have 16 bits per sample
+    format : format of the files, with 16 bits per sample
 
     Raises
     ------
-    CorpusError : a value outside its range
+    CorpusError : a value is outside its range
     """
 
     n: int = option(1000, help="Total number of mixtures in all splits.")

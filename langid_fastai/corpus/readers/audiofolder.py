@@ -5,8 +5,8 @@ https://huggingface.co/docs/datasets/audio_dataset::
     data/train/0001.wav
     data/train/metadata.csv      file_name,label,…        or metadata.jsonl, one object per line
 
-`file_name` is relative to the folder of the table. The class is the first of `LABELS` that the
-table has, otherwise the folder. Splits are folders named after them, or a column `split`.
+`file_name` is relative to the folder of the table. The class is the first of the columns `LABELS`
+that the table has, otherwise the folder. Splits are folders named after them, or a column `split`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def find_tables(found: Found) -> list[str]:
 
 
 def read_audiofolder(found: Found) -> Corpus:
-    """Read the columns of the tables, with the class, speaker and split among them."""
+    """Read class, speaker, split, gender and all other columns of the tables."""
     listing = read_listing(
         found,
         find_tables(found),
@@ -58,7 +58,7 @@ def read_audiofolder(found: Found) -> Corpus:
 
 
 def _first(row: dict[str, str], names: tuple[str, ...]) -> str:
-    """Return the first of these columns that the row has."""
+    """Return the value of the first of these columns that the row has; empty if it has none."""
     return next((row[name] for name in names if name in row), "")
 
 

@@ -18,7 +18,7 @@ __all__ = ["find_tables", "read_common_language"]
 
 
 def find_tables(found: Found) -> list[str]:
-    """Return the tables that are next to a folder of their split."""
+    """Return the tables next to the audio of their split: ``train.csv`` next to ``train``."""
     names = ("train.csv", "dev.csv", "test.csv")
     return tables_beside_audio(found, names, lambda table: table.removesuffix(".csv"))
 

@@ -8,7 +8,7 @@ https://github.com/common-voice/cv-dataset::
     de/validated.tsv      client_id  path  sentence  …  age  gender  accents  …  locale  segment
     de/train.tsv, de/dev.tsv, de/test.tsv                the same columns, disjoint in speakers
 
-Each language is a release folder of its own. ``train.tsv``, ``dev.tsv`` and ``test.tsv`` are the
+Each language has its own release folder. ``train.tsv``, ``dev.tsv`` and ``test.tsv`` are the
 splits. They contain a part of ``validated.tsv``; its other recordings are added, except those of
 speakers in ``dev.tsv`` or ``test.tsv``.
 """
@@ -23,7 +23,7 @@ from langid_fastai.corpus.readers.split_folders import split_named
 __all__ = ["find_tables", "read_common_voice"]
 
 TABLES = ("train.tsv", "dev.tsv", "test.tsv", "validated.tsv")
-IN_TWO = "of validated.tsv only, and its speaker is in dev.tsv or test.tsv"
+IN_TWO = "only in validated.tsv, and its speaker is in dev.tsv or test.tsv"
 
 
 def find_tables(found: Found) -> list[str]:

@@ -1,4 +1,4 @@
-"""Find the files of a corpus: audio by its suffix, and the others, each with a reason."""
+"""List the files of a corpus: audio files by their suffix, and the others with a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Found:
 
     Parameters
     ----------
-    root : the folder
+    root : path of the folder
     audio : relative paths of the audio files, with ``/``, sorted
     others : relative paths of the other files and of folders that cannot be read → reason
     """
@@ -44,13 +44,12 @@ class Found:
 
 
 def find_audio(root: Path) -> tuple[list[str], dict[str, str]]:
-    """Find audio files below `root`, by suffix.
+    """Find the audio files below `root` by their suffix.
 
     Returns
     -------
-    audio : relative paths with ``/``, sorted
-    others : relative paths of the other files, and of folders that cannot be read, sorted, each
-        with the reason why it is not among the audio files
+    audio : relative paths of the audio files, with ``/``, sorted
+    others : relative paths of the other files and of folders that cannot be read, sorted → reason
     """
     audio: list[str] = []
     others: dict[str, str] = {}
@@ -69,7 +68,7 @@ def find_audio(root: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def path_below(root: Path, path: str) -> str | None:
-    """Return an absolute path relative to `root`, also through links; None if it is not below."""
+    """Return the part of an absolute path below `root`, also through links; None if outside."""
     for real in (os.path.abspath, os.path.realpath):
         if real(path).startswith(top := os.path.join(real(root), "")):  # noqa: PTH118
             return real(path).removeprefix(top).replace(os.sep, "/")
@@ -77,7 +76,7 @@ def path_below(root: Path, path: str) -> str | None:
 
 
 def _walk(root: Path, others: dict[str, str]) -> Iterator[tuple[str, bool]]:
-    """Yield relative paths of all files, and whether they are hidden; add unreadable folders.
+    """Yield the path of each file, and whether it is hidden; add unreadable folders to `others`.
 
     Links to folders are followed last, and each folder is entered once, so that a folder is listed
     under its own name, and links cannot form a loop.

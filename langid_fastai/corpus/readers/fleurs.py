@@ -6,7 +6,7 @@ SLT 2022; https://huggingface.co/datasets/google/fleurs, CC BY 4.0. The tables h
     de_de/audio/train/10004088536354799741.wav
     de_de/train.tsv     id  file name  raw text  text  letters  number of samples  MALE or FEMALE
 
-Speakers are unknown: the ID is that of the sentence, which up to three people have read.
+Speakers are unknown: the ID is that of the sentence, which is read by up to three people.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 
 `langid_fastai.corpus.readers.split_folders` decides which folders are splits.
 
-A split without leaks needs the speakers. With `speaker`, a regular expression with a group
+A split without leaks requires the speakers. With `speaker`, a regular expression with a group
 ``(?P<speaker>…)`` that is searched in each path, all files of a speaker stay in one split. Without
 it, files in the same sub-folder of a language stay in one split, provided that any language has two
 or more sub-folders. If each language has at most one (``de/clips/``), sub-folders cannot be
@@ -40,7 +40,7 @@ def read_folders(found: Found, *, speaker: str | None = None) -> Corpus:
 
     Raises
     ------
-    CorpusError : no file is in a language folder, a "language" is a misread split, or `speaker`
+    CorpusError : no file is in a language folder, a split is mistaken for a language, or `speaker`
         does not match every path
     """
     pattern = compile_speaker(speaker)

@@ -1,8 +1,8 @@
 """Reader for an index CSV: a table with the columns `path` and `language`, and any others.
 
-Paths are relative to the folder of the table, or to a given root. Other spellings are read where
-there is no doubt: absolute paths below the root, ``./a.wav``, backslashes, accents in the other
-Unicode form, usual names of splits. What is doubtful is refused with its line number.
+Paths are relative to the folder of the table, or to a given root. Unambiguous variants are
+accepted: absolute paths below the root, ``./a.wav``, backslashes, accents in the other Unicode
+form, usual names of splits. Anything ambiguous is an error, reported with its line number.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_index_csv(
 
     Parameters
     ----------
-    there : paths that exist, if the files are not on a disk
+    there : existing paths, if the files are not on a local disk; default: look on the disk
     label : column of the class, see `use_label`
 
     Raises
@@ -81,7 +81,7 @@ def read_index_csv(
 
 
 def _speller(root: Path, exists: Callable[[str], bool]) -> Callable[[str], str]:
-    """Return a function from a path in the table to the same path as it is below the root."""
+    """Return a function that maps a path in the table to the path of the file below the root."""
 
     def spell(path: str) -> str:
         if path[:1] == "/" or path[1:2] == ":":
@@ -96,14 +96,14 @@ def _speller(root: Path, exists: Callable[[str], bool]) -> Callable[[str], str]:
 
 
 def _spellings(path: str) -> Iterator[str]:
-    """Yield other spellings: of Windows, and with letters and accents in one or two characters."""
+    """Yield variants of a path: with ``/`` for backslashes, and in both Unicode forms."""
     for form in ("NFC", "NFD"):
         for name in (path, path.replace("\\", "/")):
             yield unicodedata.normalize(form, name)
 
 
 def _without_repetitions(index: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Drop rows that list a recording again; raise if they say something else about it."""
+    """Drop repeated rows of a recording; raise if they differ."""
     if not (again := index["path"].duplicated() & (index["path"] != "")).any():
         return index, {}
     columns = [name for name in COLUMNS if name in index]

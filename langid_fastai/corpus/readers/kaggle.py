@@ -12,8 +12,8 @@ dataset's repository)::
 Each training fragment has 29 versions (clean, 8 speeds, 8 pitches, 12 noises), so a split by file
 would put the same ten seconds in training and test; here the recording ID, which is the speaker, is
 the group. Folders differ between copies (``train/train/``, ``test/de/``, ``build/test/``, one per
-language): files are searched everywhere and labelled by their names; only the split is that of a
-folder named ``test``, ``train`` or the like. If there is no such folder, the six test speakers are
+language), so files are found in any folder and labelled by their names; only the split is that of a
+folder named ``test``, ``train`` or similar. If there is no such folder, the six test speakers are
 recognised by their IDs.
 """
 

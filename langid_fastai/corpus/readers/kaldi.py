@@ -29,7 +29,7 @@ TABLES = ("wav.scp", "utt2lang", "utt2spk", "spk2gender")
 
 
 def find_tables(found: Found) -> list[str]:
-    """Return the lists of audio files."""
+    """Return the paths of all ``wav.scp``."""
     return found.named("wav.scp")
 
 
@@ -42,8 +42,8 @@ def read_kaldi(found: Found, *, root: Path | None = None) -> Corpus:
 
     Raises
     ------
-    CorpusError : with the number of the line: a command, a part of an archive, a file outside
-        `root`; or the folder has no ``utt2lang``, or ``segments`` of longer recordings
+    CorpusError : a line is a command, a part of an archive or a file outside `root`, or the data
+        folder has no ``utt2lang``, or has ``segments`` of longer recordings
     """
     top = root or found.root
     rows = []
@@ -80,7 +80,7 @@ def read_kaldi(found: Found, *, root: Path | None = None) -> Corpus:
 
 
 def _read_pairs(file: Path) -> dict[str, tuple[int, str]]:
-    """Read key → number of the line and value; empty if there is no such file."""
+    """Read a file as key → number of the line and value; empty if the file does not exist."""
     if not file.is_file():
         return {}
     try:

@@ -9,8 +9,8 @@ audio books", ICASSP 2015; https://www.openslr.org/12, CC BY 4.0. 16 kHz FLAC, 1
 
 The root may be the parent folder, ``LibriSpeech`` itself, or one subset; ``SPEAKERS.TXT`` is
 searched in the root, in the folders between it and the utterances, and next to the root. Several
-subsets form a split; a single one (``dev-clean`` is the smallest) does not. All speech is English,
-so LibriSpeech alone cannot train language identification; it is used to make mixtures
+subsets give the split; a single one (``dev-clean`` is the smallest) does not. All speech is in
+English, so LibriSpeech alone cannot train language identification; it is used to make mixtures
 (`langid_fastai.corpus.make.mix`).
 """
 
@@ -40,11 +40,11 @@ def read_librispeech(found: Found) -> Corpus:
 
     Returns
     -------
-    corpus : the language of each row is ``en``
+    corpus : corpus with the language ``en`` in all rows
 
     Raises
     ------
-    CorpusError : ``SPEAKERS.TXT`` does not have the form above
+    CorpusError : ``SPEAKERS.TXT`` is invalid; see `read_speakers`
     """
     table = _find_speakers(found.root, found.audio)
     genders = read_speakers(table) if table else {}

@@ -1,4 +1,4 @@
-"""Shared by the readers of corpora that list their recordings in tables."""
+"""Functions shared by the readers of corpora that list their recordings in tables."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ UNKNOWN = frozenset({"", "none", "nan", "unknown", "n/a", "na", "-", "do_not_wis
 
 @dataclass
 class Listing:
-    """What the tables of a corpus list.
+    """Content of the tables of a corpus.
 
     Parameters
     ----------
-    rows : one per recording: the columns of the table, `path` below the root, and `table`
-    left_out : tables, and rows without a file, each with the reason
-    notes : on how the tables were read
+    rows : one dict per recording, with the columns of the table, `path` below the root, and `table`
+    left_out : tables, and rows without a file → reason
+    notes : sentences about how the tables were read
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -48,14 +48,14 @@ def read_listing(
     Parameters
     ----------
     tables : paths below the root; CSV, TSV or JSON lines
-    place : function from the folder of the table, ending with ``/``, and the row, including its
-        `table`, to the path of the file; a file with another suffix is accepted, since it may have
-        been converted
+    place : function that returns the path of the file, given the folder of the table, ending with
+        ``/``, and the row, including its `table`; a file with another suffix is accepted, since it
+        may have been converted
     needs, names : see `read_table`
 
     Returns
     -------
-    listing : one row per row of the tables, also if several list the same recording
+    listing : one entry per row of the tables, even if several rows list the same recording
     """
     by_stem = {path.rpartition(".")[0]: path for path in found.audio}
     exact, listing = set(found.audio), Listing()
@@ -84,12 +84,12 @@ def read_listing(
 def tables_beside_audio(
     found: Found, names: Sequence[str], folder_of: Callable[[str], str]
 ) -> list[str]:
-    """Return the tables in folders where at least one table has a folder of audio files.
+    """Return the tables of each folder in which at least one table has a folder of audio files.
 
     Parameters
     ----------
     names : names of the tables
-    folder_of : function from the path of a table to the path of the folder above its audio files
+    folder_of : function that returns the folder above the audio files, given the path of a table
     """
     folders = {folder for path in found.audio for folder in _parents(path)}
     tables = found.named(*names)
@@ -98,7 +98,7 @@ def tables_beside_audio(
 
 
 def gender_of(text: str) -> str:
-    """Return ``f`` or ``m``, as our other readers do; other values as they are, unknown ones empty.
+    """Return ``f`` or ``m``, another gender in lower case, or an empty string if it is unknown.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def gender_of(text: str) -> str:
 
 
 def known(text: str) -> str:
-    """Return a name, or an empty string for a word that means that it is unknown."""
+    """Return a name, or an empty string if it means unknown, such as ``n/a``."""
     return "" if text.strip().lower() in UNKNOWN else text.strip()
 
 

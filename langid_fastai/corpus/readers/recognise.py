@@ -65,7 +65,7 @@ class Layout:
 
 
 def _most(pattern: re.Pattern[str], *, of_paths: bool = False) -> Callable[[Found], bool]:
-    """Return a function that tells whether most audio files have such names, or paths."""
+    """Return a function that checks whether most names (or paths) of audio files match."""
 
     def fits(found: Found) -> bool:
         names = found.audio if of_paths else [p.rpartition("/")[2] for p in found.audio]
@@ -75,7 +75,7 @@ def _most(pattern: re.Pattern[str], *, of_paths: bool = False) -> Callable[[Foun
 
 
 UNLISTED = "not in the tables of the corpus"
-# In this order: the tables of a corpus say more than the names of its files.
+# Tried in this order, since the tables of a corpus contain more than the names of its files.
 LAYOUTS = (
     Layout(kaldi.find_tables, kaldi.read_kaldi, "not in wav.scp"),
     Layout(common_voice.find_tables, common_voice.read_common_voice, UNLISTED),
@@ -111,13 +111,13 @@ def read_corpus(
     root : folder that the paths of an index CSV (or of Kaldi's ``wav.scp``) are relative to;
         default: the folder of the CSV
     speaker : for a folder per language: regular expression that finds the speaker in a path
-    demo_folder : where ``demo`` is made
+    demo_folder : folder in which the corpus ``demo`` is made
     one_language : accept a corpus of one language, for tasks other than language identification
-    label : column of the index that is the class, such as ``gender``, instead of the language
+    label : column that contains the class, such as ``gender``; default: the language
 
     Returns
     -------
-    corpus : its `layout` says what was recognised, its `notes` and `left_out` what was left out
+    corpus : corpus with the recognised `layout`; `notes` and `left_out` list what was left out
 
     Raises
     ------
@@ -154,7 +154,7 @@ def read_corpus(
 
 
 def _read_folder(root: Path, speaker: str | None, base: Path | None, label: str) -> Corpus:
-    """Read a folder by the index in it, or by its layout; account for all of its files."""
+    """Read a folder by its index or layout, and list all other files with the reason."""
     found = Found(root, *find_audio(root))
     if base is not None and not kaldi.find_tables(found):
         raise CorpusError(f"--root {base} is for an index CSV; {root} is a folder")
@@ -191,7 +191,8 @@ def _read_known(found: Found, base: Path | None, label: str) -> tuple[Corpus, st
 
     Returns
     -------
-    corpus, other : and the reason for the audio files that it does not have; None for other folders
+    corpus, other : corpus, and the reason reported for audio files that are not in it; None if the
+        folder has neither an index nor a known layout
     """
     for name in INDEXES:
         if name in found.others and _is_index(found.root / name, label):
@@ -216,7 +217,7 @@ def _is_index(file: Path, label: str) -> bool:
 
 
 def _notes(left_out: Mapping[str, str]) -> Iterator[str]:
-    """Count what was left out, by reason."""
+    """Yield a note on each reason, with the number of files or rows left out."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in left_out.items():
         by_reason.setdefault(reason, []).append(name)

@@ -7,9 +7,9 @@
     de_test/1.wav                 a language and a split in one name
     bus/1.wav  train/1.wav        no split: a class like its sibling
 
-A folder is a split by its name (`split_named`) and by its place. Where its siblings are classes, it
-is a split only if classes are below it: names that are also next to it, or language codes. The
-notes say what was decided, and how to decide otherwise.
+A folder is recognised as a split by its name (`split_named`) and its position. If its siblings are
+classes, it is a split only if it contains classes: folders with the names of its siblings, or with
+language codes as names. Notes report each decision, and how to change it.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def place_folders(folders: Iterable[str]) -> tuple[dict[str, tuple[str, Parts]],
 
     Returns
     -------
-    places : folder → split (empty if none), and its other parts: first the class, if it has one
-    notes : what was decided, one sentence each
+    places : folder → split (empty if none), and the other parts of its path; the first is the class
+    notes : decisions, one sentence each
 
     Examples
     --------
@@ -90,7 +90,7 @@ def sub_folders(folders: Iterable[Parts], depth: int = 1) -> dict[str, set[str]]
 
 
 def _splits_on_top(folders: set[Parts]) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return the split and the class (empty if it is below) of top folders that are splits."""
+    """Return split and class (empty if it is below) of the top folders that are splits; notes."""
     below = sub_folders(folders)
     named = {name: split for name in below if (split := split_named(name))}
     classes = {name.lower() for name in below if name not in named}
@@ -118,7 +118,10 @@ def _splits_on_top(folders: set[Parts]) -> tuple[dict[str, tuple[str, str]], lis
 
 
 def _joined_names(names: Iterable[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return split and class of names such as ``de_test``, if all have both, and a class two."""
+    """Return split and class of names such as ``de_test``, and notes.
+
+    Both are empty unless all names have both parts, and a class has two splits.
+    """
     joined: dict[str, tuple[str, str]] = {}
     for name in names:
         for gap in BETWEEN_WORDS.finditer(name):
@@ -136,7 +139,8 @@ def _joined_names(names: Iterable[str]) -> tuple[dict[str, tuple[str, str]], lis
 def _splits_below(folders: set[Parts]) -> tuple[dict[Parts, str], list[str]]:
     """Return the split folders below the classes, as their parts down to the split, and notes.
 
-    They are at one depth: where all names are those of splits, or one of them is in every class.
+    All are at the same depth: the first at which all names are splits, or all classes have the same
+    split.
     """
     notes: list[str] = []
     for depth in range(1, max(map(len, folders), default=0)):

@@ -6,7 +6,8 @@ http://www.voxforge.org, GPL; the archives of a language, unpacked into a folder
        └ user, date, code
     de/Black_Galaxy-20080603-cou/etc/README        Gender: Male, and more
 
-The user is the speaker; `anonymous` stands for many people, so there the submission is the group.
+The user is the speaker, except `anonymous`, which many people use: there, the submission is the
+group.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ GENDER = re.compile(r"^Gender:[ \t]*(\S+)", re.MULTILINE)
 
 
 def read_voxforge(found: Found) -> Corpus:
-    """Read the language from the folder, the speaker from that of the submission.
+    """Read the language from its folder, speaker and gender from the folder of the submission.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from releases import common_voice
 
 from langid_fastai.corpus.readers.recognise import read_corpus
 
-LEFT = "of validated.tsv only, and its speaker is in dev.tsv or test.tsv"
+LEFT = "only in validated.tsv, and its speaker is in dev.tsv or test.tsv"
 
 
 def test_speakers_splits_and_locales(tmp_path):
