@@ -1,1 +1,1 @@
-"""Networks, their weights, and the folder that a trained model is saved to."""
+"""Networks, their weights, and the folder of a trained model."""

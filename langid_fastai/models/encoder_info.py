@@ -1,11 +1,12 @@
-"""What is known of an encoder of the Hugging Face Hub before it is built: its two JSON files.
+"""Read the settings of an encoder of the Hugging Face Hub from its two JSON files.
 
-``config.json`` has the numbers of its layers, ``preprocessor_config.json`` how sound becomes its
-input. What of them is needed is kept in ``model.json``, so that a trained model can be built again
-without the Hub. Both files may come from strangers: only numbers and names are taken from them,
-within bounds, and none of them can name a file or code.
+``config.json`` describes its layers, ``preprocessor_config.json`` its feature extractor. The
+settings that are needed are copied to ``model.json``, so a trained model can be rebuilt without the
+Hub. Both files are untrusted: only numbers and short texts within bounds are read from them, and
+none of these can name a file or code.
 
-Contents: `EncoderInfo`; `read_encoder`, from the Hub or a folder; `FAMILIES`, what can be read.
+Contents: `EncoderInfo`; `read_encoder`, from the Hub or a folder; `FAMILIES`, the supported
+families of encoders.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ __all__ = ["ENCODER_FILES", "FAMILIES", "EncoderInfo", "Family", "arch_name", "r
 ENCODER_FILES = ("config.json", "preprocessor_config.json", "processor_config.json")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
-# Bounds on what an untrusted file can make us allocate before its tensors are looked at.
-LARGEST = 1 << 20  # of any whole number
+# Limits on memory allocated for an untrusted file before its tensors are checked.
+LARGEST = 1 << 20  # maximum absolute value of an integer
 MOST_LAYERS = 256
 MOST_VALUES = 64  # in a list
 MOST_SETTINGS = 256
 LONGEST_TEXT = 97  # characters, so that hf:<name> is one of the names that `ModelInfo` accepts
 
-# Settings that are not of the encoder: who made the file, how a head or a decoder is built, or what
-# makes `transformers` load anything else than its own code.
+# Settings that are ignored: the origin of the file, the head or decoder, and those that would make
+# `transformers` load code other than its own.
 LEFT_OUT = re.compile(
     r"_.*|.*attn_implementation|.*experts_implementation|auto_map|architectures|.*dtype|"
     r"transformers_version|id2label|label2id|num_labels|quantization_config|suppress_tokens|"
@@ -49,10 +50,10 @@ class Family:
 
     Parameters
     ----------
-    config, model : names of its classes in `transformers`
+    config, model : names of its configuration and model classes in `transformers`
     extractor : name of its feature extractor in `transformers`, which is reproduced here
     settings : settings of the feature extractor, with the defaults in `transformers`
-    n_layers, n_features : names of these two settings in `config`
+    n_layers, n_features : names in `config` of the number of layers and of features per layer
     """
 
     config: str
@@ -103,7 +104,7 @@ FAMILIES = MappingProxyType(
         ),
     }
 )
-SR = 16_000  # Hz, of all encoders that are read
+SR = 16_000  # Hz, the only supported sampling rate
 AST_FRAME, AST_HOP = 400, 160  # samples
 
 
@@ -115,12 +116,12 @@ class EncoderInfo:
     ----------
     name : ``owner/name`` on the Hub, or the name of a folder
     revision : commit on the Hub; None for a folder
-    config : from its ``config.json``
-    sound : how sound becomes its input, from its ``preprocessor_config.json``
+    config : settings of the network, from ``config.json``
+    sound : settings of the feature extractor, from ``preprocessor_config.json``
 
     Raises
     ------
-    ModelError : not an encoder of speech that can be read, or a value out of bounds
+    ModelError : not a supported speech encoder, or a value is out of bounds
     """
 
     name: str
@@ -153,12 +154,12 @@ class EncoderInfo:
 
     @property
     def family(self) -> Family:
-        """Family of the encoder."""
+        """Return the family of the encoder."""
         return _family_of(self.config, self.name)
 
     @property
     def longest(self) -> float:
-        """Maximum duration of audio that the encoder accepts at once, s."""
+        """Return the maximum duration of a clip, s; infinite if there is no limit."""
         if "chunk_length" in self.sound:
             return float(self.sound["chunk_length"])
         if "max_length" in self.sound:
@@ -166,9 +167,9 @@ class EncoderInfo:
         return float("inf")
 
 
-@cache  # asked for by the settings of clips, and to build the network: of one commit
+@cache  # called for the settings of clips and for the network, which must be of the same commit
 def read_encoder(arch: str) -> EncoderInfo:
-    """Read what is known of an encoder, downloading its two JSON files if they are not here.
+    """Read the settings of an encoder, downloading its two JSON files if they are not cached.
 
     Parameters
     ----------
@@ -176,7 +177,7 @@ def read_encoder(arch: str) -> EncoderInfo:
 
     Raises
     ------
-    ModelError : see `download`; or it is not an encoder of speech that can be read
+    ModelError : see `download`; or it is not a supported speech encoder
     """
     folder = download(arch, (*ENCODER_FILES, "model.json"))
     if not (folder / "config.json").exists():
@@ -208,7 +209,7 @@ def read_encoder(arch: str) -> EncoderInfo:
 
 
 def arch_name(arch: str) -> str:
-    """Return the name of a network as it is published: no path of this machine, no revision.
+    """Return the name of a network without its revision, or the path to its local folder.
 
     Examples
     --------
@@ -233,7 +234,7 @@ def _family_of(config: Mapping[str, Any], name: str) -> Family:
 
 
 def _read_sound(folder: Path, arch: str) -> dict[str, Any]:
-    """The settings of the feature extractor; newer versions store them within a processor's."""
+    """Read the settings of the feature extractor, which newer versions nest in the processor's."""
     if (file := folder / "preprocessor_config.json").exists():
         return _read(file)
     if (file := folder / "processor_config.json").exists():
@@ -257,7 +258,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _validate_value(name: str, value: object) -> None:
-    """Accept numbers, short texts, None, and short lists of them."""
+    """Check that a value is a number, a short text, None, or a short list of these."""
     values = value if isinstance(value, list) else [value]
     largest = MOST_LAYERS if name.endswith("layers") else LARGEST
     for one in values:

@@ -1,15 +1,15 @@
-"""How the encoders of `transformers` prepare sound, as layers of a network.
+"""Feature extractors of the encoders of `transformers`, as layers of a network.
 
-Each layer does in torch what one feature extractor of `transformers` does in NumPy, so that
-training, prediction and ``model.onnx`` use the same arithmetic, on any device and with any version
-of `transformers`. They compute in float32 whatever the network trains in.
+Each layer reproduces in torch a feature extractor that `transformers` implements in NumPy, so
+training, prediction and ``model.onnx`` compute the same features, on any device and with any
+version of `transformers`. The layers compute in float32, whatever the precision of training.
 
-All begin by scaling the loudest sample to 1: clips are stored so, and the level of a recording is
-lost (`langid_fastai.clips.waveforms`). Whisper and AST depend on the level, and so do encoders that
-are not normalised; they get clips at full scale.
+Every layer first scales the loudest sample to 1, as in stored clips, which do not keep the level of
+the recording (`langid_fastai.clips.waveforms`). Whisper, AST and encoders whose input is not
+normalised depend on the level; they receive clips at full scale.
 
-Conventions: the input is ``(n, n_samples)`` at 16 kHz; the output is what the encoder takes:
-``(n, n_samples)``, or for Whisper ``(n, n_mels, n_frames)``, for AST ``(n, n_frames, n_mels)``.
+Conventions: the input is ``(n, n_samples)`` at 16 kHz; the output is the input of the encoder:
+``(n, n_samples)``, for Whisper ``(n, n_mels, n_frames)``, for AST ``(n, n_frames, n_mels)``.
 
 Contents: `make_front_end`.
 """
@@ -28,7 +28,7 @@ from langid_fastai.preprocessing import mel_filters
 __all__ = ["make_front_end"]
 
 SMALLEST_PEAK = 1e-8
-# Values in the feature extractors of `transformers`.
+# Constants from the feature extractors of `transformers`.
 VARIANCE_FLOOR = 1e-7  # Wav2Vec2FeatureExtractor
 WHISPER_FLOOR, WHISPER_RANGE = 1e-10, 8.0  # power; decades below the loudest bin
 AST_FLOOR = 1.192092955078125e-07  # power
@@ -42,7 +42,7 @@ def make_front_end(info: EncoderInfo) -> nn.Module:
 
 
 class _FrontEnd(nn.Module):
-    """Scale to the loudest sample, then `prepare`, in float32."""
+    """Divide by the loudest sample, then call `prepare`, in float32."""
 
     def __init__(self, sound: dict[str, Any]) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _FrontEnd(nn.Module):
 
 
 class _Waveform(_FrontEnd):
-    """Samples, where asked for with mean 0 and variance 1."""
+    """Return the samples, normalised to mean 0 and variance 1 if the encoder requires it."""
 
     def prepare(self, y: torch.Tensor) -> torch.Tensor:
         if not self.sound["do_normalize"]:
@@ -68,7 +68,7 @@ class _Waveform(_FrontEnd):
 
 
 class _WhisperMel(_FrontEnd):
-    """Mel spectrogram of 30 s, in decades of power."""
+    """Compute a mel spectrogram of 30 s, as log10 of power."""
 
     kernel: torch.Tensor
     filters: torch.Tensor
@@ -93,7 +93,7 @@ class _WhisperMel(_FrontEnd):
 
 
 class _AstMel(_FrontEnd):
-    """Mel spectrogram as Kaldi computes it, in logarithms of power, up to 10.24 s."""
+    """Compute a mel spectrogram as in Kaldi, as natural logarithm of power, up to 10.24 s."""
 
     kernel: torch.Tensor
     filters: torch.Tensor
@@ -101,7 +101,7 @@ class _AstMel(_FrontEnd):
     def __init__(self, sound: dict[str, Any]) -> None:
         super().__init__(sound)
         window = np.hanning(AST_FRAME)
-        # What Kaldi does to a frame is linear: remove the mean, emphasise high frequencies, window.
+        # Kaldi's processing of a frame is linear: remove the mean, pre-emphasis, window.
         centre = np.eye(AST_FRAME) - 1 / AST_FRAME
         emphasis = np.eye(AST_FRAME) - AST_PREEMPHASIS * np.eye(AST_FRAME, k=-1)
         emphasis[0, 0] -= AST_PREEMPHASIS
@@ -121,15 +121,15 @@ class _AstMel(_FrontEnd):
 
 
 def _kernel(frame: np.ndarray, n_fft: int) -> torch.Tensor:
-    """What is done to a frame, then its Fourier transform, as one convolution.
+    """Combine the processing of a frame and its Fourier transform in one convolution.
 
     Parameters
     ----------
-    frame : (n_samples, n_samples), linear map of a frame
+    frame : (n_samples, n_samples), matrix that processes a frame
 
     Returns
     -------
-    kernel : float32, (2 n_frequencies, 1, n_samples), real parts, then imaginary parts
+    kernel : float32, (2 n_frequencies, 1, n_samples): real parts, then imaginary parts
     """
     spectrum = np.fft.rfft(frame, n_fft, axis=0)  # (n_frequencies, n_samples)
     kernel = np.concatenate([spectrum.real, spectrum.imag])[:, None]
@@ -137,7 +137,7 @@ def _kernel(frame: np.ndarray, n_fft: int) -> torch.Tensor:
 
 
 def _kaldi_filters(n_mels: int) -> np.ndarray:
-    """Mel filters as Kaldi has them: triangles on the mel scale, up to the Nyquist frequency.
+    """Make mel filters as in Kaldi: triangles on the mel scale, up to the Nyquist frequency.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def _kaldi_filters(n_mels: int) -> np.ndarray:
 
 
 def _power(y: torch.Tensor, kernel: torch.Tensor, hop_length: int) -> torch.Tensor:
-    """Power spectra of frames, (n, n_frequencies, n_frames)."""
+    """Compute the power spectrum of each frame: (n, n_frequencies, n_frames)."""
     parts = nn.functional.conv1d(y[:, None], kernel, stride=hop_length)
     real, imaginary = parts.chunk(2, dim=1)
     return real.square() + imaginary.square()

@@ -47,13 +47,13 @@ __all__ = [
     "write_model",
 ]
 
-# The answer if no language is probable enough; therefore not a valid label.
+# Answer if no language is probable enough; not allowed as a label.
 UNKNOWN = "unknown"
 
-# Bounds on what an untrusted folder can make us allocate or print; `MelConfig` has those of images.
+# Limits on memory and output for an untrusted folder; `MelConfig` has those of images.
 # There are about 8000 languages.
 MAX_LANGUAGES = 10_000
-MAX_NAME = 100  # characters of a label, or of an arch
+MAX_NAME = 100  # characters of a label or an arch
 MAX_REASON = 300  # characters
 MAX_JSON = 1 << 24  # bytes; `heard` grows with the corpus, by 20 bytes a speaker
 
@@ -64,7 +64,7 @@ Checked = TypeVar("Checked", "MelConfig", "Calibration", "EncoderInfo", "ModelIn
 
 # 1: no calibration; read as a model that is not calibrated.
 # 2: no `kind` in `mel`; read as a model for mel images.
-# 3: no `encoder`; still what is written for a network without one, so that older versions read it.
+# 3: no `encoder`; still written for networks without one, so that older versions can read them.
 FORMAT_VERSION = 4
 
 
@@ -73,7 +73,7 @@ def _is_number(value: object) -> bool:
 
 
 def _is_short_text(text: str) -> bool:
-    """Whether a text is not blank, not long, and printable."""
+    """Return whether a text is not blank, at most `MAX_NAME` characters long, and printable."""
     return bool(text.strip()) and len(text) <= MAX_NAME and text.isprintable()
 
 
@@ -92,7 +92,7 @@ class Calibration:
         None if there were too few validation recordings to choose one
     false_alarm_rate : fraction of recordings in known languages that may be rejected, for which
         `threshold` was chosen
-    n_recordings : validation recordings that both were fitted on
+    n_recordings : number of validation recordings used to fit `temperature` and `threshold`
     """
 
     temperature: float = 1.0
@@ -114,25 +114,25 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Description of a model: everything except its tensors.
+    """Metadata of a model: everything except its tensors.
 
     Parameters
     ----------
     arch : name of the network, see `build_network`
     vocab : languages, in the order of the network's outputs
-    mel : how a waveform becomes its input
-    training : schedule, weights, seed, and under `heard` the hashes of the groups (speakers,
-        videos, …) it was trained and validated on
+    mel : settings that convert a waveform to the network's input
+    training : schedule, weights and seed; `heard` has the hashes of the groups (speakers, videos,
+        …) in training and validation
     versions : versions of the libraries used in training
-    calibration : temperature of its scores, threshold for "none of these"
-    tensors : `tensors_hash` of the tensors it was written with; None in older folders
+    calibration : temperature of the scores and threshold for "none of these languages"
+    tensors : `tensors_hash` of the model's tensors; None in older folders
     onnx : `file_hash` of the last exported ``model.onnx``; None if there is none
-    encoder : body of the network, if that is an encoder from the Hugging Face Hub
-    format_version : format of the folder
+    encoder : encoder from the Hugging Face Hub that is the body; None for other networks
+    format_version : version of the folder's format
 
     Raises
     ------
-    ModelError : languages that `validate_vocab` rejects, or a field of another type
+    ModelError : `validate_vocab` rejects the languages, or a field has the wrong type
     """
 
     arch: str
@@ -168,8 +168,8 @@ def validate_vocab(labels: Sequence[str]) -> None:
 
     Raises
     ------
-    ModelError : too few or too many labels, a duplicate, or one that is blank, longer than 100
-        characters, "unknown", or has unprintable characters (which could control a terminal)
+    ModelError : too few or too many labels, a duplicate, or a label that is blank, is "unknown",
+        has more than 100 characters, or unprintable ones (which could control a terminal)
 
     Examples
     --------
@@ -252,11 +252,11 @@ def read_info(folder: Path) -> ModelInfo:
 
 
 def read_tensors(folder: Path, info: ModelInfo) -> dict[str, torch.Tensor]:
-    """Read the tensors of a model folder whose ``model.json`` has been read.
+    """Read the tensors of a model folder, after its ``model.json``.
 
     Raises
     ------
-    ModelError : a damaged file, or one that does not match ``model.json``
+    ModelError : the file is damaged, or does not match ``model.json``
     """
     tensors = _tensors(model_folder(folder) / "model.safetensors")
     validate_tensors(folder, info)  # afterwards, to detect a file replaced in the meantime
@@ -268,7 +268,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
     Returns
     -------
-    shapes : name → type, e.g. ``F32``, and shape
+    shapes : for each tensor, name → (type, shape), e.g. ``("F32", (64, 3, 7, 7))``
 
     Raises
     ------
@@ -286,7 +286,7 @@ def read_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def tensors_hash(folder: Path) -> str:
-    """Short fingerprint of the tensors, to identify the model that results belong to.
+    """Return a short hash of the tensors, to identify the model that produced a result.
 
     Raises
     ------
@@ -300,7 +300,7 @@ def tensors_hash(folder: Path) -> str:
 
 
 def model_hash(folder: Path, info: ModelInfo) -> str:
-    """Return a hash of a model, whatever ``model.onnx`` was exported from it since."""
+    """Return a hash of a model that does not depend on an exported ``model.onnx``."""
     tensors = info.tensors or tensors_hash(folder)
     values = asdict(replace(info, tensors=tensors, onnx=None))
     content = json.dumps(values, sort_keys=True, default=str).encode()
@@ -308,7 +308,7 @@ def model_hash(folder: Path, info: ModelInfo) -> str:
 
 
 def file_hash(file: Path) -> str:
-    """Short fingerprint of a file's content.
+    """Return a short hash of a file's content.
 
     Raises
     ------
@@ -322,11 +322,11 @@ def file_hash(file: Path) -> str:
 
 
 def validate_tensors(folder: Path, info: ModelInfo) -> None:
-    """Check that the tensors are those that ``model.json`` was written with, if it records them.
+    """Check that the tensors have the hash in ``model.json``, if it has one.
 
     Raises
     ------
-    ModelError : no such file, or other tensors
+    ModelError : no such file, or the tensors have another hash
     """
     if info.tensors not in (None, tensors_hash(folder)):
         raise ModelError(
@@ -368,7 +368,7 @@ def _info(content: Any, folder: Path) -> ModelInfo:
             parts["encoder"] = _made(EncoderInfo, parts["encoder"], "encoder")
         parts["calibration"] = _made(Calibration, parts.get("calibration", {}), "calibration")
         return _made(ModelInfo, parts, "the file")
-    except (TypeError, ValueError) as error:  # our own errors are ValueErrors too
+    except (TypeError, ValueError) as error:  # this library's errors are ValueErrors too
         reason = str(error)[:MAX_REASON]
         raise ModelError(f"{folder / 'model.json'}: damaged ({reason})") from error
 

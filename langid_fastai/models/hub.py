@@ -1,16 +1,15 @@
-"""Files of the Hugging Face Hub: ``hf:owner/name`` → a folder on this machine.
+"""Download models from the Hugging Face Hub: ``hf:owner/name`` → a local folder.
 
 ::
 
     hf:owner/name             the newest commit
     hf:owner/name@v1.2        a tag, a branch, a commit, or a pull request (``refs/pr/1``)
-    hf:path/to/a/folder       a folder on this machine, used as it is
+    hf:path/to/a/folder       a local folder, used as it is
 
 Only JSON, safetensors, ONNX and the model card are downloaded: none of them contains code. Every
-file is compared with the hash that the Hub gives for it. Files are kept in the cache of
-huggingface_hub (``~/.cache/huggingface``; ``HF_HOME`` moves it), so the second time works without a
-network. Access to private repositories is that of huggingface_hub: ``hf auth login`` or
-``HF_TOKEN``.
+file is compared with its hash on the Hub. Files are kept in the cache of huggingface_hub
+(``~/.cache/huggingface``, or the folder in ``HF_HOME``), so the next use needs no network. For
+private repositories, log in with ``hf auth login``, or set ``HF_TOKEN``.
 
 Contents: `is_hub_name`, `hub_name` and `local_folder` read a name; `download` fetches files,
 `fetch_model` a model folder of this library.
@@ -53,7 +52,7 @@ BLOCK = 1 << 20  # bytes
 
 
 def is_hub_name(name: str | Path) -> bool:
-    """Return whether a model is named by ``hf:``.
+    """Return whether the name of a model begins with ``hf:``.
 
     Examples
     --------
@@ -89,13 +88,13 @@ def hub_name(name: str | Path) -> tuple[str, str | None]:
 
 
 def local_folder(name: str | Path) -> Path | None:
-    """Return the folder that ``hf:<folder>`` names; None if there is none, so it is on the Hub."""
+    """Return the existing local folder of ``hf:<folder>``; None for a model on the Hub."""
     folder = Path(str(name).removeprefix(PREFIX)).expanduser()
     return folder if folder.is_dir() else None
 
 
 def absolute(name: str) -> str:
-    """Return a name that does not depend on the working folder: a full path in ``hf:<folder>``."""
+    """Make the path in ``hf:<folder>`` absolute; leave other names unchanged."""
     folder = local_folder(name) if is_hub_name(name) else None
     return name if folder is None else f"{PREFIX}{folder.resolve()}"
 
@@ -132,9 +131,9 @@ def download(name: str | Path, patterns: Sequence[str]) -> Path:
     return folder
 
 
-@cache  # each command asks several times; a revision that moves meanwhile would mix two models
+@cache  # a command calls this repeatedly; a revision changed meanwhile would mix two models
 def fetch_model(name: str) -> Path:
-    """Return the model folder of a name; see `download`.
+    """Download a model of this library, unless cached, and return its folder.
 
     Parameters
     ----------
@@ -142,7 +141,7 @@ def fetch_model(name: str) -> Path:
 
     Raises
     ------
-    ModelError : as for `download`; or the repository holds no model of this library
+    ModelError : as for `download`; or the repository is not a model of this library
     """
     folder = download(name, MODEL_FILES)
     if local_folder(name) is None and not (folder / "model.json").exists():
@@ -216,7 +215,7 @@ def _status(error: Exception) -> str:
 
 @contextmanager
 def _quiet_in_a_log() -> Iterator[None]:
-    """Progress bars on a terminal only."""
+    """Disable progress bars inside the block, except on a terminal."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -234,10 +233,10 @@ def _quiet_in_a_log() -> Iterator[None]:
 
 
 def _validate_content(file: Path) -> None:
-    """Compare a file in the cache with its hash, which is the name that the cache gives it.
+    """Compare a file in the cache with its hash, which the cache uses as its file name.
 
-    That of a large file is its SHA-256, that of a small one what git names it by. Where links are
-    not possible (Windows), the cache does not keep the hash.
+    The hash is the SHA-256 of a large file, and git's hash of a small one. Without symbolic links
+    (Windows), the cache does not keep the hash.
     """
     if not file.is_symlink():
         return

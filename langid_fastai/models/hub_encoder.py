@@ -1,25 +1,25 @@
-"""An encoder of the Hugging Face Hub as a body: ``hf:facebook/wav2vec2-xls-r-300m``.
+"""Networks with an encoder of the Hugging Face Hub as body: ``hf:facebook/wav2vec2-xls-r-300m``.
 
 wav2vec 2.0 (XLS-R, MMS), HuBERT (mHuBERT-147), WavLM, Whisper's encoder and the audio spectrogram
-transformer (AST) are built by `transformers` (extra `hub`) from a configuration; no code of a
-model's author is run, and weights are read from safetensors only.
+transformer (AST) are built by `transformers` (extra `hub`) from a configuration; no code from the
+Hub is run, and weights are read from safetensors only.
 
-The body prepares the sound as the encoder's own feature extractor does
-(`langid_fastai.models.encoder_sound`), runs the encoder, and pools mean and standard deviation over
-time of each of its layers, after they are brought to the same scale by a layer norm without
-weights. The head mixes the layers by a learned softmax, as S. Yang et al. do ("SUPERB: Speech
-processing universal performance benchmark", Interspeech 2021, https://arxiv.org/abs/2105.01051),
-then batch norm, dropout and a linear layer. So `cache_frozen` stores ``n_layers × 2 n_features``
-numbers a clip, and the mixture is trained with the head.
+The body computes the features of the encoder (`langid_fastai.models.encoder_sound`), runs the
+encoder, normalises each layer by a layer norm without weights, and computes its mean and standard
+deviation over time. The head averages the layers with learned softmax weights (S. Yang et al.,
+"SUPERB: Speech processing universal performance benchmark", Interspeech 2021,
+https://arxiv.org/abs/2105.01051), followed by batch norm, dropout and a linear layer. So
+`cache_frozen` stores ``n_layers × 2 n_features`` numbers per clip, and the layer weights are
+trained with the head.
 
-An encoder's own SpecAugment and its skipping of layers in training are off.
+The encoder's own SpecAugment and layer dropout are disabled.
 
-Conventions: ``Sequential(body, head)``, as every network of this library; the input is ``(n, 1,
+Conventions: ``Sequential(body, head)``, like every network of this library; the input is ``(n, 1,
 n_samples)`` at 16 kHz, of any level; the output ``(n, n_languages)``, unnormalised
 log-probabilities.
 
-Contents: `build_hub_network` from weights, `new_hub_network` from an `EncoderInfo`; `encoder_of`;
-`stored_state`, what a model folder holds.
+Contents: `build_hub_network`, with published weights; `new_hub_network`, from an `EncoderInfo`;
+`encoder_of`; `stored_state`, the tensors of a model folder.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ from langid_fastai.utils.dependencies import needs
 __all__ = ["build_hub_network", "encoder_of", "new_hub_network", "stored_state"]
 
 DROPOUT = 0.25
-# Smallest variance over time of which the root is taken: a single frame has none.
+# Minimum variance over time before the square root: that of a single frame is 0.
 LEAST_VARIANCE = 1e-6
-# Largest value of a matrix for which float16 loses less than its rounding, 1 / 2048.
+# Bounds on the largest absolute value of a matrix in float16; outside, it loses precision.
 HALF_RANGE = (2.0**-10, 65_504.0)
-# Of an encoder's own settings, those that change what it does in training only.
+# Settings of an encoder that apply only in training, all disabled.
 IN_TRAINING = {
     "apply_spec_augment": False,
     "mask_time_prob": 0.0,
     "mask_feature_prob": 0.0,
     "layerdrop": 0.0,
     "encoder_layerdrop": 0.0,
-    "decoder_layers": 0,  # of Whisper only the encoder is used
+    "decoder_layers": 0,  # Whisper's decoder is not used
 }
 
 
@@ -74,8 +74,8 @@ def build_hub_network(
     Parameters
     ----------
     arch : ``hf:owner/name``, ``hf:owner/name@revision`` or ``hf:folder``
-    n_languages : outputs
-    weights : ``pretrained``, those of the encoder; ``none``; or a model folder of the same arch
+    n_languages : number of outputs
+    weights : ``pretrained`` for those on the Hub, ``none``, or a model folder of the same arch
 
     Returns
     -------
@@ -83,8 +83,8 @@ def build_hub_network(
 
     Raises
     ------
-    ModelError : the encoder cannot be downloaded or read; its weights are not safetensors; weights
-        that are not for it
+    ModelError : the encoder cannot be downloaded or read; its weights are not safetensors, or do
+        not fit
     """
     info = read_encoder(arch)
     if str(weights) == "imagenet":
@@ -116,16 +116,16 @@ def new_hub_network(info: EncoderInfo, n_languages: int) -> nn.Sequential:
 
 
 def encoder_of(network: nn.Sequential) -> EncoderInfo | None:
-    """Return what encoder a network has; None if its body is none of the Hub."""
+    """Return the encoder of a network; None if its body is not from the Hub."""
     return network[0].info if isinstance(network[0], _Body) else None
 
 
 def stored_state(network: nn.Sequential) -> dict[str, torch.Tensor]:
-    """Return the state of a trained network as a model folder holds it.
+    """Return the state of a trained network, as it is stored in a model folder.
 
-    The matrices of an encoder are stored in float16, where its range allows (see `HALF_RANGE`), and
-    those of the network are rounded likewise, so that what is tested next is what is stored. Norms,
-    biases, the head, and all other networks stay in float32.
+    The matrices of an encoder are converted to float16 where `HALF_RANGE` allows, and those in
+    `network` are rounded in place, so that later tests use the stored values. Norms, biases, the
+    head, and networks without an encoder stay in float32.
     """
     state = network.state_dict()
     if encoder_of(network) is None:
@@ -141,7 +141,7 @@ def stored_state(network: nn.Sequential) -> dict[str, torch.Tensor]:
 
 
 class _Body(nn.Module):
-    """Waveforms, (n, 1, n_samples) → statistics of each layer, (n, n_layers, 2 n_features)."""
+    """Map waveforms (n, 1, n_samples) to statistics of layers (n, n_layers, 2 n_features)."""
 
     def __init__(self, info: EncoderInfo, encoder: Any) -> None:
         super().__init__()
@@ -149,24 +149,24 @@ class _Body(nn.Module):
         self.front_end = make_front_end(info)
         self.encoder = encoder
         self.config = encoder.config
-        # The first layer's input counts too.
+        # The input of the first layer is used too.
         self.n_layers = 1 + getattr(self.config, info.family.n_layers)
         self.n_features = 2 * getattr(self.config, info.family.n_features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Prepare the sound, run the encoder, pool over time."""
+        """Compute features, run the encoder, pool over time."""
         y = x[:, 0]
         layers = self.encoder(self.front_end(y), output_hidden_states=True).hidden_states
         return torch.stack([self._statistics(self._spoken(h, y.shape[1])) for h in layers], dim=1)
 
     def _spoken(self, h: torch.Tensor, n_samples: int) -> torch.Tensor:
-        """Leave out what is of the padding: (n, n_steps, n_features)."""
+        """Remove the steps that are padding: (n, n_steps, n_features)."""
         sound, config = self.info.sound, self.config
         if "chunk_length" in sound:
             step = 2 * sound["hop_length"]
             return h[:, : (n_samples + step - 1) // step]  # ONNX rounds -(-n // step) towards 0
         if "max_length" in sound:
-            patches = h[:, 2:]  # the first two are of no place
+            patches = h[:, 2:]  # the first two tokens are not patches
             patch, stride = config.patch_size, config.time_stride
             n_steps = (sound["max_length"] - patch) // stride + 1
             n_frames = min(1 + (n_samples - AST_FRAME) // AST_HOP, sound["max_length"])
@@ -184,7 +184,7 @@ class _Body(nn.Module):
 
 
 class _LayerMix(nn.Module):
-    """Learned mean over layers, (n, n_layers, n) → (n, n)."""
+    """Compute a weighted mean over layers: (n, n_layers, n_values) → (n, n_values)."""
 
     def __init__(self, n_layers: int) -> None:
         super().__init__()
@@ -195,13 +195,13 @@ class _LayerMix(nn.Module):
 
 
 def _new_encoder(info: EncoderInfo) -> nn.Module:
-    """Build an encoder from its settings, with new weights."""
+    """Build an encoder from its settings, with random weights."""
     with needs("hub", f"{PREFIX}{info.name}", ModelError):
         import transformers
     model = getattr(transformers, info.family.model)
     try:
         encoder = model(_config(info))
-    # Each class checks its settings in its own way.
+    # Each class raises its own errors for invalid settings.
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"{info.name}: its settings do not make an encoder ({first_line(error)})"
@@ -210,7 +210,7 @@ def _new_encoder(info: EncoderInfo) -> nn.Module:
 
 
 def _config(info: EncoderInfo) -> Any:
-    """The configuration of `transformers`, from settings that its class knows."""
+    """Make a configuration of `transformers`, from the settings that its class supports."""
     import transformers
 
     kind = getattr(transformers, info.family.config)
@@ -226,7 +226,7 @@ def _only_encoder(model: Any) -> nn.Module:
 
 
 def _load_published(encoder: nn.Module, arch: str, info: EncoderInfo) -> None:
-    """Fill an encoder with the weights of the Hub, or of a folder in its format."""
+    """Load the weights of the Hub, or of a local folder in its format, into an encoder."""
     import transformers
 
     pinned = arch if info.revision is None else f"{PREFIX}{info.name}@{info.revision}"
@@ -259,7 +259,7 @@ def _load_published(encoder: nn.Module, arch: str, info: EncoderInfo) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No list of the tensors that only a decoder or a head would use."""
+    """Do not list unused tensors, such as those of a decoder or head, inside the block."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -272,7 +272,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _no_safetensors(arch: str, folder: Path) -> ModelError:
-    """Explain what to do about weights that are pickles."""
+    """Return an error with the remedy for weights that are pickles."""
     way_out = "on a machine that you trust, load it with `transformers` and save it by "
     way_out += f"`save_pretrained`, then give {PREFIX}<folder>"
     if local_folder(arch) is None:
@@ -290,13 +290,13 @@ def _no_safetensors(arch: str, folder: Path) -> ModelError:
 
 
 def _converted(repository: str) -> str | None:
-    """The pull request in which the Hub's converter offers safetensors, as an arch."""
+    """Return the arch of the pull request with converted safetensors; None if there is none."""
     from huggingface_hub import HfApi
 
     try:
         for request in HfApi().get_repo_discussions(repository):
             if request.is_pull_request and request.author == "SFconvertbot":
                 return f"{PREFIX}{repository}@refs/pr/{request.num}"
-    except Exception:  # only a hint: whatever goes wrong, there is none
+    except Exception:  # only for a hint, which is left out on any error
         return None
     return None

@@ -1,8 +1,8 @@
-"""Properties of a network that follow from its name: its input and its published weights.
+"""Look up properties of a network by name: its input and its published weights.
 
-Contents: `mel_config_for`, the `MelConfig` that a network requires; `image_differences`, how given
-images differ from it; `PUBLISHED`, names for the published weights of a network, and
-`weights_words`, their description.
+Contents: `mel_config_for`, the `MelConfig` that a network requires; `image_differences`, how images
+differ from it; `PUBLISHED`, names for the published weights of a network; `weights_words`, a
+description of weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SPEECH_EMBEDDING = "speech_embedding"
 PUBLISHED = ("pretrained", "imagenet")
 
 # The front end that the published weights were trained with, as settings of this library; see
-# `langid_fastai.models.speech_embedding`. All but the length of a clip is fixed.
+# `langid_fastai.models.speech_embedding`. Only the length of a clip can be changed.
 WANTED = MappingProxyType(
     {
         SPEECH_EMBEDDING: MelConfig(
@@ -50,7 +50,7 @@ WANTED = MappingProxyType(
         )
     }
 )
-FREE = {"clip_seconds", "n_mfcc", "channel"}  # the second applies to another kind of image
+FREE = {"clip_seconds", "n_mfcc", "channel"}  # n_mfcc applies to another kind of image
 NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -64,7 +64,7 @@ def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelCon
 
     Raises
     ------
-    AudioError : a value outside its range, or one that the network does not accept
+    AudioError : a value is out of range, or the network does not accept it
     ModelError : an encoder on the Hugging Face Hub is not available, see `read_encoder`
 
     Examples
@@ -96,13 +96,13 @@ def mel_config_for(arch: str, changes: Mapping[str, Any] = NO_CHANGES) -> MelCon
 
 
 def image_differences(arch: str, folder: Path, height: int) -> str:
-    """Describe how images differ from those that a network takes; empty if they do not.
+    """Describe how images differ from those that a network requires; empty if they match.
 
     Parameters
     ----------
     arch : name of any network
     folder : folder of the images, with a ``mel.json`` if it was made by `export_images`
-    height : height of the images; of no meaning for waveforms
+    height : height of the images, pixels; ignored for waveforms
 
     Examples
     --------
@@ -128,7 +128,7 @@ def weights_words(arch: str, weights: str) -> str:
     Parameters
     ----------
     arch : name of any network
-    weights : a name, or a path
+    weights : ``pretrained``, ``none``, or the path of a file or model folder
 
     Examples
     --------

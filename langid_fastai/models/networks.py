@@ -1,18 +1,18 @@
 """Build a network with a fastai head from a name and a source of weights.
 
 The network is ``Sequential(body, head)``: a torchvision or timm model up to its classifier, and
-fastai's head (average and maximum pooling, two linear layers). Its input is ``(n, 3, height,
-width)``, its output ``(n, n_languages)``, unnormalised log-probabilities. A torchvision body and
-the head are built without fastai, whose import would delay a prediction by seconds. The networks of
+fastai's head (average and maximum pooling, two linear layers). The input is ``(n, 3, height,
+width)``, the output ``(n, n_languages)``, unnormalised log-probabilities. Torchvision bodies and
+the head are built without importing fastai, which would delay a prediction by seconds. Networks of
 `langid_fastai.models.spectrogram_cnn`, `langid_fastai.models.spectrogram_crnn` and
 `langid_fastai.models.speech_embedding` have the same form, as do those of
 `langid_fastai.models.raw_waveform` and `langid_fastai.models.hub_encoder`, which take
 ``(n, 1, n_samples)``.
 
-Weights are ``pretrained`` (the published weights of the network: of ImageNet for torchvision and
-timm, which also take the older name ``imagenet``, of speech for ``speech_embedding``), ``none``, or
-a path: a torchvision state dict (``.pth``, ``.safetensors``) or a model folder of this library,
-whose body is used. Unavailable weights are an error, never silently random.
+Weights are ``pretrained`` (published weights, trained on ImageNet for torchvision and timm, where
+the older name ``imagenet`` is also accepted, and on speech for ``speech_embedding``), ``none``, or
+a path to a torchvision state dict (``.pth``, ``.safetensors``) or to a model folder of this library
+for the weights of its body. Weights that are unavailable raise an error.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ RESNET_BLOCKS = 6
 CLASSIFIER_NAMES = {"classifier", "fc", "head", "heads"}
 HEAD_LAYERS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Dropout, nn.Flatten, nn.Linear)
 
-# Auxiliary classifiers are used only to train on ImageNet and are among the body's children; the
-# slow initialisation, and the input scaling of the published weights, are turned off as well.
+# Without auxiliary classifiers (used only to train on ImageNet, and otherwise part of the body),
+# slow initialisation, and the input scaling of the published weights.
 BUILDER_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "init_weights": False, "transform_input": False},
     "inception_v3": {"aux_logits": False, "init_weights": False, "transform_input": False},
 }
 
-# Height and width of the image that tests a body: not square, to detect swapped axes, and above the
-# 75 pixels that inception_v3 needs.
+# Height and width of the test image for a body: not square, to detect swapped axes, and larger than
+# the 75 pixels that inception_v3 needs.
 TRIAL_SIZE = (96, 128)
 
 # Names of tensor types in safetensors.
@@ -75,8 +75,8 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
     arch : a torchvision name (``resnet152``), ``speech_embedding``, ``spectrogram_cnn``,
         ``spectrogram_crnn``, one of `RAW_ARCHS` (``m5``), an encoder of the Hugging Face Hub
         (``hf:owner/name``, extra `hub`) or, with the extra `timm`, a timm name
-    n_languages : outputs
-    weights : ``pretrained``, ``none``, a state dict or a model folder, also ``hf:owner/name``
+    n_languages : number of outputs
+    weights : ``pretrained``, ``none``, a state dict file, a model folder or ``hf:owner/name``
 
     Returns
     -------
@@ -84,8 +84,8 @@ def build_network(arch: str, n_languages: int, *, weights: str | Path = "none") 
 
     Raises
     ------
-    ModelError : unknown name; no feature map before the classifier; weights that cannot be fetched,
-        read, or do not fit
+    ModelError : unknown name; no feature map before the classifier; weights that cannot be fetched
+        or read, or do not fit
 
     Examples
     --------
@@ -119,11 +119,11 @@ def load_network(folder: str | Path) -> tuple[nn.Sequential, ModelInfo]:
 
     Raises
     ------
-    ModelError : no model folder, a damaged one, or tensors that do not match its arch
+    ModelError : not a model folder, a damaged one, or tensors that do not match its arch
     """
     folder = Path(folder)
     info = read_info(folder)
-    # A small folder can name an arch with billions of weights: check the file before allocating.
+    # The folder may name an arch with billions of weights: check its file before allocating them.
     with torch.device("meta") if info.encoder else _Weightless():
         wanted = _new_network(info).state_dict()
     _validate_shapes(folder, info, wanted)
@@ -139,14 +139,14 @@ def _new_network(info: ModelInfo) -> nn.Sequential:
 
 
 def layer_groups(network: nn.Sequential) -> list[list[nn.Parameter]]:
-    """Parameters in three groups, for discriminative rates: early body, late body, head.
+    """Return parameters in three groups, for discriminative rates: early body, late body, head.
 
     The body is split where fastai's ResNet splitter does (before the third of a ResNet's four
     stages); other bodies are split before the last third of their blocks.
     """
     body, head = network[0], network[1]
     blocks = [body]
-    # Open the largest block that has parts.
+    # Replace the largest block that has parts by its parts.
     while len(blocks) < RESNET_BLOCKS and (open_ones := [b for b in blocks if _parts(b)]):
         largest = max(open_ones, key=lambda block: sum(p.numel() for p in block.parameters()))
         place = next(i for i, block in enumerate(blocks) if block is largest)
@@ -182,11 +182,11 @@ def _torchvision_network(
 def _torchvision_body(full: nn.Module, arch: str) -> tuple[nn.Sequential, int]:
     """Cut a model before its classifier, as fastai does, and count the output channels.
 
-    Not every model applies its children in order, so an image tests whether the body returns a
-    feature map.
+    Not every model applies its children in order, so the body is tested on an image: it must return
+    a feature map.
     """
     body = _before_classifier(full)
-    # On the meta device, which computes shapes only: immediate, and works without weights.
+    # The meta device computes only shapes: it is fast and needs no weights.
     image = torch.zeros(1, 3, *TRIAL_SIZE, device="meta")
     tensors = {n: t.to("meta") for n, t in [*body.named_parameters(), *body.named_buffers()]}
     try:
@@ -217,7 +217,7 @@ def _is_classifier(name: str, child: nn.Module) -> bool:
 
 
 class _ConcatPool(nn.Module):
-    """Maximum and mean of each feature map: (n, n_features, h, w) → (n, 2 n_features, 1, 1)."""
+    """Pool maximum and mean of each map: (n, n_features, h, w) → (n, 2 n_features, 1, 1)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # torch before 2.12 cannot export adaptive_max_pool2d to ONNX.
@@ -225,7 +225,7 @@ class _ConcatPool(nn.Module):
 
 
 def _head(n_features: int, n_languages: int) -> nn.Sequential:
-    """The head of fastai's `vision_learner`, layer by layer and number by number."""
+    """Build the head of fastai's `vision_learner`, with the same layers and initial weights."""
     head = nn.Sequential(
         _ConcatPool(),
         nn.Flatten(),
@@ -269,7 +269,7 @@ def _timm_network(arch: str, n_languages: int, weights: str | Path) -> nn.Sequen
     state = None if str(weights) == "none" else local_state(Path(weights), arch)
     try:
         network, _ = create_timm_model(arch, n_languages, pretrained=False)
-    # timm checks names and options deep inside, each model in its own way.
+    # Each model of timm raises its own errors for invalid names and options.
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"arch {arch!r}: timm cannot build it ({first_line(error)})") from error
     if state is not None:
@@ -297,10 +297,10 @@ def _timm_pretrained(arch: str, n_languages: int) -> nn.Sequential:
 
 
 class _Weightless(TorchFunctionMode):
-    """Within this mode, new weight tensors have a shape but no memory.
+    """Create new weight tensors with a shape but without memory.
 
-    Unlike ``torch.device("meta")``, which would also lose the numbers that RegNet computes its
-    widths from.
+    ``torch.device("meta")`` would do so for all tensors, including those from which RegNet computes
+    its widths.
     """
 
     makers = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
@@ -317,7 +317,7 @@ class _Weightless(TorchFunctionMode):
 
 
 def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
-    """Compare names, types and shapes before reading a tensor."""
+    """Check names, types and shapes of the tensors in a file, before reading them."""
     stored = read_shapes(folder)
     wanted = {n: (STORED_TYPES[tensor.dtype], tuple(tensor.shape)) for n, tensor in state.items()}
     names = stored.keys() | wanted.keys()
@@ -326,7 +326,7 @@ def _validate_shapes(folder: Path, info: ModelInfo, state: State) -> None:
         wrong = [n for n in wrong if n not in wanted or stored.get(n) != ("F16", wanted[n][1])]
     if wrong:
         hint = "Were its files written together?"
-        if info.encoder:  # whose tensors have the names that `transformers` gives them
+        if info.encoder:  # the names of its tensors depend on the version of `transformers`
             made_with, here = info.versions.get("transformers"), version("transformers")
             hint += f" It was made with transformers {made_with}, and {here} is installed"
         raise ModelError(

@@ -3,8 +3,8 @@
 W. Dai, C. Dai, S. Qu, J. Li and S. Das, "Very deep convolutional neural networks for raw
 waveforms", ICASSP 2017, https://arxiv.org/abs/1610.00087, table 1: a first convolution over 80
 samples (10 ms at 8 kHz) with stride 4, then convolutions over 3, each followed by batch norm and
-ReLU; maximum pooling by 4 between the groups, and the mean over time at the end; no dropout, and no
-fully connected layer but the last. The number in a name is that of layers with weights.
+ReLU; maximum pooling by 4 between the groups, and the mean over time at the end; no dropout, and
+only the last layer is fully connected. The number in a name is the number of layers with weights.
 
 ========  ====  ===========================================  ================  =================
           1st   groups, each ended by pooling by 4           parameters        in the paper
@@ -23,9 +23,9 @@ The paper leaves two things open: here, the network normalises each clip to mean
 so the level has no effect; and where a residual block widens, its shortcut is a convolution over
 one sample, as in He et al. 2016 (arXiv:1512.03385, option B).
 
-With ``-light`` after the name (``m5-light``), the first stride is 16 and the first layer has 32
-channels, all others in proportion: a fraction of the computation, for tasks that need few features,
-such as counting speakers.
+With ``-light`` after the name (``m5-light``), the first layer has a stride of 16 and 32 channels,
+and all other layers have proportionally fewer. This takes a fraction of the computation, for tasks
+that need few features, such as counting speakers.
 
 Conventions: ``Sequential(body, head)``, like every network of this library; the input is
 ``(n, 1, n_samples)`` of any level, the output ``(n, n_languages)``, unnormalised log-probabilities.
@@ -48,7 +48,7 @@ __all__ = ["RawLayers", "build_raw_network", "load_trained_body", "raw_layers"]
 FIRST_KERNEL = 80  # samples
 POOL = 4
 LIGHT_STRIDE, LIGHT_CHANNELS = 16, 32
-# Smallest deviation that a clip is divided by: that of a silent one is 0.
+# Minimum standard deviation that a clip is divided by: that of a silent clip is 0.
 EPSILON = 1e-5
 
 
@@ -61,8 +61,8 @@ class RawLayers:
     first : channels of the first convolution
     groups : for each group, the number of convolutions (or residual blocks of two) and channels
     stride : stride of the first convolution
-    is_residual : blocks of two convolutions with a shortcut, instead of single convolutions
-    pools_last : whether the last group is also followed by pooling
+    is_residual : whether groups consist of residual blocks instead of single convolutions
+    pools_last : whether pooling also follows the last group
     """
 
     first: int
@@ -90,7 +90,7 @@ def raw_layers(arch: str) -> RawLayers:
 
     Raises
     ------
-    ModelError : another name
+    ModelError : unknown name
 
     Examples
     --------
@@ -142,11 +142,11 @@ def build_raw_network(
 
 
 def load_trained_body(body: nn.Module, arch: str, folder: Path) -> None:
-    """Load the body of a trained model, for networks without published weights.
+    """Load the weights of a trained body, for networks without published weights.
 
     Parameters
     ----------
-    body : a new body of that arch, changed in place
+    body : new body of the same arch, changed in place
     arch : name of the network
     folder : a model folder of the same arch
 
@@ -190,13 +190,13 @@ def _first(layers: RawLayers) -> nn.Sequential:
 
 
 def _pool() -> nn.MaxPool1d:
-    """Pool 125 samples to 32, as in the paper: the last window may be incomplete."""
+    """Make a pooling layer that keeps an incomplete last window, as in the paper: 125 to 32."""
     return nn.MaxPool1d(POOL, ceil_mode=True)
 
 
 def _convolution(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv1d(n_in, n_out, 3, padding=1, bias=False),  # the norm has a bias
+        nn.Conv1d(n_in, n_out, 3, padding=1, bias=False),  # the bias is in the norm
         nn.BatchNorm1d(n_out),
         nn.ReLU(inplace=True),
     )
@@ -220,7 +220,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Standardize(nn.Module):
-    """Normalise each clip to mean 0 and deviation 1."""
+    """Normalise each clip to mean 0 and standard deviation 1."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x - x.mean(dim=-1, keepdim=True)

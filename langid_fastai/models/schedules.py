@@ -1,11 +1,11 @@
-"""Schedules: the stages of a training, as data.
+"""Define training schedules, as sequences of stages.
 
-The recipe: train the head on a frozen body, then everything with rates that increase from the early
-layers to the head, then the head again. `langid_fastai.training.fit_stages` trains by a schedule.
-This module imports no torch, so that a mistake in a schedule is reported at once.
+The basic schedule trains the head on a frozen body, then everything with rates that increase from
+the early layers to the head, then the head again. `langid_fastai.training.fit_stages` trains by a
+schedule. This module does not import torch, so mistakes in a schedule are reported at once.
 
-Contents: `Stage`, `discriminative`; `SEED_SCHEDULE`, `SCRATCH_SCHEDULE`, `SPEECH_SCHEDULE`, and all
-of them by name in `SCHEDULES`; `default_schedule`; `refuse_uncacheable`.
+Contents: `Stage`, `discriminative`; `SEED_SCHEDULE`, `SCRATCH_SCHEDULE`, `SPEECH_SCHEDULE`, and
+`SCHEDULES`, which has all three by name; `default_schedule`; `refuse_uncacheable`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ LEAST_CROP = 0.1
 
 
 def discriminative(lr: float) -> tuple[float, float, float]:
-    """Rates for the three layer groups: lower where the features are more general.
+    """Return rates for the three layer groups: lower where the features are more general.
 
     Parameters
     ----------
-    lr : rate of the head; the early and late body get a ninth and a sixth of it
+    lr : rate of the head; those of the early and late body are a ninth and a sixth of it
 
     Examples
     --------
@@ -56,21 +56,21 @@ class Stage:
 
     Parameters
     ----------
-    name : shown in the history and the plots
+    name : name of the stage in the history and the plots
     trains : ``head`` freezes the body (its batch norms keep learning, as in fastai); ``all`` trains
         everything
     epochs : passes over the training images
-    lr : one rate, or one per layer group
+    lr : learning rate, or one per layer group
     policy : ``constant`` keeps the rate; ``one_cycle`` rises to it and falls towards zero (Smith
         2018, as in fastai's `fit_one_cycle`)
-    masks : number of frequency and of time masks in each training image, see `SpecAugment`
+    masks : number of frequency masks, and of time masks, in each training image, see `SpecAugment`
     mixup : strength of mixup, see `image_callbacks`; 0 disables it
-    crop : fraction of each training clip that is trained on, a different part in each epoch; 1 for
-        the whole clip
+    crop : fraction of each training clip to train on, a random part in each epoch; 1 for the whole
+        clip
 
     Raises
     ------
-    RunError : a mixup or crop out of bounds
+    RunError : `mixup` or `crop` is out of bounds
     """
 
     name: str
@@ -96,17 +96,17 @@ SEED_SCHEDULE: tuple[Stage, ...] = (
     Stage("refreeze", "head", epochs=8, lr=1e-4),
 )
 
-# For a body trained from scratch, which is not worth freezing until it has learned: most of the
-# learning is in the long middle stage, at a rate thirty times as high, the same for all groups, and
-# never on the same image twice. Tuned on demo corpora with a seed other than the default.
+# For a body with random weights, which must be trained before it is worth freezing: a long middle
+# stage at thirty times the rate, equal for all groups; each image has new masks in each epoch.
+# Tuned on demo corpora with a seed other than the default.
 SCRATCH_SCHEDULE: tuple[Stage, ...] = (
     Stage("head", "head", epochs=1, lr=1e-3, masks=1),
     Stage("all", "all", epochs=30, lr=3e-3, policy="one_cycle", masks=1),
     Stage("refreeze", "head", epochs=2, lr=1e-4, masks=1),
 )
 
-# For a body that was trained on speech: the recipe, at ten times the rate of the middle stage, and
-# there never on the same stretch of a clip twice. What was tried, with values: docs/speech.md.
+# For a body that was trained on speech: the middle stage has ten times the rate, and a different
+# crop of each clip in each epoch. Results of other settings are in docs/speech.md.
 SPEECH_SCHEDULE: tuple[Stage, ...] = (
     Stage("head", "head", epochs=7, lr=1e-2),
     Stage("all", "all", epochs=12, lr=discriminative(1e-3), masks=1, crop=0.5),
@@ -135,7 +135,7 @@ def default_schedule(arch: str, weights: str) -> str:
 
 
 def refuse_uncacheable(stages: Sequence[Stage]) -> None:
-    """Check that a frozen body computes the same features of an image in every epoch.
+    """Check that stages with a frozen body use the same images in every epoch.
 
     Parameters
     ----------

@@ -7,12 +7,12 @@
     spectrogram_cnn-w16-plain     no batch norm
 
 A block is a 3 × 3 convolution with same padding, batch norm, ReLU, and 2 × 2 maximum pooling; each
-block has twice the channels of the previous one, up to 512. The head is the maximum and mean over
-the remaining image, a dense layer of 128, dropout of one half (Srivastava et al. 2014) and a dense
-layer for the languages, so images of any size are accepted.
+block has twice the channels of the previous one, up to 512. The head is the maximum and mean of
+each feature map, a dense layer of 128 units, dropout of 0.5 (Srivastava et al. 2014) and a dense
+layer with one output per language. Images of any size are accepted.
 
-The oldest networks of this form have no batch norm (Ioffe and Szegedy 2015). ``-plain`` leaves it
-out, as in Simonyan and Zisserman 2014 (VGG); such a network needs a lower learning rate.
+``-plain`` omits batch norm (Ioffe and Szegedy 2015), as in VGG (Simonyan and Zisserman 2014); such
+a network needs a lower learning rate.
 
 Conventions: ``Sequential(body, head)``, like every network of this library; the input is ``(n, 3,
 height, width)``, the output ``(n, n_languages)``, unnormalised log-probabilities.
@@ -43,15 +43,14 @@ __all__ = [
 
 ARCH = "spectrogram_cnn"
 NAME = re.compile(rf"{ARCH}(?:-w(?P<width>\d+))?(?:-d(?P<depth>\d+))?(?P<plain>-plain)?")
-# Bounds on the network that a name from an untrusted model folder can make us build: 15 million
-# parameters.
+# Limits on the size of a network from an untrusted model folder: at most 15 million parameters.
 MAX_WIDTH, MAX_DEPTH, MAX_CHANNELS = 256, 8, 512
 N_DENSE = 128
 
 
 @dataclass(frozen=True)
 class CnnLayers:
-    """Layers of a network, as given by its name.
+    """Layers of a spectrogram CNN, parsed from its name.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ class CnnLayers:
 
     @property
     def channels(self) -> list[int]:
-        """Number of channels of each block."""
+        """Return the number of channels of each block."""
         return [min(self.width << i, max(self.width, MAX_CHANNELS)) for i in range(self.depth)]
 
 
@@ -90,7 +89,7 @@ def cnn_layers(arch: str) -> CnnLayers:
 
     Raises
     ------
-    ModelError : a name of another form, or a width or depth out of bounds
+    ModelError : the name has another form, or a width or depth is out of bounds
 
     Examples
     --------
@@ -160,16 +159,16 @@ def build_spectrogram_cnn(
 def convolution_block(
     n_in: int, n_out: int, *, has_norm: bool, pool: tuple[int, int] = (2, 2)
 ) -> nn.Sequential:
-    """Make a block of 3 × 3 convolution, norm, ReLU and pooling, also over a last single row.
+    """Make a block of 3 × 3 convolution, batch norm, ReLU and maximum pooling.
 
     Parameters
     ----------
-    n_in, n_out : channels
+    n_in, n_out : number of input and output channels
     has_norm : whether batch norm follows the convolution
-    pool : height and width that become one value
+    pool : height and width of the pooling window; the last window may be incomplete
     """
     convolution = nn.Conv2d(n_in, n_out, 3, padding="same", bias=not has_norm)
-    # With torch's smaller default weights, the signal fades over blocks without norm.
+    # With torch's smaller default weights, the signal would vanish in blocks without norm.
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     norm = [nn.BatchNorm2d(n_out)] if has_norm else []
     pooling = nn.MaxPool2d(pool, ceil_mode=True)
@@ -177,7 +176,7 @@ def convolution_block(
 
 
 class _MaxAndMean(nn.Module):
-    """Maximum and mean of each feature map, (n, n_features, h, w) → (n, 2 n_features)."""
+    """Pool maximum and mean of each map: (n, n_features, h, w) → (n, 2 n_features)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x.amax(dim=(2, 3)), x.mean(dim=(2, 3))], dim=1)

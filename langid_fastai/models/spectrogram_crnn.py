@@ -6,15 +6,14 @@
     spectrogram_crnn-w16-d3-u64   3 blocks, the first of 16 channels; 2 × 64 units
 
 The blocks are those of `langid_fastai.models.spectrogram_cnn`, but only the first two pool over
-time: with the default images, one step of the recurrent layer is 93 ms. They are followed by the
-mean and maximum over the remaining bands, a bidirectional LSTM (Hochreiter and Schmidhuber 1997)
-over time, the mean and maximum over time, dropout of one half and a dense layer for the languages.
-Images of any size are accepted.
+time, so a step of the recurrent layer is 93 ms with the default images. They are followed by the
+maximum and mean over the remaining bands, a bidirectional LSTM (Hochreiter and Schmidhuber 1997)
+over time, the maximum and mean over time, dropout of 0.5 and a dense layer with one output per
+language. Images of any size are accepted.
 
-A network of this form for the same task: C. Bartz, T. Herold, H. Yang and C. Meinel, "Language
-identification using deep convolutional recurrent neural networks", ICONIP 2017, arXiv:1708.04811.
-A GRU would be a quarter smaller, but torch 2.14 cannot export one to ONNX if its number of steps
-is the result of a pooling.
+C. Bartz, T. Herold, H. Yang and C. Meinel use a similar network for the same task ("Language
+identification using deep convolutional recurrent neural networks", ICONIP 2017, arXiv:1708.04811).
+A GRU would be a quarter smaller, but torch 2.14 cannot export one to ONNX after pooling over time.
 
 Conventions: ``Sequential(body, head)``, like every network of this library; the input is ``(n, 3,
 height, width)``, the output ``(n, n_languages)``, unnormalised log-probabilities.
@@ -44,12 +43,12 @@ N_POOLED = 2
 
 @dataclass(frozen=True)
 class CrnnLayers:
-    """The layers that the name of a network stands for.
+    """Layers of a spectrogram CRNN, parsed from its name.
 
     Parameters
     ----------
-    convolutions : the blocks
-    units : units of the recurrent layer, per direction
+    convolutions : the convolution blocks
+    units : number of units of the recurrent layer per direction
     """
 
     convolutions: CnnLayers = field(default_factory=CnnLayers)
@@ -76,7 +75,7 @@ def crnn_layers(arch: str) -> CrnnLayers:
 
     Raises
     ------
-    ModelError : a name of another form, or a width, depth or number of units out of bounds
+    ModelError : the name has another form, or a width, depth or number of units is out of bounds
 
     Examples
     --------
@@ -142,7 +141,7 @@ def build_spectrogram_crnn(
 
 
 class _Recurrent(nn.Module):
-    """Feature maps, (n, n_channels, height, width) → a sequence, (n, 2 n_units, width)."""
+    """Apply the LSTM: (n, n_channels, height, width) → (n, 2 n_units, width)."""
 
     def __init__(self, n_channels: int, n_units: int) -> None:
         super().__init__()
@@ -154,7 +153,7 @@ class _Recurrent(nn.Module):
 
 
 class _OverTime(nn.Module):
-    """Maximum and mean over time, (n, n_features, width) → (n, 2 n_features)."""
+    """Pool maximum and mean over time: (n, n_features, width) → (n, 2 n_features)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x.amax(dim=2), x.mean(dim=2)], dim=1)

