@@ -1,8 +1,8 @@
-"""Checkpoints: after each epoch, save the history and the state needed to resume.
+"""Save a checkpoint after each epoch: the history, and the state needed to resume.
 
 ::
 
-    checkpoints/last.pth    weights, optimizer state, history, and the settings of the training
+    checkpoints/last.pth    weights, optimizer state, history and training settings
 
 In distributed training, only rank 0 writes.
 """
@@ -35,18 +35,18 @@ __all__ = ["HISTORY", "Checkpointer"]
 
 HISTORY = ("stage", "epoch", "train_loss", "valid_loss", "accuracy", "lr", "seconds")
 LAST = "last.pth"
-RANK_STEP = 1_000_000_007  # between the seeds of processes; those of epochs are close together
+RANK_STEP = 1_000_000_007  # between the seeds of ranks; those of epochs are closer
 
 
 class Checkpointer(Callback):
-    """Seed each epoch, record it in the history, and save what an interrupted training needs.
+    """Seed each epoch, record it in the history, and save a checkpoint after it.
 
-    The random seed of an epoch depends only on `seed` and the number of the epoch, so a checkpoint
-    needs no random state: a resumed epoch shuffles and drops out like an uninterrupted one.
+    The random seed of an epoch depends only on `seed` and the number of the epoch, so a resumed
+    training has the same shuffling and dropout as an uninterrupted one.
 
     Parameters
     ----------
-    learn, stages, seed, cache_frozen, on_epoch : as for `fit_stages`
+    learn, stages, seed, cache_frozen, on_epoch : see `fit_stages`
     folder : folder for the checkpoint; None saves no checkpoint
     """
 
@@ -76,11 +76,11 @@ class Checkpointer(Callback):
         }
 
     def unfinished(self) -> Iterator[tuple[Stage, int]]:
-        """Yield each stage that is not finished and its first epoch, after resuming.
+        """Load the checkpoint, if any, and yield each unfinished stage with its first epoch.
 
         Raises
         ------
-        RunError : the checkpoint is damaged, or of another training
+        RunError : the checkpoint is damaged, or was made with other settings
         """
         resumed_stage, resumed_epoch = self._resume()
         for number, stage in enumerate(self.stages):
@@ -89,7 +89,7 @@ class Checkpointer(Callback):
                 yield stage, self.first_epoch
 
     def restore_optimizer(self) -> None:
-        """Give the optimizer the state it had when this stage was interrupted."""
+        """Restore the state of the optimizer at the time this stage was interrupted."""
         if self.optimizer_state and self.first_epoch:
             hypers = L(self.optimizer_state["hypers"])
             self.trained.opt.load_state_dict(self.optimizer_state | {"hypers": hypers})
@@ -99,7 +99,7 @@ class Checkpointer(Callback):
         return pd.DataFrame(self.history, columns=list(HISTORY))
 
     def _resume(self) -> tuple[int, int]:
-        """Load the checkpoint, if there is one; return the stage and epoch that come next."""
+        """Load the checkpoint, if there is one; return the next stage and epoch."""
         saved = distributed.from_main(self._read())
         if saved is not None:
             self.trained.model.load_state_dict(saved["model"])
@@ -110,7 +110,7 @@ class Checkpointer(Callback):
         return (saved["stage"], saved["epochs_done"]) if saved else (0, 0)
 
     def _read(self) -> dict[str, Any] | None:
-        """Return the checkpoint, if there is one, after checking that it is of this training."""
+        """Return the checkpoint, if there is one, after checking its settings."""
         if self.folder is None or not (file := self.folder / LAST).exists():
             return None
         try:
@@ -147,7 +147,7 @@ class Checkpointer(Callback):
             n = len(self.yb[0])
             self.loss_sum += float(self.loss.detach()) * n
             self.n_seen += n
-            # fastai keeps the loss of every batch as a tensor, twenty times the memory of a number.
+            # fastai stores the loss of every batch as a tensor, which needs 20 times the memory.
             losses = self.learn.recorder.losses
             losses[-1] = float(losses[-1])
 
@@ -178,7 +178,7 @@ class Checkpointer(Callback):
         if self.folder is None:
             return
         state = self.opt.state_dict()
-        # Schedules leave numpy numbers there, which a file without code cannot contain.
+        # Schedules produce numpy numbers, which cannot be stored in a file without code.
         hypers = [{name: float(value) for name, value in h.items()} for h in state["hypers"]]
         saved = {
             "of": self.settings,

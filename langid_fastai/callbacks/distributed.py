@@ -1,18 +1,17 @@
 """Distributed training, in processes started by ``torchrun`` or ``accelerate launch``.
 
-Rank 0 runs the command as usual: it reads, exports, trains and tests, and is the only one to write.
-The others wait until training starts, process their share of every batch, and end with rank 0.
+Rank 0 runs the command as usual: it reads, exports, trains and tests, and only it writes files. The
+other ranks wait until training starts, process their share of every batch, and end with rank 0.
 
-Conventions: the batch size is per process, as usual, so n processes with 16 train on batches of
-16 n. Rank r takes the r-th part of each global batch, in the order that a single process would use.
-On GPUs, batch norms compute their statistics over all of it; on CPUs over the part of each process,
-and the running statistics are those of rank 0, as in torch. Losses and metrics in the history are
-over all clips, each counted once. Each rank draws the randomness within a batch (dropout, masks,
-mixup) separately; mixup blends images of one rank only. Built on fastai's `distrib_ctx`, which uses
-accelerate.
+Conventions: the batch size is per process, so n processes with a batch size of 16 train on batches
+of 16 n. Rank r processes the r-th part of each global batch, in the order of a single process. On
+GPUs, batch norms compute their statistics over the global batch; on CPUs over each part, with the
+running statistics of rank 0, as in torch. Losses and metrics in the history are over all clips,
+each counted once. Dropout, masks and mixup are random in each rank separately; mixup blends images
+of the same rank only. Uses fastai's `distrib_ctx`, which requires accelerate.
 
-Contents: `take_launch`, `Launch`; and, without effect in a single process, `shared`, `from_main`,
-`same_weights`, `total`, `rank`.
+Contents: `take_launch`, `Launch`; `shared`, `from_main`, `same_weights`, `total` and `rank`, which
+have no effect in a single process.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from langid_fastai.utils.dependencies import require
 __all__ = ["Launch", "from_main", "rank", "same_weights", "shared", "take_launch", "total"]
 
 WORDS = ("RANK", "WORLD_SIZE")  # variables by which fastai detects multiple processes
-PATIENCE = timedelta(weeks=4)  # an export may take days; a process that dies ends the launch
+PATIENCE = timedelta(weeks=4)  # an export may take days; a killed process ends the launch
 
 Thing = TypeVar("Thing")
 
@@ -57,7 +56,7 @@ class Launch:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Wait for the other processes, and join them in one process group within the block.
+        """Wait for the other processes, and form a process group with them inside the block.
 
         Parameters
         ----------
@@ -65,7 +64,7 @@ class Launch:
         """
         os.environ |= dict(zip(WORDS, (str(self.rank), str(self.n_processes)), strict=True))
         try:
-            # Rank 0 arrives when the images are made; the store of torchrun exists from the start.
+            # Rank 0 joins after making the images; torchrun's store exists from the start.
             store, *_ = next(dist.rendezvous("env://", timeout=PATIENCE))
             if self.rank:
                 store.wait(["rank 0 is ready"], PATIENCE)
@@ -86,10 +85,10 @@ class Launch:
 
 
 def take_launch() -> Launch | None:
-    """Return the rank of this process among those launched; None if it was started alone.
+    """Return the launch that this process belongs to; None if it was started alone.
 
-    The variables of the launch are removed from the environment, except inside `Launch.joined`:
-    otherwise, fastai would make every prediction wait for the other processes.
+    The environment variables of the launch are removed, and set again only inside `Launch.joined`:
+    with them, every prediction of fastai would wait for the other processes.
 
     Raises
     ------
@@ -104,21 +103,21 @@ def take_launch() -> Launch | None:
 
 
 def rank() -> int:
-    """Rank of this process in distributed training; 0 in a single process."""
+    """Return the rank of this process in distributed training; 0 in a single process."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
 def shared(learn: Learner) -> Iterator[None]:
-    """Context in which each process trains the Learner on its share of every batch.
+    """Train the Learner of each process on its share of every batch inside the block.
 
     Parameters
     ----------
-    learn : the same in all processes; its loaders are restored after the block
+    learn : Learner, the same in all processes; its loaders are restored after the block
 
     Raises
     ------
-    RunError : there are fewer training images than one batch needs
+    RunError : there are fewer training images than one global batch
     """
     if not dist.is_initialized():
         yield
@@ -135,7 +134,7 @@ def shared(learn: Learner) -> Iterator[None]:
     ]
     try:
         for norm in norms:
-            # Hides the method of the class. Replaced layers would not be batch norms to fastai.
+            # Overrides the method; fastai would not recognise another class as a batch norm.
             norm.forward = _synced(norm)
         with learn.distrib_ctx(sync_bn=False, cpu=on_cpu), learn.added_cbs(_Totals()):
             yield
@@ -146,7 +145,7 @@ def shared(learn: Learner) -> Iterator[None]:
 
 
 def from_main(thing: Thing) -> Thing:
-    """Broadcast an object from rank 0 to all processes; tensors on the CPU."""
+    """Return the object of rank 0 in all processes; its tensors must be on the CPU."""
     if not dist.is_initialized():
         return thing
     things = [thing]
@@ -155,14 +154,14 @@ def from_main(thing: Thing) -> Thing:
 
 
 def same_weights(model: nn.Module) -> None:
-    """Give the network of every process the weights and statistics of rank 0."""
+    """Copy the weights and statistics of rank 0 to the networks of all processes."""
     if dist.is_initialized():
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
 def total(*numbers: float, device: torch.device) -> list[float]:
-    """Sum numbers over all processes."""
+    """Return the sum over all processes of each number."""
     if not dist.is_initialized():
         return list(numbers)
     kind = torch.float32 if device.type == "mps" else torch.float64
@@ -177,13 +176,13 @@ class _Totals(Callback):
     order = 49  # before fastai's Recorder reads them
 
     def before_validate(self) -> None:
-        """Exchange nothing batch by batch, since the shares of the processes differ in length."""
+        """Remove the distributed wrapper of the network, which requires shares of equal length."""
         self.wrapped = self.learn.model
         self.learn.model = get_model(self.wrapped)
         same_weights(self.learn.model)  # batch norms on CPUs differ
 
     def after_validate(self) -> None:
-        """Sum totals and counts over all processes."""
+        """Sum the totals and counts of metrics over all processes."""
         self.learn.model = self.wrapped
         for metric in (self.learn.recorder.loss, *self.learn.metrics):
             metric.total, metric.count = total(
@@ -192,7 +191,7 @@ class _Totals(Callback):
 
 
 def _synced(norm: _BatchNorm) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the forward pass of a batch norm, with the statistics of all processes."""
+    """Return the forward pass of a batch norm with statistics over all processes."""
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # shares weights and statistics
 
     def forward(x: torch.Tensor) -> torch.Tensor:

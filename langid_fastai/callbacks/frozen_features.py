@@ -1,12 +1,12 @@
-"""Compute the features of a frozen body once, so that a head is trained on them in seconds.
+"""Compute the features of a frozen body once, so that training the head takes seconds.
 
-If the body is frozen *and* in evaluation mode, an image gives the same features in every epoch.
-fastai lets the batch norms of a frozen body learn, so there the features differ, and the seed
-recipe does not use this; it is the option `cache_frozen` of `fit_stages`.
+If the body is frozen *and* in evaluation mode, an image has the same features in every epoch. By
+default, the batch norms of a frozen body are trained, as in fastai, so the features change. They
+are cached only with the option `cache_frozen` of `fit_stages`.
 
-Conventions: a network is ``Sequential(body, head)``. The first layers of the head, as long as they
-have no weights (its pooling), are also computed once: a feature is ``(n_features,)`` float32, 16 kB
-for ResNet152. Features are in a memory-mapped file, so their number is not limited by memory.
+Conventions: a network is ``Sequential(body, head)``. The first layers of the head that have no
+weights (pooling) are also computed once. The features of an image are ``(n_features,)`` float32,
+16 kB for ResNet152. They are in a memory-mapped file, so they are not limited by memory.
 
 Contents: `cached_features`, `adapt_norms`.
 """
@@ -37,14 +37,14 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @contextmanager
 def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None]:
-    """Replace the Learner's images by their features, and its body by the identity.
+    """Replace the images of a Learner by their features, and its body by the identity.
 
-    Only the head can be trained inside the block: the body, batch norms included, is unchanged.
+    Inside the block, only the head is trained: the body, including its batch norms, is unchanged.
 
     Parameters
     ----------
-    learn : Learner and its `dls` are restored after the block
-    folder : folder for the file of features; by default the system's temporary folder
+    learn : Learner, restored with its `dls` after the block
+    folder : folder for the temporary file of features; default: the system's temporary folder
     """
     body, head = learn.model
     passive = [body, *takewhile(_is_passive, head)]
@@ -52,7 +52,7 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-    # With this name, `sweep` removes what a killed command left.
+    # With this suffix, `sweep` removes the folder of a killed command.
     mark = f".{os.getpid()}{UNFINISHED}"
     with tempfile.TemporaryDirectory(mark, "features-", folder) as scratch:
         train = _features(learn, passive, images.train, Path(scratch) / "train")
@@ -73,7 +73,7 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
         try:
             body.requires_grad_(False)
             for layer in passive:
-                layer.forward = _pass_on  # hides the method of the class; the weights stay
+                layer.forward = _pass_on  # overrides the method; keeps the weights
             yield
         finally:
             for layer in passive:
@@ -86,9 +86,9 @@ def cached_features(learn: Learner, folder: Path | None = None) -> Iterator[None
 def adapt_norms(learn: Learner) -> None:
     """Compute the statistics of the body's batch norms on the training images, in one pass.
 
-    The statistics of ImageNet weights are those of photographs. With them, a head trained on the
-    features is worse than with statistics of spectrograms (Li et al. 2017, "Revisiting batch
-    normalization for practical domain adaptation", https://arxiv.org/abs/1603.04779).
+    ImageNet weights have the statistics of photographs. With those of spectrograms, a head trained
+    on the features is more accurate (Li et al. 2017, "Revisiting batch normalization for practical
+    domain adaptation", https://arxiv.org/abs/1603.04779).
     """
     norms = [module for module in learn.model[0].modules() if isinstance(module, NORMS)]
     if not norms:
@@ -107,7 +107,7 @@ def adapt_norms(learn: Learner) -> None:
 
 
 class _Pairs:
-    """Features with their labels, as a dataset."""
+    """Dataset of features and labels."""
 
     def __init__(self, features: torch.Tensor, labels: torch.Tensor) -> None:
         self.features, self.labels = features, labels
@@ -120,7 +120,7 @@ class _Pairs:
 
 
 def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -> _Pairs:
-    """Compute the features of all images of a loader, in order."""
+    """Compute the features of all images of a loader, in order, and write them to a file."""
     learn.model.eval()
     labels: list[torch.Tensor] = []
     features, n_done = torch.empty(0), 0
@@ -133,7 +133,7 @@ def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -
             shape = (len(dl.dataset), *x.shape[1:])
             n_values = torch.Size(shape).numel()
             reserve(file, n_values * torch.float32.itemsize)
-            # `shared`: the system writes to the file, and reads it back, as memory allows.
+            # `shared`: a memory map of the file.
             features = torch.from_file(
                 str(file), shared=True, size=n_values, dtype=torch.float32
             ).view(shape)
@@ -144,7 +144,7 @@ def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -
 
 
 def _is_passive(layer: nn.Module) -> bool:
-    """Return whether a layer has no weights and is not random: pooling and flattening."""
+    """Return whether a layer has no weights and is not random, such as pooling."""
     return not list(layer.parameters()) and not isinstance(layer, nn.Dropout)
 
 
@@ -153,6 +153,6 @@ def _pass_on(x: torch.Tensor) -> torch.Tensor:
 
 
 def _autocast(learn: Learner) -> torch.autocast:
-    """Compute in the precision of the Learner."""
+    """Return a context that computes in the precision of the Learner."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(learn.precision)
     return torch.autocast(learn.dls.device.type, dtype, enabled=dtype is not None)

@@ -1,8 +1,8 @@
-"""fastai's Adam, computed by torch in one pass over the weights.
+"""Compute fastai's Adam by torch's fused operation.
 
-fastai updates the weights one by one, with ten operations on each. For ResNet152 and a batch of
-eight, this is a quarter of the training time on a CPU. torch has the same algorithm as one fused
-operation; here it is called by an optimizer with the groups, hyperparameters and state of fastai.
+fastai updates each weight tensor by ten operations. For ResNet152 and a batch of eight, this takes
+a quarter of the training time on a CPU. torch does the same in one fused operation, called here by
+an optimizer with the groups, hyperparameters and state of fastai.
 
 References: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019,
 https://arxiv.org/abs/1711.05101; ``fastai/optimizer.py`` (`Adam` with `decouple_wd`).
@@ -30,12 +30,12 @@ def fused_adam(
     eps: float = 1e-5,
     wd: float = 0.01,
 ) -> Optimizer:
-    """Make an optimizer with the same updates as fastai's `Adam`, to use as a Learner's `opt_func`.
+    """Make an optimizer with the same updates as fastai's `Adam`; use as `opt_func` of a Learner.
 
     Parameters
     ----------
     params : weights, or one list of weights per layer group
-    lr, mom, sqr_mom, eps, wd : as in `fastai.optimizer.Adam`, with the same defaults
+    lr, mom, sqr_mom, eps, wd : see `fastai.optimizer.Adam`
 
     Examples
     --------
@@ -54,7 +54,7 @@ class _FusedAdam(Optimizer):
         """Update every weight that has a gradient."""
         for weights, hyper in zip(self.param_lists, self.hypers, strict=True):
             trained = [w for w in weights if w.grad is not None]
-            for decays in (True, False):  # biases and batch norms do not decay, by `do_wd`
+            for decays in (True, False):  # biases and batch norms have no weight decay
                 some = [w for w in trained if self.state[w].get("do_wd", True) is decays]
                 if some:
                     self._update(some, hyper, hyper["wd"] if decays else 0.0)

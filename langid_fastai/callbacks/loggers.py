@@ -1,7 +1,7 @@
-"""Report the course of training: on stderr, to TensorBoard, Weights & Biases or MLflow.
+"""Report the progress of training on stderr, to TensorBoard, Weights & Biases or MLflow.
 
-Contents: `BatchBar` and `BatchCount`, for progress on stderr; `LOGS`, the tools by name;
-`require_log`, before long work; `log_callbacks`.
+Contents: `BatchBar` and `BatchCount` show progress on stderr; `LOGS` has the other tools by name;
+`require_log` checks that one is installed, before long work; `log_callbacks` makes its callbacks.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LOGS = ("tensorboard", "wandb", "mlflow")
 class BatchBar(Callback):
     """Show the progress of a stage of training on stderr, see `Steps`.
 
-    Replaces fastai's own bar, which fills a log by redrawing itself.
+    Replaces fastai's progress bar, which would fill a log with its updates.
 
     Parameters
     ----------
-    steps : counts the batches of a stage; restarted with each stage
+    steps : counter of the batches of a stage, restarted at each stage
     """
 
     def __init__(self, steps: Steps) -> None:
@@ -49,7 +49,7 @@ class BatchBar(Callback):
 
 
 class BatchCount(Callback):
-    """Count batches of any kind on stderr, see `Steps`."""
+    """Show the number of training and validation batches on stderr, see `Steps`."""
 
     def __init__(self, steps: Steps) -> None:
         self.steps = steps
@@ -68,7 +68,7 @@ class MLflowCallback(Callback):
         self.step = 0  # epochs, counted over all stages
 
     def after_epoch(self) -> None:
-        """Log the values of the epoch."""
+        """Log the metrics of the epoch."""
         import mlflow
 
         names, values = self.recorder.metric_names, self.recorder.log
@@ -86,7 +86,7 @@ def require_log(tool: str) -> None:
 
     Raises
     ------
-    RunError : another name, or the tool is not installed
+    RunError : unknown name, or the tool is not installed
     """
     if tool not in LOGS:
         raise RunError(f"log {tool!r} must be one of {', '.join(LOGS)}")

@@ -1,4 +1,6 @@
-"""Device and precision of training: float32, bfloat16 or float16; weights are always float32.
+"""Select the device and precision of training: float32, bfloat16 or float16.
+
+Weights are always float32.
 
 Contents: `pick_device`, `pick_precision`; `precision_callbacks`; `full_precision`, for tests.
 """
@@ -29,11 +31,11 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """Return the device of that name; by default a GPU if there is one.
+    """Return the device of a name; by default a GPU, or the CPU if there is none.
 
     Raises
     ------
-    ModelError : no such device on this machine
+    ModelError : this machine has no such device
     """
     if name is None:
         return default_device()
@@ -84,7 +86,7 @@ def full_precision(learn: Learner) -> AbstractContextManager[Learner]:
 
 
 class CpuAutocast(Callback):
-    """bfloat16 on CPUs that compute it; fastai's own `MixedPrecision` is for CUDA only."""
+    """Train in bfloat16 on CPUs; fastai's `MixedPrecision` supports CUDA only."""
 
     order = MixedPrecision.order
 
@@ -103,7 +105,7 @@ class CpuAutocast(Callback):
 
 
 def _cpu_computes_bf16() -> bool:
-    """Whether the processor has bfloat16 instructions; emulation is slower than float32."""
-    # torch has only these private checks; if they are missing, float32 is the safe answer.
+    """Return whether the CPU has bfloat16 instructions; emulation is slower than float32."""
+    # torch has only these private checks; without them, float32 is used.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, check, bool)() for check in checks)

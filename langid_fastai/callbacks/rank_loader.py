@@ -1,4 +1,4 @@
-"""The share of a fastai DataLoader that one process of a distributed training loads.
+"""Load the share of one process of a distributed training from a fastai DataLoader.
 
 Separate from `langid_fastai.callbacks.distributed`, because importing `fastai.distributed` requires
 accelerate (extra `distributed`), which training in one process does not.
@@ -24,10 +24,10 @@ __all__ = ["RankLoader"]
 
 
 class RankLoader(DistributedDL):
-    """The share of this process in each batch of a loader.
+    """Load the share of this process in each batch of a fastai DataLoader.
 
-    fastai's loader gives each rank a contiguous part of an epoch, padded with clips that are then
-    counted twice, and broadcasts the order through a GPU; here the order follows from the seed.
+    fastai's `DistributedDL` would give each rank a contiguous part of an epoch, padded with clips
+    that are counted twice, and broadcast the order by GPU. Here, the order depends on the seed.
     """
 
     def __init__(self, dl: Any) -> None:
@@ -39,12 +39,12 @@ class RankLoader(DistributedDL):
             )
 
     def new(self, *, shuffle: bool) -> RankLoader:
-        """Return a loader of the same share, in another order."""
+        """Return a loader of the same share, shuffled or in order."""
         return RankLoader(self.dl.new(shuffle=shuffle))
 
     @property
     def rng(self) -> Random:
-        """Random generator that determines the order of the images."""
+        """Return the random generator that determines the order of the images."""
         return self.dl.rng
 
     @rng.setter
@@ -60,7 +60,7 @@ class RankLoader(DistributedDL):
         return self._mine(self.dl.get_idxs())
 
     def to_detach(self, b: Any, cpu: bool = True, gather: bool = True) -> Any:
-        """Do not gather the results of a batch: `_Totals` sums them once."""
+        """Return the results of a batch without gathering them, since `_Totals` sums them."""
         return to_detach(b, cpu, gather=False)
 
     def _mine(self, idxs: Any) -> list[int]:

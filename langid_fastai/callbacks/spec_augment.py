@@ -2,15 +2,15 @@
 
 SpecAugment (Park et al. 2019, "SpecAugment: a simple data augmentation method for automatic speech
 recognition", arXiv:1904.08779) masks random spans of time and bands of frequency, so that a network
-cannot rely on a single word or formant. Its time warping is left out: according to the authors, it
-costs most and gains least.
+cannot rely on a single word or formant. Time warping is omitted: according to the authors, it has
+the highest cost and the least effect.
 
 Mixup (Zhang et al. 2018, "mixup: beyond empirical risk minimization", arXiv:1710.09412) blends each
-image with another from its batch, and the targets in the same proportion. Callback and loss are
-fastai's. The training loss is then that of the blended images, which cannot reach zero; validation
-uses unchanged images.
+image with another from its batch, and the targets in the same proportion, by fastai's callback and
+loss. The training loss of blended images cannot reach zero; validation uses unchanged images.
 
-Conventions: images are ``(n, n_channels, height, width)``, height mel bands, width frames.
+Conventions: images are ``(n, n_channels, height, width)``; height is the number of mel bands, width
+the number of frames.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ __all__ = [
 # mask up to 27 of 80 bands and 100 frames (1 s).
 MAX_HEIGHT = 0.2
 MAX_WIDTH = 0.15
-# Minimum width of a crop, frames: what `speech_embedding` needs.
+# Minimum width of a crop, frames: that of the shortest input of `speech_embedding`.
 LEAST_WIDTH = 76
 
 
 def mask_images(x: torch.Tensor, n_masks: int = 1) -> torch.Tensor:
-    """Replace random bands and time spans of each image by its mean, channel by channel.
+    """Replace random bands and time spans of each image by the mean of each channel.
 
     Parameters
     ----------
     x : (n, n_channels, height, width)
-    n_masks : masks of each kind per image; the width and position of each are drawn from torch's
-        generator
+    n_masks : number of frequency masks, and of time masks, per image; their widths and positions
+        are drawn from torch's generator
 
     Returns
     -------
-    masked : like `x`, which is unchanged
+    masked : (n, n_channels, height, width), a copy
 
     Examples
     --------
@@ -73,7 +73,7 @@ def mask_images(x: torch.Tensor, n_masks: int = 1) -> torch.Tensor:
 def roll_images(x: torch.Tensor) -> torch.Tensor:
     """Rotate each image in time by a random number of frames.
 
-    The position of a sound in a clip carries no information, since a clip could begin at any time.
+    The position of a sound in a clip has no meaning, since a clip could begin at any time.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def roll_images(x: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    rolled : like `x`, which is unchanged
+    rolled : (n, n_channels, height, width), a copy
 
     Examples
     --------
@@ -96,7 +96,7 @@ def roll_images(x: torch.Tensor) -> torch.Tensor:
 
 
 def crop_images(x: torch.Tensor, share: float) -> torch.Tensor:
-    """Keep a random part of each image, of the same length for all, drawn by torch's generator.
+    """Crop each image in time at a random position, drawn from torch's generator.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def crop_images(x: torch.Tensor, share: float) -> torch.Tensor:
 
     Returns
     -------
-    cropped : (n, n_channels, height, round(share * width)), but at least `LEAST_WIDTH` wide, or as
-        wide as `x`
+    cropped : (n, n_channels, height, round(share * width)); if that is narrower than `LEAST_WIDTH`
+        frames, the width is `LEAST_WIDTH`, or that of `x` if less
 
     Examples
     --------
@@ -159,8 +159,8 @@ class SpecAugment(Callback):
 
     def before_batch(self) -> None:
         """Roll and mask the batch."""
-        x = self.xb[0].as_subclass(torch.Tensor)  # each operation on fastai's type is slower
-        # A waveform is an image of one row, which no frequency mask covers.
+        x = self.xb[0].as_subclass(torch.Tensor)  # operations on fastai's type are slower
+        # A waveform is treated as an image of one row, which is too low for frequency masks.
         images = x if x.ndim == 4 else x[:, :, None]
         self.learn.xb = (
             mask_images(roll_images(images), self.n_masks).view_as(x),
@@ -169,14 +169,14 @@ class SpecAugment(Callback):
 
 
 def image_callbacks(masks: int = 0, mixup: float = 0.0, crop: float = 1.0) -> list[Callback]:
-    """Make the callbacks that augment the training batches of a fastai Learner, in order.
+    """Make the callbacks that augment the training batches of a fastai Learner.
 
     Parameters
     ----------
     masks : see `mask_images`; 0 disables masks and rolling
-    mixup : alpha of Zhang et al.: proportions are drawn from Beta(alpha, alpha) for each image; 0
-        disables mixup, 0.2 to 0.4 are their values for images
-    crop : see `crop_images`; 1 for whole clips
+    mixup : alpha of Zhang et al., who use 0.2 to 0.4 for images: proportions are drawn from
+        Beta(alpha, alpha) for each image; 0 disables mixup
+    crop : `share` of `crop_images`; 1 for whole clips
 
     Examples
     --------
@@ -190,11 +190,11 @@ def image_callbacks(masks: int = 0, mixup: float = 0.0, crop: float = 1.0) -> li
 
 @contextmanager
 def loss_kept(learn: Learner) -> Iterator[None]:
-    """Restore the loss, also after an interrupt: fastai's mixup replaces it.
+    """Restore the loss of a Learner after the block, since fastai's mixup replaces it.
 
     Parameters
     ----------
-    learn : trained inside the block
+    learn : Learner to train inside the block; its loss is also restored after an interrupt
     """
     loss_func = learn.loss_func
     try:
@@ -204,7 +204,7 @@ def loss_kept(learn: Learner) -> Iterator[None]:
 
 
 def _spans(n: int, length: int, share: float, device: torch.device) -> torch.Tensor:
-    """Draw one span per image, of a random width up to `share`: ``(n, length)`` booleans."""
+    """Draw a span per image, with a random width up to `share`: ``(n, length)``, boolean."""
     width = torch.rand(n, 1, device=device) * share * length
     start = torch.rand(n, 1, device=device) * (length - width)
     position = torch.arange(length, device=device)
