@@ -4,8 +4,8 @@ A folder of variants, or of images of them, stores its plan in ``augment.json``,
 different plans are never mixed.
 
 Contents: `VariantPlan`; `make_plan` and `choose_plan` make one from options; `note_plan`,
-`read_plan` and `refuse_other_plan` handle the file; `refuse_useless` rejects variants without
-effect.
+`read_plan` and `refuse_other_plan` write, read and compare the file; `refuse_useless` rejects
+variants without effect.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class VariantPlan:
 
     Parameters
     ----------
-    augmentations : each gives its own variants; names must be unique
+    augmentations : augmentations to apply, each to its own variants; names must be unique
     copies : number of variants per augmentation, named ``pitch1``, ``pitch2``, …
-    seed : random seed, combined with the recording and the variant
+    seed : random seed, combined with the names of the recording and the variant
     noises : folder of recordings without speech, for ``background_noise``
 
     Raises
     ------
-    RunError : no augmentation, or one name twice; `copies` below 1; `noises` without
+    RunError : no augmentation, or a duplicate; `copies` below 1; `noises` without
         ``background_noise``, or the reverse
 
     Examples
@@ -89,7 +89,7 @@ class VariantPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the variants of a recording."""
+        """Return the names of the variants of a recording."""
         return tuple(name for name, _ in self._numbered())
 
     def variants(self, y: np.ndarray, sr: int, key: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -97,8 +97,8 @@ class VariantPlan:
 
         Parameters
         ----------
-        y : (n_samples,), in [-1, 1]
-        sr : Hz
+        y : (n_samples,), waveform in [-1, 1]
+        sr : sampling rate, Hz
         key : unique name of the waveform, e.g. its path
 
         Yields
@@ -111,12 +111,12 @@ class VariantPlan:
             yield name, augment_waveform(y, sr, augmentation, seed=seed, noises=self.noises)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON object, to be stored with its variants."""
+        """Return the plan as a JSON object, to store with its variants."""
         return asdict(self) | {"augmentations": [str(one) for one in self.augmentations]}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> VariantPlan:
-        """Read the result of `to_json`."""
+        """Make a plan from the result of `to_json`."""
         text = ",".join(content["augmentations"])
         return cls(**content | {"augmentations": parse_augmentations(text)})
 
@@ -134,7 +134,8 @@ def make_plan(
     Parameters
     ----------
     names : see `parse_augmentations`
-    copies, seed, noises : see `VariantPlan`; the folder becomes an absolute path
+    copies, seed : see `VariantPlan`
+    noises : see `VariantPlan`; converted to an absolute path
 
     Raises
     ------
@@ -155,7 +156,7 @@ def choose_plan(
 
     Raises
     ------
-    RunError : see `VariantPlan`; or there are copies or noises, but no names
+    RunError : see `make_plan`; or `copies` or `noises` is given without `names`
     """
     if names is not None:
         return make_plan(names, copies=copies, seed=seed, noises=noises)
@@ -165,17 +166,17 @@ def choose_plan(
 
 
 def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
-    """Raise for augmentations that are impossible, or have no effect on the network's input.
+    """Check that each augmentation is possible and affects the input of the network.
 
     Parameters
     ----------
     plan : plan of the variants; None for no variants
-    kind : see `MelConfig`; no kind shows the level, and only waveforms have a sign
+    kind : kind of clip, see `MelConfig`; none shows the level, and only waveforms have a sign
     sr : sampling rate of the clips, Hz
 
     Raises
     ------
-    RunError : an augmentation would only make copies
+    RunError : an augmentation has no effect on clips of this kind
     AudioError : see `validate_rate`
     """
     unseen = {"level"} if kind == "waveform" else {"level", "sign"}
@@ -190,7 +191,7 @@ def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
 
 
 def read_plan(folder: Path) -> VariantPlan | None:
-    """Read the plan of a folder; None if it has none.
+    """Read the plan of a folder; return None if it has none.
 
     Raises
     ------
@@ -213,7 +214,7 @@ def refuse_other_plan(folder: Path, plan: VariantPlan | None) -> None:
 
     Raises
     ------
-    RunError : the plans differ
+    RunError : the folder has another plan
     """
     there, requested = _read_note(folder), None if plan is None else plan.to_json()
     if there != requested:

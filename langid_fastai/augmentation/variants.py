@@ -1,4 +1,4 @@
-"""Write augmented variants of the training recordings, as files next to them.
+"""Write augmented variants of training recordings, as files next to the recordings.
 
 ::
 
@@ -8,18 +8,18 @@
     augmented/de/anna/1.flac                   a recording: the same file as in the corpus
     augmented/de/anna/1.white_noise1.flac      a variant of it
 
-A variant has the language, speaker, group and split of its recording, and the recording itself in
-the column `recording`, so that a later split keeps both together. Only training recordings have
-variants, since only training uses them (`used_rows`).
+A variant has the language, speaker, group and split of its recording; the column `recording` has
+the path of the recording, so that a later split keeps both together. Only training recordings have
+variants, since they are used only in training (`used_rows`).
 
 Variants are mono 16-bit FLAC at the recording's sampling rate; those that exceed full scale are
-attenuated as a whole. A recording is processed as a whole, in memory: a time mask covers a fraction
-of its whole duration, so cut long recordings first (`langid corpus cut`).
+attenuated as a whole. Whole recordings are processed in memory, and a time mask covers a fraction
+of the whole duration, so cut long recordings first (`langid corpus cut`).
 
 The work can be killed at any time and resumed: each file is written atomically, and existing files
 of unchanged recordings are kept.
 
-To augment images without such a folder, clip by clip, use `export_images` with a plan.
+To augment clips without writing variants of recordings, use `export_images` with a plan.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ MEASURED = ["duration", "sr", "digest"]
 
 @dataclass(frozen=True)
 class VariantResult:
-    """The result of `write_variants`.
+    """Result of `write_variants`.
 
     Parameters
     ----------
     corpus : recordings and variants, with the new folder as root
-    failed : one row per recording whose variants could not be made: `path`, `reason`
-    n_made, n_kept : variants made now, and made before
+    failed : recordings without variants because of an error, columns `path` and `reason`
+    n_made, n_kept : number of variants made by this call, and kept from earlier calls
     """
 
     corpus: Corpus
@@ -73,20 +73,20 @@ def write_variants(
 
     Parameters
     ----------
-    corpus : split
-    folder : created if needed; the recordings are hard-linked into it, or copied where the disk
-        does not support links
+    corpus : corpus with a split
+    folder : output folder, created if needed; recordings are hard-linked into it, or copied where
+        the disk does not support links
     plan : plan of the variants
     n_jobs : number of processes; -1 for all cores
 
     Returns
     -------
-    result : its corpus is also written to `folder` as ``index.csv``
+    result : corpus, failures and counts; the corpus is also written to ``folder/index.csv``
 
     Raises
     ------
     CorpusError : a recording has no split yet
-    RunError : `folder` is inside the corpus, or contains something else, or variants of another
+    RunError : `folder` is inside the corpus, or contains other files or variants of another
         plan; `n_jobs` is 0; the extra `augment` is not installed
 
     Examples
@@ -118,7 +118,7 @@ def write_variants(
 
 
 def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> VariantResult:
-    """Make the missing variants, in a locked folder."""
+    """Make the missing variants; the folder is locked by the caller."""
     index = corpus.index
     base = _with_recordings(index.drop(columns=[name for name in MEASURED if name in index]))
     sources = base[(base["split"] == "train") & (base["variant"] == "")]
@@ -148,7 +148,7 @@ def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> Vari
 
 
 def _with_recordings(index: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `recording`, what each row is a version of; by default the row itself."""
+    """Add the column `recording`, the path of the original; by default that of the row itself."""
     known = index["recording"] if "recording" in index else pd.Series("", index=index.index)
     return index.assign(recording=known.where(known != "", index["path"]))
 
@@ -156,10 +156,10 @@ def _with_recordings(index: pd.DataFrame) -> pd.DataFrame:
 def _variant_files(
     index: pd.DataFrame, paths: pd.Series, plan: VariantPlan
 ) -> dict[str, dict[str, str]]:
-    """Return the path of each variant, by path of the recording and name of the variant.
+    """Return the paths of variants: path of the recording → name of the variant → path.
 
     If two files of a folder differ only in their suffixes, or the corpus already has a file of that
-    name, the variant's name contains the full file name of the recording.
+    name, the file name of a variant contains that of its recording with the suffix.
     """
     taken = set(index["path"])
     short = paths.map(lambda path: PurePosixPath(path).with_suffix("").as_posix())
@@ -174,7 +174,7 @@ def _variant_files(
 
 
 def _variant_rows(sources: pd.DataFrame, files: dict[str, dict[str, str]]) -> pd.DataFrame:
-    """Return the rows of the variants: those of their recordings with another path and variant."""
+    """Return the rows of variants: copies of the recordings' rows with new path and variant."""
     parts = [
         row | {"path": target, "variant": name}
         for row in sources.to_dict("records")
@@ -186,12 +186,12 @@ def _variant_rows(sources: pd.DataFrame, files: dict[str, dict[str, str]]) -> pd
 def _write_recording(
     root: Path, folder: Path, plan: VariantPlan, task: tuple[str, dict[str, str]]
 ) -> tuple[int, str]:
-    """Link a recording and write its variants; return how many were made, and what failed."""
+    """Link a recording and write its variants; return their number and the reason of failure."""
     path, targets = task
     source, link = root / path, folder / path
     try:
         if not link.exists() or file_stamp(source) != file_stamp(link):
-            for target in targets.values():  # made from the old file
+            for target in targets.values():  # variants of the old file
                 (folder / target).unlink(missing_ok=True)
             _link(source, link)
         if all((folder / target).exists() for target in targets.values()):

@@ -1,7 +1,8 @@
 """Augment waveforms by named transforms.
 
-Each draws one parameter uniformly from a range. Most are transforms of audiomentations (extra
-`augment`); the others are functions that the table of robustness uses too::
+Each transform has one parameter, drawn uniformly from a range. Most transforms are from
+audiomentations (extra `augment`); the others are also used for the table of robustness. The range
+is given after the name::
 
     white_noise                  the default range
     white_noise:10..20           another range
@@ -29,16 +30,15 @@ mp3               bit rate of MP3, kb/s; at least 32     8..32       `code_mp3` 
                   above 24 kHz
 ================  =====================================  ==========  ===============================
 
-The default ranges are those of real recordings, so that the language remains recognisable. Speed is
-that of Ko et al. 2015, "Audio augmentation for speech recognition"; pitch shifts of more than two
-semitones sound unnatural.
+The default ranges are realistic, and keep the language recognisable. The range of speed is that of
+Ko et al. 2015, "Audio augmentation for speech recognition"; pitch shifts of more than two semitones
+sound unnatural.
 
 Conventions: `y` is ``(n_samples,)`` float32; it is not clipped at full scale. Random values depend
-on the seed alone, not on previous calls or on the process: audiomentations uses the global
-generators of `random` and numpy, which are seeded for the call and restored after it. (So do not
-call it from several threads at once.)
+only on the seed: the global generators of `random` and numpy, used by audiomentations, are seeded
+for each call and restored after it. (So do not call it from multiple threads at once.)
 
-Contents: `Augmentation`, a transform and its range; `parse_augmentations`, from their names;
+Contents: `Augmentation`, a transform and its range; `parse_augmentations`, from text;
 `augment_waveform`, for one waveform; `add_white_noise` and `change_speed`; `validate_rate`,
 `require_extra` and `find_noises`, for checks before long work.
 """
@@ -79,22 +79,22 @@ __all__ = [
 # Maximum number of reflections in `RoomSimulator`, 0.15 s. Each further order takes longer than all
 # before it, and its ray tracing cannot be seeded.
 ROOM_ORDER = 10
-# Files that audiomentations reads as noises.
+# Suffixes of noise files that audiomentations reads.
 NOISE_SUFFIXES = {".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"}
 
 
 class _Transform(NamedTuple):
-    """Default range of the parameter, its limits, and the function that makes the transform."""
+    """Default range and limits of the parameter, and a function that makes the transform."""
 
     low: float
     high: float
     least: float
     most: float
     make: Callable[[ModuleType, Augmentation, int, list[str]], Any]
-    changes: str = "sound"  # or only "level" or "sign", which some kinds of clips do not show
+    changes: str = "sound"  # property that changes: "level" and "sign" are not visible in all clips
 
 
-# Transforms of the table above; `make` is called with audiomentations, augmentation, sr, noises.
+# Transforms in the table above; arguments of `make`: audiomentations, augmentation, sr, noises.
 AUGMENTATIONS: dict[str, _Transform] = {
     "time_mask": _Transform(
         0.05, 0.2, 0, 0.9, lambda am, a, sr, _: am.TimeMask(a.low, a.high, p=1.0)
@@ -130,8 +130,7 @@ class Augmentation:
     Parameters
     ----------
     name : one of `AUGMENTATIONS`
-    low, high : range of the parameter, see the table in the module docstring; default: as in the
-        table
+    low, high : range of the parameter; units and defaults are in the table of the module docstring
 
     Raises
     ------
@@ -182,11 +181,11 @@ def parse_augmentations(text: str) -> tuple[Augmentation, ...]:
 
     Parameters
     ----------
-    text : e.g. ``white_noise:10..20,pitch``
+    text : names and ranges, e.g. ``white_noise:10..20,pitch``
 
     Raises
     ------
-    RunError : see `Augmentation`; or one name twice
+    RunError : no name, an unknown name, or an invalid range
 
     Examples
     --------
@@ -207,24 +206,24 @@ def augment_waveform(
     seed: int = 0,
     noises: str | Path | None = None,
 ) -> np.ndarray:
-    """Augment a waveform.
+    """Apply an augmentation to a waveform.
 
     Parameters
     ----------
-    y : (n_samples,), in [-1, 1]
-    sr : Hz
+    y : (n_samples,), waveform in [-1, 1]
+    sr : sampling rate, Hz
     augmentation : the transform and its range
-    seed : random seed; the same seed gives the same bytes
-    noises : folder of recordings without speech, for ``background_noise``
+    seed : random seed; the same seed gives the same samples
+    noises : folder of recordings without speech, required for ``background_noise``
 
     Returns
     -------
-    y : float32, (n_samples,); ``speed`` changes its length; its peak may be above 1
+    y : float32, (n_samples,); its length differs with ``speed``, and its peak may exceed 1
 
     Raises
     ------
-    AudioError : `y` is not mono or is empty; or see `validate_rate`
-    RunError : the extra `augment` is not installed, or there are no noises
+    AudioError : `y` is not mono, or is empty; or see `validate_rate`
+    RunError : the extra `augment` is not installed, or `noises` is missing or has no recordings
 
     Examples
     --------
@@ -239,7 +238,7 @@ def augment_waveform(
     validate_rate(augmentation, sr)
     transform = _transform(augmentation, sr, str(noises) if noises is not None else None)
     with _seeded(seed), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(?s).*had to be resampled")  # noises of another rate
+        warnings.filterwarnings("ignore", "(?s).*had to be resampled")  # of noises at another rate
         changed = transform(y.copy(), sr)
     return np.asarray(changed, dtype=np.float32)
 
@@ -270,12 +269,12 @@ def validate_rate(augmentation: Augmentation, sr: int) -> None:
     Parameters
     ----------
     augmentation : the transform and its range
-    sr : Hz
+    sr : sampling rate, Hz
 
     Raises
     ------
-    AudioError : MP3 does not support the rate or libsndfile cannot write it, or the cutoff of the
-        filter is not below half of the rate
+    AudioError : for ``mp3``, MP3 does not support the rate, or libsndfile cannot write MP3; for
+        ``high_pass``, the cutoff is not below half the rate
     """
     if augmentation.name == "mp3" and not writes_mp3():
         raise AudioError(f"{augmentation}: libsndfile is too old to write MP3; upgrade soundfile")
@@ -290,7 +289,7 @@ def validate_rate(augmentation: Augmentation, sr: int) -> None:
 
 
 def require_extra() -> None:
-    """Check that the libraries that augment waveforms are installed.
+    """Check that the libraries for augmentation are installed.
 
     Raises
     ------
@@ -309,7 +308,7 @@ def find_noises(folder: str) -> list[str]:
 
     Returns
     -------
-    files : sorted, since the order of files on disk may vary
+    files : paths, sorted, since their order on disk may vary
 
     Raises
     ------
@@ -328,7 +327,7 @@ def find_noises(folder: str) -> list[str]:
 
 
 def _parse(text: str) -> Augmentation:
-    """Parse a name and range, e.g. ``white_noise:10..20``."""
+    """Parse a name with an optional range, e.g. ``white_noise:10..20``."""
     name, _, numbers = text.partition(":")
     if not numbers:
         return Augmentation(name)
