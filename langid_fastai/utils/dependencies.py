@@ -16,8 +16,8 @@ from langid_fastai.errors import LangidError, RunError, first_line
 
 __all__ = ["broken_library", "needs", "require"]
 
-# Errors known to be raised when an installed but broken library is imported: a shared object is
-# missing or has the wrong version, or a dependency no longer has a name.
+# Errors raised by importing an installed but broken library: a shared object is missing or has the
+# wrong version, or a name is missing in a dependency.
 BROKEN = (ImportError, OSError, AttributeError, NameError, RuntimeError, TypeError, ValueError)
 
 
@@ -25,14 +25,14 @@ BROKEN = (ImportError, OSError, AttributeError, NameError, RuntimeError, TypeErr
 def needs(
     extra: str, purpose: str, error_type: type[LangidError] = RunError, *, otherwise: str = ""
 ) -> Iterator[None]:
-    """Turn a failed import inside the block into an error that names the command to run.
+    """Convert a failed import inside the block to an error that names the command to run.
 
     Parameters
     ----------
     extra : extra in setup.cfg that installs the imported libraries
-    purpose : what needs them, used as the subject of the message
+    purpose : what requires the libraries, the subject of the message, e.g. ``a crawl``
     error_type : type of error to raise
-    otherwise : an alternative, appended to the message
+    otherwise : alternative to installing them, appended to the message
 
     Raises
     ------
@@ -61,9 +61,9 @@ pip install 'langid_fastai[crawl]'
 def require(
     extra: str, purpose: str, *modules: str, error_type: type[LangidError] = RunError
 ) -> None:
-    """Check that optional libraries are installed, before the work that needs them.
+    """Check that optional libraries are installed, before long work.
 
-    They are not imported, since some take seconds to import and read environment variables.
+    They are not imported: some take seconds to import, and read environment variables.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def require(
 
     Raises
     ------
-    LangidError : of type `error_type`; one of them is not installed
+    LangidError : of type `error_type`; a library is not installed
     """
     with needs(extra, purpose, error_type):
         for module in modules:
@@ -81,20 +81,20 @@ def require(
 
 
 def broken_library(error: BaseException) -> str | None:
-    """Explain an error that was raised while another library was being imported.
+    """Explain an error that was raised by importing another library.
 
     Parameters
     ----------
-    error : as caught
+    error : the error, with its traceback
 
     Returns
     -------
-    message : the library and the command that repairs it; None if no import failed
+    message : broken library and command to repair it; None if the error is not from an import
     """
     modules = [
         frame.f_globals.get("__name__", "")
         for frame, _ in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_name == "<module>"  # module body: the module was being imported
+        if frame.f_code.co_name == "<module>"  # the body of a module runs when it is imported
     ]
     name = modules[-1] if modules else ""
     if isinstance(error, ImportError) and error.name:

@@ -1,4 +1,4 @@
-"""Describe the machine and the library versions that results were obtained with."""
+"""Describe the machine and library versions that produced a result."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def library_versions(*others: str) -> dict[str, str]:
 
     Parameters
     ----------
-    others : names of further installed libraries
+    others : names of other installed libraries
     """
     names = (*LIBRARIES, *others)
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def describe_device(device: torch.device) -> str:
-    """Describe a device: the name of the GPU, or the name of the CPU and its thread count."""
+    """Return the name of a GPU, or the name and number of threads of the CPU."""
     import torch
 
     if device.type == "cuda":

@@ -1,8 +1,8 @@
-"""Write files atomically, and read what a killed process left.
+"""Write files atomically, and read files that a killed process may have left incomplete.
 
-A process that is killed while it writes a file leaves ``<name>.<process>.tmp`` next to it; such
-files are never read. A full or read-only disk always raises `OSError` here, whatever error a
-library reports.
+A process that is killed while writing a file leaves ``<name>.<process>.tmp`` next to it; such files
+are never read. A full or read-only disk always raises `OSError`, even if a library raises another
+error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNFINISHED = ".tmp"  # suffix of a file while it is being written
 # Errors that only the user can fix: the disk is full, or cannot be written to.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # affects every file
 DENIED = FULL | {errno.EACCES, errno.EPERM}
-PROBE = bytes(2**16)  # larger than the space left on a disk that refuses a block
+PROBE = bytes(2**16)  # larger than the space left when a disk rejects a block
 
 
 @contextmanager
@@ -47,8 +47,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    OSError : with `path` as its filename; also if the block raises another error because the disk
-        is full
+    OSError : the file cannot be written; `path` is the filename of the error. If the disk is full,
+        replaces any other error of the block
 
     Examples
     --------
@@ -65,7 +65,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
-        # Without a filename, as on a full disk: report the path that the user knows.
+        # Errors on a full disk have no filename: report the requested path.
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
@@ -88,7 +88,7 @@ def write_json(path: Path, content: Any) -> None:
 
     Raises
     ------
-    ValueError : NaN or infinite values, which JSON cannot represent
+    ValueError : the content has NaN or infinite values, which JSON does not support
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(f"{text}\n".encode(), path)
@@ -104,18 +104,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def reserve(path: Path, n_bytes: int) -> None:
-    """Create a file and reserve its disk space, to be memory-mapped.
+    """Create a file for a memory map, and reserve its disk space.
 
-    If the disk fills up while mapped memory is written back, the process is killed (SIGBUS).
+    Without reserved space, a full disk would kill the process (SIGBUS) as mapped memory is written.
 
     Parameters
     ----------
     path : path of the file; its folder must exist
-    n_bytes : length; nothing is reserved where the system does not support it (Windows, macOS)
+    n_bytes : size, bytes; reserved only where the system supports it (not on Windows and macOS)
 
     Raises
     ------
-    OSError : with `path` as its filename; not enough disk space
+    OSError : not enough disk space; `path` is the filename of the error
     """
     with path.open("wb") as stream:
         try:
@@ -126,11 +126,11 @@ def reserve(path: Path, n_bytes: int) -> None:
 
 
 def file_stamp(file: Path) -> tuple[int, int]:
-    """Return size in bytes and modification time in ns, to detect a changed file.
+    """Return the size in bytes and the modification time in ns, to detect a changed file.
 
     Parameters
     ----------
-    file : -1 and -1 if there is none, which no existing file has
+    file : path of the file; if it does not exist, both values are -1
     """
     try:
         status = file.stat()
@@ -140,11 +140,11 @@ def file_stamp(file: Path) -> tuple[int, int]:
 
 
 def whole_lines(file: Path) -> bytes:
-    """Read a file to which lines are appended, without an incomplete last line of a killed process.
+    """Read the complete lines of a file; a killed process may have left an incomplete last line.
 
     Parameters
     ----------
-    file : path; a file that does not exist is read as empty
+    file : path of the file; a missing file is read as empty
     """
     content = file.read_bytes() if file.exists() else b""
     return content[: content.rfind(b"\n") + 1]
@@ -153,7 +153,7 @@ def whole_lines(file: Path) -> bytes:
 def is_there(path: str | Path) -> bool:
     """Return whether a file or folder exists; False for names that no file can have.
 
-    `Path.exists` raises if the name is too long.
+    Unlike this function, `Path.exists` raises an error if a name is too long.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def is_there(path: str | Path) -> bool:
 
 
 def _denial(unfinished: Path) -> OSError | None:
-    """Return the disk's error on writing more bytes; torch and libsndfile do not report it."""
+    """Return the error of writing more bytes, which torch and libsndfile do not report."""
     try:
         with unfinished.open("ab") as stream:
             stream.write(PROBE)
@@ -176,6 +176,6 @@ def _denial(unfinished: Path) -> OSError | None:
 def _remove(unfinished: Path) -> None:
     try:
         unfinished.unlink(missing_ok=True)
-    except OSError as error:  # on a disk that became read-only, the file stays for a later `sweep`
+    except OSError as error:  # on a disk that is now read-only, the file is left for `sweep`
         if error.errno not in DENIED:
             raise

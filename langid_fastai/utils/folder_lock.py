@@ -1,4 +1,4 @@
-"""Lock an output folder against other commands, and remove what a killed command left in it."""
+"""Lock an output folder against other commands, and remove partial files of killed commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from langid_fastai.utils.files import UNFINISHED
 __all__ = ["alone_in", "is_left", "sweep", "taken"]
 
 LOCK = ".lock"
-# Left by a killed process; the process number distinguishes it from other .tmp files.
+# Partial file of a killed process; the process number distinguishes it from other .tmp files.
 LEFT = re.compile(rf".+\.\d+{re.escape(UNFINISHED)}", re.DOTALL)
 
 
@@ -24,24 +24,24 @@ LEFT = re.compile(rf".+\.\d+{re.escape(UNFINISHED)}", re.DOTALL)
 def taken(
     folder: Path, note: str, error: type[LangidError], *, before: str | None = None
 ) -> Iterator[bool]:
-    """Lock an output folder, which must be new, empty, or contain our settings file.
+    """Lock an output folder that is new, empty, or made by this library.
 
     Parameters
     ----------
-    folder : created if needed; leftovers of killed processes are removed
-    note : name of the settings file that marks the folder as ours
+    folder : output folder, created if needed; partial files of killed processes are removed
+    note : name of the settings file, which marks a folder as made by this library
     error : type of error to raise
-    before : name of a file that is written before `note`, and does not by itself mark the folder
-        as ours
+    before : name of a file that is written before `note`; a folder with this file alone counts as
+        empty
 
     Yields
     ------
-    is_ours : whether the settings file already exists, and must be compared
+    is_ours : whether the settings file exists, so that the caller must compare the settings
 
     Raises
     ------
-    LangidError : of type `error`; the folder is a file, contains something else, or is locked by
-        another command
+    LangidError : of type `error`; `folder` is a file, contains other files, or is locked by another
+        command
     """
     if folder.exists() and not folder.is_dir():
         raise error(f"{folder} is a file, not a folder; choose another --out")
@@ -66,8 +66,8 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
 
     Parameters
     ----------
-    folder : created if needed, with an empty file ``.lock``, which stays. A folder that was
-        created here and is otherwise still empty at the end is removed
+    folder : created if needed, and an empty file ``.lock`` in it, which is kept. A folder that was
+        created here is removed if it is otherwise still empty at the end
     error : type of error to raise
 
     Raises
@@ -96,7 +96,7 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
 
 
 def is_left(path: Path) -> bool:
-    """Return whether a file is a lock, or the partial file of a killed process."""
+    """Return whether a file is a lock file, or a partial file of a killed process."""
     return path.name == LOCK or LEFT.fullmatch(path.name) is not None
 
 

@@ -1,6 +1,6 @@
-"""Fields of the settings dataclasses: each states its default and its help text, once.
+"""Declare fields of settings dataclasses with their default and help text.
 
-`langid_fastai.cli.signature` makes command line options of them.
+`langid_fastai.cli.signature` makes command line options from them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ def option(
     flag: str | None = None,
     shown: str | None = None,
 ) -> Any:
-    """Declare a dataclass field that is also an option of the command line.
+    """Declare a dataclass field that is also a command line option.
 
     Parameters
     ----------
-    default : without one, the option becomes an argument, which must be given
-    help : what it means, as ``--help`` prints it
-    metavar : what stands for its value in the help; by default its type
-    panel : heading in the help that it is listed under
-    flag : name on the command line; by default ``--`` and the name of the field
-    shown : the default in words, where it is not a value
+    default : default value; without it, the option is a required positional argument
+    help : description of the option for ``--help``
+    metavar : placeholder for the value in the help; default: its type
+    panel : heading of the section of the help that lists the option
+    flag : name on the command line; default: ``--`` and the name of the field
+    shown : the default as shown in the help, if it is not a value
 
     Returns
     -------
-    field : with these facts as its `metadata`, under ``option``
+    field : dataclass field, with these values in ``metadata["option"]``
     """
     facts = {"help": help, "metavar": metavar, "panel": panel, "flag": flag, "shown": shown}
     return field(default=default, metadata={"option": facts})

@@ -1,19 +1,18 @@
-"""Run tasks in worker processes. A task that crashes does not stop the others.
+"""Run tasks in worker processes, so that a task that crashes does not stop the others.
 
-On a damaged file, a decoder may crash, hang, or allocate unlimited memory. joblib then stops all
+A decoder may crash, hang, or allocate unlimited memory on a damaged file, and joblib then stops all
 worker processes. Here, unfinished tasks are retried, one per process; a task that fails again is
 reported with a reason and skipped.
 
-The limits apply in worker processes, not if ``n_jobs=1`` runs the tasks in the calling process:
+Limits apply in worker processes, but not with ``n_jobs=1``, which uses the calling process:
 
-- `LIMIT` seconds per task, or between two of the steps that it reports through `alive`;
+- `LIMIT` seconds per task, or per step if a task reports its steps through `alive`;
 - `MEMORY` bytes of data per process (where the system supports it: Linux, macOS).
 
-On a cluster, Dask re-runs the tasks of a lost worker on the other workers; the limits apply there
-too.
+On a cluster, Dask re-runs the tasks of a lost worker on other workers, with the same limits.
 
-Contents: `in_processes`, for tasks with one result; `streamed`, for tasks that yield results too
-large to pile up; `on_cluster`; `TaskFailure`, the result of a task that was skipped; `alive`.
+Contents: `in_processes`, for tasks with one result; `streamed`, for tasks with many results, too
+large to collect in memory; `on_cluster`; `TaskFailure`, the result of a skipped task; `alive`.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ __all__ = [
     "validate_jobs",
 ]
 
-LIMIT = 300.0  # s; a clip takes a hundredth of this
+LIMIT = 300.0  # s; a clip needs a hundredth of this
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth of this
 BATCH = 64  # maximum number of tasks per batch sent to a cluster; the scheduler needs 3 ms a batch
-SHARE = 50  # a batch has at most 1/50 of the tasks sent before, so that few tasks are spread too
-IN_FLIGHT = 500  # batches in flight, so that the scheduler does not hold millions in memory
-AHEAD = 1_000  # tasks that `streamed` starts after one that is not finished
-TIMED_OUT = 1  # exit code of a process that `faulthandler` ends at the time limit
+SHARE = 50  # a batch has at most 1/50 of the tasks sent before, so that all workers get tasks
+IN_FLIGHT = 500  # maximum number of pending batches, to limit the scheduler's memory
+AHEAD = 1_000  # maximum number of tasks that `streamed` starts after an unfinished one
+TIMED_OUT = 1  # exit code of a process that exceeds the time limit, from `faulthandler`
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -63,11 +62,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class TaskFailure:
-    """The result of a task that crashed its process or exceeded a limit.
+    """Result of a task that crashed its process or exceeded a limit.
 
     Parameters
     ----------
-    reason : message for ``failed.csv``
+    reason : error message, for ``failed.csv``
     """
 
     reason: str
@@ -75,11 +74,11 @@ class TaskFailure:
 
 @dataclass(frozen=True)
 class TaskEnd:
-    """The last item of a task that has yielded all others."""
+    """Last item of a task that was completed."""
 
 
 def validate_jobs(n_jobs: int) -> None:
-    """Raise unless `n_jobs` is a valid number of processes.
+    """Check that `n_jobs` is a valid number of processes.
 
     Raises
     ------
@@ -96,9 +95,9 @@ def in_processes(
 
     Parameters
     ----------
-    work : called with one task, possibly twice, so it must be idempotent. Its exceptions are
-        raised here
-    tasks : read as needed
+    work : function of a task; it may be called twice per task, so it must be idempotent. Its
+        exceptions are raised here
+    tasks : tasks, iterated as needed
     n_jobs : number of processes; -1 for all cores, but at least two; 1 for the calling process
 
     Yields
@@ -146,9 +145,9 @@ def on_cluster(
     ----------
     work : see `in_processes`; its module must be installed on the workers, and the files that it
         reads and writes must have the same paths there
-    tasks : read as needed
-    address : address of the scheduler, e.g. ``tcp://host:8786``; its workers must have one
-        thread each, since a task that exceeds a limit ends its whole process
+    tasks : tasks, iterated as needed
+    address : address of the scheduler, e.g. ``tcp://host:8786``; each worker must have one thread,
+        since a task that exceeds a limit ends its process
 
     Yields
     ------
@@ -196,21 +195,21 @@ def on_cluster(
 def streamed(
     work: Callable[[Task], Iterator[Result]], tasks: Iterable[Task], *, n_jobs: int = -1
 ) -> Generator[tuple[Task, Result | TaskEnd | TaskFailure], None, None]:
-    """Run a generator on every task, and yield what it yields.
+    """Run a generator function on every task, and yield its items.
 
-    A process waits until an item is received before it computes another, so the memory used depends
-    neither on the number of items nor on the number of tasks. A task that crashes its process or
-    exceeds a limit is not tried again.
+    Each process computes the next item only after the previous one was received, so memory does not
+    grow with the number of items or tasks. A task that crashes its process or exceeds a limit is
+    not retried.
 
     Parameters
     ----------
-    work : called with one task. Its exceptions are raised here
-    tasks : read as needed, at most `AHEAD` after the first one that is not finished
+    work : generator function of a task. Its exceptions are raised here
+    tasks : tasks, iterated as needed, at most `AHEAD` beyond the first unfinished one
     n_jobs : number of processes; -1 for all cores, but at least two; 1 for the calling process
 
     Yields
     ------
-    task, item : items of one task in order, those of different tasks mixed; the last item of each
+    task, item : items of each task are in order, but tasks are interleaved; the last item of a task
         is a `TaskEnd` or a `TaskFailure`
 
     Raises
@@ -259,7 +258,7 @@ def streamed(
                         idle.append(worker)
                     else:
                         worker.end()
-                    begin_tasks()  # first, so that the process does not wait for the caller
+                    begin_tasks()  # before the yield, so that the process need not wait
                 yield task, item
     finally:
         for worker in (*idle, *busy.values()):
@@ -315,8 +314,8 @@ class _Worker:
 def _serve(
     work: Callable[[Any], Iterator[Any]], connection: Connection, limits: tuple[float, int]
 ) -> None:
-    """In a worker process: run tasks until the caller closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the caller
+    """Run tasks in a worker process until the caller closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles interrupts
     with Path(os.devnull).open("w") as file, _memory_limit(limits[1]):
         _watch[:] = [limits[0], file]
         with suppress(EOFError, ConnectionError):
@@ -329,11 +328,11 @@ def _serve(
 def _run_streaming(
     work: Callable[[Any], Iterator[Any]], task: Any, connection: Connection, memory: int
 ) -> TaskEnd | TaskFailure | Exception:
-    """Send all items of a task but the last, which is returned."""
+    """Send the items of a task, and return the end, failure or exception to send last."""
     try:
         _restart_time_limit()
         for item in work(task):
-            faulthandler.cancel_dump_traceback_later()  # the caller may take its time
+            faulthandler.cancel_dump_traceback_later()  # no limit on the time of the caller
             connection.send(item)
             _restart_time_limit()
         return TaskEnd()
@@ -348,7 +347,7 @@ def _run_streaming(
 
 
 def _batches(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
-    """Group tasks into batches, which begin with one task and grow."""
+    """Group tasks into batches of increasing size, starting from one task."""
     source, n_sent = iter(tasks), 0
     while batch := tuple(islice(source, min(BATCH, 1 + n_sent // SHARE))):
         yield batch
@@ -363,7 +362,7 @@ def _batch(
 
 
 def alive(items: Iterable[Task]) -> Iterator[Task]:
-    """Pass `items` through inside `work`, and restart the time limit with each.
+    """Yield `items`, and restart the time limit of a task with each; for use inside `work`.
 
     Parameters
     ----------
@@ -379,7 +378,7 @@ def _restart_time_limit() -> None:
         faulthandler.dump_traceback_later(_watch[0], exit=True, file=_watch[1])
 
 
-# While a task runs: its time limit in seconds, and the file for its traceback on a timeout.
+# Time limit of the running task, s, and file for its traceback on a timeout.
 _watch: list[Any] = []
 
 
@@ -407,7 +406,7 @@ def _guarded(
 def _alone(
     work: Callable[[Task], Result], task: Task, limits: tuple[float, int]
 ) -> Result | TaskFailure:
-    """Run a task that may have crashed a process, alone in a new process."""
+    """Run a task alone in a new process, since it may have crashed another."""
     with parallel_config("loky", inner_max_num_threads=1):
         parallel = Parallel(n_jobs=2)
     with TemporaryDirectory() as folder:
@@ -423,7 +422,7 @@ def _alone(
 
 @contextmanager
 def _memory_limit(memory: int) -> Iterator[None]:
-    """Limit the memory of this process, and lift the limit afterwards: the process is reused."""
+    """Limit the memory of this process inside the block."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

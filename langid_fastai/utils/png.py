@@ -1,8 +1,8 @@
 """Write greyscale images as PNG files, quickly and atomically.
 
-Pillow takes three times as long for the same pixels, a fifth of the time of an export, since it
-tries every filter on every row. Here all rows use one filter, and compression only matches runs.
-Images of speech become larger, but by less than a tenth.
+Pillow takes three times as long, a fifth of the time of an export, since it tries every filter on
+every row. Here, all rows use the same filter, and only runs are compressed. Images of speech become
+larger by less than a tenth.
 
 References: *Portable Network Graphics*, 3rd edition, W3C Recommendation, 2025; chapters 5 (chunks)
 and 9 (filters).
@@ -25,17 +25,18 @@ AVERAGE = 3  # the filter that subtracts from each pixel the mean of those to th
 
 
 def write_png(image: np.ndarray, path: str | Path) -> None:
-    """Write a greyscale image as PNG, atomically.
+    """Write a greyscale image to a PNG file atomically.
 
     Parameters
     ----------
     image : uint8, (height, width)
+    path : path of the file
     """
     write_whole(encode_png(image), Path(path))
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encode a greyscale image as a PNG file; `write_png` writes the same bytes.
+    """Encode a greyscale image as the bytes of a PNG file.
 
     Parameters
     ----------
@@ -43,11 +44,11 @@ def encode_png(image: np.ndarray) -> bytes:
 
     Returns
     -------
-    png : 8 bits per pixel, not interlaced
+    png : content of the file, with 8 bits per pixel, not interlaced
 
     Raises
     ------
-    AudioError : `image` is not a greyscale image
+    AudioError : `image` is not uint8, or not two-dimensional
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""Show on stderr what a long step does, with rate and remaining time.
+"""Show the progress of long work on stderr, with rate and remaining time.
 
-A bar on a terminal, one line that is rewritten in a notebook, plain lines in a log. Steps may be
-nested; a terminal then shows a bar for each.
+Progress is a bar on a terminal, a line rewritten in place in a notebook, and plain lines in a log.
+Nested work has a bar each on a terminal.
 
-Contents: `track`, for the items of a loop; `Steps`, for other loops and for work that cannot be
-counted; `Listening`, for long recordings.
+Contents: `track`, for the items of a loop; `Steps`, for other loops and for work without a known
+number of steps; `Listening`, for long recordings.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ __all__ = ["Listening", "Steps", "track"]
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
-SECONDS_BETWEEN_UPDATES = 0.5  # of the line in a notebook
-SECONDS_WITHOUT_BAR = 1.0  # of work on one recording
-BAR_WIDTH = 20  # characters; leaves room for the words on a narrow terminal
+SECONDS_BETWEEN_UPDATES = 0.5  # in a notebook
+SECONDS_WITHOUT_BAR = 1.0  # work on a recording that takes longer has a bar
+BAR_WIDTH = 20  # characters; leaves room for text on a narrow terminal
 
 
 def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") -> Iterator[Item]:
-    """Pass `items` through and show progress on stderr.
+    """Yield `items`, and show progress on stderr.
 
     Parameters
     ----------
-    items : any iterable of `total` items
-    what : name of the step, for the start of the line
-    unit : name of an item, in the plural
+    items : iterable of `total` items
+    total : number of items
+    what : name of the work, shown first
+    unit : name of the items, in the plural
     """
     with Steps(what, total, unit) as steps:
         for item in items:
@@ -53,13 +54,13 @@ def track(items: Iterable[Item], *, total: int, what: str, unit: str = "files") 
 
 
 class Steps:
-    """Show on stderr that work is in progress, while the block runs.
+    """Show the progress of work on stderr inside the block.
 
     Parameters
     ----------
     what : name of the work
-    total : number of steps; None for work that cannot be counted, which is shown on a terminal only
-    unit : name of a step, in the plural
+    total : number of steps; None if unknown, which is shown on a terminal only
+    unit : name of the steps, in the plural
 
     Examples
     --------
@@ -68,7 +69,7 @@ class Steps:
     ...         steps.advance()
     """
 
-    # Those whose blocks are running, outermost first; on a terminal they share one display.
+    # Active instances, outermost first; on a terminal, they share one display.
     running: ClassVar[list[Steps]] = []
 
     def __init__(self, what: str, total: int | None = None, unit: str = "") -> None:
@@ -114,7 +115,7 @@ class Steps:
 
         Parameters
         ----------
-        audio : duration of the recordings of these steps, s, for the displayed rate
+        audio : duration of the recordings in these steps, s, to show the rate
         n : number of steps
         what : new name of the work
         """
@@ -144,9 +145,9 @@ class Steps:
 
 
 class Listening:
-    """Show on a terminal how far each recording is read, if it takes longer than a second.
+    """Show the progress of reading each recording that takes longer than a second.
 
-    The bar is on stderr, and is removed at the end of each recording.
+    The bar is shown on terminals only, on stderr, and removed at the end of each recording.
 
     Parameters
     ----------
@@ -164,7 +165,8 @@ class Listening:
         Parameters
         ----------
         name : name of the recording
-        duration : returns it in s, or None if it is unknown; only called for long work
+        duration : function that returns the duration in s, or None if it is unknown; called only
+            for long work
         """
         self.number += 1
         self.name, self.duration, self.start = name, duration, time.monotonic()
@@ -176,7 +178,7 @@ class Listening:
                 self.bar = None
 
     def heard(self, seconds: float) -> None:
-        """Report how much of the recording has been read so far, s."""
+        """Update the progress to `seconds` of the recording read so far."""
         elapsed = time.monotonic() - self.start
         if elapsed < SECONDS_WITHOUT_BAR or not sys.stderr.isatty():
             return
@@ -198,7 +200,7 @@ class Listening:
 
 
 class _Time(ProgressColumn):
-    """Remaining time; for work that cannot be counted, the time that it has taken so far."""
+    """Show the remaining time, or the elapsed time if the number of steps is unknown."""
 
     def render(self, task: Task) -> Text:
         seconds = task.elapsed if task.total is None else task.time_remaining
@@ -215,7 +217,7 @@ def _start_display() -> Progress:
         _Time(),
         console=Console(stderr=True),
         transient=True,
-        # Lines that are printed meanwhile appear above the bars; those that go to a file stay so.
+        # Print other output to the terminal above the bars; do not redirect output to a file.
         redirect_stdout=sys.stdout.isatty(),
     )
     display.start()
@@ -223,13 +225,13 @@ def _start_display() -> Progress:
 
 
 class NotebookLine:
-    """A line of text in the output of a notebook cell, rewritten in place; no widgets needed."""
+    """Line of text in a notebook cell that is rewritten in place, without widgets."""
 
     def __init__(self) -> None:
         self.handle: Any = None
 
     def show(self, text: str) -> None:
-        """Replace the line; nothing is displayed before the first text."""
+        """Replace the text of the line; the first call displays it."""
         from IPython.display import display
 
         content = {"text/plain": text}
@@ -240,7 +242,7 @@ class NotebookLine:
 
 
 def in_notebook() -> bool:
-    """Whether the output goes to a notebook, and not to a terminal or a log."""
+    """Return whether output is shown in a notebook, not on a terminal or in a log."""
     if "IPython" not in sys.modules:
         return False
     shell = sys.modules["IPython"].get_ipython()

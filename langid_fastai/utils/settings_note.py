@@ -1,4 +1,4 @@
-"""Record the settings that a folder is made with, and refuse to continue it with others."""
+"""Record the settings of an output folder, and refuse to continue it with other settings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["differences", "keep_settings", "refuse_differences"]
 def keep_settings(
     note: Path, settings: Mapping[str, Any], error: type[LangidError], holds: str
 ) -> None:
-    """Record the settings a folder is made with, or check that they match the recorded ones.
+    """Record the settings of an output folder, or check that they match the recorded ones.
 
     Parameters
     ----------
-    note : JSON file in the folder
-    settings : settings, name → value; the values must be valid in JSON
+    note : path of the JSON file in the folder
+    settings : settings, name → value; values must be valid in JSON
     error : type of error to raise
-    holds : description of what a folder with other settings contains, for the message
+    holds : description of the content of a folder with other settings, for the message
 
     Raises
     ------
@@ -43,13 +43,13 @@ def keep_settings(
 def refuse_differences(
     there: Mapping[str, Any], requested: Mapping[str, Any], error: type[LangidError], what: str
 ) -> None:
-    """Raise if a folder was made with other settings.
+    """Check that a folder was made with the requested settings.
 
     Parameters
     ----------
     there, requested : see `differences`
     error : type of error to raise
-    what : the folder and its content, for the message
+    what : description of the folder and its content, for the message
 
     Raises
     ------
@@ -62,12 +62,12 @@ def refuse_differences(
 def differences(
     there: Mapping[str, Any], requested: Mapping[str, Any], word: str = "requested"
 ) -> str:
-    """List the settings that differ; empty if none does.
+    """Describe the settings that differ; empty if none do.
 
     Parameters
     ----------
     there, requested : existing and requested settings, name → value, as read from JSON
-    word : what the second settings are
+    word : word for the settings in `requested`, for the description
 
     Examples
     --------
