@@ -1,1 +1,1 @@
-"""Crawl a web site for recordings, and build an index of them (extra ``crawl``)."""
+"""Crawl a web site for recordings, and write an index of them (extra ``crawl``)."""

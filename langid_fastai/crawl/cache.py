@@ -1,4 +1,4 @@
-"""Cache the pages and partial files of a crawl between calls.
+"""Cache the pages and partial files of a crawl.
 
 ::
 
@@ -6,7 +6,7 @@
       site.json                 start address, and number of completed crawls
       pages/<hash>.json         text, ETag and Last-Modified of a page
       parts/<hash>.part         partial file
-      parts/<hash>.json         its ETag or Last-Modified, to resume only the same file
+      parts/<hash>.json         ETag or Last-Modified of the file, to resume only an unchanged file
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ __all__ = ["CrawlCache", "StoredPage", "fetch_file", "hash_url"]
 
 PAGE_BYTES = 5 * MEGABYTE
 PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-# Content types sent by servers that do not know the audio format; some send none.
+# Content types of servers that do not recognise audio formats; some send none.
 FILE_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/ogg"})
 
 
 class StoredPage(NamedTuple):
-    """A page as text, and its address after redirects."""
+    """Text of a page, and its address after redirects."""
 
     text: str
     url: str
 
 
 class CrawlCache:
-    """The hidden folder of a crawl.
+    """Hidden folder with the cache of a crawl.
 
     Parameters
     ----------
-    folder : folder of the crawl; new, empty, or of the same site
-    start : address of the site
+    folder : output folder of the crawl: new, empty, or from a crawl of the same site
+    start : address of the start page
 
     Raises
     ------
-    CorpusError : the folder is a file, contains something else, or belongs to another site
+    CorpusError : the folder is a file, contains other files, or a crawl of another site
     """
 
     def __init__(self, folder: Path, start: str) -> None:
@@ -81,7 +81,7 @@ class CrawlCache:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock the folder: two crawls would exceed the rate, and write to the same partial files.
+        """Lock the folder, since two crawls would exceed the rate and write to the same files.
 
         Raises
         ------
@@ -97,16 +97,17 @@ class CrawlCache:
             yield
 
     def end(self) -> None:
-        """Record that all pages were read; the next crawl checks whether they have changed."""
+        """Record that all pages were read, so that the next crawl checks whether they changed."""
         self.number += 1
         self._note_number()
 
     def page(self, client: PoliteClient, url: str) -> StoredPage:
-        """Return a page, from the cache if this crawl has read it or it has not changed.
+        """Return a page, from the cache if it was read in this crawl or has not changed since.
 
         Raises
         ------
-        FetchError, ServerLost : see `PoliteClient.fetch`; or the page is not HTML, or is too large
+        FetchError : see `PoliteClient.fetch`; or the page is not HTML, or is too large
+        ServerLost : see `PoliteClient.fetch`
         """
         path = self.folder / "pages" / f"{hash_url(url)}.json"
         known = read_json(path)
@@ -125,11 +126,12 @@ class CrawlCache:
 
 
 def fetch_file(client: PoliteClient, cache: CrawlCache, url: str, target: Path) -> None:
-    """Fetch an audio file, or the rest of it, and move it to `target` once it is complete.
+    """Fetch an audio file, or the rest of a partial one, and move it to `target` when complete.
 
     Raises
     ------
-    FetchError, ServerLost : see `PoliteClient.fetch`; or it is not audio, is empty or too large
+    FetchError : see `PoliteClient.fetch`; or the file is not audio, is empty, or is too large
+    ServerLost : see `PoliteClient.fetch`
     """
     part = cache.folder / "parts" / f"{hash_url(url)}.part"
 
@@ -148,7 +150,7 @@ def fetch_file(client: PoliteClient, cache: CrawlCache, url: str, target: Path) 
 
 
 def hash_url(url: str) -> str:
-    """Return a unique hash of an address, in hexadecimal."""
+    """Return a hash of an address, in hexadecimal."""
     return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -169,7 +171,7 @@ def _read_page(response: requests.Response, known: dict[str, Any]) -> dict[str, 
 
 
 def _decode(body: bytes, response: requests.Response) -> str:
-    """Decode by the charset of the header, else by that of the page, as browsers do."""
+    """Decode a page with the charset in its header, or else in the page, as browsers do."""
     from bs4.dammit import UnicodeDammit
 
     charset = response.encoding if "charset" in response.headers.get("Content-Type", "") else None
@@ -177,8 +179,8 @@ def _decode(body: bytes, response: requests.Response) -> str:
 
 
 def _resume_headers(part: Path) -> dict[str, str]:
-    """Return headers that request the rest of a file, if there is a partial file and validator."""
-    headers = {"Accept-Encoding": "identity"}  # without compression, so that byte ranges match
+    """Return headers that request the rest of a file, if a partial file and validator exist."""
+    headers = {"Accept-Encoding": "identity"}  # no compression, so that byte ranges match
     validator = read_json(part.with_suffix(".json")).get("validator")
     if validator and part.exists() and part.stat().st_size:
         headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": validator}
@@ -187,7 +189,7 @@ def _resume_headers(part: Path) -> dict[str, str]:
 
 def _receive_file(response: requests.Response, part: Path, most: float) -> None:
     size = part.stat().st_size if part.exists() else 0
-    if response.status_code == 416:  # shorter than the partial file, so the file has changed
+    if response.status_code == 416:  # the file is now shorter than the partial file
         _forget(part)
         raise TryAgain("the file has changed")
     _require_ok(response, {200, 206})
@@ -195,7 +197,7 @@ def _receive_file(response: requests.Response, part: Path, most: float) -> None:
     if not content_type.startswith("audio/") and content_type not in FILE_TYPES:
         raise FetchError(f"is {content_type}, not audio")
     if response.status_code == 200:
-        _forget(part)  # first: a kill here must not combine an old part with a new validator
+        _forget(part)  # first, so that a kill cannot leave an old part with a new validator
         size, stated = 0, response.headers.get("Content-Length", "")
         write_json(part.with_suffix(".json"), {"validator": _validator(response)})
     else:
@@ -218,7 +220,7 @@ def _receive_file(response: requests.Response, part: Path, most: float) -> None:
 
 
 def _validator(response: requests.Response) -> str:
-    """Return a validator of the file: a strong ETag, else its date (RFC 9110, 13.1.5)."""
+    """Return a validator of a file: a strong ETag, or else its date (RFC 9110, 13.1.5)."""
     if "Content-Encoding" in response.headers:
         return ""
     etag = response.headers.get("ETag", "")

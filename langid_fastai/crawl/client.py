@@ -4,14 +4,14 @@ Conventions
 -----------
 - One request at a time, with at least `Manners.delay` seconds between the starts of two requests to
   a host; a longer ``Crawl-delay`` or ``Request-rate`` in robots.txt is obeyed.
-- robots.txt is read once per host, by Protego, according to RFC 9309: with ``*`` and ``$``, and the
-  longest rule wins. Without one (HTTP 404) everything is allowed; 401 and 403 forbid everything; if
-  the server fails to return it, the host is not crawled (2.3.1.3 and 2.3.1.4).
-- After HTTP 408, 429 and 5xx and lost connections, a request is repeated after 1, 2, 4 … s, or
-  after the time in ``Retry-After``. If this is longer than `LONGEST_WAIT`, or `MOST_LOST` addresses
-  in a row fail, `ServerLost` ends the crawl.
+- robots.txt is read once per host, by Protego, according to RFC 9309: ``*`` and ``$`` are
+  supported, and the longest rule wins. If it does not exist (HTTP 404), everything is allowed; 401
+  and 403 forbid everything; after other errors, the host is not crawled (2.3.1.3 and 2.3.1.4).
+- After HTTP 408, 429 or 5xx or a lost connection, a request is repeated after 1, 2, 4 … s, or after
+  the time in ``Retry-After``. If this is longer than `LONGEST_WAIT`, or `MOST_LOST` addresses fail
+  in succession, `ServerLost` ends the crawl.
 - Requests are only sent to the hosts given at the start. Redirects to another host or port, or to a
-  scheme other than http and https, are refused, and so are addresses with a password.
+  scheme other than http and https, are refused, as are addresses with a password.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ __all__ = [
 
 Answer = TypeVar("Answer")
 
-AGENT = "langid_fastai"  # our name in robots.txt
+AGENT = "langid_fastai"  # name of this library in robots.txt
 MEGABYTE = 1_000_000
 CHUNK = 65_536  # maximum number of bytes per read
 MOST_REDIRECTS = 5  # as in RFC 9309 for robots.txt
-LONGEST_WAIT = 300.0  # s; if a server requests a longer wait, the crawl ends
+LONGEST_WAIT = 300.0  # s; a longer wait requested by the server ends the crawl
 LONGEST_BACKOFF = 60.0  # s
-LONGEST_TRANSFER = 600.0  # s per file; a server that sends few bytes must not block the crawl
-MOST_LOST = 5  # addresses in a row that fail, after all attempts
+LONGEST_TRANSFER = 600.0  # s per file, so that a slow server cannot block the crawl
+MOST_LOST = 5  # successive addresses that fail in all attempts
 ROBOTS_BYTES = 512_000  # RFC 9309, 2.5: at least 500 KiB must be read
-# Only its rules are used: in an adapter, urllib3 would repeat requests without waiting their turn,
-# and could not resume a file.
+# Used only for its rules: in an adapter, urllib3 would repeat requests without waiting for the
+# delay, and could not resume a file.
 RETRY = urllib3.Retry(status_forcelist={408, 429, *range(500, 1000)})
 
 
 class FetchError(CorpusError):
-    """One page or file could not be fetched; the crawl continues."""
+    """A page or file could not be fetched; the crawl continues."""
 
 
 class TooSlow(FetchError):
-    """A file was not complete in time; what was received is kept, to resume later."""
+    """A file was not complete in time; its partial file is kept, to resume later."""
 
 
 class TryAgain(requests.RequestException):
@@ -78,15 +78,15 @@ class ServerLost(CorpusError):
 
 @dataclass(frozen=True)
 class Manners:
-    """How to behave towards a server.
+    """Contact address, rate and limits of requests to a server.
 
     Parameters
     ----------
     contact : web or e-mail address, sent to the server with every request
     delay : minimum time between the starts of two requests to a host, s
     max_mb : maximum size of a file, MB
-    attempts : how often a failing request is sent
-    timeout : time limit of a connection, and of each part of a response, s
+    attempts : maximum number of attempts per request
+    timeout : time limit for connecting, and for each part of a response, s
     """
 
     contact: str = ""
@@ -107,7 +107,7 @@ class Manners:
 
     @property
     def user_agent(self) -> str:
-        """The User-Agent header that is sent to the server.
+        """Return the User-Agent header that is sent to the server.
 
         Examples
         --------
@@ -121,13 +121,13 @@ class Manners:
 
 
 class PoliteClient:
-    """Send requests to a few hosts by the rules above.
+    """Send requests to a few hosts, by the rules in the module docstring.
 
     Parameters
     ----------
     addresses : addresses of the allowed hosts
-    manners : rate, limits, attempts
-    sleep, clock : functions of the system; replaced in tests
+    manners : contact address, rate and limits
+    sleep, clock : functions that wait for, and return, seconds; replaced in tests
     """
 
     def __init__(
@@ -168,13 +168,14 @@ class PoliteClient:
 
         Parameters
         ----------
-        receive : reads one response, whatever its status; called again after a lost connection
-        headers : returns the headers of the next attempt, e.g. a ``Range`` to resume
-        is_robots : `url` is that of robots.txt, which needs no permission
+        receive : function that reads a response of any status; called again after a lost connection
+        headers : function that returns the headers of the next attempt, e.g. ``Range`` to resume
+        is_robots : whether `url` is that of robots.txt, which is always allowed
 
         Raises
         ------
-        FetchError : forbidden, on another host, failed in all attempts, or raised by `receive`
+        FetchError : `url` is forbidden or on another host, all attempts failed, or `receive` raised
+            it
         ServerLost : the server no longer answers, or requests a long wait
         """
         pause, reason = 0.0, ""
@@ -209,7 +210,7 @@ class PoliteClient:
     def _receive(
         self, response: requests.Response, receive: Callable[[requests.Response], Answer]
     ) -> Answer:
-        """Read a response. Even if `receive` refuses it, the server is not lost."""
+        """Read a response; the server counts as working even if `receive` rejects the response."""
         try:
             answer = receive(response)
         except FetchError:
@@ -219,7 +220,7 @@ class PoliteClient:
         return answer
 
     def _open(self, url: str, headers: dict[str, str], is_robots: bool) -> requests.Response:
-        """Send one request, following redirects on the same hosts only."""
+        """Send a request, and follow redirects to allowed hosts."""
         for _ in range(MOST_REDIRECTS + 1):
             if not self.may_follow(url):
                 raise FetchError(f"leads to {url[:200]!r}, on another host or with another scheme")
@@ -245,7 +246,7 @@ class PoliteClient:
             )
         except requests.RequestException:
             raise
-        except ValueError as error:  # from `urllib`, for the address or that of a redirect
+        except ValueError as error:  # from `urllib`, for the address or a redirect
             raise FetchError(
                 f"is not a valid address, or leads to an invalid one: {first_line(error)}"
             ) from error
@@ -287,8 +288,8 @@ def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
 
     Raises
     ------
-    FetchError : too large, by its header or its content
-    TooSlow : not complete after `LONGEST_TRANSFER`
+    FetchError : the response is too large, according to its header or content
+    TooSlow : the response is not complete after `LONGEST_TRANSFER` seconds
     """
     too_large = f"larger than {most / MEGABYTE:g} MB"
     announced = parse_byte_count(response.headers.get("Content-Length", ""))
@@ -307,12 +308,12 @@ def read_body(response: requests.Response, *, most: float) -> Iterator[bytes]:
 
 
 def parse_byte_count(text: str) -> int | None:
-    """Parse a number of bytes from a header; None if it is not one (``*``, ``²``, 5000 digits)."""
+    """Parse a number of bytes from a header; None if invalid (``*``, ``²``, 5000 digits)."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 def _read_some(response: requests.Response) -> bytes:
-    """Read what has arrived, without waiting for a whole `CHUNK`; empty at the end."""
+    """Read the bytes received so far, at most `CHUNK`; empty at the end of the response."""
     try:
         return response.raw.read1(CHUNK, decode_content=True)
     except urllib3.exceptions.HTTPError as error:
@@ -320,7 +321,7 @@ def _read_some(response: requests.Response) -> bytes:
 
 
 def host_of(url: str) -> str | None:
-    """Return host and port of an address; None if it is not a plain http or https address.
+    """Return the host and port of an address; None if it is not http or https, or has a password.
 
     Examples
     --------
@@ -369,7 +370,7 @@ def _read_robots(response: requests.Response) -> Protego:
 
 
 def _requested_wait(response: requests.Response) -> float:
-    """Return the seconds of ``Retry-After``, a number or a date; 0 if there is none."""
+    """Return the wait in ``Retry-After``, a number or a date, in s; 0 if there is none."""
     text = response.headers.get("Retry-After", "")
     try:
         wait = RETRY.parse_retry_after(text)

@@ -5,20 +5,20 @@
     folder/
       found.csv        every recording on the pages, with its metadata
       index.csv        the downloaded recordings, as read by `read_corpus`
-      failed.csv       url, page, reason: what the last call could not fetch
+      failed.csv       url, page, reason: pages and files that the last call could not fetch
       <language>/<name>-<12 hexadecimal digits of its address>.mp3
       .crawl/          pages with their ETag and Last-Modified, and partial files
 
 Conventions
 -----------
-- A page that was fetched before is requested with ``If-None-Match`` and ``If-Modified-Since``, and
-  downloaded again only if it has changed. An interrupted crawl does not request its pages again.
+- A page from an earlier crawl is requested with ``If-None-Match`` and ``If-Modified-Since``, and
+  downloaded again only if it has changed. A resumed crawl does not request the same pages again.
 - A complete file is not requested again. A partial file is resumed (``Range`` with ``If-Range``,
-  RFC 9110) if the server sent a validator to check that it is unchanged; otherwise it is restarted.
-- File names consist of a to z, 0 to 9 and hyphens, whatever the address, and end in a part of its
-  SHA-256: no address leads out of the folder, and no two addresses give the same file.
-- `speaker` is the author named on the page. The same name in two languages counts as one speaker,
-  which can make a split stricter, but never leaks a speaker.
+  RFC 9110) if the server sent a validator, which detects changed files; otherwise it is restarted.
+- File names contain only a to z, 0 to 9 and hyphens, and end in a part of the SHA-256 of the
+  address. So every file is inside the folder, and different addresses give different files.
+- `speaker` is the author named on the page. Equal names in two languages count as one speaker,
+  which can make a split stricter, but never puts a speaker in two splits.
 
 Limits on requests are in `langid_fastai.crawl.client`, the structure of a site in
 `langid_fastai.crawl.site`.
@@ -46,20 +46,20 @@ __all__ = ["Crawl", "crawl_site"]
 
 LONGEST_NAME = 60  # characters of a file name, before the hash
 LONGEST_LABEL = 40  # characters
-MOST_PAGES = 2000  # per list
+MOST_PAGES = 2000  # of a list
 
 
 @dataclass(frozen=True)
 class Crawl:
-    """The result of a crawl.
+    """Result of a crawl.
 
     Parameters
     ----------
     found : index of all recordings on the pages
-    index : index of those that are in the folder
-    failed : columns `url`, `page` and `reason`
-    n_fetched : files fetched by this call
-    passed_over : headings of lists in unknown languages, which were skipped
+    index : index of the downloaded recordings
+    failed : pages and files that could not be fetched, columns `url`, `page` and `reason`
+    n_fetched : number of files downloaded by this call
+    passed_over : headings of the lists in unknown languages, which were skipped
     """
 
     found: pd.DataFrame
@@ -69,7 +69,7 @@ class Crawl:
     passed_over: tuple[str, ...]
 
     def lines(self, folder: Path) -> list[str]:
-        """Return what was found and fetched, as lines of text."""
+        """Summarise the result, as lines of text."""
         by_language = self.found["language"].value_counts().sort_index()
         n_languages = ", ".join(f"{language} {n}" for language, n in by_language.items())
         n_speakers = self.found.loc[self.found["speaker"] != "", "speaker"].nunique()
@@ -95,25 +95,25 @@ def crawl_site(
     most_pages: int = MOST_PAGES,
     download: bool = True,
 ) -> Crawl:
-    """Download the recordings of a site that are not there yet, and write their index.
+    """Download the recordings of a site that are not in the folder yet, and write their index.
 
     Parameters
     ----------
-    folder : new, or of an earlier crawl of the same site
+    folder : output folder, new, empty, or from an earlier crawl of the same site
     site : structure of the site; default: audio-lingua
     manners : contact address and rate; see `Manners`
     languages : labels of the languages to fetch; default: all
-    most_pages : maximum number of pages read per list; more pages are reported in ``failed.csv``
-    download : also fetch the files, not only the pages
+    most_pages : maximum number of pages to read per list; longer lists are in ``failed.csv``
+    download : whether to download the recordings, or read only the pages
 
     Returns
     -------
-    crawl : its tables are also written to `folder`
+    crawl : tables of recordings and failures, which are also written to `folder`
 
     Raises
     ------
     CorpusError : the start page cannot be fetched, a language was not found, no recording was
-        found, or the folder contains something else
+        found, or the folder contains other files
     ServerLost : the server no longer answers, or requests a long wait; repeat the call later
         to resume
 
@@ -143,7 +143,7 @@ def crawl_site(
                     fetch_file(client, cache, row["url"], folder / row["path"])
                 except FetchError as error:
                     _note(failures, row["url"], row["page"], error)
-        finally:  # also after an interrupt, so that downloaded files can be used
+        finally:  # also after an interrupt, so that downloaded files are usable
             failed = pd.DataFrame(failures.values(), columns=["url", "page", "reason"])
             write_index(failed, folder / "failed.csv")
             if (folder / "found.csv").exists():
@@ -196,7 +196,7 @@ class _Search:
         return make_index({"path": _file_name(r)} | r for r in self.by_url.values())
 
     def _read_list(self, first: str, wanted: Sequence[str] | None) -> None:
-        """Read the pages of a list, until they contain nothing new."""
+        """Read the pages of a list, until a page has no new recordings or articles."""
         queue, label = [first], ""
         for n, url in enumerate(queue):  # links are appended
             if n == self.most_pages:
@@ -226,7 +226,7 @@ class _Search:
         self._take(found, language)
 
     def _page(self, url: str, from_page: str) -> StoredPage | None:
-        """Return a page that was not read before; None if it was read, or cannot be fetched."""
+        """Return a page; None if it was read before, or cannot be fetched."""
         if url in self.read:
             return None
         self.read.add(url)
@@ -237,7 +237,7 @@ class _Search:
             return None
 
     def _take(self, recordings: list[dict[str, str]], language: str) -> bool:
-        """Add recordings, or missing metadata of known ones; return whether any was new."""
+        """Add new recordings, and missing metadata of known ones; return whether any are new."""
         n = len(self.by_url)
         for recording in recordings:
             url = recording["url"]
@@ -261,19 +261,19 @@ class _Search:
         return host_of(url) == host_of(self.site.start)
 
     def _label(self, heading: str) -> str:
-        """Turn a heading into a label, for a site without a table of languages."""
+        """Make a label from a heading, for sites without a table of languages."""
         if self.site.languages:
             return ""
         return re.sub(r"[/\\\\]+", "-", heading).strip(". ")[:LONGEST_LABEL].strip()
 
 
 def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Add recordings that an earlier crawl found, in case a page is gone or could not be read."""
+    """Add recordings from an earlier crawl, whose pages may be missing in this one."""
     if not path.exists():
         return index
     both = pd.concat([read_index(path), index], ignore_index=True).astype(object)
-    both["group"] = ""  # recomputed, since the author of a recording may have been found later
-    latest = both.mask(both == "").groupby("url", sort=False).last()  # that is known, by column
+    both["group"] = ""  # recomputed later, since new metadata may include the speaker
+    latest = both.mask(both == "").groupby("url", sort=False).last()  # known value, by column
     rows = latest.reset_index()[list(both.columns)].astype(object).fillna("")
     return make_index(rows.to_dict("records"))
 
@@ -304,6 +304,6 @@ def _file_name(recording: dict[str, str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Reduce text to a to z, 0 to 9 and hyphens; accents and other scripts are dropped."""
+    """Reduce text to a to z, 0 to 9 and hyphens; accents and other scripts are removed."""
     ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")

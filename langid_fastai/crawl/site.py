@@ -1,7 +1,7 @@
 """Describe the structure of a site of recordings, and parse its pages.
 
-A site has a start page with a link to each language; a language has lists of one or more pages; a
-list contains recordings, or links to an article for each recording::
+The start page of a site links to a list for each language. A list has one or more pages with
+recordings, or with links to an article for each recording::
 
     /                                      start: links to languages
     /spip.php?rubrique1                    list: its heading names the language
@@ -9,9 +9,9 @@ list contains recordings, or links to an article for each recording::
     /spip.php?article17                    article: one recording, or several
 
 The defaults of `Site` are for audio-lingua.ac-versailles.fr, a site made with SPIP and the French
-government's design system. They follow published programs that read this site: each recording of a
-list is in a box of class ``mp3``, with icons that indicate the meaning of its tags. For other
-sites, create a `Site` or read it from a JSON file.
+government's design system. They follow published programs for this site: each recording in a list
+is in a box of class ``mp3``, with an icon for each field of its metadata. For other sites, create a
+`Site`, or read it from a JSON file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
     "read_start",
 ]
 
-# Names of audio-lingua's languages, in French, English and the language itself → ISO 639.
+# Languages of audio-lingua: name in French, English or the language itself → ISO 639 code.
 LANGUAGES = {
     **{"allemand": "de", "german": "de", "deutsch": "de"},
     **{"anglais": "en", "english": "en"},
@@ -74,7 +74,7 @@ SELECTORS = (
     *("lists", "more", "recording", "article", "heading", "audio"),
     *("title", "speaker", "level", "gender", "duration", "licence"),
 )
-# Type of a field → its type in JSON, and how an error describes it.
+# Type of a field → its type in JSON, and its description in error messages.
 KINDS: dict[type, tuple[type, str]] = {
     str: (str, "text"),
     tuple: (list, "a list of texts"),
@@ -85,24 +85,25 @@ LONGEST_TEXT = 200  # characters; longer titles and names are truncated
 
 @dataclass(frozen=True)
 class Site:
-    """The structure of a site: CSS selectors (empty: not present), and words → labels.
+    """Structure of a site: CSS selectors (empty if not present), and labels of words.
 
     Parameters
     ----------
     start : address of the start page
-    lists : links from the start page to the list of each language
-    more : links from a list to its further pages
-    recording : box of one recording in a list or an article; without boxes, the whole article
-    article : link from a box, or from a list without boxes, to the article
-    heading : element with the language of a list
-    audio : links to audio files; addresses in the text of a box are found too
-    suffixes : suffixes of addresses that are treated as audio
-    title, speaker, level, gender, duration, licence : text inside a box
-    languages : heading in lower case → label; other lists are skipped. If empty, each heading is
-        used as a label
-    genders : word in lower case → ``m`` or ``f``; other words are kept as they are
-    terms : default licence, for pages that state none
-    file_hosts : addresses of other hosts that files, but not pages, may be fetched from
+    lists : selector of links from the start page to the list of each language
+    more : selector of links from a list to its further pages
+    recording : selector of the box of a recording, in a list or an article; an article without
+        boxes counts as one box
+    article : selector of links to an article, from a box or from a list without boxes
+    heading : selector of the element with the language of a list
+    audio : selector of links to audio files; addresses in the text of a box are also found
+    suffixes : suffixes of the addresses of audio files
+    title, speaker, level, gender, duration, licence : selectors of text inside a box
+    languages : heading in lower case → label; lists with other headings are skipped. If empty, each
+        heading is used as a label
+    genders : word in lower case → ``m`` or ``f``; other words are kept
+    terms : default licence, for recordings without one
+    file_hosts : addresses of additional hosts for files, but not for pages
     """
 
     start: str = "https://audio-lingua.ac-versailles.fr/"
@@ -139,11 +140,11 @@ AUDIO_LINGUA = Site()
 
 @dataclass(frozen=True)
 class ListPage:
-    """The content of one page of a list.
+    """Content of a page of a list.
 
     Parameters
     ----------
-    language : label of its heading, if that is a known language
+    language : label of the language in the heading; empty if unknown
     heading : first heading of the page, in lower case
     recordings : one dict per recording, with `url` and its metadata
     articles : addresses of articles with more metadata
@@ -158,11 +159,11 @@ class ListPage:
 
 
 def read_site(path: Path) -> Site:
-    """Read a `Site` from a JSON file; missing fields have the defaults for audio-lingua.
+    """Read a `Site` from a JSON file; missing fields default to those of audio-lingua.
 
     Raises
     ------
-    CorpusError : no such file, not a JSON object, or an unknown field or invalid value
+    CorpusError : no such file, no JSON object in it, or an unknown field or invalid value
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -197,9 +198,9 @@ def read_start(html: str, url: str, site: Site) -> list[str]:
 
 
 def read_list(html: str, url: str, site: Site) -> ListPage:
-    """Read a page that lists recordings: each recording's box, or links to the article pages.
+    """Read the recordings on a page of a list, and links to articles.
 
-    Links are returned if the page has no boxes, or for boxes without audio or a speaker.
+    Links are returned if the page has no boxes, and for boxes without audio or a speaker.
 
     Examples
     --------
@@ -237,7 +238,7 @@ def read_article(html: str, url: str, site: Site) -> list[dict[str, str]]:
 
 
 def _parse(html: str) -> BeautifulSoup:
-    with warnings.catch_warnings():  # XHTML, and a page of one word, are parsed well enough
+    with warnings.catch_warnings():  # XHTML and one-word pages are parsed well enough
         warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
         warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
         return BeautifulSoup(html, "html.parser")
@@ -302,13 +303,13 @@ def _is_sound(url: str, site: Site) -> bool:
 
 
 def _text(within: Tag, selector: str) -> str:
-    """Return the text of the first matching tag that is not empty, on one line."""
+    """Return the text of the first matching tag with text, on one line."""
     texts = (_one_line(tag.get_text(" ")) for tag in _select(within, selector))
     return next(filter(None, texts), "")
 
 
 def _one_line(text: str) -> str:
-    """Remove line breaks, control characters and broken Unicode, and truncate to a sane length."""
+    """Remove line breaks, control characters and broken Unicode; truncate to `LONGEST_TEXT`."""
     line = " ".join(text.split())
     kept = (c for c in line if unicodedata.category(c) not in ("Cc", "Cs"))
     return "".join(kept)[:LONGEST_TEXT].strip()
