@@ -1,12 +1,12 @@
 """Read audio: any file, FFmpeg container or raw stream to mono float32 samples."""
 
-# Hz that audio is brought to, unless a caller wants another rate.
+# Default sampling rate that audio is resampled to, Hz.
 DEFAULT_SR = 22_050
-# Outside lies a damaged header or a slip; inside, all that is met: 4 kHz telephones to 768 kHz.
+# Limits of sampling rates, Hz: real recordings have 4 to 768 kHz; other values are errors.
 LOWEST_SR, HIGHEST_SR = 1_000, 768_000
 
-# Suffixes by which files in folders are taken for recordings. The content decides how they are
-# read: most by libsndfile, the others by FFmpeg (extra `formats`).
+# Suffixes of the files in a folder that are treated as recordings. How they are read depends on the
+# content: most by libsndfile, the others by FFmpeg (extra `formats`).
 AUDIO_SUFFIXES = frozenset(
     ".3g2 .3gp .aac .ac3 .aif .aifc .aiff .amr .asf .au .awb .bwf .caf .eac3 .flac .m4a .m4b "
     ".mka .mkv .mov .mp1 .mp2 .mp3 .mp4 .mpa .nist .oga .ogg .opus .rf64 .snd .sph .spx .voc .w64 "

@@ -1,8 +1,8 @@
 """Choose a channel of a recording, or average its channels to mono.
 
 Channels are counted from 1, as in sox, Audacity and RTTM; ``left`` is 1 and ``right`` is 2. Without
-a choice the channels are averaged. Two channels of opposite phase would cancel, so of each such
-pair only the first is used, which is logged.
+a choice, the channels are averaged. Two channels of opposite phase would cancel, so only the first
+of such a pair is used, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["EACH", "Channel", "channel_number", "one_channel"]
 log = logging.getLogger(__name__)
 
 Channel = int | str  # a number from 1, "left" or "right"
-EACH = "each"  # all, one after the other, where that is possible
+EACH = "each"  # every channel separately, where that is possible
 NAMES = {"left": 1, "right": 2}
-# Two channels cancel if their mean has less than this fraction of the power of either, -10 dB;
-# the mean of independent channels has half of it, -3 dB.
+# Two channels cancel if the power of their mean is below this fraction (-10 dB) of the power of
+# either. For independent channels it is half (-3 dB).
 CANCELLED = 0.1
 
 
@@ -31,7 +31,7 @@ def channel_number(channel: Channel | None) -> int | None:
 
     Raises
     ------
-    AudioError : `channel` is neither a number nor a name
+    AudioError : `channel` is not a channel number, "left" or "right"
 
     Examples
     --------
@@ -53,7 +53,7 @@ def channel_number(channel: Channel | None) -> int | None:
 def one_channel(
     blocks: Iterable[np.ndarray], channel: int | None, name: object
 ) -> Iterator[np.ndarray]:
-    """Reduce blocks of several channels to one.
+    """Choose a channel of each block, or average its channels.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def one_channel(
 
     Yields
     ------
-    y : (n_samples,)
+    y : float32, (n_samples,)
 
     Raises
     ------
@@ -86,7 +86,7 @@ def one_channel(
         elif n_channels == 1:
             yield np.ascontiguousarray(y[:, 0])
         else:
-            by_channel = np.ascontiguousarray(y.T)  # in which means take a tenth of the time
+            by_channel = np.ascontiguousarray(y.T)  # means are 10 times as fast
             kept = _not_cancelling(by_channel)
             if len(kept) < n_channels and not is_logged:
                 is_logged = True
@@ -101,7 +101,7 @@ def one_channel(
 
 
 def _not_cancelling(y: np.ndarray) -> list[int]:
-    """Return the channels, of (n_channels, n_samples), that do not cancel an earlier one."""
+    """Return indices of the channels, of (n_channels, n_samples), that cancel no earlier one."""
     n_channels, n_samples = y.shape
     with np.errstate(over="ignore", invalid="ignore"):  # samples are checked later
         mean = y.mean(axis=1)
@@ -109,7 +109,7 @@ def _not_cancelling(y: np.ndarray) -> list[int]:
     power = np.diag(covariance)
     kept: list[int] = []
     for i in range(n_channels):
-        together = (power[kept] + power[i] + 2 * covariance[kept, i]) / 4  # of the mean of two
+        together = (power[kept] + power[i] + 2 * covariance[kept, i]) / 4  # power of means
         if not (together < CANCELLED * np.minimum(power[kept], power[i])).any():
             kept.append(i)
     return kept

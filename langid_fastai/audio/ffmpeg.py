@@ -1,9 +1,9 @@
 """Decode recordings that libsndfile cannot read (m4a, aac, mp4, webm, flac in ogg, …) with FFmpeg.
 
 PyAV (extra `formats`) bundles FFmpeg's libraries; no program is called. Files may be untrusted, so
-FFmpeg is restricted: it gets an open file without a name, and no protocol, so it cannot open other
-files named in a playlist, a script or a session description; and it may only use the formats and
-audio codecs listed here, so images are never decoded.
+FFmpeg is restricted: it receives an open file without a name and may use no protocol, so it cannot
+open other files that a playlist, script or session description refers to; and it may only use the
+formats and audio codecs listed here, so images are never decoded.
 
 If a file has several audio streams, the first is read. Encoder delay and padding are removed as
 declared in the file; where they are not declared (raw aac), up to a tenth of a second remains. Gaps
@@ -50,7 +50,7 @@ CODECS = (  # names of its decoders: `ffmpeg -decoders`
     "pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,"
     "pcm_s8,pcm_u8,speex,truespeech,vorbis,wavpack,wmalossless,wmapro,wmav1,wmav2,wmavoice"
 )
-# Formats whose header states the duration; FFmpeg estimates that of others by their size.
+# Formats with the duration in the header; for others, FFmpeg estimates it from the file size.
 WITH_LENGTH = frozenset({"asf", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "wav", "aiff", "caf"})
 # FFmpeg's names of integer sample formats with more than 16 bits.
 FINE = frozenset({"s32", "s32p", "s64", "s64p"})
@@ -65,12 +65,12 @@ def open_container(path: str | Path, part: Part, refusal: str | None = None) -> 
     Parameters
     ----------
     path : path of a file
-    part : the recording in it
-    refusal : why libsndfile does not read it; None if that was not tried
+    part : position of the recording in the file
+    refusal : error message of libsndfile; None if libsndfile was not tried
 
     Yields
     ------
-    sound : see `Sound`
+    sound : the opened recording
 
     Raises
     ------
@@ -91,7 +91,7 @@ def open_container(path: str | Path, part: Part, refusal: str | None = None) -> 
 
 
 def measure_container(path: str | Path, part: Part) -> tuple[float, int]:
-    """Return duration in s and sampling rate in Hz, without decoding.
+    """Return the duration (s) and sampling rate (Hz) of a recording, without decoding it.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def measure_container(path: str | Path, part: Part) -> tuple[float, int]:
 
 
 def _seconds(container: InputContainer, stream: AudioStream) -> float:
-    """Return the duration by the header, s; NaN if it states none."""
+    """Return the duration in the header, s; NaN if the header has none."""
     import av
 
     if container.format.name not in WITH_LENGTH:
@@ -156,10 +156,10 @@ def _opened(
 
 
 class _NamelessFile:
-    """A file object for FFmpeg, without a name.
+    """A file object for FFmpeg, without a name, so that FFmpeg ignores the suffix.
 
-    Without a name, FFmpeg ignores the suffix. An invalid seek, as a damaged file may request,
-    returns FFmpeg's error code; if it raised an exception, PyAV would print the traceback.
+    A damaged file can lead FFmpeg to an invalid position; `seek` then returns FFmpeg's error code,
+    since PyAV would print the traceback of an exception.
     """
 
     def __init__(self, stream: Section) -> None:
@@ -189,7 +189,7 @@ def _audio_stream(container: InputContainer, path: str | Path) -> AudioStream:
 def _frames(
     container: InputContainer, stream: AudioStream, path: str | Path
 ) -> Iterator[AudioFrame]:
-    """Decode packets. Ignore damage at the end, where a file was truncated; raise for any other."""
+    """Decode packets; ignore damage at the end (a truncated file), raise an error for any other."""
     import av
 
     damage: av.FFmpegError | None = None
@@ -225,7 +225,7 @@ def _samples(frame: AudioFrame, sr: int, path: str | Path) -> np.ndarray:
 
 
 def _gathered(pieces: Iterable[np.ndarray], sr: int) -> Iterator[np.ndarray]:
-    """Join pieces of equally many channels into blocks of at least `BLOCK_SECONDS`."""
+    """Join pieces with the same number of channels into blocks of at least `BLOCK_SECONDS`."""
     waiting: list[np.ndarray] = []
     n_waiting = 0
     for piece in pieces:
@@ -241,7 +241,7 @@ def _gathered(pieces: Iterable[np.ndarray], sr: int) -> Iterator[np.ndarray]:
 def _unreadable(path: str | Path, error: Exception, refusal: str | None) -> AudioError:
     if refusal is None:
         return _damaged(path, error)
-    # FFmpeg's error code for a format that is not in the list of those allowed.
+    # FFmpeg's error code for a format that is not allowed.
     is_other = getattr(error, "errno", None) == errno.EINVAL
     reason = "unsupported format" if is_other else _error_text(error)
     return AudioError(f"{path}: {refusal}, nor can FFmpeg ({reason}); {CONVERT}")

@@ -7,14 +7,14 @@ memory use does not grow with their length.
 
 libsndfile reads wav, flac, ogg, opus, mp3, aiff, sph and more; what it refuses (m4a, aac, mp4,
 webm, flac in ogg, …) is read by FFmpeg, with the extra `formats`. The format is detected from the
-content, not the suffix. Files that were concatenated are read to their end, and samples behind a
-wrong length too (`langid_fastai.audio.parts`). A truncated file is read as far as it goes if its
-format allows (wav, ogg, mp3, webm, aac); otherwise it raises an error (flac, most m4a and mp4).
-What a header states and the file does not contain is logged as a warning.
+content, not the suffix. Concatenated files, and files longer than their header states, are read to
+the end (`langid_fastai.audio.parts`). A truncated file is read as far as it goes if its format
+allows (wav, ogg, mp3, webm, aac); otherwise it raises an error (flac, most m4a and mp4). If a file
+is shorter than its header states, a warning is logged.
 
-Contents: `load_audio` reads a whole recording, `stream_audio` yields its blocks, `excerpts` takes
-pieces of these; `native_format`, `count_channels` and `read_header` describe a file; `write_sound`
-writes one.
+Contents: `load_audio` reads a whole recording, `stream_audio` yields its blocks, `excerpts` cuts
+excerpts from the blocks; `native_format`, `count_channels` and `read_header` describe a file;
+`write_sound` writes one.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ log = logging.getLogger(__name__)
 
 # A damaged or malicious file of a few bytes can decode to years of silence.
 LONGEST_HOURS = 100
-# A recording that is shorter than its header states by less than this, s, is not reported: the
-# durations that lossy formats state are not exact.
+# Largest difference between the duration in a header and the true one that is not reported, s:
+# headers of lossy formats are not exact.
 TOLERANCE = 0.5
 
 
@@ -69,9 +69,9 @@ def load_audio(
     Parameters
     ----------
     path : wav, flac, ogg, opus, mp3, aiff, …; with the extra `formats` also m4a, aac, mp4, webm, …
-    sr : Hz, target sampling rate
-    channel : "left", "right", or a channel number, from 1; "each" for all channels. By default the
-        mean of the channels, without any that would cancel others by opposite phase
+    sr : target sampling rate, Hz
+    channel : "left", "right", or a channel number, from 1; "each" for all channels. By default, the
+        mean of the channels, without any that would cancel another by opposite phase
 
     Returns
     -------
@@ -79,7 +79,8 @@ def load_audio(
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file, NaN or infinite samples, or no such channel
+    AudioError : the file is missing, empty or unreadable, contains NaN or infinite samples, or has
+        no such channel
 
     Examples
     --------
@@ -101,13 +102,13 @@ def load_audio(
 def stream_audio(
     path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | None = None
 ) -> Iterator[np.ndarray]:
-    """Read a recording as consecutive mono blocks at `sr`, which joined equal `load_audio`.
+    """Read a recording block by block as mono at `sr`; the joined blocks equal `load_audio`.
 
     Parameters
     ----------
-    path : as for `load_audio`
-    sr : Hz, target sampling rate
-    channel : as for `load_audio`, but not "each"
+    path : as in `load_audio`
+    sr : target sampling rate, Hz
+    channel : as in `load_audio`, but not "each"
 
     Yields
     ------
@@ -115,7 +116,8 @@ def stream_audio(
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file, NaN or infinite samples, or no such channel
+    AudioError : the file is missing, empty or unreadable, contains NaN or infinite samples, or has
+        no such channel
     """
     if not isinstance(sr, int) or not LOWEST_SR <= sr <= HIGHEST_SR:
         raise AudioError(
@@ -148,19 +150,20 @@ def stream_audio(
 
 
 def read_header(path: str | Path) -> tuple[float, int]:
-    """Return duration and sampling rate of a recording, without decoding it.
+    """Return the duration and sampling rate of a recording, without decoding it.
 
     Parameters
     ----------
-    path : as for `load_audio`
+    path : as in `load_audio`
 
     Returns
     -------
-    seconds, sr : s, NaN if no header states it; of the first part, Hz
+    seconds, sr : duration, s, NaN if a header lacks it; sampling rate, Hz, of the first recording
+        if several are concatenated
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file
+    AudioError : the file is missing, empty or unreadable
 
     Examples
     --------
@@ -187,12 +190,12 @@ def read_header(path: str | Path) -> tuple[float, int]:
 
 
 def usual_channel(path: str | Path, channel: Channel | None) -> int | None:
-    """Return the channel that a model was trained on, where a recording has it; None where not.
+    """Return the number of the channel that a model was trained on; None if a recording lacks it.
 
     Parameters
     ----------
-    path : as for `load_audio`
-    channel : value in the model's `MelConfig`
+    path : as in `load_audio`
+    channel : `channel` of the model's `MelConfig`
     """
     number = channel_number(channel)
     if number is None or number <= (n_channels := count_channels(path)):
@@ -206,18 +209,18 @@ def count_channels(path: str | Path) -> int:
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file
+    AudioError : the file is missing, empty or unreadable
     """
     with contextlib.closing(_sounds(path)) as sounds:
         return next(sounds)[0].n_channels
 
 
 def native_format(path: str | Path) -> tuple[int, int]:
-    """Return the sampling rate and bit depth of a recording, whatever library reads it.
+    """Return the sampling rate and bit depth of a recording.
 
     Parameters
     ----------
-    path : as for `load_audio`
+    path : as in `load_audio`
 
     Returns
     -------
@@ -226,7 +229,7 @@ def native_format(path: str | Path) -> tuple[int, int]:
 
     Raises
     ------
-    AudioError : missing, empty or unreadable file
+    AudioError : the file is missing, empty or unreadable
 
     Examples
     --------
@@ -253,7 +256,7 @@ def excerpts(
 
     Yields
     ------
-    span, y : (end - start,), shorter if the recording ends first
+    span, y : the span and its samples, (end - start,), fewer if the recording ends first
 
     Examples
     --------
@@ -279,13 +282,13 @@ def write_sound(
     Parameters
     ----------
     path : path of the file; its folder must exist
-    y : (n_samples,), in [-1, 1]
-    sr : Hz
-    format, subtype : libsndfile's names
+    y : mono waveform, (n_samples,), in [-1, 1]
+    sr : sampling rate, Hz
+    format, subtype : libsndfile's names of the file format and sample format
 
     Raises
     ------
-    OSError : the disk is full, or cannot be written to
+    OSError : the disk is full or cannot be written to
 
     Examples
     --------
@@ -304,7 +307,7 @@ def write_sound(
 def _sounds(path: str | Path) -> Generator[tuple[Sound, Part]]:
     """Open the recordings in a file, one after the other.
 
-    What follows the first and cannot be read is reported, so that the first is not lost.
+    If one after the first cannot be read, a warning is logged and the first is not lost.
     """
     parts = _parts(path)
     for i, part in enumerate(parts):
@@ -323,7 +326,7 @@ def _sounds(path: str | Path) -> Generator[tuple[Sound, Part]]:
 
 
 def _parts(path: str | Path) -> list[Part]:
-    """Return the recordings in a file; an empty one for a pipe, and for what cannot be opened."""
+    """Return the recordings in a file; a single empty part for a pipe or an unreadable file."""
     if str(path).lower().endswith(".raw"):
         raise AudioError(f"{path}: raw samples have no header with a sampling rate; {CONVERT}")
     try:
@@ -333,7 +336,7 @@ def _parts(path: str | Path) -> list[Part]:
                 return find_parts(stream)
     except UnicodeEncodeError as error:
         raise AudioError(f"{path}: its name is not valid Unicode; rename the file") from error
-    except OSError:  # reported when it is opened to be read
+    except OSError:  # reported when the file is opened by a decoder
         pass
     return [Part(0, 0)]
 

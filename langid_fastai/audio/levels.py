@@ -1,12 +1,12 @@
-"""What a waveform must be, how loud it is, and when it is silent.
+"""Validate waveforms, remove their offset, measure their level and detect silence.
 
-One rule for all of export, training, prediction, timelines, the app and the tools for corpora:
+The same rules apply in export, training, prediction, timelines, the app and the corpus tools:
 
-- A recorder may add a constant to all samples. `remove_offset` subtracts it from a clip before its
-  image is made.
-- The level of a waveform is that of its sound above `SPEECH_HZ`: an offset, its drift, and the hum
-  of the mains (50 or 60 Hz) are below, speech is above. It is measured in frames of `FRAME`
-  seconds, without the two loudest, which a single click or a step of the offset can fill.
+- A recorder may add a constant offset to all samples. `remove_offset` subtracts it from a clip
+  before its image is made.
+- The level of a waveform is measured above `SPEECH_HZ`, which keeps speech but excludes an offset,
+  its drift and mains hum (50 or 60 Hz). It is measured in frames of `FRAME` seconds, without the
+  two loudest, since a single click, or a step of the offset, can affect two frames.
 - A waveform is silent if this level stays below `SILENCE` in every frame.
 
 Contents: `validate_waveform`, `remove_offset`, `sound_level`, `is_silent`, `prepare_sound`.
@@ -30,13 +30,14 @@ __all__ = [
     "validate_waveform",
 ]
 
-# Hz. Mains hum is at 50 or 60 Hz; every voice has nearly all its power above 100.
+# Hz. Mains hum is at 50 or 60 Hz; every voice has nearly all its power above 100 Hz.
 SPEECH_HZ = 100.0
-# Root mean square, -90 dB of full scale: one step of 16-bit audio, whose rounding is below it.
+# Root mean square: -90 dB of full scale, one step of 16-bit audio; rounding noise is lower.
 SILENCE = 10 ** (-90 / 20)
-# s. Frames overlap by half. Their window (Blackman) separates 60 Hz from `SPEECH_HZ` by 58 dB.
+# Duration of a frame, s. Frames overlap by half; their Blackman window separates 60 Hz from
+# `SPEECH_HZ` by 58 dB.
 FRAME = 0.1
-N_CLICK = 2  # frames that contain one sample
+N_CLICK = 2  # overlapping frames that contain the same sample
 # A larger sample comes from a damaged file: float32 cannot represent its power.
 LOUDEST = 1e9
 # Frames transformed at once: a second and a half, so that `is_silent` rarely needs more.
@@ -48,11 +49,11 @@ def validate_waveform(y: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    y : (n_samples,), floating point
+    y : mono waveform, (n_samples,), floating point
 
     Raises
     ------
-    AudioError : `y` is not mono, is empty, not floating point, contains NaN, or is far outside
+    AudioError : `y` is not mono, is empty, is not floating point, contains NaN, or is far outside
         [-1, 1]
 
     Examples
@@ -80,11 +81,11 @@ def validate_waveform(y: np.ndarray) -> np.ndarray:
 
 
 def remove_offset(y: np.ndarray) -> np.ndarray:
-    """Subtract the mean of a waveform, or of each in a batch.
+    """Subtract its mean from a waveform, or from each waveform of a batch.
 
     Parameters
     ----------
-    y : (..., n_samples)
+    y : waveform or batch, (..., n_samples)
 
     Examples
     --------
@@ -95,16 +96,16 @@ def remove_offset(y: np.ndarray) -> np.ndarray:
 
 
 def sound_level(y: np.ndarray, sr: int) -> float:
-    """Measure the level of a waveform above `SPEECH_HZ`, without a click.
+    """Measure the level of a waveform above `SPEECH_HZ`, ignoring a single click.
 
     Parameters
     ----------
-    y : float32, (n_samples,)
-    sr : Hz
+    y : mono waveform, float32, (n_samples,)
+    sr : sampling rate, Hz
 
     Returns
     -------
-    level : root mean square; 0 if the waveform is silent
+    level : root mean square, relative to full scale; 0 if the waveform is silent
 
     Examples
     --------
@@ -119,12 +120,14 @@ def sound_level(y: np.ndarray, sr: int) -> float:
 
 
 def is_silent(y: np.ndarray, sr: int) -> bool:
-    """Return whether a waveform is silent, by the rule of this module; often without all of it.
+    """Return whether a waveform is silent by the rules of this module.
+
+    If it is not, usually only the beginning is analysed.
 
     Parameters
     ----------
-    y : float32, (n_samples,)
-    sr : Hz
+    y : mono waveform, float32, (n_samples,)
+    sr : sampling rate, Hz
 
     Examples
     --------
@@ -141,16 +144,16 @@ def is_silent(y: np.ndarray, sr: int) -> bool:
 
 
 def prepare_sound(y: np.ndarray, sr: int) -> np.ndarray:
-    """Return a waveform as images are made of it: valid, not silent, its offset removed.
+    """Check that a waveform is valid and not silent, and remove its offset.
 
     Parameters
     ----------
-    y : (n_samples,), floating point
-    sr : Hz
+    y : mono waveform, (n_samples,), floating point
+    sr : sampling rate, Hz
 
     Raises
     ------
-    AudioError : `y` is silent, or see `validate_waveform`
+    AudioError : `y` is silent or not valid, see `validate_waveform`
     """
     y = validate_waveform(y)
     if is_silent(y, sr):
@@ -159,7 +162,7 @@ def prepare_sound(y: np.ndarray, sr: int) -> np.ndarray:
 
 
 def _frame_powers(y: np.ndarray, sr: int) -> Iterator[np.ndarray]:
-    """Yield the mean square above `SPEECH_HZ` of some frames at a time, each (n_frames,)."""
+    """Yield the power above `SPEECH_HZ` of a few frames at a time: mean squares, (n_frames,)."""
     window, y = _window(sr), remove_offset(y)
     n = len(window)
     if len(y) < n:

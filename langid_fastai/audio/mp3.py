@@ -1,6 +1,6 @@
-"""MP3 by libsndfile, which encodes with LAME: its rates, encoding, and what it leaves of a sound.
+"""Encode and decode MP3 with libsndfile, which uses LAME as encoder.
 
-Contents: `MP3_RATES` and `MP3_BIT_RATES`; `writes_mp3`; `encode_mp3`; `code_mp3`, there and back.
+Contents: `MP3_RATES`, `MP3_BIT_RATES`, `writes_mp3`, `encode_mp3`; `code_mp3` encodes and decodes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MP3_RATES = {
 MP3_BIT_RATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 320)
 # Samples that LAME (576) and the decoder (529) put before the sound (lame.sourceforge.io/tech-FAQ).
 DELAY = 576 + 529
-PEAK = 0.5  # lossy coding overshoots; from half of full scale it stays within [-1, 1]
+PEAK = 0.5  # peak before lossy coding, which overshoots: the result stays within [-1, 1]
 
 
 def writes_mp3() -> bool:
-    """Return whether the installed libsndfile can write MP3; the wheels of soundfile bring one."""
+    """Return whether the installed libsndfile can write MP3; that in soundfile's wheels can."""
     return "MP3" in sf.available_formats()
 
 
@@ -36,9 +36,9 @@ def encode_mp3(y: np.ndarray, sr: int, kbits: float) -> bytes:
 
     Parameters
     ----------
-    y : (n_samples,), in [-1, 1]
-    sr : one of `MP3_RATES`, Hz
-    kbits : bit rate, kb/s; LAME takes the nearest one of `MP3_BIT_RATES`
+    y : mono waveform, (n_samples,), in [-1, 1]
+    sr : sampling rate, Hz; a key of `MP3_RATES`
+    kbits : bit rate, kb/s; LAME uses the nearest one in `MP3_BIT_RATES`
     """
     low, high = MP3_RATES[sr]
     level = (high - kbits) / (high - low)
@@ -50,7 +50,7 @@ def encode_mp3(y: np.ndarray, sr: int, kbits: float) -> bytes:
         format="MP3",
         subtype="MPEG_LAYER_III",
         bitrate_mode="CONSTANT",
-        compression_level=float(np.clip(level, 0, 0.999)),  # it refuses 1
+        compression_level=float(np.clip(level, 0, 0.999)),  # libsndfile refuses 1
     )
     return file.getvalue()
 
@@ -60,7 +60,7 @@ def code_mp3(y: np.ndarray, sr: int, kbits: float) -> np.ndarray:
 
     Parameters
     ----------
-    y, sr, kbits : see `encode_mp3`; any peak
+    y, sr, kbits : as in `encode_mp3`, but `y` may have any peak
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """Find the runs of frames in an MPEG audio stream (mp3, mp2), without decoding them.
 
-An mp3 has no length; a decoder takes it from the Xing frame at the beginning, or estimates it from
-the bit rate of the first frame. In a file that was concatenated, cut or streamed both are wrong,
-and libsndfile stops too early. Unless the stated size is that of the file, all frame headers are
-read here, which takes a few hundredths of the time of decoding.
+The duration of an mp3 is read from its Xing frame at the beginning, or estimated from the bit rate
+of the first frame. If the file was concatenated, cut or streamed, both are wrong, and libsndfile
+stops too early. Unless the size in the Xing frame is that of the file, this module reads all frame
+headers, which takes a few hundredths of the time of decoding.
 
 Sources: ISO 11172-3 and 13818-3 (frames); G. Bouvigne, "MP3 Info Tag revision 1 specification" (the
 frame with the length, marked ``Xing`` or ``Info``); id3.org (ID3v2).
@@ -28,18 +28,18 @@ RATES = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 SRS = (44_100, 48_000, 32_000)  # Hz, of MPEG-1; half of it in MPEG-2, a quarter in MPEG-2.5
-# Version, layer and sampling rate: equal in all frames of a stream.
+# Bits of version, layer and sampling rate, which are equal in all frames of a stream.
 SAME = 0xFFFE_0C00
 LAYER_3 = 3
 MARKS, VBRI = (b"Xing", b"Info"), b"VBRI"
 ID3V1 = 128  # bytes of a tag at the end
-# Frames in a row that are no coincidence.
+# Number of consecutive frame headers that are no coincidence.
 SURE = 3
-# Bytes before the first frame, where it is a beginning at all.
+# Maximum number of other bytes before the first frame.
 NEAR = 1 << 14
 # Where frames or a tag may begin.
 BEGINNING = re.compile(rb"\xff[\xe0-\xff]|ID3")
-# Damage of fewer bytes is skipped by mpg123, the decoder in libsndfile; tags are not.
+# mpg123, the decoder in libsndfile, skips damage of fewer bytes, but not tags.
 RESYNC, TAGS = 1024, (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
 
 
@@ -59,8 +59,8 @@ class Run:
 
     Parameters
     ----------
-    start, end : bytes
-    head : a frame to be read before them, which states their number
+    start, end : position in the file, bytes
+    head : frame to prepend, which states the number of frames
     """
 
     start: int
@@ -69,7 +69,7 @@ class Run:
 
 
 def mpeg_runs(content: mmap.mmap, start: int) -> list[Run]:
-    """Find the runs of consecutive frames from `start`; none if no MPEG audio begins there.
+    """Find the runs of consecutive frames after `start`; none if no MPEG audio begins there.
 
     A run ends before a tag or other bytes, before a frame that states a new length, and where the
     sampling rate or the number of channels changes.
@@ -88,7 +88,7 @@ def mpeg_runs(content: mmap.mmap, start: int) -> list[Run]:
 
 
 def id3_size(head: bytes) -> int:
-    """Return the length of an ID3v2 tag in bytes, from its first ten; 0 if it is none."""
+    """Return the length of an ID3v2 tag, bytes, given its first ten bytes; 0 if it is not a tag."""
     if len(head) < 10 or not head.startswith(b"ID3") or max(head[6:10]) > 127:
         return 0
     size = sum(byte << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
@@ -101,12 +101,12 @@ class Counted(NamedTuple):
     first: Frame
     end: int  # bytes
     n: int
-    stated: int | None  # number that the first frame states; None if it is a frame of sound
-    is_constant: bool  # the bit rate
+    stated: int | None  # number in the first frame; None if that contains audio
+    is_constant: bool  # whether the bit rate is constant
 
 
 def _count(content: mmap.mmap, start: int) -> Counted:
-    """Read the headers of all frames of one kind, up to other bytes or a newly stated length."""
+    """Read the headers of all frames of one kind, up to other bytes or a frame with a length."""
     first = _frame(content[start : start + 4])
     if first is None:
         raise ValueError(f"no frame at byte {start}")
@@ -131,7 +131,7 @@ def _count(content: mmap.mmap, start: int) -> Counted:
 
 
 def _resumed(content: mmap.mmap, at: int, first: Frame) -> int | None:
-    """Return where frames resume after damage so short that a decoder skips it."""
+    """Return the position of the next frame after damage short enough to be skipped, or None."""
     if content[at : at + 8].startswith(TAGS):
         return None
     while (at := content.find(b"\xff", at + 1, at + RESYNC)) >= 0:
@@ -142,7 +142,7 @@ def _resumed(content: mmap.mmap, at: int, first: Frame) -> int | None:
 
 
 def _run(content: mmap.mmap, start: int, counted: Counted) -> Run:
-    """State the number of frames to a decoder, where it would take another one."""
+    """Make a run, with the number of frames if a decoder would use a wrong one."""
     first, n, stated = counted.first, counted.n, counted.stated
     is_truncated = stated is not None and stated > n and counted.end == len(content)
     is_right = stated in (n, n + 1) or is_truncated
@@ -185,7 +185,7 @@ def _frame(header: bytes) -> Frame | None:
 
 
 def _stated(content: mmap.mmap, at: int, frame: Frame) -> int | None:
-    """Return the number of frames that one states, 0 for unknown; None for a frame of sound."""
+    """Return the number of frames stated in a frame, 0 if unknown; None if it contains audio."""
     if frame.layer != LAYER_3:
         return None
     mark = at + 4 + frame.side
@@ -197,7 +197,7 @@ def _stated(content: mmap.mmap, at: int, frame: Frame) -> int | None:
 
 
 def _is_as_stated(content: mmap.mmap, at: int, first: Frame, stated: int) -> bool:
-    """Whether size and number of frames of a constant bit rate are those of the file."""
+    """Return whether the file has a constant bit rate, and its stated size and number of frames."""
     mark = at + 4 + first.side
     if content[mark : mark + 4] != b"Info" or content[mark + 7] & 3 != 3:
         return False
@@ -218,7 +218,7 @@ def _new_head(header: bytes, first: Frame, n: int) -> bytes:
 
 
 def _next_frame(content: mmap.mmap, at: int, longest: int | None = None) -> int | None:
-    """Return where the next frames begin, after tags and at most `longest` other bytes."""
+    """Return the position of the next frame, after tags and at most `longest` other bytes."""
     at += id3_size(content[at : at + 10])
     last = len(content) if longest is None else at + longest
     while 0 <= at < min(last, len(content)):
@@ -233,7 +233,7 @@ def _next_frame(content: mmap.mmap, at: int, longest: int | None = None) -> int 
 
 
 def _is_sure(content: mmap.mmap, at: int) -> bool:
-    """Whether several frames of one kind begin here, or fewer that end with the file."""
+    """Return whether several frames of one kind begin here, or fewer up to the end of the file."""
     kinds = set()
     for _ in range(SURE):
         frame = _frame(content[at : at + 4])

@@ -1,12 +1,13 @@
-"""Find where each recording in a file begins and ends, and data sizes that its header misstates.
+"""Find the start and end of each recording in a file, even if a header contains a wrong size.
 
-Servers and archives concatenate files: decoders then stop where the first one ends. Recorders that
-are stopped leave a data size of 0, or one that is too small, and decoders stop there too. This
+Some servers and archives concatenate files, and decoders stop at the end of the first one.
+Interrupted recorders leave a data size that is 0 or too small, and decoders stop there too. This
 module reads only headers, signatures and frame headers; the decoders read the parts that it finds.
 
-A part starts at the signature of its format: at the stated end of the previous part in formats with
-a size (wav, rf64, aiff, au, w64, caf, sph, mp4), anywhere in the others (flac, ogg, amr, wma). mp3
-is in `langid_fastai.audio.mpeg`. Matroska, webm, aac and ac3 need no parts: FFmpeg reads on.
+A part starts with the signature of its format. It is expected at the end of the previous part in
+formats with a size (wav, rf64, aiff, au, w64, caf, sph, mp4), and searched for in the others (flac,
+ogg, amr, wma). For mp3, see `langid_fastai.audio.mpeg`. Matroska, webm, aac and ac3 need no parts,
+since FFmpeg reads the whole file.
 
 Sources: RIFF (Microsoft, 1991), EBU Tech 3306 (RF64), Apple's specifications of AIFF-C and CAF,
 Sony's of Wave64, RFC 3533 (Ogg), RFC 9639 (FLAC), ISO 14496-12 (mp4).
@@ -27,7 +28,7 @@ __all__ = ["Part", "Section", "find_parts"]
 
 # Fewer bytes after the stated end are padding or a tag, not sound: an eighth of a second or less.
 TAIL = 1024
-# Data sizes from here on mean "unknown", as written to a pipe, in fields of four and eight bytes.
+# Data sizes of at least this, in fields of 4 and 8 bytes, mean "unknown", as written to a pipe.
 UNKNOWN = {4: 0x7FFF_0000, 8: 1 << 62}
 
 ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
@@ -36,7 +37,7 @@ W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 OGG = b"OggS\x00\x02" + bytes(8)
 # Formats whose next part is found by a search for their signature.
 FLAC = b"fLaC"
-WINDOW = 1 << 20  # bytes searched at once: searching bytes is ten times as fast as a map of a file
+WINDOW = 1 << 20  # bytes searched at once, ten times as fast as searching a memory map
 SEARCHED = (FLAC, OGG, b"#!AMR", ASF)
 FOR_FFMPEG = (b"#!AMR", ASF)
 EBML = b"\x1aE\xdf\xa3"  # Matroska and webm (RFC 8794, 11.2.1)
@@ -53,7 +54,7 @@ NOT_ZERO = re.compile(rb"[^\0]")
 
 @dataclass(frozen=True)
 class Chunks:
-    """How a format stores its chunks: an identifier, a size and the content."""
+    """Layout of the chunks in a format: an identifier, a size and the content."""
 
     first: int  # offset of the first chunk
     n_id: int  # bytes of an identifier
@@ -83,14 +84,15 @@ class Part:
 
     Parameters
     ----------
-    start, end : bytes
-    head : bytes in place of those before `start`: the first frame of an mp3, with its true length
-    samples : where samples without a usable size begin, bytes; they go on to `end`
-    promised : size that the header states, as a multiple of what is in the file
-    for_ffmpeg : whether libsndfile should not try: it accepts any content with some suffixes (mp3,
-        au, snd). False where it will refuse
-    is_flac : whether it is FLAC, whose decoder stops at the stated length, so that what it leaves
-        must be noticed
+    start, end : position in the file, bytes
+    head : bytes to prepend: a header with the correct size, or the first frame of an mp3 with the
+        correct number of frames
+    samples : position of the samples, bytes, if the header has no usable size; they end at `end`
+    promised : size in the header, as a multiple of the size in the file
+    for_ffmpeg : whether to use FFmpeg without trying libsndfile, which accepts any content in files
+        with some suffixes (mp3, au, snd)
+    is_flac : whether the format is FLAC: its decoder stops at the length in the header, so any
+        remaining bytes must be reported
     """
 
     start: int
@@ -126,11 +128,11 @@ class Section(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Position, bytes from the start of the part."""
+        """Return the position, bytes from the start of the part."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position; return the new one, bytes from the start."""
+        """Set the position, and return it, bytes from the start of the part."""
         at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if at < 0:
             raise OSError(22, "Invalid argument")
@@ -138,7 +140,7 @@ class Section(io.RawIOBase):
         return at
 
     def readinto(self, buffer: object) -> int:
-        """Fill a buffer, and return the number of bytes."""
+        """Read bytes into a buffer, and return their number."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         if self._at < len(self._head):
             content = self._head[self._at : self._at + len(view)]
@@ -180,7 +182,7 @@ def find_parts(stream: BinaryIO) -> list[Part]:
 
 
 def _parts_at(content: mmap.mmap, start: int) -> list[Part]:
-    """Return the part that starts here, or the parts up to the end of the file."""
+    """Return the part that starts at `start`; for mp3, all parts up to the end of the file."""
     head = content[start : start + 16]
     for signature, chunks in CHUNKS.items():
         if head.startswith(signature):
@@ -205,12 +207,12 @@ def _parts_at(content: mmap.mmap, start: int) -> list[Part]:
 
 
 def _is_adts(head: bytes) -> bool:
-    """Whether this is aac in ADTS: twelve ones, then the layer, 0 but not in mp3 (ISO 13818-7)."""
+    """Return whether this is aac in ADTS: 12 one bits and layer 0, unlike mp3 (ISO 13818-7)."""
     return len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0
 
 
 def _in_chunks(content: mmap.mmap, start: int, form: Chunks) -> Part:
-    """Find the samples of a file of chunks, and where they end."""
+    """Return the part that starts at `start`, in a format that consists of chunks."""
     n, at, long_size = struct.calcsize(form.size), start + form.first, None
     while at + form.n_id + n <= len(content):
         name = content[at : at + form.n_id]
@@ -235,7 +237,7 @@ def _in_chunks(content: mmap.mmap, start: int, form: Chunks) -> Part:
 def _ended(
     content: mmap.mmap, start: int, samples: int, stated: int, n: int, form: Chunks | None = None
 ) -> Part:
-    """Compare the stated size of the samples with what is in the file."""
+    """Return a part, comparing the size of the samples in its header with that in the file."""
     present = max(0, len(content) - samples)
     if stated >= min(present, UNKNOWN[n]):
         is_truncated = present < stated < UNKNOWN[n]
@@ -255,7 +257,7 @@ def _ended(
 
 
 def _end_of_chunks(content: mmap.mmap, at: int, form: Chunks) -> int:
-    """Return where the chunks after the samples end; `at` if what is there is no chunk."""
+    """Return the end of the chunks after the samples; `at` if no chunk is there."""
     n = struct.calcsize(form.size)
     while at + form.n_id + n <= len(content):
         [stated] = struct.unpack_from(form.size, content, at + form.n_id)
@@ -272,7 +274,7 @@ def _padded(size: int, form: Chunks) -> int:
 
 
 def _sphere(content: mmap.mmap, start: int) -> Part:
-    """A NIST SPHERE file: libsndfile reads it to its end, whatever its header states."""
+    """Return a NIST SPHERE part, which libsndfile reads to its end, whatever its header states."""
     header = content[start : start + 1024]
     counts = {
         name: int(value)
@@ -289,7 +291,7 @@ def _sphere(content: mmap.mmap, start: int) -> Part:
 
 
 def _end_of_boxes(content: mmap.mmap, start: int) -> int:
-    """Return where an mp4 ends: at the next box ``ftyp``."""
+    """Return the end of an mp4: the next box ``ftyp``, or the end of the file."""
     at = start
     while at + 16 <= len(content):
         size, name = struct.unpack_from(">I4s", content, at)
@@ -304,7 +306,7 @@ def _end_of_boxes(content: mmap.mmap, start: int) -> int:
 
 
 def _next(content: mmap.mmap, start: int, signature: bytes) -> int:
-    """Return where the next part begins, or the end of the file."""
+    """Return the start of the next part, or the end of the file."""
     at = start + 1
     while (
         signature == OGG and content[at - 1 : at - 1 + len(OGG)] == OGG and at + 26 < len(content)

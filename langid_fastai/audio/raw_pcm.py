@@ -21,7 +21,7 @@ __all__ = ["resampled", "stream_pcm"]
 SAMPLE_BYTES = 2
 # Full scale of a 16-bit sample, scaled to 1.0.
 FULL_SCALE = 32_768
-# Length of a block, and so the latency.
+# Duration of a block, and so the latency, s.
 BLOCK_SECONDS = 0.25
 
 
@@ -30,9 +30,9 @@ def stream_pcm(stream: BinaryIO, *, sr: int) -> Iterator[np.ndarray]:
 
     Parameters
     ----------
-    stream : opened in binary mode, e.g. ``sys.stdin.buffer`` or the output of a process; it may
+    stream : stream in binary mode, e.g. ``sys.stdin.buffer`` or the output of a process; it may
         return fewer bytes than requested
-    sr : Hz
+    sr : sampling rate, Hz
 
     Yields
     ------
@@ -56,16 +56,16 @@ def stream_pcm(stream: BinaryIO, *, sr: int) -> Iterator[np.ndarray]:
 
 
 def resampled(blocks: Iterable[np.ndarray], sr_in: int, sr: int) -> Iterator[np.ndarray]:
-    """Resample consecutive blocks by soxr, at its quality "HQ".
+    """Resample consecutive blocks with soxr, at its quality "HQ".
 
     Parameters
     ----------
     blocks : float32, each (n_samples,)
-    sr_in, sr : Hz, input and output rate
+    sr_in, sr : input and output sampling rate, Hz
 
     Yields
     ------
-    y : float32, (n_samples,); joined, the result does not depend on the lengths of the blocks
+    y : float32, (n_samples,); joined, they do not depend on the lengths of the input blocks
     """
     if sr_in == sr:
         yield from blocks

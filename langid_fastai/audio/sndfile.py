@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 # libsndfile's names of the sample formats that need more than 16 bits.
 FINE = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32"})
-# Those that can be read without a header.
+# Sample formats that can be read without a header.
 PLAIN = frozenset(
     {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 )
 BIG_ENDIAN = frozenset({"AIFF", "AU", "CAF"})
 # libsndfile reports 2^63 - 1 frames for a file without a length in its header.
 UNKNOWN_FRAMES = 2**62
-# Its error code for a suffix mp3 without mp3 content.
+# libsndfile's error code for a file with suffix mp3 but other content.
 NO_MP3 = 7
-# libFLAC reads ahead by fewer bytes.
+# libFLAC reads fewer bytes ahead than this.
 AHEAD = 1 << 16
 
 
@@ -48,7 +48,7 @@ class _ForwardFile(sf.SoundFile):
 
 
 def refusal_of(error: sf.LibsndfileError) -> str:
-    """Return libsndfile's reason; its own is misleading for a suffix mp3 without mp3 content."""
+    """Return libsndfile's error message, corrected for files with suffix mp3 but other content."""
     is_other = error.code == NO_MP3
     reason = "Format not recognised" if is_other else error.error_string.strip().rstrip(".")
     return f"libsndfile cannot read it ({reason})"
@@ -61,25 +61,25 @@ def open_sndfile(path: str | Path, part: Part, *, is_whole: bool = True) -> Iter
     Parameters
     ----------
     path : path of a file or pipe
-    part : the recording in it
-    is_whole : whether it is all of the file, which libsndfile then opens itself, so faster
+    part : position of the recording in the file
+    is_whole : whether the part is the whole file; libsndfile then opens it itself, which is faster
 
     Yields
     ------
-    sound : see `Sound`
+    sound : the opened recording
 
     Raises
     ------
     LibsndfileError : the file cannot be opened
-    AudioError : while its blocks are read: it is damaged
+    AudioError : the file is damaged; raised while its blocks are read
     """
     if is_whole and not (part.head or part.samples):
-        if part.is_flac:  # by its descriptor, which tells how far it was read
+        if part.is_flac:  # by descriptor, to find out how far it was read
             file_number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             with _ForwardFile(file_number) as file:
                 rest = _with_rest_reported(_blocks(file, path), file_number, part, path)
                 yield _sound(file, rest)
-        else:  # by its name, whose suffix may be needed
+        else:  # by name, since libsndfile may need the suffix
             with _ForwardFile(path) as file:
                 yield _sound(file, _blocks(file, path))
         return
@@ -94,7 +94,7 @@ def open_sndfile(path: str | Path, part: Part, *, is_whole: bool = True) -> Iter
 
 
 def _without_header(header: sf.SoundFile, section: Section) -> sf.SoundFile:
-    """Open samples of the format that a header states."""
+    """Open a section without a header as samples of the format in a given header."""
     is_big = header.format in BIG_ENDIAN and header.endian != "LITTLE"
     return _ForwardFile(
         section,
@@ -109,7 +109,7 @@ def _without_header(header: sf.SoundFile, section: Section) -> sf.SoundFile:
 def _with_rest_reported(
     blocks: Iterator[np.ndarray], file: int, part: Part, path: str | Path
 ) -> Iterator[np.ndarray]:
-    """Report what a decoder leaves at the end of a file, given its descriptor."""
+    """Yield blocks, then log a warning if bytes at the end of the file were not decoded."""
     yield from blocks
     n_left = part.end - os.lseek(file, 0, os.SEEK_CUR)
     if n_left > AHEAD:

@@ -1,4 +1,4 @@
-"""What decoders have in common."""
+"""Define the result of opening a recording, with either decoder."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Clips as files: the export of a split index to images or sound, and its manifest."""
+"""Export the clips of a split corpus to image or audio files, with a manifest."""

@@ -1,4 +1,4 @@
-"""The file of one clip: an image as PNG, or audio as WAV, depending on `MelConfig.kind`.
+"""Encode and read the file of a clip: a PNG image, or audio as WAV, depending on `MelConfig.kind`.
 
 Contents: `encode_clip`; `read_clip_image`, for reports and baselines; `SUFFIXES`.
 """
@@ -24,11 +24,11 @@ SUFFIXES: dict[Kind, str] = {
 
 
 def encode_clip(y: np.ndarray, config: MelConfig) -> bytes:
-    """Encode a clip as the bytes of its file, the input of a network.
+    """Encode a clip as the bytes of its PNG or WAV file.
 
     Parameters
     ----------
-    y : (config.n_samples,), in [-1, 1], at `config.sr`
+    y : mono waveform, (config.n_samples,), in [-1, 1], at `config.sr`
 
     Raises
     ------
@@ -48,7 +48,7 @@ def read_clip_image(file: Path) -> np.ndarray:
 
     Returns
     -------
-    image : uint8, (height, n_frames); height is n_mels, unless the image is of another `kind`
+    image : uint8, (height, n_frames); the height of a mel spectrogram is n_mels
 
     Raises
     ------

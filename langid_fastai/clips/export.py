@@ -5,7 +5,7 @@
     images/mel.json                               the MelConfig of all images
     images/images.csv                             recording and offset of each image
     images/failed.csv                             path, offset, reason: clips without an image
-    images/augment.json                           the plan of augmented variants, if there are any
+    images/augment.json                           settings of the augmented variants, if any
     images/train/de/<recording>@<offset>.png      .wav if its kind is ``waveform``
     images/train/de/<recording>@<offset>~pitch1.png
 
@@ -91,11 +91,11 @@ class Place:
     folder: Path
 
     def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
-        """Return size and modification time of each recording, to detect changes."""
+        """Return the size and modification time of each recording, to detect changes."""
         return {path: file_stamp(self.root / path) for path in paths}
 
     def list_images(self) -> set[str]:
-        """Return existing images, and partial files of a killed export."""
+        """Return the paths of existing images and of partial files of a killed export."""
         return {path.relative_to(self.folder).as_posix() for path in _image_files(self.folder)}
 
     def remove(self, images: set[str]) -> None:
@@ -122,8 +122,8 @@ class ExportResult:
     Parameters
     ----------
     clips : one row per image: `image` (relative to the folder), `path`, `offset` (s)
-    failed : one row per failure: `path`, `offset`, `reason`
-    n_made, n_kept : recordings exported now, and exported before
+    failed : one row per failure: `path`, `offset` (s), `reason`
+    n_made, n_kept : number of recordings exported now, and of those exported before
     noun : name of the files in messages: "images" or "clips" (of audio)
     """
 
@@ -149,19 +149,20 @@ def export_images(
     dask: str | None = None,
     place: Place | None = None,
 ) -> ExportResult:
-    """Make those images of a split corpus that do not exist yet.
+    """Export the images of a split corpus that do not exist yet.
 
     Parameters
     ----------
-    corpus : split; augmented variants are used for training only
-    folder : created if needed; must be empty or contain images of the same `config` and `augment`
+    corpus : corpus with splits; its augmented variants are only exported for training
+    folder : folder of the images, created if needed; it must be empty, or contain images of the
+        same `config` and `augment`
     augment : augmented variants to make of each training clip, in addition to the clip itself;
         recordings that are already variants get none
     n_jobs : number of processes; -1 for all cores
     dask : address of the scheduler of a Dask cluster to use instead of local processes; recordings
         and `folder` must have the same paths on its machines. See `on_cluster`
-    place : location of recordings and images, if not the corpus root and `folder`, which then only
-        contains the tables; see `langid_fastai.clips.remote`
+    place : access to recordings and images, by default in the corpus root and `folder`; if they are
+        elsewhere, `folder` contains only the tables. See `langid_fastai.clips.remote`
 
     Returns
     -------
@@ -170,8 +171,8 @@ def export_images(
     Raises
     ------
     CorpusError : a recording has no split yet
-    RunError : `folder` has other content or settings, or is in use; or variants of this plan would
-        be copies
+    RunError : `folder` has other content or settings, or is in use; or `augment` would not change
+        the clips
     AudioError : an augmentation is not possible at `config.sr`
     """
     folder, index = Path(folder), used_rows(corpus.index)
@@ -234,14 +235,14 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
 
     Parameters
     ----------
-    folder : made by `export_images`
+    folder : folder made by `export_images`
     index : the clip index
-    split : name of the split; None for all
+    split : name of the split; None for all splits
 
     Returns
     -------
     clips : one row per image: `image` (relative to `folder`), `offset`, and the index columns;
-        `variant` also names augmentations by the export, which are only included for training
+        `variant` also names the augmentation by the export, which only training clips have
 
     Raises
     ------
@@ -252,7 +253,7 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
     outside = clips.loc[clips["image"].str.contains(OUTSIDE), "image"]
     if len(outside):
         raise RunError(f"{folder}: {outside.iloc[0]!r} is outside it; regenerate the images")
-    # First, since images shared by several folds include variants of recordings in all splits.
+    # Before merging, since images shared by several folds include variants from all splits.
     rows = used_rows(index)
     rows = rows if split is None else rows[rows["split"] == split]
     clips = clips.merge(rows, on="path", validate="many_to_one")
@@ -262,7 +263,7 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
 
 
 def _made_variants(clips: pd.DataFrame) -> pd.Series:
-    """Return the augmentation of each clip by the export; empty for the clip itself."""
+    """Return the name of the augmentation made by the export, for each clip; empty if none."""
     return clips["image"].str.extract(MADE_VARIANT, expand=False).fillna("")
 
 
@@ -296,14 +297,14 @@ def export_recording(
 
 
 def failure(recording: Recording, reason: str) -> dict[str, object]:
-    """Return the row of a recording without images."""
+    """Return the row of ``images.csv`` for a recording without images."""
     return {"path": recording.path, "offset": 0.0, "image": "", "reason": reason}
 
 
 def _versions(
     y: np.ndarray, offset: float, recording: Recording, config: MelConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield a clip and its augmented variants, each with the suffix of its image's name."""
+    """Yield a clip and its augmented variants, each with a suffix for the name of its image."""
     yield "", y
     key, plan = f"{recording.path}@{offset:.6f}", recording.augment
     for name, changed in plan.variants(y, config.sr, key) if plan else ():
@@ -336,7 +337,7 @@ def _claim(folder: Path, config: MelConfig, augment: VariantPlan | None, is_ours
 def _kept(
     folder: Path, there: set[str], stems: dict[str, str], stamps: dict[str, tuple[int, int]]
 ) -> pd.DataFrame:
-    """Return journal rows of recordings that are complete and unchanged, with all images."""
+    """Return the journal rows of unchanged recordings that have all their images."""
     journal = read_journal(folder)
     # Unreadable recordings are tried again: the modification time of a locked file does not change.
     readable = journal["path"].isin(journal.loc[journal["image"] != "", "path"])

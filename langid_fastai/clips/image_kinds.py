@@ -13,16 +13,16 @@ chroma     power of the 12 pitch classes, in each frame relative to the stronges
 =========  =========================================================================================
 
 Conventions: an image is uint8, ``(height, width)``, `MelConfig.shape`; no kind shows the level of
-the recording. MFCC have no natural range. Here, with zero in the middle of the dynamic range,
-coefficient k reaches black or white at a ripple of ``top_db / 2 / (1 + k / 2)`` dB over the bands,
-and its deltas at an eighth and a twelfth of that per frame: 99 % of the values of real speech are
-within this range (VoxLingua107's development set, four languages, frames of 10 to 23 ms). Values
-beyond it are clipped.
+the recording. MFCC have no natural range. Here they are computed from decibels with zero in the
+middle of the dynamic range. Coefficient k becomes black or white at a ripple of
+``top_db / 2 / (1 + k / 2)`` dB over the bands, its deltas at an eighth of that per frame, and its
+second-order deltas at a twelfth. 99 % of the values of real speech are within this range
+(VoxLingua107's development set, four languages, frames of 10 to 23 ms); others are clipped.
 
 The values equal those of `librosa.feature.mfcc`, `librosa.feature.delta` (width 9) and
 `librosa.feature.chroma_stft` (tuning 0) to 1e-3, before they are quantised to 8 bits.
 
-Contents: `feature_image`, for any kind; `mfcc`, `delta`, `chroma`; and for other implementations,
+Contents: `feature_image`, for any kind; `mfcc`, `delta`, `chroma`; for use by other implementations
 `cepstral_ranges`, `cepstral_basis`, `delta_kernel`, `chroma_filters`.
 
 References: S. Davis and P. Mermelstein, "Comparison of parametric representations for monosyllabic
@@ -75,7 +75,7 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
 
     Parameters
     ----------
-    y : (n_samples,), in [-1, 1], at `config.sr`
+    y : mono waveform, (n_samples,), in [-1, 1], at `config.sr`
 
     Returns
     -------
@@ -84,7 +84,7 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     Raises
     ------
     AudioError : `y` is not valid, or is silent: see `langid_fastai.audio.levels`; or
-        `config.kind` is not an image
+        `config.kind` is ``waveform``
 
     Examples
     --------
@@ -133,20 +133,21 @@ def mfcc(M_db: np.ndarray, *, n_mfcc: int = 20) -> np.ndarray:
 
 
 def delta(x: np.ndarray, *, order: int = 1) -> np.ndarray:
-    """Compute the slope over time of a line (or curvature of a parabola) fitted to 9 frames.
+    """Compute deltas: the slope of a line, or curvature of a parabola, fitted to 9 frames.
 
     Parameters
     ----------
-    x : (n_rows, n_frames), at least 9 frames
+    x : features, (n_rows, n_frames), at least 9 frames
     order : 1 for the slope, 2 for the curvature
 
     Returns
     -------
-    d : like `x`, per frame (per frame squared); the first and last four repeat their neighbours
+    d : (n_rows, n_frames), change per frame, or per frame squared; the first and last four frames
+        repeat the nearest other one
 
     Raises
     ------
-    AudioError : too few frames
+    AudioError : `x` has too few frames
 
     Examples
     --------
@@ -166,8 +167,8 @@ def chroma(S: np.ndarray, *, sr: int = DEFAULT_SR, n_fft: int = 2048) -> np.ndar
 
     Parameters
     ----------
-    S : (1 + n_fft // 2, n_frames), power, from `stft_power`
-    sr : Hz
+    S : power spectrogram from `stft_power`, (1 + n_fft // 2, n_frames)
+    sr : sampling rate, Hz
     n_fft : samples per frame
 
     Returns
@@ -222,7 +223,7 @@ def delta_kernel(order: int) -> np.ndarray:
 
     Parameters
     ----------
-    order : degree of the polynomial, and of its derivative; 1 or 2
+    order : 1 for the slope, 2 for the curvature
 
     Returns
     -------
@@ -240,18 +241,18 @@ def delta_kernel(order: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def chroma_filters(sr: int, n_fft: int) -> np.ndarray:
-    """Return the weight of each frequency in each pitch class (`librosa.filters.chroma`).
+    """Return the weight of each frequency bin in each pitch class (`librosa.filters.chroma`).
 
     A4 is 440 Hz.
 
     Parameters
     ----------
-    sr : Hz
+    sr : sampling rate, Hz
     n_fft : samples per frame
 
     Returns
     -------
-    filters : float32, (12, 1 + n_fft // 2). Shared between calls: do not write to it.
+    filters : float32, (12, 1 + n_fft // 2). Shared between calls: do not modify.
     """
     from librosa.filters import chroma as make_filters  # slow to import
 

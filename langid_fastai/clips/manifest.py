@@ -1,7 +1,7 @@
 """``images.csv``, the manifest of an export: the recording and offset of each image.
 
 Contents: `JOURNAL`, its columns and their types; `read_journal`, `csv_lines`, `write_table`;
-`image_stems`, the names of the images of each recording, whatever its own name.
+`image_stems`, unique and valid names for the images of each recording.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_STEM = 160
 
 
 def read_journal(folder: Path) -> pd.DataFrame:
-    """Read ``images.csv``; an incomplete last line is ignored."""
+    """Read ``images.csv``, ignoring an incomplete last line."""
     file = folder / "images.csv"
     # Bytes, since a last line that is ignored may end inside a character.
     whole = whole_lines(file) or ",".join(JOURNAL).encode()
@@ -64,11 +64,11 @@ def csv_lines(rows: list[dict[str, object]]) -> str:
 
 
 def image_stems(index: pd.DataFrame) -> list[str]:
-    """Return the path of the images of each recording: ``<split>/<language>/<recording>``.
+    """Return the stem of the image paths of each recording: ``<split>/<language>/<recording>``.
 
-    The recording is the file name without suffix. A short hash of the whole path is added if two
-    recordings of a folder have the same name (also on file systems that ignore case or Unicode
-    normalisation), or if it is too long or unprintable.
+    ``<recording>`` is the file name without suffix. A short hash of the whole path is added if two
+    recordings in a folder have the same name (also if they only differ in case or Unicode
+    normalisation, which some file systems ignore), or if the name is too long or unprintable.
     """
     names = index["path"].map(lambda path: PurePosixPath(path).stem)
     clash = (

@@ -3,10 +3,10 @@
 For machines that do not share a disk. A local process or a worker of a cluster downloads a
 recording, makes its images and uploads them; nothing else is stored. The run folder, with its
 tables and journal, stays on the machine that starts the export, so a killed export is resumed from
-there; the tables are also copied to the address, so that ``langid corpus sync`` makes a run folder
-on any machine.
+there; the tables are also copied to the address, so that ``langid corpus sync`` can download the
+run folder to any machine.
 
-Conventions: an address is one of `Store`, without a trailing slash; each machine needs its own
+Conventions: addresses are those of `Store`, without a trailing slash; each machine needs its own
 credentials. On an object store, images are written atomically; on ``file://``, a killed export may
 leave a partial image, which is not recorded and is regenerated. A second run at the same address is
 refused, unless both begin at the same moment.
@@ -39,7 +39,7 @@ TABLES = (
 
 
 def is_url(address: str) -> bool:
-    """Return whether this is an address rather than a path.
+    """Return whether a string is an address rather than a path.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class SharedPlace(Place):
 
     Parameters
     ----------
-    root : only used in the index
+    root : corpus root, as in the index; not accessed
     folder : local folder of the tables
     recordings : address of the recordings
     images : address of the images
@@ -65,12 +65,12 @@ class SharedPlace(Place):
     images: str
 
     def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
-        """Return size of each recording, and a number that changes with it."""
+        """Return the size of each recording and a number that changes when its content does."""
         there = Store(self.recordings).list()
         return {path: _stamp(there[path]) if path in there else (-1, -1) for path in paths}
 
     def list_images(self) -> set[str]:
-        """Return existing images."""
+        """Return the paths of existing images."""
         tables = {PurePosixPath(name).name for name in TABLES}
         return Store(self.images, RunError).list().keys() - tables
 
@@ -81,7 +81,7 @@ class SharedPlace(Place):
             store.delete(image)
 
     def make_folders(self, names: set[str]) -> None:
-        """Do nothing: an object store has no folders, and `Store` creates others as needed."""
+        """Do nothing: object stores have no folders, and `Store` makes other folders as needed."""
 
     def work(self, config: MelConfig) -> Callable[[Recording], list[dict[str, object]]]:
         """Return the function that exports a recording and returns rows of ``images.csv``."""
@@ -94,7 +94,7 @@ def claim(folder: Path, url: str) -> None:
     Parameters
     ----------
     folder : run folder
-    url : URL of the copy of the run
+    url : address to export to
 
     Raises
     ------
@@ -114,7 +114,7 @@ def publish(folder: Path, url: str) -> None:
     Parameters
     ----------
     folder : run folder
-    url : parent of `SharedPlace.images`
+    url : address of the copy, the parent of `SharedPlace.images`
     """
     store = Store(url, RunError)
     for name in TABLES:

@@ -1,7 +1,7 @@
-"""Audio clips, the input of networks that take waveforms.
+"""Encode and read audio clips, the input of networks that take waveforms.
 
-These are those of `langid_fastai.models.raw_waveform` and the encoders of the Hugging Face Hub
-(`langid_fastai.models.hub_encoder`).
+Such networks are those of `langid_fastai.models.raw_waveform` and the encoders of the Hugging Face
+Hub (`langid_fastai.models.hub_encoder`).
 
 A folder of kind ``waveform`` contains a WAV of each clip instead of a PNG, at the sampling rate of
 its `MelConfig` and with the same duration; everything else is the same: index, splits, names,
@@ -9,12 +9,12 @@ resuming, training, evaluation, report and prediction. The name of the network d
 
     langid-train mixtures/index.csv --arch m5 --weights none --sr 8000 --clip-seconds 5
 
-Conventions: the mean of a WAV is 0, and its loudest sample is at full scale, 16 bits; so no clip is
-clipped, or lost to rounding. This does not affect a network, since its first layer normalises
-offset and level.
+Conventions: a WAV has 16 bits, its mean is 0, and its loudest sample is at full scale, so that no
+sample is clipped and quiet sound is not lost to rounding. This does not affect a network, since its
+first layer normalises offset and level.
 
-Contents: `takes_waveforms` and `clip_kind` give the input of a network by its name;
-`encode_waveform` and `read_waveform` handle the file of a clip.
+Contents: `takes_waveforms` and `clip_kind` return the type of input of a network, given its name;
+`encode_waveform` and `read_waveform` encode and read the file of a clip.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ def clip_kind(arch: str, wanted: Kind | None = None) -> Kind:
 
 
 def encode_waveform(y: np.ndarray, sr: int) -> bytes:
-    """Encode a clip as the bytes of a WAV file, its mean 0 and its loudest sample at full scale.
+    """Encode a clip as the bytes of a WAV file with mean 0 and the loudest sample at full scale.
 
     Parameters
     ----------
-    y : (n_samples,), at any level
-    sr : Hz
+    y : mono waveform, (n_samples,), at any level
+    sr : sampling rate, Hz
 
     Raises
     ------
@@ -120,7 +120,7 @@ def read_waveform(source: str | Path | bytes) -> np.ndarray:
 
     Parameters
     ----------
-    source : a file with the bytes of `encode_waveform`, or the bytes
+    source : WAV file made with `encode_waveform`, or its bytes
 
     Returns
     -------
@@ -128,7 +128,7 @@ def read_waveform(source: str | Path | bytes) -> np.ndarray:
 
     Raises
     ------
-    AudioError : missing or damaged
+    AudioError : the clip is missing or damaged
     """
     try:
         y, _ = sf.read(io.BytesIO(source) if isinstance(source, bytes) else source, dtype="float32")
