@@ -1,24 +1,26 @@
-"""Scored clips → metrics with intervals.
+"""Compute metrics, with confidence intervals, from the scores of clips.
 
-A *recording* is one audio file, one row of the index. A *clip* is one window of fixed length, one
-image. The score of a recording is the mean of the log-probabilities of its clips, and every rate is
-reported for clips and for recordings.
+A *recording* is one audio file and one row of the index. A *clip* is an excerpt of fixed length,
+stored as one image. The score of a recording is the mean of the log-probabilities of its clips.
+Every rate is reported for clips and for recordings.
 
 Conventions
 -----------
 - Scores are natural-log probabilities, ``(n, n_languages)``, columns in the order of the vocab.
-- Tables have one row per clip or recording, in the order of the scores; unknown text is empty.
-- Rates are in [0, 1]; intervals are ``low, high`` and cover 95 %.
-- A *group* is what a split keeps together: the speaker if known. Recordings of one speaker are not
-  independent, so the bootstrap draws whole groups.
+- Tables have one row per clip or recording, in the order of the scores. Unknown values in text
+  columns are empty strings.
+- Rates are in [0, 1]. Intervals are pairs ``low, high`` with a confidence of 95 %.
+- A *group* is a set of recordings that a split keeps together: those of one speaker, if speakers
+  are known. They are not independent, so the bootstrap draws whole groups.
 
 Contents
 --------
-`scores` predicts and averages; `metrics` and `detection` are pure functions of scores; `intervals`
-shows how much a metric may vary, with the metrics of bootstrap `draws`; `paired` compares two
-systems; `measures` and `breakdowns` assemble the sections of ``metrics.json``; `calibration` fits
-temperature and threshold of "unknown"; `robustness` repeats the test under harder conditions;
-`baseline` is the classical reference; `published` lists published results.
+`scores` predicts clips and averages their scores by recording; `metrics` and `detection` compute
+metrics from scores; `intervals` computes confidence intervals, and `draws` the metrics of many
+bootstrap draws at a time; `paired` compares two systems; `summary` and `breakdowns` assemble
+sections of ``metrics.json``; `calibration` fits the temperature and the threshold for "unknown";
+`robustness` repeats the test on degraded clips; `baseline` is the classical reference; `published`
+lists published results.
 """
 
 from langid_fastai.evaluation.calibration import (

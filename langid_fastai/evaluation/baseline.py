@@ -1,12 +1,13 @@
-"""A classical reference on the same split, which a useful network must beat.
+"""Score a classical reference on the same split: a useful network must beat it.
 
-Its input is that of the network, or the mel images of its audio clips. From the decibels of an
-image, it computes 20 mel-frequency cepstral coefficients (MFCC) per frame and their deltas; the
-features of a clip are their means and standard deviations over the frames, 80 numbers. Logistic
-regression classifies them. There is no tuning and no augmentation, and it takes seconds.
+The reference uses the same images as the network; for a network that takes audio clips, their mel
+images are computed. From the decibels of an image, it computes 20 mel-frequency cepstral
+coefficients (MFCC) per frame and their deltas. The features of a clip are the means and standard
+deviations of these over the frames, 80 numbers. They are classified by logistic regression, without
+tuning or augmentation, in seconds.
 
-Contents: `score_baseline`, from two tables of clips to log-probabilities; `SYSTEM`, its name;
-`mfcc_statistics`, the features of one image.
+Contents: `score_baseline`, from two tables of clips to log-probabilities; `SYSTEM`, the name of the
+reference; `mfcc_statistics`, the features of one image.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from langid_fastai.utils.progress import track
 __all__ = ["SYSTEM", "mfcc_statistics", "score_baseline"]
 
 SYSTEM = "mean and deviation of 20 MFCC and deltas, logistic regression"
-# The name for images whose rows are already coefficients, or pitch classes.
+# Name of the reference if the rows of the images are already coefficients or pitch classes.
 ROW_SYSTEM = "mean and deviation of each row of the image, logistic regression"
 ROW_KINDS = ("mfcc", "chroma")
 
 N_MFCC = 20
-# Far more iterations than standardised features need (some hundred), so that it converges.
+# Far more iterations than needed for standardised features (about a hundred).
 MAX_ITER = 10_000
 
 
@@ -50,16 +51,17 @@ def score_baseline(
     Parameters
     ----------
     images : folder of the images
-    train, test : from `read_clips`; `image` is used, and of `train` also `language`
-    vocab : (n_languages,), at least two, those of `train` in any order
-    top_db : value in the images' `MelConfig`, dB
-    kind : value in the images' `MelConfig`; for `ROW_KINDS`, the features are the `row_statistics`
+    train, test : clips of the two splits, from `read_clips`; the column `image` is used, and in
+        `train` also `language`
+    vocab : (n_languages,), the languages of `train` in any order, at least two
+    top_db : `top_db` of the images' `MelConfig`, dB
+    kind : `kind` of the images' `MelConfig`; for `ROW_KINDS`, the features are `row_statistics`
     n_jobs : number of processes that read images; -1 for all cores
 
     Returns
     -------
     log_probs : float64, (n_test_clips, n_languages), natural logarithm, columns in the order of
-        `vocab`; the same on every call
+        `vocab`; identical on every call
 
     Raises
     ------
@@ -95,22 +97,22 @@ def score_baseline(
     activations = model.decision_function(features[len(train) :])
     if len(vocab) == 2:  # scikit-learn returns only the log-odds of the second
         activations = np.column_stack([np.zeros(len(test)), activations])
-    # Not its predict_log_proba, which is -inf where a probability underflows.
+    # Not predict_log_proba, which returns -inf where a probability underflows.
     return log_softmax(activations, axis=1)
 
 
 def mfcc_statistics(image: np.ndarray, top_db: float) -> np.ndarray:
-    """Mean and standard deviation over time of the MFCC of an image and of their deltas.
+    """Compute the mean and standard deviation over time of the MFCC of an image and their deltas.
 
     Parameters
     ----------
     image : uint8, (n_mels, n_frames), from `mel_image`
-    top_db : value in its `MelConfig`, dB
+    top_db : `top_db` of the image's `MelConfig`, dB
 
     Returns
     -------
-    features : (4 * n_mfcc,), where n_mfcc is `N_MFCC`, or `n_mels` if that is less: means of the
-        MFCC, means of the deltas, then the deviations in the same order
+    features : (4 * n_mfcc,), where n_mfcc is the lesser of `N_MFCC` and `n_mels`: means of the
+        MFCC, means of the deltas, then the standard deviations in the same order
 
     Examples
     --------
@@ -127,7 +129,7 @@ def mfcc_statistics(image: np.ndarray, top_db: float) -> np.ndarray:
 
 
 def row_statistics(image: np.ndarray) -> np.ndarray:
-    """Mean and standard deviation over time of each row of an image.
+    """Compute the mean and standard deviation over time of each row of an image.
 
     Parameters
     ----------
@@ -135,7 +137,7 @@ def row_statistics(image: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    features : (2 * height,)
+    features : (2 * height,), all means, then all standard deviations
     """
     return np.concatenate([image.mean(axis=1), image.std(axis=1)])
 

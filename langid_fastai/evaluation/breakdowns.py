@@ -1,8 +1,9 @@
-"""Break down a test result by language, speaker, gender and duration; list its worst mistakes.
+"""Break down a test result by language, speaker, gender and duration, and list the worst mistakes.
 
-Every function takes ``recordings``, one row per recording, as `average_clips` returns them, and
-arrays aligned with its rows: ``truth`` and ``predicted``, int (n,), ``correct``, bool (n,),
-``log_probs``, (n, n_languages). The returned rows are plain Python values, ready for JSON.
+The functions share these arguments: ``recordings``, the table returned by `average_clips`, and
+arrays with one row per recording in the same order: ``truth`` and ``predicted``, positions in the
+vocab, int (n,); ``correct``, bool (n,); ``log_probs``, (n, n_languages). The returned rows are
+plain Python values, ready for JSON.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ __all__ = [
 ]
 
 MIN_GROUPS = 10  # a language with fewer gets a warning
-MAX_TOP_LOSSES = 12  # as many images as a reader will look at
-# Edges of the durations, s; 3 and 10 are among NIST's (its evaluation of 2009 has 3, 10 and 30 s).
+MAX_TOP_LOSSES = 12  # number of images that a reader will look at
+# Edges of the bins, s; 3 and 10 are also used by NIST (3, 10 and 30 s in its evaluation of 2009).
 BINS = (0.0, 3.0, 5.0, 10.0, 20.0, 60.0, math.inf)
 
 LANGUAGE_RATES = ("precision", "recall", "f1", "eer")
@@ -49,10 +50,11 @@ LANGUAGE_RATES = ("precision", "recall", "f1", "eer")
 def language_rows(
     recordings: pd.DataFrame, trials: Trials, vocab: list[str], *, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Precision, recall, F1 and equal error rate of each language, with its counts.
+    """Compute precision, recall, F1 and equal error rate of each language, and count its rows.
 
     Bootstrap draws without the language are ignored in its intervals. A language with fewer than
-    two groups has no intervals, since their variation is unknown. Undefined values are None.
+    two groups has no intervals, since the variation between groups is unknown. Undefined values
+    are None.
     """
     truth, n_languages = trials.truth, len(vocab)
     predicted = trials.log_probs.argmax(axis=1)
@@ -82,8 +84,8 @@ def language_rows(
 def speaker_rows(recordings: pd.DataFrame, correct: np.ndarray) -> list[dict[str, Any]]:
     """Compute the accuracy of each speaker in each language, worst first.
 
-    If a group has multiple speakers, such as the readers of one book, each has a row. A mixture
-    counts for each of its speakers.
+    If a group has multiple speakers, such as the readers of one book, each has a row. A mixture of
+    speakers counts for each of them.
     """
     rows = recordings.assign(gender=_genders(recordings), correct=correct)
     rows = rows.drop(columns="speaker").join(speakers_of(recordings).rename("speaker"))
@@ -109,7 +111,7 @@ def gender_rows(
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Compute accuracy and macro F1 of each gender, without speakers of unknown gender."""
+    """Compute accuracy and macro F1 of each known gender."""
     genders = _genders(recordings)
     rows = []
     for gender in sorted(set(genders) - {""}):
@@ -123,9 +125,10 @@ def gender_rows(
 def duration_rows(
     recordings: pd.DataFrame, correct: np.ndarray, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Accuracy of recordings by duration, in non-empty `BINS`: `low` <= `duration` < `high`.
+    """Compute the accuracy of recordings by duration: `low` <= `duration` < `high`, in seconds.
 
-    Recordings of unknown duration are left out; without the column there are no rows.
+    There is one row for each of `BINS` with recordings. Recordings of unknown duration are left
+    out; if the table lacks the column `duration`, there are no rows.
     """
     if "duration" not in recordings:
         return []
@@ -146,9 +149,9 @@ def top_losses(
     log_probs: np.ndarray,
     vocab: list[str],
 ) -> list[dict[str, Any]]:
-    """Misidentified recordings, largest cross-entropy first, at most `MAX_TOP_LOSSES`.
+    """List misidentified recordings, largest cross-entropy first, at most `MAX_TOP_LOSSES`.
 
-    `image` and `offset` are those of the clip with the largest loss.
+    `image` and `offset` are those of the clip with the largest loss in the recording.
     """
     table = recordings[["path", "language"]].assign(
         predicted=np.array(vocab)[log_probs.argmax(axis=1)],
@@ -168,16 +171,16 @@ def top_losses(
 
 
 def count_answers(confusion: np.ndarray, vocab: list[str]) -> dict[str, Any]:
-    """Compare the answers of the model with the share of the largest class.
+    """Compare the answers of the model with always answering the largest class.
 
     Parameters
     ----------
-    confusion : counts, int (n_languages, n_languages), rows = truth
+    confusion : counts, int (n_languages, n_languages); rows are the true languages
 
     Returns
     -------
-    answers : `largest`, the language with the most rows, and `largest_share`, its fraction of them,
-        which is the accuracy of always answering it; `always`, the only answer that the model
+    answers : `largest`, the language with the most recordings, and `largest_share`, its fraction of
+        them, which is the accuracy of always answering it; `always`, the only answer that the model
         gives, or None if it gives several; `never`, the languages of the test that it never answers
 
     Examples
@@ -231,7 +234,7 @@ def plain(number: float) -> float | None:
 
 
 def plain_interval(interval: np.ndarray) -> list[float] | None:
-    """``[low, high]``; None where undefined."""
+    """Convert to ``[low, high]``; None if undefined."""
     return None if np.isnan(interval).any() else interval.tolist()
 
 
@@ -247,14 +250,14 @@ def _accuracy_row(recordings: pd.DataFrame, correct: np.ndarray, seed: int) -> d
 
 
 def _genders(recordings: pd.DataFrame) -> pd.Series:
-    """Gender of each recording, empty where unknown."""
+    """Return the gender of each recording, empty if unknown."""
     if "gender" not in recordings:
         return pd.Series("", index=recordings.index)
     return recordings["gender"].fillna("")
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Convert to rows of Python numbers, ready for JSON."""
+    """Convert to a list of rows with plain Python values, ready for JSON."""
     rows = table.astype(object).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 

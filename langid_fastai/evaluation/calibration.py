@@ -1,13 +1,13 @@
-"""Calibrated scores, and the answer "none of these languages".
+"""Calibrate scores, and choose a threshold for the answer "none of these languages".
 
-Both are fitted on the validation recordings only: a *temperature*, by which log-probabilities are
-divided (Guo et al. 2017, https://arxiv.org/abs/1706.04599), and a *threshold* on the highest
-calibrated probability (Hendrycks & Gimpel 2017, https://arxiv.org/abs/1610.02136), below which the
-answer is unknown. Their effect is measured on the test, on recordings in the languages of the model
-and in languages held out of training.
+Two numbers are fitted, on the validation recordings only. Log-probabilities are divided by the
+*temperature* (Guo et al. 2017, https://arxiv.org/abs/1706.04599). If the highest calibrated
+probability is below the *threshold*, the answer is "unknown" (Hendrycks & Gimpel 2017,
+https://arxiv.org/abs/1610.02136). The test measures their effect on recordings in the languages of
+the model and in languages held out of training.
 
-Neither changes which language has the highest probability. A temperature commutes with the mean
-over clips in log space: the order does not matter.
+Neither changes which language has the highest probability. The temperature can be applied before or
+after averaging over clips in log space, with the same result.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
     "measure_unknown",
 ]
 
-COLDEST, HOTTEST = 0.05, 20.0  # far beyond what networks need, about 0.5 to 5
+COLDEST, HOTTEST = 0.05, 20.0  # far beyond the usual temperatures of networks, 0.5 to 5
 
 
 def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
@@ -55,11 +55,11 @@ def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
     Parameters
     ----------
     log_probs : (n, n_languages)
-    temperature : above 1 makes the scores less confident, below 1 more
+    temperature : positive; above 1 makes the scores less confident, below 1 more confident
 
     Returns
     -------
-    log_probs : float64, (n, n_languages)
+    log_probs : calibrated, float64, (n, n_languages)
 
     Examples
     --------
@@ -73,14 +73,15 @@ def apply_temperature(log_probs: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(truth: np.ndarray, log_probs: np.ndarray) -> float:
     """Find the temperature with the lowest cross-entropy.
 
-    The target of the true language is ``(n + 1) / (n + 2)``, and the others share the rest, by
-    Laplace's rule of succession, as in Platt (1999): n recordings without an error do not show that
-    errors never occur, as a temperature near 0 would claim.
+    The target probability of the true language is ``(n + 1) / (n + 2)`` instead of 1, by Laplace's
+    rule of succession as in Platt (1999); the other languages share the rest. Otherwise the
+    temperature of a model without errors on n recordings would be near 0, although such a model may
+    still make errors.
 
     Parameters
     ----------
     truth : int, (n,), column of the true language
-    log_probs : (n, n_languages)
+    log_probs : (n, n_languages), natural logarithm
 
     Returns
     -------
@@ -99,12 +100,12 @@ def fit_temperature(truth: np.ndarray, log_probs: np.ndarray) -> float:
 
 
 def choose_threshold(scores: np.ndarray, false_alarm_rate: float) -> float | None:
-    """Choose the score below which an answer is unknown.
+    """Choose the score below which the answer is "unknown".
 
-    The threshold is the k-th smallest validation score, k = floor(rate (n + 1)): another recording
-    from the same distribution is then below it with a probability of at most the rate (split
-    conformal prediction, Vovk et al. 2005). Recordings of other speakers differ somewhat, so the
-    true rate is measured on the test.
+    The threshold is the k-th smallest of n validation scores, k = floor(rate * (n + 1)). The score
+    of a new recording from the same distribution is below it with a probability of at most the rate
+    (split conformal prediction, Vovk et al. 2005). Recordings of other speakers differ somewhat, so
+    the true rate is measured on the test.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def choose_threshold(scores: np.ndarray, false_alarm_rate: float) -> float | Non
 
     Returns
     -------
-    threshold : None if n < 1 / rate - 1, too few recordings for so small a rate
+    threshold : probability; None if there are too few recordings for the rate, n < 1 / rate - 1
 
     Examples
     --------
@@ -134,13 +135,13 @@ def calibrate(
     *,
     false_alarm_rate: float = 0.05,
 ) -> Calibration:
-    """Fit temperature and threshold on scored validation clips.
+    """Fit the temperature and the threshold for "unknown" on scored validation clips.
 
     Parameters
     ----------
     clips : one row per clip, see `average_clips`
-    log_probs : (n_clips, n_languages), as returned by the network
-    vocab : (n_languages,)
+    log_probs : (n_clips, n_languages), uncalibrated scores of the network
+    vocab : (n_languages,), the languages of the columns
     false_alarm_rate : see `choose_threshold`
     """
     recordings, means = average_clips(clips, log_probs)
@@ -165,7 +166,7 @@ def measure_calibration(
     Parameters
     ----------
     clips : test clips in known languages
-    log_probs : (n_clips, n_languages), as returned by the network
+    log_probs : (n_clips, n_languages), uncalibrated scores of the network
     """
     recordings, means = average_clips(clips, log_probs)
     truth = encode(recordings, means, vocab)
@@ -204,7 +205,8 @@ def measure_unknown(
 
     Parameters
     ----------
-    known, held_out : test clips and their calibrated log-probabilities (n_clips, n_languages)
+    known, held_out : test clips in known and in held-out languages, each with their calibrated
+        log-probabilities, (n_clips, n_languages); `held_out` is None if there are none
     """
     threshold = calibration.threshold
     known_rows, known_scores = average_clips(*known)
@@ -234,7 +236,7 @@ def measure_unknown(
 def _called_unknown(
     rows: pd.DataFrame, log_probs: np.ndarray, threshold: float | None, seed: int
 ) -> dict[str, Any]:
-    """Fraction of recordings whose highest probability is below the threshold."""
+    """Compute the fraction of recordings with a highest probability below the threshold."""
     found: dict[str, Any] = {"n_recordings": len(rows), "n_groups": int(rows["group"].nunique())}
     if threshold is None:
         return found | {"rate": None, "rate_wilson": None, "rate_bootstrap": None}
@@ -246,7 +248,7 @@ def _called_unknown(
 def _separation(
     known: tuple[pd.DataFrame, np.ndarray], held_out: tuple[pd.DataFrame, np.ndarray], seed: int
 ) -> dict[str, Any]:
-    """How well the score separates known from held-out recordings, over all thresholds."""
+    """Compute the area under the ROC curve of known against held-out recordings."""
     from sklearn.metrics import roc_auc_score
 
     is_known = np.repeat([1, 0], [len(known[0]), len(held_out[0])])
@@ -255,7 +257,7 @@ def _separation(
 
     def area(weights: np.ndarray) -> float:
         drawn = weights > 0
-        if len(set(is_known[drawn])) < 2:  # undefined if the draw has only one kind
+        if len(set(is_known[drawn])) < 2:  # only one kind: undefined
             return np.nan
         return float(roc_auc_score(is_known, scores, sample_weight=weights))
 
@@ -269,7 +271,7 @@ def _separation(
 def _by_language(
     rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], threshold: float | None
 ) -> dict[str, Any]:
-    """For each held-out language: the rate of rejection, and the languages it was taken for."""
+    """Compute, by held-out language, the rate of rejection and the languages it was taken for."""
     highest = np.exp(log_probs.max(axis=1))
     named = pd.Series(np.asarray(list(vocab), dtype=object)[log_probs.argmax(axis=1)])
     languages = {}

@@ -1,4 +1,4 @@
-"""Metrics of detection: is this language L, yes or no, at a threshold?
+"""Compute metrics of language detection: is the language spoken here L, yes or no?
 
 Every pair of a row and a language is a *trial*: a target trial if the row is in that language,
 otherwise a non-target trial. A detector misses target trials and gives false alarms on the others.
@@ -6,16 +6,16 @@ otherwise a non-target trial. A detector misses target trials and gives false al
 Conventions
 -----------
 - ``truth``, ``log_probs`` and ``weights`` are those of `metrics`.
-- The score of a trial is a log-likelihood ratio, from posteriors under a flat prior. A trial is
-  accepted if its score is at least the threshold; equal scores are accepted together.
-- Only languages that occur in the test have trials, also in a bootstrap draw. With fewer than two
-  of them there are no non-target trials, and the metrics are NaN.
+- The score of a trial is a log-likelihood ratio, computed from posteriors under a flat prior. A
+  trial is accepted if its score is at least the threshold; equal scores are accepted together.
+- Only languages that occur in the test, or in the bootstrap draw, have trials. With fewer than two
+  such languages there are no non-target trials, and the metrics are NaN.
 
 Contents
 --------
 `Costs` and `log_likelihood_ratios`; `equal_error_rate`, `language_equal_error_rates`, `cavg`,
-`min_cavg`, `det_points`. The curves are those of scikit-learn; `draws` computes the same metrics
-for the draws of a bootstrap.
+`min_cavg`, `det_points`. The curves are computed by scikit-learn; `draws` computes the same metrics
+for bootstrap draws.
 
 References
 ----------
@@ -46,17 +46,17 @@ __all__ = [
     "equal_rate",
 ]
 
-DIGITS = 9  # of a score; sums in another order differ in further digits, and must not break a tie
-MAX_DET_POINTS = 200  # a curve on a page shows no more
+DIGITS = 9  # of a score; further digits depend on the order of summation and would break ties
+MAX_DET_POINTS = 200  # more would not be visible in a plot
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Cost of each kind of error, and the prior of a target: the application of a detector.
+    """Cost of each kind of error, and prior probability of the target language.
 
     Parameters
     ----------
-    p_target : prior probability of the language that a trial is for
+    p_target : prior probability of a target trial
     c_miss : cost of a miss
     c_fa : cost of a false alarm
 
@@ -84,7 +84,7 @@ class Costs:
 
     @property
     def threshold(self) -> float:
-        """The log-likelihood ratio from which accepting costs less than rejecting (Bayes)."""
+        """Log-likelihood ratio above which accepting costs less than rejecting (Bayes), nats."""
         return math.log(self.c_fa * (1 - self.p_target) / (self.c_miss * self.p_target))
 
     def of(self, miss: Any, false_alarm: Any) -> Any:
@@ -92,15 +92,15 @@ class Costs:
         return self.c_miss * self.p_target * miss + self.c_fa * (1 - self.p_target) * false_alarm
 
 
-COSTS = Costs()  # NIST's, and those of Li, Ma, Lee 2013
+COSTS = Costs()  # as in NIST's evaluations and Li, Ma, Lee 2013
 
 
 def log_likelihood_ratios(log_probs: np.ndarray) -> np.ndarray:
     """Compute the log-likelihood ratio of each language against the mean of all others.
 
-    From posteriors p under a flat prior: log p_L - log(mean of the other p), rounded to `DIGITS`
-    digits. The others are summed, not computed as 1 - p_L, so that confident scores keep their
-    order.
+    For posteriors p under a flat prior it is log p_L - log(mean of the other p), rounded to
+    `DIGITS` digits. The other p are summed, instead of using 1 - p_L, to keep the order of very
+    confident scores.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def log_likelihood_ratios(log_probs: np.ndarray) -> np.ndarray:
     total = np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
     rest = log_probs.copy()
     rest[rows, best] = -np.inf
-    others = total + np.log1p(-np.exp(rest - total))  # exact enough: p of these is at most a half
+    others = total + np.log1p(-np.exp(rest - total))  # exact enough: these p are at most 0.5
     others[rows, best] = np.logaddexp.reduce(rest, axis=1)
     return np.round(log_probs - others + math.log(n_languages - 1), DIGITS)
 
@@ -127,11 +127,11 @@ def log_likelihood_ratios(log_probs: np.ndarray) -> np.ndarray:
 def equal_error_rate(
     truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-    """Error rate at the threshold where misses and false alarms are equally frequent.
+    """Compute the error rate at the threshold where the miss and false alarm rates are equal.
 
     All trials are pooled. Rates are interpolated linearly between thresholds, as on a ROC curve;
-    trials of equal score are one step. So a perfect detector has 0, and one whose scores are all
-    equal has 0.5.
+    trials with equal scores form one step. The result is 0 for a perfect detector and 0.5 if all
+    scores are equal.
 
     Examples
     --------
@@ -145,11 +145,11 @@ def equal_error_rate(
 def language_equal_error_rates(
     truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """`equal_error_rate` of each language: over the trials of all rows for that language.
+    """Compute the `equal_error_rate` of each language, from the trials for that language.
 
     Returns
     -------
-    rates : (n_languages,); NaN for a language without rows, and if there is only one with rows
+    rates : (n_languages,); NaN for a language without rows; all NaN if only one language has rows
     """
     trials = Trials(truth, log_probs, weights)
     rates = np.full(trials.llr.shape[1], np.nan)
@@ -166,19 +166,20 @@ def cavg(
     *,
     costs: Costs = COSTS,
 ) -> float:
-    """Average detection cost of NIST's evaluations, with decisions at the Bayes threshold.
+    """Compute the average detection cost of NIST's evaluations, at the Bayes threshold.
 
-    Eq. 32 of Li, Ma, Lee 2013, for N languages in the test, target language T and another O::
+    By eq. 32 of Li, Ma, Lee 2013, for N languages in the test, target language T and other
+    languages O::
 
         Cavg = 1/N Σ_T ( C_miss P_target P_miss(T)  +  Σ_O C_fa (1 - P_target)/(N - 1) P_fa(T, O) )
 
-    Every language has the same weight, whatever its number of rows. The decisions depend on
-    calibration. Rejecting every trial costs C_miss P_target, 0.5 by default.
+    Every language has the same weight, regardless of its number of rows. The result depends on the
+    calibration of the scores. Rejecting every trial costs C_miss P_target, 0.5 by default.
 
     Examples
     --------
     >>> truth, log_probs = np.array([0, 1]), np.log([[0.9, 0.1], [0.6, 0.4]])
-    >>> cavg(truth, log_probs)  # the second is missed, and a false alarm of the first language
+    >>> cavg(truth, log_probs)  # the second row is a miss and a false alarm
     0.5
     """
     trials = Trials(truth, log_probs, weights)
@@ -199,9 +200,9 @@ def min_cavg(
     *,
     costs: Costs = COSTS,
 ) -> float:
-    """`cavg` at the best threshold, one for all languages, chosen on the test itself.
+    """Compute `cavg` at the best threshold, chosen on the test and common to all languages.
 
-    It is the cost that remains if calibration is perfect up to a shift.
+    The difference from `cavg` is the cost of a constant error in the scores.
 
     Examples
     --------
@@ -216,12 +217,12 @@ def min_cavg(
 
 
 def det_points(trials: Trials) -> dict[str, list[float]]:
-    """Points of the DET curve of all trials, pooled: misses against false alarms.
+    """Compute points of the detection error tradeoff (DET) curve of all trials, pooled.
 
     Returns
     -------
-    points : `false_alarm` from 0 to 1 and `miss` from 1 to 0, rates at the same thresholds, at
-        most `MAX_DET_POINTS`; empty if fewer than two languages occur
+    points : rates at the same thresholds, `false_alarm` from 0 to 1 and `miss` from 1 to 0; at most
+        `MAX_DET_POINTS` of each, none if fewer than two languages occur
 
     Examples
     --------
@@ -246,7 +247,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """All trials of scored rows, with their curves, computed when they are first used.
+    """All trials of scored rows, and their curves, which are computed on first use.
 
     Parameters
     ----------
@@ -259,27 +260,27 @@ class Trials:
 
     @cached_property
     def llr(self) -> np.ndarray:
-        """`log_likelihood_ratios`, (n, n_languages)."""
+        """The `log_likelihood_ratios`, (n, n_languages)."""
         return log_likelihood_ratios(self.log_probs)
 
     @cached_property
     def spoken(self) -> np.ndarray:
-        """Languages of the rows whose weight is not 0."""
+        """Languages of the rows with a weight other than 0, sorted."""
         return np.unique(self.truth if self.weights is None else self.truth[self.weights > 0])
 
     @cached_property
     def pooled(self) -> Curve:
-        """Curve of all trials; a trial has the weight of its row."""
+        """Curve of all trials, weighted as their rows."""
         return self._pool(self.weights)
 
     @cached_property
     def balanced(self) -> Curve:
-        """Curve of all trials, where each language has the same weight."""
+        """Curve of all trials, weighted so that every language has the same weight."""
         return self._pool(self.shares)
 
     @property
     def shares(self) -> np.ndarray:
-        """Weight of each row within its language, (n,)."""
+        """Weight of each row as a fraction of the weight of its language, (n,)."""
         weights = np.ones(len(self.truth)) if self.weights is None else self.weights
         counts = np.bincount(self.truth, weights)
         return weights / np.maximum(counts, 1)[self.truth]
@@ -295,7 +296,8 @@ def equal_rate(false_alarm: np.ndarray, miss: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    false_alarm, miss : (n_thresholds, ...); rates that rise from 0 to 1, and fall from 1 to 0
+    false_alarm, miss : (n_thresholds, ...), rates; the first rise from 0 to 1, the second fall from
+        1 to 0
     """
     gap = miss - false_alarm  # falls from 1 to -1
     after = np.expand_dims((gap > 0).sum(axis=0), 0)
@@ -309,7 +311,7 @@ def equal_rate(false_alarm: np.ndarray, miss: np.ndarray) -> np.ndarray:
 
 
 def _curve(is_target: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> Curve:
-    # Not det_curve, which omits the ends and has all points, not only the corners.
+    # Not det_curve, which omits the ends and returns all points, not only the corners.
     from sklearn.metrics import roc_curve
 
     false_alarm, hit, threshold = roc_curve(is_target, scores, sample_weight=weights)

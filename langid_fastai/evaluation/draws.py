@@ -1,16 +1,18 @@
-"""The metrics of `metrics` and `detection` for many draws of a bootstrap at a time.
+"""Compute the metrics of `metrics` and `detection` for many bootstrap draws at a time.
 
 A draw changes how often rows count, not their scores. So the rows of one group in one language, a
-*unit*, are summed once, and the sums in all draws are products of matrices.
+*unit*, are summed once, and the sums for all draws are matrix products.
 
-The two metrics that depend on the order of scores, EER and the minimum of Cavg, come from curves.
-A curve only turns at the score of a target trial, so trials are counted in *slots*: one for each
-such score, and one between each two. Only a band of slots is kept apart, in which the result of
-nearly every draw is found; those above are summed in its first slot, those below in its last. A
-draw whose result may be outside the band is computed again with all slots.
+Two metrics depend on the order of scores: EER and minimum Cavg. They are computed from the curve of
+misses against false alarms, which has corners only at the scores of target trials. So trials are
+counted in *slots*: one for each of these scores, and one between each two. To save time, only a
+band of slots is counted separately, chosen to contain the result of nearly every draw. Trials above
+the band are counted in its first slot, trials below in its last. If the result of a draw may be
+outside the band, it is computed again with all slots.
 
 Conventions: ``draws`` is int (n_draws, n_groups), how often each group was drawn, in the order of
-`number_groups`; ``truth`` and ``log_probs`` are those of `metrics`, ``group`` is int (n,).
+`number_groups`; ``truth`` and ``log_probs`` are those of `metrics`; ``group`` is the index of each
+row's group, int (n,).
 
 Contents: `draw_rates`, `draw_language_rates`, `draw_decisions` and `draw_probabilities` make
 functions from draws to metrics, for `interval_of_draws`.
@@ -29,11 +31,11 @@ from langid_fastai.evaluation.metrics import N_BINS, confidence_bins
 __all__ = ["draw_rates", "draw_language_rates", "draw_decisions", "draw_probabilities"]
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-BAND = 2.0  # at least 1: the band contains rates up to so many times those of the test
+BAND = 2.0  # the band contains rates up to this multiple of those of the test; at least 1
 
 
 def draw_rates(trials: Trials, group: np.ndarray) -> Statistic:
-    """Return a function from draws to `METRICS`, (n_draws, n_metrics)."""
+    """Make a function that computes `METRICS` for draws, (n_draws, n_metrics)."""
     truth, log_probs = trials.truth, trials.log_probs
     decisions = draw_decisions(truth, log_probs.argmax(axis=1), log_probs.shape[1], group)
     probabilities = draw_probabilities(truth, log_probs, group)
@@ -42,9 +44,9 @@ def draw_rates(trials: Trials, group: np.ndarray) -> Statistic:
 
 
 def draw_language_rates(trials: Trials, group: np.ndarray) -> Statistic:
-    """Return a function from draws to precision, recall, F1 and EER, (n_draws, n_languages, 4).
+    """Make a function that computes precision, recall, F1 and EER, (n_draws, n_languages, 4).
 
-    All are NaN for a language that does not occur in the draw.
+    All four are NaN for a language that does not occur in the draw.
     """
     n_languages = trials.llr.shape[1]
     units = _Units(trials.truth, group, n_languages)
@@ -69,7 +71,7 @@ def draw_language_rates(trials: Trials, group: np.ndarray) -> Statistic:
 def draw_decisions(
     truth: np.ndarray, predicted: np.ndarray, n_languages: int, group: np.ndarray
 ) -> Statistic:
-    """Make the function that computes accuracy, balanced accuracy and macro F1, (n_draws, 3)."""
+    """Make a function that computes accuracy, balanced accuracy and macro F1, (n_draws, 3)."""
     units = _Units(truth, group, n_languages)
     named = units.table(predicted, n_languages)
     correct = units.right(named)
@@ -91,7 +93,7 @@ def draw_decisions(
 
 
 def draw_probabilities(truth: np.ndarray, log_probs: np.ndarray, group: np.ndarray) -> Statistic:
-    """Make the function that computes log-loss and calibration error, (n_draws, 2)."""
+    """Make a function that computes log loss and calibration error, (n_draws, 2)."""
     confidence, bins = confidence_bins(log_probs)
     excess = (log_probs.argmax(axis=1) == truth) - confidence
     losses = np.bincount(group, -log_probs[np.arange(len(truth)), truth])
@@ -106,7 +108,7 @@ def draw_probabilities(truth: np.ndarray, log_probs: np.ndarray, group: np.ndarr
 
 
 class _Units:
-    """Rows summed by unit: the rows of one group in one language."""
+    """The rows of a test, summed by unit: the rows of one group in one language."""
 
     def __init__(self, truth: np.ndarray, group: np.ndarray, n_languages: int) -> None:
         units, self.unit = np.unique(group * n_languages + truth, return_inverse=True)
@@ -115,24 +117,26 @@ class _Units:
         self.spoken = self.table(truth, n_languages)
 
     def weights(self, draws: np.ndarray) -> np.ndarray:
-        """Weight of each unit in each draw, (n_units, n_draws)."""
+        """Return how often each unit counts in each draw, (n_units, n_draws)."""
         return draws.T[self.group_of].astype(float)
 
     def table(
         self, row: np.ndarray, n_rows: int, of: np.ndarray | slice = slice(None)
     ) -> csr_array:
-        """Count, by unit, the rows of the test in each row of a table, (n_rows, n_units).
+        """Count the rows of the test in a table with one column per unit, (n_rows, n_units).
 
         Parameters
         ----------
-        row : row of the table, int (n,) or that of the rows of the test `of`
+        row : row of the table in which each row of the test is counted, int (n,)
+        n_rows : number of rows of the table
+        of : rows of the test to count, if not all; `row` is then for these only
         """
         unit = self.unit[of]
         shape = (n_rows, len(self.truth_of))
         return csr_array((np.ones(len(unit)), (row, unit)), shape=shape)
 
     def right(self, named: csr_array) -> csr_array:
-        """The counts of a table by language that are of the unit's own language."""
+        """Keep, in a table with a row per language, only the counts of each unit's own language."""
         own = csr_array(
             (np.ones(len(self.truth_of)), (self.truth_of, np.arange(len(self.truth_of)))),
             shape=named.shape,
@@ -141,7 +145,7 @@ class _Units:
 
 
 def _draw_detection(trials: Trials, group: np.ndarray) -> Statistic:
-    """Return a function from draws to EER, Cavg and minimum Cavg, (n_draws, 3)."""
+    """Make a function that computes EER, Cavg and minimum Cavg, (n_draws, 3)."""
     truth, llr = trials.truth, trials.llr
     units = _Units(truth, group, llr.shape[1])
     if len(trials.spoken) < 2:
@@ -171,7 +175,7 @@ def _draw_detection(trials: Trials, group: np.ndarray) -> Statistic:
 
 
 class _PooledSlots:
-    """All trials by slot, and the band that is kept apart."""
+    """All trials, counted by slot, and the band of slots that is counted separately."""
 
     def __init__(self, units: _Units, trials: Trials) -> None:
         self.units, self.languages, truth = units, trials.spoken, trials.truth
@@ -184,13 +188,13 @@ class _PooledSlots:
     def rates(
         self, weights: np.ndarray, shares: np.ndarray, spoken: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """EER and minimum Cavg of each draw, (n_draws,).
+        """Compute EER and minimum Cavg of each draw, (n_draws,) each.
 
         Parameters
         ----------
-        weights, shares : of the units, and the same divided by the sum of their language,
-            (n_units, n_draws)
-        spoken : whether a language occurs, (n_languages, n_draws)
+        weights : how often each unit counts, (n_units, n_draws)
+        shares : the same, divided by the number of drawn rows in the unit's language
+        spoken : whether a language occurs in a draw, bool (n_languages, n_draws)
         """
         eer, lowest, is_sure = self._rates(self.band, weights, shares, spoken)
         again = np.flatnonzero(~is_sure)
@@ -219,19 +223,19 @@ class _PooledSlots:
 
         n_spoken = spoken.sum(axis=0)
         pairs = np.maximum(n_spoken * (n_spoken - 1), 1)
-        # Before the first slot and after each; summed from below, no miss is exactly 0.
+        # Rates before the first slot and after each. Summed from below: no miss is exactly 0.
         hits, alarms = hits[:, n_draws:], alarms[:, n_draws:]
         missed = _from_zero(hits[::-1])[::-1] / n_spoken
         accepted = _from_zero(alarms) / pairs
         lowest = np.min(COSTS.of(missed, accepted), axis=0)
-        # Inside the first slot at least as much is missed as after it, and inside the last at
-        # least as much is accepted as before it.
+        # Inside the first slot, at least as many are missed as after it; inside the last, at
+        # least as many are accepted as before it.
         is_sure &= (COSTS.of(missed[1], 0.0) >= lowest) | (band[0] == 0)
         is_sure &= (COSTS.of(0.0, accepted[-2]) >= lowest) | (band[1] == self.all[1])
         return eer, lowest, is_sure
 
     def _band(self, trials: Trials) -> tuple[int, int]:
-        """First and last slot of the band, from the curves of the test."""
+        """Choose the first and last slot of the band, from the curves of the test."""
         highest, lowest = [], []
         for false_alarm, miss, threshold in (trials.pooled, trials.balanced):
             least = BAND * np.min(COSTS.of(miss, false_alarm))
@@ -249,7 +253,7 @@ class _PooledSlots:
         return self.units.table(own.clip(*band) - band[0], band[1] - band[0] + 1)
 
     def _alarms(self, band: tuple[int, int], language: int | None = None) -> csr_array:
-        """Non-target trials by slot: for all languages that occur, or for one."""
+        """Count non-target trials by slot, for one language or for all that occur."""
         if (band, language) not in self.tables:
             truth = self.units.truth
             languages = self.languages if language is None else np.array([language])
@@ -263,7 +267,7 @@ class _PooledSlots:
 def _language_slots(
     units: _Units, scores: np.ndarray, language: int
 ) -> tuple[csr_array, csr_array]:
-    """Target and other trials of one language by slot, (n_slots, n_units) each."""
+    """Count target and non-target trials of one language by slot, (n_slots, n_units) each."""
     is_target = units.truth == language
     target_scores = np.unique(scores[is_target])
     slot, n_slots = _slots(target_scores, scores), 2 * len(target_scores) + 1
@@ -274,27 +278,27 @@ def _language_slots(
 
 
 def _slots(target_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Slot of each score, highest score first: odd at the score of a target, even between."""
+    """Return the slot of each score, from the highest: odd at target scores, even between."""
     below = np.searchsorted(target_scores, scores, "left")
     return 2 * len(target_scores) - below - np.searchsorted(target_scores, scores, "right")
 
 
 def _equal_rates(hits: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Equal error rate of each draw, NaN if undefined, and the slot of the crossing.
+    """Compute the equal error rate of each draw, NaN if undefined, and the slot where it occurs.
 
     Parameters
     ----------
-    hits, alarms : target and other trials in each slot, (n_slots, n_draws)
+    hits, alarms : numbers of target and non-target trials in each slot, (n_slots, n_draws)
     """
     hits, alarms = _from_zero(hits), _from_zero(alarms)
     is_defined = (hits[-1] > 0) & (alarms[-1] > 0)
     false_alarm = alarms / np.where(is_defined, alarms[-1], 1)
     miss = 1 - hits / np.where(is_defined, hits[-1], 1)
-    false_alarm[-1], miss[-1] = 1.0, 0.0  # a value that is not used, where undefined
+    false_alarm[-1], miss[-1] = 1.0, 0.0  # not used where undefined
     rates = equal_rate(false_alarm, miss)
     return np.where(is_defined, rates, np.nan), (miss > false_alarm).sum(axis=0) - 1
 
 
 def _from_zero(counts: np.ndarray) -> np.ndarray:
-    """Cumulative sums of the rows, with a row of 0 before them."""
+    """Return cumulative sums of the rows, after a row of zeros."""
     return np.concatenate([np.zeros((1, counts.shape[1])), counts.cumsum(axis=0)])

@@ -1,4 +1,4 @@
-"""Confidence intervals over recordings and over groups."""
+"""Compute confidence intervals over recordings and over groups."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from langid_fastai.errors import ModelError
 
 __all__ = ["wilson_interval", "bootstrap_interval", "interval_of_draws", "share_with_intervals"]
 
-N_DRAWS = 1000  # 25 draws beyond each end of a 95 % interval
+N_DRAWS = 1000  # 25 draws are beyond each end of a 95 % interval
 MAX_CELLS = 1_000_000  # values computed at a time, 8 MB
 MAX_AT_ONCE = 100  # draws
 
 
 def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion in independent trials (Wilson 1927); valid even if all succeed.
+    """Compute the interval of a proportion in independent trials (Wilson 1927).
+
+    It is valid even if all trials succeed.
 
     Examples
     --------
@@ -48,9 +50,12 @@ def bootstrap_interval(
 
     Parameters
     ----------
-    statistic : weights, int (n,) -> a number, or an array with the same shape in all draws
+    statistic : function from weights, int (n,), to a number, or to an array with the same shape in
+        all draws
     groups : (n,), group of each row
-    n_draws : by default `N_DRAWS`
+    n_draws : number of draws; by default `N_DRAWS`
+    confidence : probability that the interval contains the value, 0 to 1
+    seed : random seed of the draws
 
     Returns
     -------
@@ -88,9 +93,10 @@ def interval_of_draws(
 
     Parameters
     ----------
-    statistic : how often each group was drawn, int (n_draws, n_groups) -> values, (n_draws, ...)
+    statistic : function from draws, int (n_draws, n_groups), how often each group was drawn, to
+        values, (n_draws, ...)
     n_groups : number of groups, from `number_groups`
-    n_cells : number of values that the statistic computes for a draw, if more than `n_groups`; it
+    n_cells : number of values that the statistic holds in memory per draw, if more than `n_groups`;
         limits the number of draws at a time
     """
     if n_groups == 1:
@@ -113,7 +119,7 @@ def interval_of_draws(
 
 
 def number_groups(groups: Sequence[str] | pd.Series) -> tuple[int, np.ndarray]:
-    """Return the number of groups and the index of each row's group, by sorted name, int (n,)."""
+    """Return the number of groups, and the index of each row's group by sorted name, int (n,)."""
     if not len(groups):
         raise ModelError("groups=[] must name the group of at least one row")
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
@@ -123,17 +129,18 @@ def number_groups(groups: Sequence[str] | pd.Series) -> tuple[int, np.ndarray]:
 def share_with_intervals(
     hits: np.ndarray, groups: Sequence[str] | pd.Series, *, seed: int = 0
 ) -> tuple[float, list[float], list[float] | None]:
-    """Fraction of rows that are hits, with both intervals, in the form of ``metrics.json``.
+    """Compute the fraction of rows that are hits, with its Wilson and bootstrap intervals.
 
     Parameters
     ----------
-    hits : bool (n,)
+    hits : whether each row counts, e.g. is correct, bool (n,)
     groups : (n,), group of each row
     seed : random seed of the bootstrap
 
     Returns
     -------
-    share, wilson, bootstrap : the last is None if there is only one group
+    share, wilson, bootstrap : the fraction, and its intervals as ``[low, high]``; `bootstrap` is
+        None if there is only one group
 
     Examples
     --------
@@ -151,7 +158,7 @@ def share_with_intervals(
     return float(np.mean(hits)), list(wilson), None if interval is None else interval.tolist()
 
 
-@functools.cache  # takes 0.2 ms, and a table of ten thousand speakers has few distinct pairs
+@functools.cache  # 0.2 ms a call; a table of ten thousand speakers has few distinct pairs
 def _wilson(n_correct: int, n: int, confidence: float) -> tuple[float, float]:
     from scipy.stats import binomtest
 

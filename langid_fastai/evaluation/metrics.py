@@ -1,18 +1,17 @@
-"""Metrics of decisions and of probabilities, as functions of truth and scores.
+"""Compute metrics of decisions and of probabilities.
 
 Conventions
 -----------
 - ``truth`` is int (n,), the position of each row's language in the vocab; ``log_probs`` are natural
   logarithms, (n, n_languages).
-- ``weights`` is int (n,), how often each row was drawn; None counts each row once. A weight of two
-  is equivalent to repeating the row, a weight of 0 to leaving it out.
-- A language without recordings has no recall. It is left out of every mean over languages, also in
-  a bootstrap draw; recordings mistaken for it still count as errors.
+- ``weights`` is int (n,), how often each row counts; None counts each row once.
+- A language without recordings, in the test or in a bootstrap draw, has no recall. It is left out
+  of every mean over languages; recordings mistaken for it still count as errors.
 
 Contents
 --------
-`count_confusions` and what follows from it: `balanced_accuracy`, `macro_f1`,
-`precision_recall_f1`. From the probabilities: `log_loss`, `expected_calibration_error`,
+Metrics of decisions: `count_confusions`, and from its result `balanced_accuracy`, `macro_f1`,
+`precision_recall_f1`. Metrics of probabilities: `log_loss`, `expected_calibration_error`,
 `reliability`. For the detection metrics, EER and Cavg, see `detection`.
 """
 
@@ -39,14 +38,14 @@ N_BINS = 10  # of confidence, each 0.1 wide
 def count_confusions(
     truth: np.ndarray, predicted: np.ndarray, n_languages: int, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Counts, int (n_languages, n_languages), rows = truth."""
-    # As scikit-learn's confusion_matrix, whose checks would cost seconds in a thousand draws.
+    """Count the confusions, int (n_languages, n_languages): rows are true languages."""
+    # Like scikit-learn's confusion_matrix, without its checks, which take seconds in 1000 draws.
     cells = np.bincount(truth * n_languages + predicted, weights, minlength=n_languages**2)
     return cells.reshape(n_languages, n_languages).astype(int)
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall of the languages in the test, from counts whose rows are the truth.
+    """Compute the mean recall of the languages in the test, from a confusion matrix of counts.
 
     Examples
     --------
@@ -61,8 +60,8 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
 def macro_f1(confusion: np.ndarray) -> float:
     """Compute the mean F1 of the languages in the test, from a confusion matrix of counts.
 
-    Rows are true languages, columns predictions. A language without recordings has no recall and is
-    left out, also in a bootstrap draw. Recordings mistaken for it still count as errors.
+    Rows are true languages, columns predictions. A language without recordings is left out;
+    recordings mistaken for it still count as errors.
 
     Examples
     --------
@@ -73,11 +72,11 @@ def macro_f1(confusion: np.ndarray) -> float:
 
 
 def precision_recall_f1(confusion: np.ndarray) -> np.ndarray:
-    """Precision, recall and F1 of each language, from counts whose rows are the truth.
+    """Compute precision, recall and F1 of each language, from a confusion matrix of counts.
 
     Returns
     -------
-    rates : (n_languages, 3); NaN for a language without recordings. The precision of a language
+    rates : (n_languages, 3); NaN for a language without recordings; the precision of a language
         that is never predicted is 0
 
     Examples
@@ -101,7 +100,7 @@ def precision_recall_f1(confusion: np.ndarray) -> np.ndarray:
 def log_loss(truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Compute the cross-entropy: the mean of -log p of the true language, in nats.
 
-    Like scikit-learn's `log_loss`, but from log-probabilities, so that none is clipped.
+    Like scikit-learn's `log_loss`, but from log-probabilities, so small ones are not clipped.
 
     Examples
     --------
@@ -115,19 +114,19 @@ def log_loss(truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | Non
 def expected_calibration_error(
     truth: np.ndarray, log_probs: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-    """Mean difference between confidence (the highest probability) and accuracy.
+    """Compute the mean difference between confidence (the highest probability) and accuracy.
 
-    The rows are sorted into `N_BINS` equal bins of confidence, which include their upper edge. The
-    error is the mean absolute difference between mean confidence and accuracy over the bins,
-    weighted by their rows: eq. 3 of Guo et al. 2017.
+    The rows are sorted into `N_BINS` bins of confidence of equal width, which include their upper
+    edge. The error is the absolute difference between mean confidence and accuracy in a bin,
+    averaged over the bins, weighted by their numbers of rows: eq. 3 of Guo et al. 2017.
 
-    The estimate is biased upwards: with few rows it is above 0 even for calibrated scores, and
-    bootstrap draws, which repeat rows, increase it. The interval may be entirely above the value.
+    The estimate is biased upwards: with few rows it is above 0 even for calibrated scores.
+    Bootstrap draws repeat rows and increase it, so the interval may be entirely above the value.
 
     Examples
     --------
     >>> truth, log_probs = np.array([0, 0]), np.log([[0.75, 0.25], [0.25, 0.75]])
-    >>> expected_calibration_error(truth, log_probs)  # confident to 0.75, right in a half
+    >>> expected_calibration_error(truth, log_probs)  # mean confidence 0.75, accuracy 0.5
     0.25
 
     References
@@ -142,11 +141,11 @@ def expected_calibration_error(
 
 
 def reliability(truth: np.ndarray, log_probs: np.ndarray) -> list[dict[str, Any]]:
-    """The bins behind `expected_calibration_error`, those with rows, lowest confidence first.
+    """Return the non-empty bins of `expected_calibration_error`, lowest confidence first.
 
     Returns
     -------
-    rows : `low` < confidence <= `high`, `n` rows, their mean `confidence` and their `accuracy`
+    bins : edges, `low` < confidence <= `high`; number of rows, `n`; mean `confidence`; `accuracy`
 
     Examples
     --------
@@ -168,7 +167,7 @@ def reliability(truth: np.ndarray, log_probs: np.ndarray) -> list[dict[str, Any]
 
 
 def confidence_bins(log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Highest probability of each row, (n,), and the bin it falls into, int (n,)."""
+    """Return the highest probability of each row, (n,), and its bin, int (n,)."""
     # A float32 softmax may sum to a little more than 1.
     confidence = np.minimum(np.exp(log_probs.max(axis=1)), 1.0)
     edges = np.arange(1, N_BINS) / N_BINS  # the inner ones

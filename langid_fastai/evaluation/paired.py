@@ -1,6 +1,6 @@
-"""Compare two systems on the same recordings: their difference, and whether it may be chance.
+"""Compare two systems on the same recordings, and test whether the difference may be chance.
 
-Only recordings that exactly one of the two identifies correctly show which is better.
+Only recordings that exactly one of the systems identifies correctly show which is better.
 """
 
 from __future__ import annotations
@@ -24,28 +24,30 @@ def compare_paired(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare which recordings two systems identify correctly.
+    """Compare the accuracy of two systems on the same recordings.
 
     The exact form of McNemar's test [1]_ assumes independent recordings; the bootstrap interval
     draws whole groups. If they disagree, trust the interval.
 
     Parameters
     ----------
-    hits, their_hits : bool (n,), in the same order
+    hits, their_hits : whether our and their system identified each recording correctly, bool (n,),
+        in the same order
     groups : (n,), group of each row
     seed : random seed of the bootstrap
 
     Returns
     -------
-    comparison : `n`; `accuracy`, the difference, ours minus theirs, and `accuracy_bootstrap`, None
-        if there is only one group; `n_only_ours` and `n_only_theirs`, correct in one of the two;
-        `mcnemar_p`, two-sided, not corrected for multiple comparisons
+    comparison : `n`, number of recordings; `accuracy`, difference of the accuracies, ours minus
+        theirs; `accuracy_bootstrap`, its interval, None if there is only one group; `n_only_ours`
+        and `n_only_theirs`, recordings that only one system identified correctly; `mcnemar_p`,
+        two-sided p-value, not corrected for multiple comparisons
 
     References
     ----------
     .. [1] Q. McNemar, "Note on the sampling error of the difference between correlated proportions
-       or percentages", Psychometrika 12 (2), 1947; here by the binomial test of the pairs that
-       differ.
+       or percentages", Psychometrika 12 (2), 1947; computed as a binomial test of the recordings
+       on which the systems differ.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Published results on the Kaggle set, for comparison with a run."""
+"""Published results on the Kaggle data set, for comparison with a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 __all__ = ["PUBLISHED_SEED", "PUBLISHED"]
 
-# The hobby project this library grew out of, on Kaggle's toponowicz/spoken-language-identification;
-# values from its README: validation accuracy after each of three stages, test accuracy on the 540
-# test clips (511 correct). It does not say which clips were used for validation.
+# The hobby project this library grew out of, on Kaggle's toponowicz/spoken-language-identification.
+# Values from its README: validation accuracy after each of three stages, and test accuracy on the
+# 540 test clips (511 correct). Which clips were used for validation is not stated.
 PUBLISHED_SEED: dict[str, Any] = {
     "system": "hobby project: fastai, ResNet152, 7 + 12 + 8 epochs, the same Kaggle set",
     "valid": [0.945, 0.976, 0.986],
@@ -28,11 +28,11 @@ def _system(
     }
 
 
-# Results on the 540 test clips of the same set, best first: accuracy, unless the name says
-# otherwise. `n_correct` is the count given by the source, or the diagonal of its confusion matrix;
-# None if it gives only a rate. If a source has multiple results for one system, the best is listed.
-# Left out: Hindawi CIN 2021 (98.63 %) and speak-sense (99.3 %), whose tests use other or unstated
-# clips or languages, and the ICIT 2019 paper, whose abstract has no number.
+# Results on the 540 test clips of the same data set, best first: accuracy, unless the name states
+# another metric. `n_correct` is given by the source, or is the sum of the diagonal of its confusion
+# matrix; None if the source gives only a rate. If a source has multiple results for one system, the
+# best is listed. Left out: Hindawi CIN 2021 (98.63 %) and speak-sense (99.3 %), tested on other or
+# unstated clips or languages, and the ICIT 2019 paper, which has no number in its abstract.
 PUBLISHED: dict[str, Any] = {
     "seed": PUBLISHED_SEED,
     "systems": [

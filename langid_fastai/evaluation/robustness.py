@@ -1,24 +1,24 @@
 """Measure the accuracy on degraded test clips.
 
-Conventions: `y` is one clip, ``(n_samples,)`` float32 at `sr` Hz. Each condition changes the clean
-clip; conditions are not combined. Of a result longer than a clip the middle is taken; a shorter one
-is repeated until it fills a clip, as `clips_of` treats a short recording. The image (or audio clip)
-is made by `encode_clip` as usual, so under the condition ``clean`` every pixel equals that of the
-export.
+Conventions: `y` is one clip, ``(n_samples,)`` float32 at `sr` Hz. Each condition is applied to the
+clean clip; conditions are not combined. A result longer than a clip is cut to its middle; a shorter
+one is repeated until it fills a clip, as `clips_of` does with a short recording. Images (or audio
+clips) are made by `encode_clip`, as in the export, so those of the condition ``clean`` are
+identical to the exported ones.
 
 =========  =========================================================================================
 clean      as recorded
-noise20 …  white noise, its power 20, 10 or 0 dB below the mean power of the clip, pauses included;
-           a clip has the same noise at every level
-telephone  resampled to 8 kHz, band-pass 300 to 3400 Hz (-3 dB there), and back
-mp3        written as MP3 at 16 kb/s and read again; left out where libsndfile cannot write MP3
-slow fast  played at 0.9 and 1.1 of its speed, so that pitch moves too, as ``sox speed`` does
-cut1 …     its middle 1, 3, 5 or 10 s; left out where a clip is shorter than that. A clip that
-           repeats a short recording is cut like any other
+noise20 …  white noise, 20, 10 or 0 dB below the mean power of the clip including its pauses; a clip
+           has the same noise at every level
+telephone  resampled to 8 kHz, filtered to 300 to 3400 Hz (-3 dB at both), and resampled back
+mp3        written as MP3 at 16 kb/s and read again; left out if libsndfile cannot write MP3
+slow fast  played at 0.9 and 1.1 times the speed, which also changes the pitch, as ``sox speed``
+cut1 …     its middle 1, 3, 5 or 10 s; left out if clips are shorter than that. A clip that repeats
+           a short recording is cut like any other
 =========  =========================================================================================
 
-Contents: `CONDITIONS` and the `available_conditions` of a `MelConfig`; `degrade` for one clip,
-`degraded_clips` for a test, `measure_conditions` for the metrics.
+Contents: `CONDITIONS`; `available_conditions`, those possible with a `MelConfig`; `degrade`, for
+one clip; `degraded_clips`, for all clips of a test; `measure_conditions`, the metrics.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ TELEPHONE_SR = 8_000  # Hz
 TELEPHONE_BAND = (300.0, 3400.0)  # Hz
 TELEPHONE_ORDER = 8  # of the Butterworth filter: -14 dB at 250 Hz, -29 dB at 200 Hz
 
-# MP3 supports nine sampling rates; the same one for all models makes their results comparable.
+# MP3 supports nine sampling rates; results of models are comparable only at the same one.
 MP3_SR = 22_050
-# Below it is only 8 kb/s, which leaves speech a band of 3 kHz and would be a second telephone.
+# The next lower rate, 8 kb/s, limits the band to 3 kHz and would duplicate the telephone condition.
 MP3_KBITS = 16
 
 # One change of a clip: (y, sr, rng) -> y.
@@ -78,9 +78,9 @@ class Condition:
 
     Parameters
     ----------
-    name : in tables and ``metrics.json``
-    words : description for people
-    change : (y, sr, rng) -> y, of any length
+    name : name in tables and ``metrics.json``
+    words : description on the report page
+    change : function from (y, sr, rng) to the degraded y, of any length
     seconds : length of a cut, s; None for other conditions
     """
 
@@ -91,7 +91,7 @@ class Condition:
 
 
 class DegradedClip(NamedTuple):
-    """A clip under a condition: its name, its position in the table, and its PNG (or WAV) file."""
+    """A clip under one condition: the condition, row in the table, and PNG (or WAV) content."""
 
     condition: str
     row: int
@@ -103,14 +103,14 @@ def degrade(y: np.ndarray, sr: int, condition: Condition, rng: np.random.Generat
 
     Parameters
     ----------
-    y : (n_samples,), float; any peak, nothing is clipped
-    sr : Hz
+    y : (n_samples,), float, with any peak; the result is not clipped
+    sr : sampling rate, Hz
     condition : one of `CONDITIONS`
     rng : random generator of the noise
 
     Returns
     -------
-    y : float32, at `sr`; longer, shorter or as long
+    y : (n_degraded,), float32, at `sr`; its length depends on the condition
 
     Raises
     ------
@@ -141,31 +141,31 @@ def degraded_clips(
 ) -> Iterator[list[DegradedClip]]:
     """Make the image of every clip under every condition, chunk by chunk.
 
-    Each recording is read once, clip by clip, so a test of any length needs the memory of a chunk.
-    The noise is determined by the seed, the path and the offset of a clip, and does not depend on
-    the order of the table or the number of processes.
+    Each recording is read once, clip by clip, so memory use is limited to one chunk. The noise of a
+    clip depends only on the seed and the path and offset of the clip.
 
-    A clip that becomes silent under a condition, such as a cut of digital silence, is left out of
-    it. An unreadable recording is an error, since the results would no longer be on the clips of
-    the clean test.
+    A clip that is silent under a condition, for example cut to digital silence, is left out of that
+    condition. An unreadable recording raises an error, since results without it would not be
+    comparable with the clean test.
 
     Parameters
     ----------
     root : folder of the corpus
     clips : from `read_clips`; `path` and `offset` (s) are used
     config : settings of the exported images
-    conditions : by default the `available_conditions`
-    chunk : images to yield at most, though all of one clip; 256 are some 10 MB, their sound 20 MB
+    conditions : conditions to apply; by default the `available_conditions`
+    chunk : maximum number of images to yield at once, but at least all images of one clip; 256
+        images need about 10 MB, and their audio 20 MB
     seed : random seed of the noise
-    n_jobs : processes; -1 for all cores
+    n_jobs : number of processes; -1 for all cores
 
     Yields
     ------
-    images : by recording in order of first appearance, then by offset, then by condition
+    images : sorted by recording in order of first appearance, then by offset, then by condition
 
     Raises
     ------
-    AudioError : a recording is missing, cannot be read, or no longer has one of its clips
+    AudioError : a recording is missing, cannot be read, or is now too short for one of its clips
 
     Examples
     --------
@@ -184,7 +184,7 @@ def degraded_clips(
             "so pass the corpus that the images were made from"
         )
     sounds = _read_clips(root, clips, config)
-    # Batch by batch: a generator of joblib runs ahead of a slow reader and keeps all it made.
+    # Batch by batch, since joblib's generator does not wait for a slow consumer.
     with Parallel(n_jobs=n_jobs, max_nbytes=None) as parallel:
         while batch := list(islice(sounds, max(1, chunk // len(conditions)))):
             images = parallel(
@@ -201,19 +201,20 @@ def measure_conditions(
 
     Parameters
     ----------
-    scores : by name of the condition, including ``clean``: the clips (at least `CLIP_COLUMNS` of
-        `scores`) that have an image under it, and their log_probs, (n_clips, n_languages)
+    scores : for each condition by name, including ``clean``: the table of the clips that have an
+        image (at least `CLIP_COLUMNS` of `evaluation.scores`), and their log-probabilities,
+        (n_clips, n_languages)
     vocab : (n_languages,), the languages of the columns
     seed : random seed of the bootstrap
 
     Returns
     -------
-    measures : plain Python values, ready for JSON; rates are by clip, conditions in the order of
-        `CONDITIONS`
+    measures : plain Python values, ready for JSON; rates are by clip; conditions are in the order
+        of `CONDITIONS`
 
     Raises
     ------
-    ModelError : unknown conditions, none named ``clean``, or scores that do not match the clips or
+    ModelError : a condition is unknown, ``clean`` is missing, or scores do not match the clips or
         the vocab
     """
     names = [condition.name for condition in CONDITIONS]
@@ -234,9 +235,9 @@ def measure_conditions(
 
 
 def available_conditions(config: MelConfig = MelConfig()) -> tuple[Condition, ...]:
-    """Return the `CONDITIONS` that are possible with these clips and libraries.
+    """Return the `CONDITIONS` that are possible with the clip length and the installed libraries.
 
-    Cuts longer than a clip are left out, and MP3 where libsndfile is too old to write it.
+    Cuts longer than a clip are left out, and MP3 if libsndfile is too old to write it.
 
     Examples
     --------
@@ -254,11 +255,11 @@ def available_conditions(config: MelConfig = MelConfig()) -> tuple[Condition, ..
 def _read_clips(
     root: Path, clips: pd.DataFrame, config: MelConfig
 ) -> Iterator[tuple[int, str, float, np.ndarray]]:
-    """Yield row, path, offset and waveform of each clip of the table, recording by recording."""
+    """Yield the row, path, offset and waveform of each clip in the table, by recording."""
     rows = clips[["path", "offset"]].reset_index(drop=True)
     for name, part in rows.groupby("path", sort=False):
         path = str(name)
-        # The export notes offsets with 6 digits; a CSV may give back a float's neighbour.
+        # The export rounds offsets to 6 digits, and a CSV may not restore the last bit.
         wanted = dict(zip(part["offset"].round(6), part.index, strict=True))
         try:
             blocks = stream_audio(root / path, sr=config.sr, channel=config.channel)
@@ -284,7 +285,7 @@ def _degraded(
     """Make the images of one clip under all conditions that do not silence it."""
     degraded = []
     for condition in conditions:
-        # Each has its own generator, so that its noise does not depend on other conditions.
+        # Each condition has its own generator, so its noise does not depend on the others.
         degraded_y = degrade(y, config.sr, condition, np.random.default_rng(seed))
         with contextlib.suppress(AudioError):  # silent
             clip = encode_clip(fit_clip(degraded_y, config.n_samples), config)
@@ -293,7 +294,7 @@ def _degraded(
 
 
 def _rates(clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], seed: int) -> dict:
-    """Accuracy and macro F1 over clips, with their intervals."""
+    """Compute accuracy and macro F1 over clips, with their intervals."""
     log_probs = validate_scores(clips, log_probs, CLIP_COLUMNS)
     truth, predicted = encode(clips, log_probs, list(vocab)), log_probs.argmax(axis=1)
     n_groups, group = number_groups(clips["group"])
@@ -312,7 +313,7 @@ def _rates(clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], see
 
 
 def _hash(path: str, offset: float) -> int:
-    """Hash a clip to 64 bits, with the same result on every machine."""
+    """Hash the path and offset of a clip to 64 bits, with the same result on every machine."""
     digest = hashlib.blake2b(f"{path}@{offset:.6f}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 

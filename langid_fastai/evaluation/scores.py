@@ -26,11 +26,13 @@ def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray
 
     Parameters
     ----------
-    images : PNG files, or the bytes of such files
+    learn : a trained model
+    images : paths of PNG files, or their bytes
 
     Returns
     -------
-    log_probs : float32, (n_images, n_languages), columns in the order of `learn.dls.vocab`
+    log_probs : float32, (n_images, n_languages), natural logarithm, columns in the order of
+        `learn.dls.vocab`
     """
     import torch
 
@@ -49,17 +51,17 @@ def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray
 
 
 def average_clips(clips: pd.DataFrame, log_probs: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
-    """Average the scores of each recording's clips in log space, and renormalise.
+    """Average the scores of the clips of each recording in log space, and renormalise.
 
     Parameters
     ----------
-    clips : one row per clip, at least `CLIP_COLUMNS`; further columns are kept
-    log_probs : (n_clips, n_languages)
+    clips : one row per clip, with at least `CLIP_COLUMNS`; other columns are kept
+    log_probs : (n_clips, n_languages), natural logarithm
 
     Returns
     -------
-    recordings : one row per `path`, in order of first appearance; `n_clips` added, `offset` and
-        `image` dropped
+    recordings : one row per `path`, in order of first appearance, with `n_clips`, but without
+        `offset` and `image`
     log_probs : float64, (n_recordings, n_languages)
 
     Raises
@@ -88,8 +90,9 @@ def predictions_table(
 ) -> pd.DataFrame:
     """Make the table of ``predictions.csv`` from the result of `average_clips`.
 
-    The columns are `RECORDING_COLUMNS`, `predicted`, `score`, and one `p_<label>` per language;
-    probabilities are rounded to 6 digits.
+    The columns are `RECORDING_COLUMNS`, `predicted` (language with the highest probability),
+    `score` (its probability), and the probability of each language, `p_<label>`. Probabilities are
+    rounded to 6 digits.
     """
     labels = [str(label) for label in vocab]
     log_probs = validate_scores(recordings, log_probs, RECORDING_COLUMNS)
@@ -106,7 +109,8 @@ def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]) -> n
 
     Raises
     ------
-    ModelError : the vocab does not have one label per column of the scores, or lacks a language
+    ModelError : the vocab does not have one label per column of the scores, or does not contain the
+        language of a row
     """
     _validate_vocab(log_probs, vocab)
     truth = pd.Index(vocab).get_indexer(pd.Index(rows["language"]))
@@ -122,7 +126,7 @@ def encode(rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str]) -> n
 def validate_scores(
     rows: pd.DataFrame, log_probs: np.ndarray, columns: Sequence[str]
 ) -> np.ndarray:
-    """Return the scores as float64, or raise if they do not match the table."""
+    """Return the scores as float64; raise `ModelError` if they do not match the table."""
     missing = [column for column in columns if column not in rows]
     if missing:
         raise ModelError(f"the table lacks the columns {missing}; it has {list(rows.columns)}")
@@ -137,8 +141,8 @@ def validate_scores(
             f"log_probs.shape={log_probs.shape} must be (n, n_languages), where n={len(rows)} is "
             "the number of rows of the table and at least 1"
         )
-    total = np.exp(np.minimum(log_probs, 1)).sum(axis=1)  # capped, raw activations may overflow
-    # A float32 log-softmax has an error of 1e-6. NaN fails every comparison, so test for validity.
+    total = np.exp(np.minimum(log_probs, 1)).sum(axis=1)  # capped: raw activations may overflow
+    # A float32 log-softmax has an error of 1e-6. NaN fails every comparison, so it is not valid.
     is_valid = np.isfinite(log_probs).all(axis=1) & (np.abs(total - 1) < 1e-3)
     if not is_valid.all():
         raise ModelError(

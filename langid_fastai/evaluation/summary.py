@@ -1,4 +1,4 @@
-"""All metrics of a test, in the form of ``metrics.json``."""
+"""Compute all metrics of a test, in the format of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def evaluate(
 
     Parameters
     ----------
-    clips : one row per clip, at least `CLIP_COLUMNS` of `scores`; `gender`, and `duration` of the
+    clips : one row per clip, with at least `scores.CLIP_COLUMNS`; `gender`, and `duration` of the
         recording in s, are used if present
-    log_probs : (n_clips, n_languages)
+    log_probs : (n_clips, n_languages), natural logarithm
     vocab : (n_languages,), the languages of the columns
     seed : random seed of the bootstrap
 
     Returns
     -------
-    metrics : plain Python values, ready for JSON; by recording except for the rates of `clips`.
-        `clips` and `recordings` are from `measure_rates`; `confusion` has the truth in rows;
-        `answers` is from `count_answers`; `speakers` and `top_losses` are sorted worst first;
-        undefined values, such as the recall of a language without recordings, are None. The order
+    metrics : plain Python values, ready for JSON. All are by recording, except `clips`. `clips` and
+        `recordings` are from `measure_rates`, `answers` is from `count_answers`. Rows of
+        `confusion` are true languages. `speakers` and `top_losses` are sorted worst first.
+        Undefined values, such as the recall of a language without recordings, are None. The order
         of the clips has no effect
 
     Raises
@@ -67,7 +67,7 @@ def evaluate(
     """
     vocab = [str(label) for label in vocab]
     log_probs = validate_scores(clips, log_probs, CLIP_COLUMNS)
-    order = np.lexsort((clips["offset"], clips["path"]))  # sums depend on it in the last digit
+    order = np.lexsort((clips["offset"], clips["path"]))  # changes the last digit of sums
     clips, log_probs = clips.iloc[order], log_probs[order]
     recordings, means = average_clips(clips, log_probs)
     clip_truth, truth = encode(clips, log_probs, vocab), encode(recordings, means, vocab)
@@ -99,7 +99,7 @@ def evaluate(
 def measure_rates(
     truth: np.ndarray, log_probs: np.ndarray, groups: Sequence[str] | pd.Series, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Compute all `METRICS` of scored rows, clips or recordings, with their intervals.
+    """Compute all `METRICS` of scored clips or recordings, with their intervals.
 
     Parameters
     ----------
@@ -110,9 +110,9 @@ def measure_rates(
 
     Returns
     -------
-    rates : each metric; its interval over groups as `<metric>_bootstrap`, None for one group; and
-        `accuracy_wilson`. EER and Cavg need recordings in two languages, else they are None; draws
-        with fewer are ignored in their intervals
+    rates : each metric; its bootstrap interval over groups, `<metric>_bootstrap`, None if there is
+        only one group; and `accuracy_wilson`. EER and Cavg are None if the rows are in only one
+        language; their intervals ignore draws in only one language
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From windows of a recording to answers, timelines and ``model.onnx``.
+"""Cut recordings into windows, score them, and derive answers and timelines; export to ONNX.
 
-`langid_fastai.prediction` puts these parts together.
+`langid_fastai.prediction` combines these parts.
 """

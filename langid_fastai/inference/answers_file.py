@@ -1,20 +1,20 @@
-"""Write the predictions of many recordings to a table, which is also the journal of the work.
+"""Write the predictions for many recordings to a table, so that a killed command can resume.
 
 ::
 
-    answers.csv            path, rank, label, score; of timelines: path, start, end, label, score
-    answers.csv.json       the model and the options that it was made with
+    answers.csv            path, rank, label, score; for timelines: path, start, end, label, score
+    answers.csv.json       model and options that the table was made with
     failed.csv             path, reason: recordings without an answer; empty if there are none
 
-The suffix of the table selects its format: ``.csv``; ``.jsonl``, one object for each recording; or
+The suffix of the table selects its format: ``.csv``; ``.jsonl``, one object per recording; or
 ``.parquet``, with the columns of the CSV, converted at the end from ``answers.parquet.jsonl``.
 
 A command that was killed resumes after the last recording that was completely written. Recordings
-that failed are tried again. A table at an address (``s3://bucket/answers.csv``) is written in the
+that failed are tried again. A table at an address (``s3://bucket/answers.csv``) is written to the
 user's cache, and copied to the address when it is complete.
 
-Contents: `AnswersFile`; `answers_file`, which opens one; `answer_rows` and `segment_rows`, its
-columns.
+Contents: `AnswersFile`; `answers_file`, which opens one; `answer_rows` and `segment_rows`, which
+make the rows of one recording.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ SEGMENT_COLUMNS = ("path", *COLUMNS)
 FAILED = "failed.csv"
 CSV, JSON_LINES, PARQUET = ".csv", ".jsonl", ".parquet"
 SCORE_DIGITS = 6
-ROWS_AT_ONCE = 10_000  # rows of a Parquet file that are converted at once
-# Names of files need not be valid Unicode.
+ROWS_AT_ONCE = 10_000  # number of rows converted to Parquet at once
+# File names may not be valid Unicode.
 ENCODING = ("utf-8", "surrogateescape")
 
 
@@ -67,14 +67,14 @@ class AnswersFile:
 
     Parameters
     ----------
-    out : the table
-    stream : the table, or its journal, opened to read and append
-    timeline : whether the answers are segments
+    out : path of the table
+    stream : the table, or the JSON lines of a Parquet file, opened to read and append
+    timeline : whether answers are segments of a timeline
 
     Attributes
     ----------
-    done : paths that were in the table when it was opened
-    n_failed : number of failures since then
+    done : paths of the recordings that were in the table when it was opened
+    n_failed : number of recordings that failed since then
     """
 
     def __init__(self, out: Path, stream: BinaryIO, timeline: bool) -> None:
@@ -94,11 +94,11 @@ class AnswersFile:
             self._append(_csv_text([self.columns]))
 
     def write(self, prediction: Prediction) -> None:
-        """Add a recording to the table, or to that of failures.
+        """Add a recording to the table or, if it failed, to ``failed.csv``.
 
         Raises
         ------
-        OSError : the disk is full
+        OSError : the file cannot be written, e.g. because the disk is full
         """
         if not prediction.failure:
             self._append(self._text(prediction))
@@ -108,7 +108,7 @@ class AnswersFile:
         self.n_failed += 1
 
     def convert(self) -> None:
-        """Convert the JSON lines written so far to the Parquet file."""
+        """Convert the JSON lines written so far to Parquet."""
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 
@@ -155,11 +155,11 @@ class AnswersFile:
 
 
 def validate_name(out: Path) -> None:
-    """Raise unless the suffix of a table is that of a format that can be written.
+    """Check that a table of this name can be written: suffix and installed libraries.
 
     Raises
     ------
-    RunError : unknown suffix, or pyarrow is missing
+    RunError : the suffix is unknown, or pyarrow is needed and not installed
     """
     if out.suffix.lower() not in (CSV, JSON_LINES, PARQUET):
         raise RunError(f"{out}: the name must end in {CSV}, {JSON_LINES} or {PARQUET}")
@@ -171,18 +171,19 @@ def validate_name(out: Path) -> None:
 def answers_file(
     out: str | Path, choices: Mapping[str, Any], *, timeline: bool = False
 ) -> Iterator[AnswersFile]:
-    """Open a table of predictions: a new one, or one to be continued.
+    """Open a table of predictions: create a new one, or continue an existing one.
 
     Parameters
     ----------
-    out : path or address; its suffix selects the format, its folder is created if needed
-    choices : everything that the answers depend on, name → value as in JSON
-    timeline : whether the answers are segments
+    out : path or address of the table; its suffix selects the format, its folder is created if
+        needed
+    choices : model and options that the answers depend on, ready for JSON
+    timeline : whether answers are segments of a timeline
 
     Raises
     ------
-    RunError : unknown suffix; the table was made with another model or other options, or not by
-        this function; another command is using its folder; pyarrow is missing
+    RunError : the suffix is unknown; the table was made with another model or other options, or not
+        by this function; another command is using the folder; pyarrow is needed and not installed
     """
     validate_name(Path(out))
     with _local(str(out)) as path, _opened(path, choices, timeline) as table:
@@ -191,7 +192,7 @@ def answers_file(
 
 @contextmanager
 def _local(out: str) -> Iterator[Path]:
-    """Yield the path of a table; if that is an address, copy the table there at the end."""
+    """Yield a local path for a table; if `out` is an address, copy the table there at the end."""
     if "://" not in out:
         yield Path(out)
         return
@@ -224,7 +225,7 @@ def _opened(out: Path, choices: Mapping[str, Any], timeline: bool) -> Iterator[A
 
 
 def answer_rows(path: str, answers: Iterable[Answer]) -> list[tuple[str, int, str, float]]:
-    """Rows of one recording, with the columns `ANSWER_COLUMNS`."""
+    """Make the rows of one recording from its answers; columns: `ANSWER_COLUMNS`."""
     return [
         (path, rank, answer["label"], round(answer["score"], SCORE_DIGITS))
         for rank, answer in enumerate(answers, start=1)
@@ -234,7 +235,7 @@ def answer_rows(path: str, answers: Iterable[Answer]) -> list[tuple[str, int, st
 def segment_rows(
     path: str, segments: Iterable[Segment]
 ) -> list[tuple[str, float, float, str, float]]:
-    """Rows of one recording, with the columns `SEGMENT_COLUMNS`; `segments` are `rounded`."""
+    """Make the rows of one recording from `rounded` segments; columns: `SEGMENT_COLUMNS`."""
     return [(path, s["start"], s["end"], s["label"], s["score"]) for s in segments]
 
 
@@ -249,7 +250,7 @@ def _json_line(content: object) -> str:
 
 
 def _read_lines(stream: BinaryIO, out: Path) -> tuple[set[str], int]:
-    """Return the recordings in JSON lines, and the end of the last whole line, in bytes."""
+    """Return the paths in JSON lines, and the position after the last complete line, bytes."""
     done, end = set(), 0
     for number, line in enumerate(stream, start=1):
         if not line.endswith(b"\n"):
@@ -263,7 +264,7 @@ def _read_lines(stream: BinaryIO, out: Path) -> tuple[set[str], int]:
 
 
 def _read_csv(stream: BinaryIO, n_columns: int, out: Path) -> tuple[set[str], int]:
-    """Return all recordings in a CSV but the last, whose rows may be incomplete, and their end."""
+    """Return the paths in a CSV, except the last, which may be incomplete, and their end, bytes."""
     position, line = 0, b""
 
     def lines() -> Iterator[str]:
@@ -276,7 +277,7 @@ def _read_csv(stream: BinaryIO, n_columns: int, out: Path) -> tuple[set[str], in
     last: str | None = None
     end = start = 0
     for row in csv.reader(lines()):
-        if len(row) != n_columns or not line.endswith(b"\n"):  # incomplete, thus the last
+        if len(row) != n_columns or not line.endswith(b"\n"):  # incomplete: the last row
             if stream.read(1):
                 raise RunError(f"{out}: damaged before byte {position}; choose another --out")
             break

@@ -1,18 +1,18 @@
 """Load a model folder as a function that scores windows, with onnxruntime or torch.
 
 An engine takes windows, float32 ``(n, n_samples)`` at the model's `sr`, and returns calibrated
-log-probabilities, float32 ``(n, n_languages)``. Two engines of one model agree to 1e-3 in
-probability. Its first step, from a window to a clip, needs no network, and can be taken in another
+log-probabilities, float32 ``(n, n_languages)``. Probabilities from torch and onnxruntime differ by
+at most 1e-3. The first step, from a window to a clip, needs no network and can be run in another
 process.
 
-``model.onnx``, made by ``langid export``, answers from a cold start in a fraction of the time, as
-torch is not imported (``benchmarks/first_prediction.py``). It is used if onnxruntime is installed
-and it matches the tensors and the ``model.json`` in the same folder, which stores the fingerprint
-of the exported file; ``model.safetensors`` is then not needed. The file may be untrusted: its
-inputs and outputs are checked, and it cannot refer to other files.
+With ``model.onnx``, made by ``langid export``, a new process answers much sooner, since torch is
+not imported (``benchmarks/first_prediction.py``). It is used if onnxruntime is installed and the
+file is the one exported from the tensors and the ``model.json`` in the same folder;
+``model.json`` stores its fingerprint. ``model.safetensors`` is then not needed. The file may be
+untrusted: its inputs and outputs are checked, and references to other files are refused.
 
-Contents: `Engine`; `load_engine`; `torch_engine`; `onnx_metadata`, which records what a file was
-exported from.
+Contents: `Engine`; `load_engine`; `torch_engine`; `onnx_metadata`, the metadata that identify the
+exported model.
 """
 
 from __future__ import annotations
@@ -58,34 +58,34 @@ __all__ = [
 Precision = Literal["fp32", "bf16", "fp16"]
 
 ONNX_FILE = "model.onnx"
-# Increased when an older reader would misinterpret the file.
+# Version of the format, increased when older code would misinterpret the file.
 ONNX_FORMAT = 1
-# Input and output: name, type, number of dimensions.
+# Name, type and number of dimensions of the input and the output.
 ONNX_INPUT = ("waveform", "tensor(float)", 2)
 ONNX_OUTPUT = ("log_probs", "tensor(float)", 2)
 
-# A string in protobuf is its length, as a varint, and its bytes.
+# A protobuf string is its length, as a varint, followed by its bytes.
 LOCATION = b"location"
 EIGHT = re.compile(rb"(?:\x08|\x88\x80*\x00)\Z")
 
-# Maximum pixels, and powers of a Fourier transform, per batch: 19 images of the usual size. Larger
-# images are scored in smaller batches, to limit memory.
+# Maximum numbers of pixels and of STFT bins per batch: 19 images of the usual size. Larger images
+# are scored in smaller batches, to limit memory.
 BATCH_PIXELS = 1 << 20
 BATCH_POWERS = 1 << 23
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A function that scores windows, in two steps, and the name of its library.
+    """A function that scores windows, in two steps.
 
     Parameters
     ----------
     name : library that runs the network
-    score_clips : clips, (n, …) → calibrated log-probabilities, float32 (n, n_languages). Raises
-        ModelError if ``model.onnx`` fails
-    clip_of : a window, float32 (n_samples,) → a clip: what the network takes, such as an image. Can
-        be pickled. None if the network takes windows
-    on_gpu : whether larger batches are faster
+    score_clips : function from clips, (n, …), to calibrated log-probabilities, float32
+        (n, n_languages); raises ModelError if ``model.onnx`` fails
+    clip_of : function from a window, float32 (n_samples,), to a clip, the input of the network such
+        as an image; can be pickled; None if the input of the network is the window
+    on_gpu : whether the network runs on a GPU, where larger batches are faster
     """
 
     name: Literal["onnx", "torch"]
@@ -94,7 +94,7 @@ class Engine:
     on_gpu: bool = False
 
     def score(self, windows: np.ndarray) -> np.ndarray:
-        """Score windows, float32 (n, n_samples): both steps."""
+        """Score windows, float32 (n, n_samples), in both steps."""
         clips = windows if self.clip_of is None else np.stack([self.clip_of(y) for y in windows])
         return self.score_clips(clips)
 
@@ -114,19 +114,19 @@ def load_engine(
     folder : a model folder, or a run folder that contains one
     info : content of its ``model.json``
     device : ``cpu``; ``cuda`` or ``cuda:1`` for torch on a GPU; None for a GPU if torch finds one,
-        otherwise as ``cpu``, with all execution providers of the installed onnxruntime
-    precision : of the network; other than ``fp32`` by torch only, ``fp16`` only on a GPU
-    quick_start : load ``model.onnx`` sooner, and compute 15 % slower
+        otherwise the CPU and all execution providers of the installed onnxruntime
+    precision : precision of the network; ``bf16`` and ``fp16`` need torch, ``fp16`` also a GPU
+    quick_start : whether to load ``model.onnx`` faster at the cost of 15 % slower computation
 
     Raises
     ------
-    ModelError : damaged files, tensors that do not match the arch or ``model.json``, or a
-        ``model.onnx`` with other inputs or outputs; no such device
+    ModelError : a file is damaged, the tensors do not match the arch or ``model.json``,
+        ``model.onnx`` has other inputs or outputs, or the device does not exist
 
     Warns
     -----
-    UserWarning : there is a ``model.onnx``, but from other tensors or another ``model.json``; it is
-        ignored
+    UserWarning : ``model.onnx`` is ignored, since it was exported from other tensors or another
+        ``model.json``
     """
     folder = model_folder(folder)
     kind = "cpu" if (device, precision) == ("cpu", "fp32") else _device(device, precision).type
@@ -142,10 +142,10 @@ def load_engine(
 
 
 def one_thread() -> None:
-    """Make torch, if it is loaded, use one thread, in a process among others.
+    """Limit torch to one thread in a worker process; do nothing if torch is not imported.
 
-    They share the cores. And after a fork, the threads of the parent process are missing here, but
-    GNU's OpenMP would wait for them.
+    Worker processes share the cores. After a fork, moreover, the threads of the parent process do
+    not exist in the child, and GNU's OpenMP would wait for them forever.
     """
     if "torch" in sys.modules:
         import torch
@@ -154,12 +154,12 @@ def one_thread() -> None:
 
 
 def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
-    """Return the metadata of a ``model.onnx``: everything that its answers depend on.
+    """Return the metadata of ``model.onnx``: everything that its answers depend on.
 
     Parameters
     ----------
-    info : the model
-    tensors : `tensors_hash` of the model
+    info : content of ``model.json``
+    tensors : fingerprint of the tensors, from `tensors_hash`
 
     Returns
     -------
@@ -185,7 +185,7 @@ def torch_engine(
     device: str | None = "cpu",
     precision: Precision = "fp32",
 ) -> Engine:
-    """Score with torch, on the same input as in training.
+    """Make an engine that scores with torch.
 
     Parameters
     ----------
@@ -207,13 +207,13 @@ def torch_engine(
             return scorer(torch.from_numpy(clips).to(place)).float().cpu().numpy()
 
     clip_of = None if is_sound else partial(feature_image, config=info.mel)
-    if place.type != "cpu":  # the caller chooses the size of a batch
+    if place.type != "cpu":  # on a GPU, the caller chooses the batch size
         return Engine("torch", score, clip_of, on_gpu=True)
     return Engine("torch", _in_batches(score, info.mel), clip_of)
 
 
 def _device(name: str | None, precision: Precision) -> torch.device:
-    """Return a device that exists, and supports the precision."""
+    """Return the device of that name; raise unless it exists and supports the precision."""
     import torch
 
     if name is None:
@@ -238,7 +238,7 @@ def _arithmetic(device: torch.device, precision: Precision) -> AbstractContextMa
     if precision != "fp32":
         dtype = torch.bfloat16 if precision == "bf16" else torch.float16
         return torch.autocast(device.type, dtype)
-    if device.type == "cuda":  # by default, convolutions have the precision of TF32, 10 bits
+    if device.type == "cuda":  # by default, convolutions use TF32, with only 10 bits
         return torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=False, allow_tf32=False
         )
@@ -253,8 +253,8 @@ def _fresh_session(
         import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # One level below the highest, which reorders all weights for the processor: it loads in a
-    # quarter of the time and computes 15 % slower, so the first answer comes sooner.
+    # The highest level reorders all weights for the processor. One level below loads in a quarter
+    # of the time and computes 15 % slower, so the first answer comes sooner.
     if quick_start:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     providers = ["CPUExecutionProvider"]
@@ -290,7 +290,7 @@ def _fresh_session(
 
 
 def _refuse_other_files(folder: Path) -> None:
-    """Raise if weights are in other files, which some versions of onnxruntime would read."""
+    """Raise if ``model.onnx`` refers to other files: some versions of onnxruntime read them."""
     try:
         has_others = _names_files(folder / ONNX_FILE)
     except OSError as error:
@@ -303,19 +303,19 @@ def _refuse_other_files(folder: Path) -> None:
 
 
 def _names_files(file: Path) -> bool:
-    """Whether a tensor refers to a file: "location" in ``TensorProto.external_data``."""
+    """Return whether a tensor refers to a file by "location" in ``TensorProto.external_data``."""
     with file.open("rb") as stream:
         if os.fstat(stream.fileno()).st_size == 0:  # an empty file cannot be mapped
             return False
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             at = content.find(LOCATION)
-            while at >= 0 and not EIGHT.search(content[max(0, at - 10) : at]):  # in another word
+            while at >= 0 and not EIGHT.search(content[max(0, at - 10) : at]):  # in a longer word
                 at = content.find(LOCATION, at + 1)
             return at >= 0
 
 
 def _validate_ends(session: onnxruntime.InferenceSession, folder: Path) -> None:
-    """Raise unless its input is waveforms and its output scores, as the metadata state."""
+    """Check that the input is waveforms and the output scores, as described in the metadata."""
     for what, ends, wanted in (
         ("takes", session.get_inputs(), ONNX_INPUT),
         ("returns", session.get_outputs(), ONNX_OUTPUT),
@@ -331,7 +331,7 @@ def _onnx_score(
 ) -> Callable[[np.ndarray], np.ndarray]:
     def score(windows: np.ndarray) -> np.ndarray:
         try:
-            # Files exported by the first versions do not remove the offset themselves.
+            # Files exported by the first versions do not remove the offset, so it is removed here.
             [scores] = session.run([ONNX_OUTPUT[0]], {ONNX_INPUT[0]: remove_offset(windows)})
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             raise _not_the_model(folder, first_line(error)) from error
@@ -356,7 +356,7 @@ def _not_the_model(folder: Path, reason: str) -> ModelError:
 def _in_batches(
     score: Callable[[np.ndarray], np.ndarray], config: MelConfig
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Limit the number of windows scored at once, to bound memory."""
+    """Limit the number of windows scored at once, to limit memory."""
     height, width = config.shape
     n_bins = 1 + config.n_fft // 2
     n = max(1, min(BATCH_PIXELS // (height * width), BATCH_POWERS // (n_bins * width)))

@@ -1,16 +1,17 @@
-"""Identify the languages of many recordings: read in worker processes, scored in batches.
+"""Identify the languages of many recordings, read in worker processes and scored in batches.
 
 ::
 
     files ─► worker processes: read, cut into windows, make clips ─► batches ─► network ─► answers
 
-Conventions: answers are those of one recording at a time, to 1e-5, and in the order of the files.
-Batches contain windows of several recordings. A long recording is sent in pieces, and a worker
-process waits until its piece is received, so memory use depends neither on the number of recordings
-nor on their lengths. One thread runs the network, while that of the caller collects batches.
+Conventions: scores differ by at most 1e-5 from those of recordings predicted one by one.
+Predictions are in the order of the files. A batch contains windows of several recordings. A long
+recording is sent in pieces, and a worker process waits until its piece is received, so memory use
+depends neither on the number of recordings nor on their lengths. A separate thread runs the
+network, while the caller's thread collects batches.
 
-Contents: `Request`, what is wanted; `Prediction`, the result for one recording; `predict_files`, on
-this machine; `predict_on_cluster`, by Dask; `default_batch`.
+Contents: `Request`, the options; `Prediction`, the result for one recording; `predict_files`, on
+this machine; `predict_on_cluster`, on a Dask cluster; `default_batch`.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ __all__ = [
     "predict_on_cluster",
 ]
 
-# Windows that a worker sends at once, and that are scored at once on a CPU.
+# Number of windows that a worker sends at once, and of windows scored at once on a CPU.
 WINDOWS = 8
 GPU_BATCH = 64
-# Batches that are scored or wait for it; with two, the network never waits for the next.
+# Number of batches being scored or waiting. With two, the next is always ready.
 BATCHES_AHEAD = 2
 
 
@@ -57,9 +58,9 @@ class Prediction(NamedTuple):
     Parameters
     ----------
     path : path of the recording
-    answers : languages, or segments of the timeline; empty if the recording failed
-    duration : s, as far as it was read
-    failure : why there is no answer, e.g. silence or an unreadable file; empty otherwise
+    answers : languages, or segments of a timeline; empty if the recording failed
+    duration : duration of the audio that was read, s
+    failure : reason why there is no answer, e.g. silence or an unreadable file; empty otherwise
     """
 
     path: str
@@ -69,7 +70,7 @@ class Prediction(NamedTuple):
 
 
 class Loaded(Protocol):
-    """A `LanguageIdentifier`, which is pickled as the path of its folder."""
+    """A `LanguageIdentifier` loaded from a folder; it is pickled as the path of the folder."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -80,14 +81,15 @@ class Loaded(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of each recording.
+    """Options for the prediction of each recording.
 
     Parameters
     ----------
     choice : candidates, prior and threshold
-    top_k : maximum number of answers
-    timeline : segments instead of answers
-    channel : channel number, from 1; None for the model's channel, or the mean
+    top_k : maximum number of answers per recording
+    timeline : whether to predict the segments of a timeline instead of answers
+    channel : channel number, from 1; None for the channel that the model was trained on, if any,
+        otherwise the mean of all channels
     """
 
     choice: Choice
@@ -108,15 +110,15 @@ def predict_files(
 
     Parameters
     ----------
-    files : paths or addresses; read as needed
+    files : paths or addresses of recordings; the iterator is read as needed
     engine, mel : engine and `MelConfig` of the model
-    request : what is wanted
-    n_jobs : processes that read files; -1 for all cores, 1 for the calling process
-    batch_size : windows scored at once
+    request : options
+    n_jobs : number of processes that read files; -1 for all cores, 1 for the calling process
+    batch_size : number of windows scored at once
 
     Raises
     ------
-    ModelError : scores that are not finite
+    ModelError : scores are not finite
     """
     reader = _Reader(mel, engine.clip_of, request.timeline, request.channel)
     recordings: dict[int, _Recording] = {}
@@ -150,13 +152,13 @@ def predict_on_cluster(
     ----------
     files : addresses, or paths that are the same on all machines
     identifier : loaded from a folder that is at the same path on all machines
-    request : what is wanted
+    request : options
     address : address of the scheduler, see `on_cluster`
 
     Raises
     ------
     RunError : the cluster cannot be used
-    ModelError : another model, or none, on one of the machines
+    ModelError : a machine has no model in that folder, or another one
     """
     work = partial(_predict_one, identifier=identifier, request=request)
     done: dict[int, Prediction] = {}
@@ -171,26 +173,26 @@ def predict_on_cluster(
 
 
 def _predict_one(task: tuple[int, str], *, identifier: Loaded, request: Request) -> Prediction:
-    """On a worker of a cluster: predict one file."""
+    """Predict one file, on a worker of a cluster."""
     engine, mel = identifier.engine, identifier.info.mel
     [prediction] = predict_files([task[1]], engine, mel, request, n_jobs=1)
     return prediction
 
 
 def default_batch(engine: Engine) -> int:
-    """Number of windows to score at once."""
+    """Return the number of windows to score at once."""
     return GPU_BATCH if engine.on_gpu else WINDOWS
 
 
 class _Piece(NamedTuple):
-    """A part of a recording: what to score, and what to know about each window.
+    """Consecutive windows of a recording, as clips to be scored.
 
     Parameters
     ----------
-    clips : (n, …); None if there is nothing to score
-    notes : for each window, whether it is in `clips`, and its level, or its new hops in a timeline
-    n_samples : read so far
-    failure : why the recording cannot be read
+    clips : clips of the windows that are not silent, (n, …); None if all are silent
+    notes : for each window, whether it is in `clips`, and its level; for a timeline, its new hops
+    n_samples : number of samples of the recording that were read so far
+    failure : reason why the recording cannot be read; empty otherwise
     """
 
     clips: np.ndarray | None
@@ -201,7 +203,7 @@ class _Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class _Reader:
-    """Cut recordings into pieces; runs in worker processes."""
+    """Read recordings and cut them into pieces, in worker processes."""
 
     mel: MelConfig
     clip_of: Callable[[np.ndarray], np.ndarray] | None
@@ -244,7 +246,7 @@ def _reason(error: AudioError, path: str) -> str:
 
 @dataclass
 class _Recording:
-    """What is known of a recording so far."""
+    """Pieces and scores of one recording that have been received so far."""
 
     path: str
     notes: list[tuple[bool, Any]] = field(default_factory=list)
@@ -305,7 +307,7 @@ class _Batches:
         self.thread.shutdown(cancel_futures=True)
 
     def add(self, recording: _Recording, clips: np.ndarray | None) -> None:
-        """Add clips, and start the batches that are full."""
+        """Add clips, and start scoring the batches that are full."""
         while clips is not None and len(clips):
             some, clips = np.split(clips, [self.size - self.n_waiting])
             self.waiting.append((recording, some))
@@ -314,7 +316,7 @@ class _Batches:
                 self._start()
 
     def collect(self, n_running: int) -> None:
-        """Hand scores to their recordings, and wait until at most `n_running` batches are left."""
+        """Add scores to their recordings, and wait until at most `n_running` batches are left."""
         while self.running and (len(self.running) > n_running or self.running[0][0].done()):
             future, owners = self.running.popleft()
             scores = iter(future.result())
@@ -322,7 +324,7 @@ class _Batches:
                 recording.scores += [next(scores) for _ in range(n)]
 
     def finish(self) -> None:
-        """Score what is left."""
+        """Score the remaining clips."""
         if self.waiting:
             self._start()
         self.collect(0)

@@ -1,7 +1,7 @@
 """Open a recording given as a path, an address, bytes, an open file, or a waveform.
 
-Contents: `opened`, its blocks; `each_channel`, answers for all channels; `name_of` and `named`, for
-messages; `validate_sr`.
+Contents: `opened`, which yields blocks of audio; `each_channel`, answers for all channels;
+`name_of` and `named`, for error messages; `validate_sr`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Audio = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int]
 
 
 def name_of(audio: Audio) -> str:
-    """Name of a recording in messages."""
+    """Return the name of a recording for error messages."""
     if isinstance(audio, (str, os.PathLike)):
         path = os.fspath(audio)
         return path if "://" in path else str(Path(path))  # as in `stream_audio`
@@ -44,7 +44,7 @@ def name_of(audio: Audio) -> str:
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Prefix audio errors with the recording's name."""
+    """Add the name of a recording to the messages of audio errors."""
     try:
         yield
     except AudioError as error:
@@ -55,9 +55,9 @@ def named(name: str) -> Iterator[None]:
 def opened(
     audio: Audio, mel: MelConfig, channel: Channel | None = None
 ) -> Iterator[Iterable[np.ndarray]]:
-    """Mono blocks at the sampling rate of a model, from any kind of input.
+    """Open any kind of input and yield its mono blocks, at the sampling rate of the model.
 
-    Without a `channel`, it is that of the model, if the recording has it.
+    By default, the channel of the model is used if the recording has it.
     """
     if isinstance(audio, tuple):
         if len(audio) != 2:
@@ -74,12 +74,12 @@ def opened(
 def each_channel(
     audio: Audio, answer: Callable[[Audio, int], list[Answers]]
 ) -> list[list[Answers]]:
-    """Call `answer` for each channel of a recording; silent channels give an empty list.
+    """Call `answer` for each channel of a recording; the result of a silent channel is empty.
 
     Parameters
     ----------
-    audio : recording, not (y, sr)
-    answer : called with the file and the number of a channel, from 1
+    audio : recording, other than (y, sr)
+    answer : function from a file and a channel number, from 1, to the answers for the channel
 
     Raises
     ------
@@ -87,7 +87,7 @@ def each_channel(
     SilentError : all channels are silent
     """
     if isinstance(audio, tuple):
-        raise AudioError("channel='each': (y, sr) is one channel; pass each for itself")
+        raise AudioError("channel='each': (y, sr) is one channel; call once per channel")
     answers: list[list[Answers]] = []
     silent = []
     with named(name_of(audio)), _as_file(audio) as file:
@@ -104,12 +104,12 @@ def each_channel(
 
 @contextmanager
 def _as_file(audio: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[Path]:
-    """The file at a path or address, or a copy of bytes, whose name is in no message."""
+    """Yield the path of a local file; bytes and open files are copied to a temporary one."""
     if isinstance(audio, (str, os.PathLike)):
         with fetched(os.fspath(audio)) as file:
             yield Path(file)
         return
-    # Decoders need a file: they read only seekable streams, and not in every format.
+    # Decoders need a file: not every format can be read from a stream.
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "audio"
         _copy(audio, file)
@@ -136,7 +136,7 @@ def _copy(audio: bytes | BinaryIO, file: Path) -> None:
 
 
 def _resampled(y: np.ndarray, sr_in: int, sr: int) -> np.ndarray:
-    """Check a waveform and resample it to the model's rate."""
+    """Check a waveform and resample it to the sampling rate of the model."""
     validate_sr(sr_in)
     y = validate_waveform(y)
     return y if sr_in == sr else soxr.resample(y, sr_in, sr, quality="HQ")

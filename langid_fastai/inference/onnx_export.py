@@ -6,13 +6,13 @@
     log_probs  float32, (batch, n_languages), natural logarithm, calibrated; columns as in `vocab`
 
 The file contains the whole pipeline: STFT, mel scale, decibels, 8-bit rounding, normalisation,
-network, temperature; for a network that takes waveforms, only the last two. Batch size and length
-are free; but a recording should be cut, or repeated, into clips of `clip_seconds`, as in training,
-and their log-probabilities averaged, as `LanguageIdentifier` does. The scores of a silent clip are
-meaningless: detect silence first.
+network, temperature; for a network that takes waveforms, only the last two. It accepts any batch
+size and length. However, recordings should be cut into clips of `clip_seconds`, as in training,
+shorter ones repeated, and the log-probabilities of clips averaged, as by `LanguageIdentifier`. The
+scores of a silent clip are meaningless: detect silence first.
 
-The metadata of the file (`onnx_metadata`) have the rest, so it can be used without this library, in
-any programming language that has onnxruntime.
+Everything else that is needed is in the metadata of the file (`onnx_metadata`), so it can be used
+without this library, in any programming language supported by onnxruntime.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from langid_fastai.utils.progress import Steps
 
 __all__ = ["OPSET", "OnnxExport", "export_onnx"]
 
-# STFT exists since 17; onnxruntime supports 20 since 1.17.
+# STFT needs 17 or later; onnxruntime supports 20 since its version 1.17.
 OPSET = 20
 # Harmless warnings of torch's exporter for recurrent layers.
 EXPORTER_WARNINGS = (
@@ -60,10 +60,10 @@ class OnnxExport:
     Parameters
     ----------
     file : the ONNX file
-    opset : version of the ONNX operators
+    opset : version of the ONNX operator set
     n_clips : number of clips in the comparison
-    n_same : number of clips for which both give the same language
-    difference : maximum difference of a probability
+    n_same : number of clips with the same language from onnxruntime and torch
+    difference : maximum difference between their probabilities
     """
 
     file: Path
@@ -78,18 +78,19 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
 
     Parameters
     ----------
-    folder : a model folder, or a run folder that holds one
-    recordings : speech for the comparison, in addition to synthetic audio
+    folder : a model folder, or a run folder that contains one
+    recordings : paths of recordings for the comparison, in addition to synthetic audio
 
     Returns
     -------
-    export : `LanguageIdentifier.load` of the folder uses its `file` from now on, on a CPU
+    export : the file and the result of the comparison; `LanguageIdentifier.load` now uses the file
+        on a CPU
 
     Raises
     ------
-    ModelError : no model, the extra `onnx` is not installed, the network cannot be
-        exported, or probabilities differ by more than 1e-3, in which case no file is written
-    AudioError : a recording that cannot be read
+    ModelError : the folder contains no model, the extra `onnx` is not installed, the network cannot
+        be exported, or probabilities differ by more than 1e-3, in which case no file is written
+    AudioError : a recording is silent or cannot be read
 
     Examples
     --------
@@ -106,7 +107,7 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
         )
     folder = model_folder(Path(folder))
     info = read_info(folder)
-    clips = [*_made_up(info.mel), *_clips(recordings, info.mel)]  # told before the long part
+    clips = [*_made_up(info.mel), *_clips(recordings, info.mel)]  # may raise, so it comes early
     tensors = tensors_hash(folder)
     network, info = load_network(folder)
     if tensors_hash(folder) != tensors:
@@ -126,7 +127,7 @@ def export_onnx(folder: str | Path, recordings: Sequence[str | Path] = ()) -> On
                 f"more than {TOLERANCE:g}; no file is written. Are the model's scores finite?"
             )
         fingerprint = file_hash(unfinished)
-        write_info(folder, replace(info, onnx=None))  # no moment at which it is of another file
+        write_info(folder, replace(info, onnx=None))  # never the fingerprint of another file
     write_info(folder, replace(info, onnx=fingerprint))
     return OnnxExport(folder / ONNX_FILE, OPSET, len(clips), n_same, difference)
 
@@ -137,7 +138,7 @@ def _need_onnx() -> None:
 
 
 def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file: Path) -> None:
-    """Export, add the metadata, and check with onnx."""
+    """Export the scorer to a file, add the metadata, and check the file with onnx."""
     import onnx
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -162,7 +163,7 @@ def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file:
             f"arch {metadata['arch']!r} cannot be exported ({reason}); "
             "`langid predict` works without model.onnx"
         ) from error
-    program = cast("torch.onnx.ONNXProgram", program)  # None is for older ways of calling it
+    program = cast("torch.onnx.ONNXProgram", program)  # None is returned only by the older exporter
     # torch records the source lines of each node, with paths on this machine.
     ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props.update(metadata)
@@ -173,14 +174,14 @@ def _write(scorer: nn.Module, config: MelConfig, metadata: dict[str, str], file:
 def _compare(
     score: Callable[[np.ndarray], np.ndarray], file: Path, clips: Sequence[np.ndarray]
 ) -> tuple[int, float]:
-    """Score clips by the file, and by torch from the very images of training.
+    """Compare scores from the file with those of torch on images made as in training.
 
-    Each clip alone, then two at once, and a longer one, to try the free sizes.
+    The file is run on each clip alone, on two at once, and on a longer one, to test other sizes.
 
     Returns
     -------
-    n_same : clips where both have the same language first
-    difference : largest difference of a probability
+    n_same : number of clips with the same most probable language
+    difference : maximum difference between the probabilities
     """
     import onnxruntime
 
@@ -204,7 +205,7 @@ def _compare(
 
 
 def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarray]:
-    """The first clip of each recording."""
+    """Read the first clip of each recording."""
     clips = []
     for recording in recordings:
         channel = usual_channel(recording, config.channel)
@@ -217,7 +218,7 @@ def _clips(recordings: Sequence[str | Path], config: MelConfig) -> list[np.ndarr
 
 
 def _made_up(config: MelConfig) -> list[np.ndarray]:
-    """Four synthetic sounds that vary like speech: noise and a buzz with changing amplitude."""
+    """Synthesise four sounds that vary like speech: noise and a buzz of changing amplitude."""
     rng = np.random.default_rng(0)
     t = np.arange(config.n_samples) / config.sr
     swell = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * t)  # syllables, 3 per second

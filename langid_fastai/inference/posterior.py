@@ -1,14 +1,15 @@
 """Turn the log-probabilities of a model into answers, according to the options of a call.
 
-A model knows only its own languages, and answers with one of them for any input. `candidates`,
+The scores of a model are for its own languages only, whatever the input. The options `candidates`,
 `prior` and `unknown` refine the answer:
 
-- *Posterior.* The log-probabilities of the candidates plus the log of their prior, renormalised:
-  Bayes' rule, for a model calibrated under a flat prior.
-- *Unknown.* The highest probability of a candidate is below the model's threshold, before
-  `candidates` and `prior` are applied: neither makes the model more confident.
+- The *posterior* is the sum of the log-probabilities of the candidates and the log of their prior,
+  renormalised: Bayes' rule, for a model calibrated under a flat prior.
+- The answer is *unknown* if no candidate has a probability of at least the model's threshold. These
+  probabilities are not renormalised over the candidates nor weighted by the prior, since neither
+  option makes the model more confident.
 
-Contents: `Choice`, the options of a call, checked; `mean_log_probs` and `answers_of`, for one
+Contents: `Choice`, the validated options of a call; `mean_log_probs` and `answers_of`, for one
 recording.
 """
 
@@ -27,11 +28,11 @@ from langid_fastai.models.folder import UNKNOWN, ModelInfo
 
 __all__ = ["UNKNOWN", "Answer", "Choice", "answers_of", "mean_log_probs"]
 
-LARGEST_PRIOR = 1e12  # only ratios matter; no realistic one is larger
+LARGEST_PRIOR = 1e12  # only ratios of priors matter; no realistic ratio is larger
 
 
 class Answer(TypedDict):
-    """A language, and its calibrated probability."""
+    """A language and its calibrated probability."""
 
     label: str
     score: float
@@ -42,17 +43,17 @@ class Choice:
 
     Parameters
     ----------
-    info : the model
+    info : content of the ``model.json``
     candidates, prior, unknown : as in a call of `LanguageIdentifier`
 
     Attributes
     ----------
-    labels : the candidates, in the order of the vocab
-    threshold : for "unknown"; None if it is not requested
+    labels : labels of the candidates, in the order of the vocab
+    threshold : probability below which the answer is "unknown"; None if `unknown` is False
 
     Raises
     ------
-    ModelError : an option that the model does not support, such as an unknown label
+    ModelError : the model does not support an option, e.g. a label is not in its vocab
     """
 
     labels: list[str]
@@ -81,28 +82,28 @@ class Choice:
 
         Parameters
         ----------
-        log_probs : (n_languages,), natural, calibrated
+        log_probs : (n_languages,), natural logarithm, calibrated
 
         Returns
         -------
-        log_posterior : (n_candidates,), of `labels`
+        log_posterior : (n_candidates,), in the order of `labels`
         """
         weighted = log_probs[self._columns] + self._log_prior
         return weighted - np.logaddexp.reduce(weighted)
 
     def highest(self, log_probs: np.ndarray) -> float:
-        """Log-probability of the best candidate, without the prior."""
+        """Return the log-probability of the best candidate, without the prior."""
         return float(log_probs[self._columns].max())
 
 
 def mean_log_probs(name: str, scores: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
-    """Average the scores of the windows of one recording, except pauses.
+    """Average the scores of the windows of one recording, leaving out pauses.
 
     Parameters
     ----------
-    name : name of the recording, for messages
-    scores : scores of the windows that are not silent, each (n_languages,)
-    levels : their sound levels
+    name : name of the recording, for error messages
+    scores : log-probabilities of the windows that are not silent, each (n_languages,)
+    levels : `sound_level` of each of these windows
 
     Returns
     -------
@@ -110,8 +111,8 @@ def mean_log_probs(name: str, scores: Sequence[np.ndarray], levels: Sequence[flo
 
     Raises
     ------
-    AudioError : no windows
-    ModelError : scores that are not finite
+    SilentError : there are no windows
+    ModelError : scores are not finite
     """
     if not scores:
         raise SilentError(f"{name}: silent from start to end")
@@ -129,12 +130,13 @@ def answers_of(log_probs: np.ndarray, choice: Choice, top_k: int) -> list[Answer
 
     Parameters
     ----------
-    log_probs : (n_languages,), natural, calibrated
+    log_probs : (n_languages,), natural logarithm, calibrated
+    choice : candidates, prior and threshold
     top_k : maximum number of answers
 
     Returns
     -------
-    answers : best first; "unknown" before them where it applies
+    answers : most probable first, after "unknown" if that is the answer
     """
     scores = np.exp(choice.log_posterior(log_probs))
     order = np.argsort(-scores, kind="stable")
@@ -146,7 +148,7 @@ def answers_of(log_probs: np.ndarray, choice: Choice, top_k: int) -> list[Answer
 
 
 def _columns(vocab: Sequence[str], candidates: Iterable[str] | None) -> list[int]:
-    """Positions of the candidates in the vocab."""
+    """Return the positions of the candidates in the vocab."""
     if candidates is None:
         return list(range(len(vocab)))
     if not isinstance(candidates, Iterable):
@@ -163,7 +165,7 @@ def _columns(vocab: Sequence[str], candidates: Iterable[str] | None) -> list[int
 def _log_prior(
     candidates: Sequence[str], prior: Mapping[str, float] | None, vocab: Sequence[str]
 ) -> np.ndarray:
-    """Natural log of each candidate's prior; -inf for a prior of 0."""
+    """Return the natural logarithm of each candidate's prior, -inf for 0."""
     if prior is None:
         return np.zeros(len(candidates))
     _validate_labels("prior", prior, vocab)

@@ -1,11 +1,11 @@
-"""Turn a trained network into a scorer of images, or of waveforms with the front end included.
+"""Turn a trained network into a scorer of images or waveforms.
 
-``ImageScorer`` repeats what fastai does with an image in training: three equal channels, normalised
-by the ImageNet statistics. ``WaveformScorer`` adds the steps of `langid_fastai.preprocessing`,
-written with torch, so that one ONNX file contains all of them. ``SoundScorer`` is for networks that
-take waveforms.
+``ImageScorer`` prepares images as fastai does in training: three equal channels, normalised by the
+ImageNet statistics. ``WaveformScorer`` computes the images from waveforms, like
+`langid_fastai.preprocessing` but with torch, so that one ONNX file contains all steps.
+``SoundScorer`` is for networks that take waveforms.
 
-All give calibrated natural-log probabilities: the temperature is inside.
+All return natural-log probabilities, calibrated by the temperature of the model.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from langid_fastai.preprocessing import MelConfig, hann_window, mel_filters
 
 __all__ = ["ImageScorer", "SoundScorer", "WaveformScorer", "make_scorer"]
 
-# Mean and deviation of ImageNet's colours, which published weights expect:
+# Mean and standard deviation of ImageNet's colours, expected by pretrained weights:
 # https://pytorch.org/vision/stable/models.html
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-# Peak power of a silent clip, for which there is no answer, but no division by zero either.
+# Minimum peak power, to avoid a division by zero; the scores of a silent clip are meaningless.
 LOWEST_PEAK = 1e-30
 
 
 class ImageScorer(nn.Module):
-    """Network from grey images (n, height, n_frames), 0 to 255, to log-probabilities.
+    """Score grey images, (n, height, n_frames), 0 to 255.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ class ImageScorer(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[:, None, None])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalise and score."""
+        """Normalise images and score them."""
         x = (images[:, None].float() / 255 - self.mean) / self.std  # (n, 3, n_mels, n_frames)
         return _calibrated(self.network(x), self.temperature)
 
 
 class SoundScorer(nn.Module):
-    """Network from waveforms (n, n_samples), without images, to log-probabilities.
+    """Score waveforms, (n, n_samples), without images.
 
     Parameters
     ----------
@@ -76,19 +76,19 @@ class SoundScorer(nn.Module):
         self.temperature = temperature
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Score."""
+        """Score waveforms."""
         return _calibrated(self.network(waveform[:, None]), self.temperature)
 
 
 class WaveformScorer(nn.Module):
-    """Waveforms at `config.sr`, (n, n_samples) → log-probabilities, (n, n_languages).
+    """Score waveforms at `config.sr`, (n, n_samples), from their images.
 
-    The image of each is that of `feature_image`, but for grey values at a border of rounding.
+    Images are those of `feature_image`, except for grey values that are rounded differently.
 
     Parameters
     ----------
     scorer : scorer of the images
-    config : how the model's images are made
+    config : settings of the model's images
     """
 
     window: torch.Tensor
@@ -104,11 +104,11 @@ class WaveformScorer(nn.Module):
         self.cepstra = _Cepstra(config) if config.kind == "mfcc" else None
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Make images and score them."""
+        """Compute the images of waveforms and score them."""
         return self.scorer(self.images(waveform))
 
     def images(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Make the images alone, (n, height, n_frames), whole numbers from 0 to 255."""
+        """Compute the images of waveforms, (n, height, n_frames), whole numbers from 0 to 255."""
         S = self._power(waveform)
         if self.config.kind == "chroma":
             strongest = S.amax(dim=1, keepdim=True)
@@ -123,11 +123,11 @@ class WaveformScorer(nn.Module):
         return grey.round().clamp(0, 255)
 
     def _power(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Power of what the rows of an image stand for, (n, n_rows, n_frames)."""
+        """Compute the power in each row of the image, (n, n_rows, n_frames)."""
         n_fft = self.config.n_fft
         waveform = waveform - waveform.mean(dim=-1, keepdim=True)  # as `remove_offset`
         padded = nn.functional.pad(waveform, (n_fft // 2, n_fft - n_fft // 2))
-        # Padded here: torch's own `center=True` becomes an ONNX graph for one length only.
+        # Padded here: with torch's `center=True`, the ONNX graph would accept only one length.
         spectrum = torch.stft(
             padded,
             n_fft,
@@ -141,7 +141,7 @@ class WaveformScorer(nn.Module):
 
 
 class _Cepstra(nn.Module):
-    """Mel decibels around 0, (n, n_mels, n_frames) → images, as `feature_image` makes them."""
+    """Compute images of MFCC from mel decibels, (n, n_mels, n_frames), like `feature_image`."""
 
     basis: torch.Tensor
     ranges: torch.Tensor
@@ -156,7 +156,7 @@ class _Cepstra(nn.Module):
         self.register_buffer("kernels", torch.from_numpy(kernels))
 
     def forward(self, M_db: torch.Tensor) -> torch.Tensor:
-        """Coefficients, their deltas, and those of second order, one block below the other."""
+        """Stack the coefficients, their deltas and their second-order deltas along the rows."""
         C = self.basis @ M_db  # (n, n_mfcc, n_frames)
         deltas = nn.functional.conv1d(C.reshape(-1, 1, C.shape[2]), self.kernels)
         deltas = nn.functional.pad(deltas, (DELTA_WIDTH // 2,) * 2, mode="replicate")
@@ -166,7 +166,7 @@ class _Cepstra(nn.Module):
 
 
 def _filters(config: MelConfig) -> np.ndarray:
-    """What gathers frequencies into rows; of an image of single frequencies, nothing."""
+    """Return the filters that sum frequencies to rows; empty if each frequency is a row."""
     if config.kind == "stft":
         return np.empty((0, 0), dtype=np.float32)
     if config.kind == "chroma":
@@ -176,9 +176,9 @@ def _filters(config: MelConfig) -> np.ndarray:
 
 
 def make_scorer(network: nn.Module, info: ModelInfo) -> SoundScorer | WaveformScorer:
-    """Make the complete scorer: waveforms (n, n_samples) at the model's `sr` → log-probabilities.
+    """Make the scorer of a model, from waveforms to calibrated log-probabilities.
 
-    The log-probabilities are calibrated by the temperature of the model.
+    The waveforms are (n, n_samples), at the model's `sr`.
 
     Parameters
     ----------

@@ -1,23 +1,23 @@
-"""Find which language is spoken when, as segments; for any length, in constant memory.
+"""Find which language is spoken when, for recordings of any length, in constant memory.
 
-Conventions: times are seconds from the start. Segments are in order, do not overlap, and two that
-touch have different labels. Silence and pauses are gaps between segments.
+Conventions: times are seconds from the start of the recording. Segments are in order and do not
+overlap. Adjacent segments have different labels. Silence and pauses are gaps between segments.
 
 How a segment is found:
 
 1. The audio is cut into hops of a quarter of a clip (2.5 s). A window of one clip ends with each
-   hop, so a hop is in four windows, fewer near the start and the end.
-2. A hop 40 dB softer than the loudest so far, up to the end of the last window that contains it, is
-   a pause. Windows that contain only pauses are not scored.
-3. The log-probabilities of a hop are the mean of those of its windows, in log space.
-4. The labels are the best path through the hops, found by Viterbi's algorithm: a path gains the
-   log-posterior of its language in each hop, nothing in pauses, and loses `CHANGE_COST` at each
-   change. The common prefix of all surviving paths is final, so labels are emitted as early as
-   possible; after `LAG_HOPS` the best path so far decides.
+   hop, so a hop is in four windows, or fewer near the start and the end.
+2. A hop is a pause if it is 40 dB softer than the loudest hop up to the end of the last window that
+   contains it. Windows that contain only pauses are not scored.
+3. The log-probabilities of a hop are the mean over the windows that contain it.
+4. The labels of the hops are the best path, found by Viterbi's algorithm. The score of a path is
+   the sum of the log-posteriors of its languages, without pauses, minus `CHANGE_COST` for each
+   change. Labels are final as soon as all surviving paths agree on them, or after `LAG_HOPS`, when
+   those of the best path so far are taken.
 5. Adjacent hops with the same label form a segment. Its score is the mean probability of the label
-   over its time.
+   over the segment.
 
-Boundaries are on the grid of hops. A passage shorter than about a clip and a half may be missed,
+Boundaries are multiples of a hop. A passage shorter than about a clip and a half may be missed,
 since each window is scored as a whole and normalised to its own loudest sound.
 
 References
@@ -47,19 +47,20 @@ from langid_fastai.preprocessing import MelConfig
 
 __all__ = ["Segment", "find_segments", "hops_to_score", "segments_of"]
 
-# Of consecutive hops: number of samples, and `sound_level`.
+# Number of samples and `sound_level` of each of consecutive hops.
 Measures = list[tuple[int, float]]
 
-# Gain in log-probability required for a change of language: what follows must be e times as
-# probable as without it. Tuned on synthetic recordings, some of them noisy, that change every 10 to
-# 30 s or never: without a cost single hops flip, from 2 on changes are missed.
+# Gain in log-probability required for a change of language: the labels must be e times as probable
+# as without the change. Tuned on synthetic recordings, some noisy, in which the language changes
+# every 10 to 30 s or never: without a cost, single hops are mislabelled; from 2 on, changes are
+# missed.
 CHANGE_COST = 1.0
-# Hops to wait before a label is forced: a clip. A longer lag made no difference in that test.
+# Number of hops after which a label is final: one clip. A longer lag made no difference in tests.
 LAG_HOPS = 4
 
 
 class Segment(TypedDict):
-    """One language without a pause: from when to when, s, and its mean calibrated probability."""
+    """A passage in one language without a pause: times in s, label, mean calibrated probability."""
 
     start: float
     end: float
@@ -81,16 +82,16 @@ def find_segments(
     Parameters
     ----------
     blocks : consecutive pieces of one mono recording at `mel.sr`; their lengths do not matter
-    mel : settings of the model
-    score : from an `Engine`
+    mel : settings of the model's images
+    score : function from windows to log-probabilities, as `Engine.score`
     choice : candidates, prior and threshold
-    batch : windows scored at once; affects only speed and latency
-    longest : s; a segment that reaches this length is yielded, and continues as the next
+    batch : number of windows scored at once; affects only speed and latency
+    longest : length at which a segment is yielded and a new one is started, s
 
     Raises
     ------
-    AudioError : less than a second of audio, or invalid samples
-    ModelError : scores that are not finite
+    AudioError : the audio is shorter than a second, or contains invalid samples
+    ModelError : scores are not finite
     """
     windows = _windows(_measured(blocks, mel))
     hops = _labelled(_scored(windows, score, batch), choice)
@@ -100,7 +101,7 @@ def find_segments(
 def hops_to_score(
     blocks: Iterable[np.ndarray], mel: MelConfig
 ) -> Iterator[tuple[np.ndarray | None, Measures]]:
-    """Cut a recording into windows, to be scored elsewhere.
+    """Cut a recording into windows, to be scored by the caller.
 
     Parameters
     ----------
@@ -108,8 +109,8 @@ def hops_to_score(
 
     Yields
     ------
-    y, new : a window, float32 (mel.n_samples,), or None if it contains only pauses; the hops that
-        are new in it
+    y, new : the window, float32 (mel.n_samples,), or None if it contains only pauses; number of
+        samples and `sound_level` of the hops that the previous window did not contain
     """
     for window in _windows(_measured(blocks, mel)):
         yield (window.y if window.spoken else None), window.new
@@ -118,13 +119,13 @@ def hops_to_score(
 def segments_of(
     windows: Iterable[tuple[np.ndarray | None, Measures]], sr: int, choice: Choice
 ) -> Iterator[Segment]:
-    """Yield the segments of a recording whose windows have been scored.
+    """Yield the segments of a recording from the scores of its windows.
 
     Parameters
     ----------
-    windows : as from `hops_to_score`, but with the scores of each window, (n_languages,), in place
-        of its samples
-    sr : Hz
+    windows : pairs from `hops_to_score`, with the scores of a window, (n_languages,), in place of
+        its samples
+    sr : sampling rate of the windows, Hz
     choice : candidates, prior and threshold
     """
     hops = _scored(_windows(windows), lambda scores: scores, batch=1)
@@ -137,10 +138,10 @@ class _Hop:
 
     Parameters
     ----------
-    start, end : samples
-    level : see `sound_level`; 0 for silence
-    pause : judged by the audio so far
-    log_probs : sum over `n_windows`, (n_languages,)
+    start, end : position in the recording, samples
+    level : `sound_level` of the hop; 0 for silence
+    pause : whether the hop is a pause, compared with the audio so far
+    log_probs : sum over the `n_windows` that contain the hop, (n_languages,)
     """
 
     start: int
@@ -163,7 +164,7 @@ class _Hop:
 
 @dataclass(frozen=True)
 class _Window:
-    """One clip and its hops, old and new; `spoken` unless all were pauses at that time."""
+    """A window of one clip and its hops; not `spoken` if all of them were pauses at its end."""
 
     y: np.ndarray
     hops: tuple[_Hop, ...]
@@ -210,7 +211,7 @@ def _scored(
                 for hop in window.hops:
                     hop.add(log_probs)
         for window in some:
-            yield window.hops[0]  # the next window begins after it
+            yield window.hops[0]  # the next window starts after this hop
         rest = some[-1].hops[1:]
     yield from rest
 
@@ -232,15 +233,15 @@ def _labelled(hops: Iterable[_Hop], choice: Choice) -> Iterator[tuple[_Hop, str,
 
 
 def _states(hop: _Hop, choice: Choice, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and probability of each state in a hop; (n,) each."""
+    """Return the weight and the probability of each state in a hop, (n,) each."""
     if hop.pause:
         return np.zeros(n), np.zeros(n)
     log_probs = hop.mean()
     weights = choice.log_posterior(log_probs)
     scores = np.exp(weights)
     if choice.threshold is not None:
-        # As far from the best candidate as that is from the threshold, so that "unknown" wins
-        # where the best candidate is below the threshold on average.
+        # The weight of "unknown" exceeds that of the best candidate by as much as the candidate is
+        # below the threshold, so that "unknown" wins if it is below on average.
         highest = choice.highest(log_probs)
         unknown = weights.max() + math.log(choice.threshold) - highest
         weights, scores = np.append(weights, unknown), np.append(scores, -math.expm1(highest))
@@ -248,7 +249,7 @@ def _states(hop: _Hop, choice: Choice, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _merged(hops: Iterable[tuple[_Hop, str, float]], sr: int, longest: float) -> Iterator[Segment]:
-    """Join adjacent hops with the same label; leave pauses out."""
+    """Join adjacent hops with the same label to segments, leaving out pauses."""
     run: _Run | None = None
     for hop, label, score in hops:
         if run and (hop.pause or label != run.label):
@@ -268,7 +269,7 @@ def _merged(hops: Iterable[tuple[_Hop, str, float]], sr: int, longest: float) ->
 
 @dataclass
 class _Run:
-    """An open segment: its samples, and the sum of the label's probability over them."""
+    """A segment that is not final: position in samples, and sum of the label's probability."""
 
     start: int
     end: int
@@ -285,7 +286,7 @@ class _Decoder:
 
     Parameters
     ----------
-    n : states
+    n : number of states
     """
 
     def __init__(self, n: int) -> None:
@@ -299,7 +300,7 @@ class _Decoder:
         stays = self._totals >= changed
         self._back.append(np.where(stays, np.arange(len(weights)), best))
         totals = np.where(stays, self._totals, changed) + weights
-        self._totals = totals - totals.max()  # bounded for hours of audio
+        self._totals = totals - totals.max()  # stays near 0 over hours of audio
         paths = np.arange(len(weights))
         for i in reversed(range(len(self._back))):
             if (paths == paths[0]).all():
@@ -314,14 +315,14 @@ class _Decoder:
         return self._forced(len(self._back))
 
     def _forced(self, count: int) -> list[int]:
-        """Take the oldest hops from the best path."""
+        """Remove the oldest hops and return their states on the best path."""
         state = int(self._totals.argmax())
         for i in reversed(range(count, len(self._back))):
             state = int(self._back[i][state])
         return self._take(count, state)
 
     def _take(self, count: int, state: int) -> list[int]:
-        """Take the oldest hops, the last of which has this state."""
+        """Remove the oldest hops and return their states; `state` is that of the last of them."""
         path = []
         for i in reversed(range(count)):
             path.append(state)

@@ -1,9 +1,9 @@
-"""Segments of a timeline → text that other programs read.
+"""Format the segments of a timeline as text for other programs.
 
-Conventions: `segments` is what `LanguageIdentifier.timeline` gives, or a part of it. Times are
-seconds with three decimals, scores have four: more would be noise.
+Conventions: `segments` are those of `LanguageIdentifier.timeline`, or some of them. Times are
+seconds with three decimals; scores have four.
 
-Contents: `to_json`, `to_csv`, `to_rttm`, `to_labels`, and `rounded`, which they are made of.
+Contents: `to_json`, `to_csv`, `to_rttm`, `to_labels`; `rounded`, which they share.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLUMNS = ("start", "end", "label", "score")
 
 
 def rounded(segments: Iterable[Segment]) -> list[Segment]:
-    """Round times to milliseconds and scores to four decimals; what touched, still touches.
+    """Round times to milliseconds and scores to four decimals; adjacent segments stay adjacent.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def rounded(segments: Iterable[Segment]) -> list[Segment]:
 
 
 def to_json(segments: Iterable[Segment]) -> str:
-    """Write a JSON array, in one line.
+    """Format segments as a JSON array, in one line.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def to_json(segments: Iterable[Segment]) -> str:
 
 
 def to_csv(segments: Iterable[Segment]) -> str:
-    """Write a table with a header.
+    """Format segments as a CSV table with a header.
 
     Examples
     --------
@@ -69,22 +69,22 @@ def to_csv(segments: Iterable[Segment]) -> str:
 
 
 def to_rttm(segments: Iterable[Segment], recording: str | Path, channel: int = 1) -> str:
-    """Write Rich Transcription Time Marked lines, as scorers of diarization read them.
+    """Format segments as Rich Transcription Time Marked (RTTM) lines, for diarization scorers.
 
     The ten columns are type, file, channel, start and duration (s), orthography, subtype, name,
-    confidence, and lookahead. NIST knows no type for languages, so the type is ``SPEAKER`` and the
-    name is the language, as scorers want it; the confidence is the score.
+    confidence, and lookahead. NIST defines no type for languages, so the type is ``SPEAKER`` and
+    the name is the language, as scorers expect; the confidence is the score.
 
     Parameters
     ----------
-    recording : file or name of the recording; the column has the name without folder and suffix,
-        and with ``_`` for white space, which separates columns
+    recording : path or name of the recording; the file column is its name without folder and
+        suffix, with ``_`` in place of white space, which separates columns
     channel : channel number, from 1
 
     References
     ----------
     NIST, "The 2009 (RT-09) Rich Transcription Meeting Recognition Evaluation Plan", appendix A.
-    https://github.com/nryant/dscore reads it.
+    https://github.com/nryant/dscore, a scorer that reads RTTM.
 
     Examples
     --------
@@ -101,7 +101,9 @@ def to_rttm(segments: Iterable[Segment], recording: str | Path, channel: int = 1
 
 
 def to_labels(segments: Iterable[Segment]) -> str:
-    """Write a label track for Audacity (File, Import, Labels): start, end and label, with tabs.
+    """Format segments as an Audacity label track: start (s), end (s) and label, tab-separated.
+
+    To open it in Audacity, choose File, Import, Labels.
 
     References
     ----------

@@ -1,11 +1,12 @@
 """Cut a recording into the overlapping windows that are scored.
 
-To identify the language of a recording, the windows are the clips that training would use, plus one
+To identify the language of a recording, the windows are the clips used in training, plus one
 halfway between each adjacent pair, so that speech across a boundary is complete in one window. For
-a timeline they are one hop apart, a quarter of a clip. A recording of one clip or less has exactly
-the window used in training.
+a timeline, windows start one hop apart, a quarter of a clip. A recording of at most one clip has
+one window, the clip used in training.
 
-Contents: `windows_of` and `hop_windows`; `spoken_windows`; `are_pauses` for what is skipped.
+Contents: `windows_of` and `spoken_windows`, for recordings; `hop_windows`, for timelines;
+`are_pauses`, which finds parts that are not speech.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from langid_fastai.preprocessing import MelConfig, clips_of
 
 __all__ = ["HOPS", "are_pauses", "hop_windows", "spoken_windows", "windows_of"]
 
-# Hops in a window of a timeline: a boundary is accurate to half a hop at best, and each hop costs
-# one window of computation. A quarter of 10 s is 2.5 s.
+# Number of hops in a window of a timeline; a hop is 2.5 s with clips of 10 s. Boundaries are
+# accurate to half a hop at best, and each hop requires scoring one window.
 HOPS = 4
 
-# A sound this far below the loudest of its recording is a pause: room noise is 30 to 60 dB below
-# speech, the softer side of a conversation less than 20.
+# A part is a pause if its level is this far below the loudest of the recording, dB. Room noise is
+# 30 to 60 dB below speech, the softer speaker of a conversation less than 20 dB below the louder.
 PAUSE_DB = 40.0
 
 
@@ -41,7 +42,7 @@ def windows_of(
 
     Yields
     ------
-    offset, y : start in the recording, s; float32, (config.n_samples,)
+    offset, y : start in the recording, s; samples, float32, (config.n_samples,)
 
     Raises
     ------
@@ -76,10 +77,11 @@ def spoken_windows(
 def hop_windows(
     blocks: Iterable[np.ndarray], config: MelConfig = MelConfig()
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Cut a recording into hops, and yield with each the window of one clip that ends with it.
+    """Cut a recording into hops, and yield the window of one clip that ends with each hop.
 
-    The first window comes with all its hops, each later one with one hop; the last hop may be
-    shorter than the others. A recording shorter than a clip is repeated until it fills one window.
+    The first window is yielded with all its hops, each later one with its last hop. The last hop
+    of the recording may be shorter than the others. A recording shorter than a clip is repeated
+    until it fills one window.
 
     Parameters
     ----------
@@ -87,7 +89,8 @@ def hop_windows(
 
     Yields
     ------
-    y, hops : float32, (config.n_samples,); the new hops, each (n_samples / 4,) or, at the end, less
+    y, hops : samples of the window, float32, (config.n_samples,); samples of the hops that are
+        yielded for the first time, each (n_samples / 4,), or fewer at the end
 
     Raises
     ------
@@ -106,7 +109,7 @@ def hop_windows(
         for _, y in clips_of(first, config):
             yield y, first
         return
-    heard = deque(first, maxlen=HOPS + 1)  # the last of them may be short
+    heard = deque(first, maxlen=HOPS + 1)  # the last may be short
     yield np.concatenate(heard)[-n:], first
     for hop in hops:
         heard.append(hop)
@@ -127,11 +130,11 @@ def _pieces(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def are_pauses(levels: np.ndarray, loudest: float | None = None) -> np.ndarray:
-    """Find the parts of a recording that are too soft, relative to its loudest, to be speech.
+    """Find the parts of a recording that are too soft, compared with the loudest, to be speech.
 
     Parameters
     ----------
-    levels : (n,), `sound_level` of each; 0 for silence, which is always a pause
+    levels : (n,), `sound_level` of each part; 0 for silence, which is always a pause
     loudest : level of the loudest part; by default the maximum of `levels`
 
     Returns

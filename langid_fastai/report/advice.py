@@ -1,7 +1,7 @@
-"""What limits a run, and what to do about it: before training, and after the test.
+"""Describe what limits a run, and suggest next steps, before training and after the test.
 
-Contents: `expectation`, in a sentence; `advise`, the next steps; `shortfall`, why a tested model is
-not ready.
+Contents: `expectation`, the accuracy to expect; `advise`, the next steps; `shortfall`, the reason
+why a tested model is not ready.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING
 
 __all__ = ["advise", "expectation", "shortfall"]
 
-# Below so many hours of training audio, a body trained on speech is usually far more accurate.
+# With fewer hours of training audio, a body trained on speech is usually far more accurate.
 LITTLE_HOURS = 5.0
-# Accuracy by recording in folds by video: docs/results.md.
+# Accuracy by recording, in cross-validation with folds by video; see docs/results.md.
 MEASURED = (
     f"with 23 min of real speech in 3 languages, {SPEECH_EMBEDDING} reached an accuracy of 0.92, "
     "EfficientNet-Lite0 with ImageNet weights 0.40, ResNet18 from scratch 0.49"
 )
-# Training speakers of a language; with fewer, a model may learn their voices instead of it.
+# With fewer training speakers of a language, a model may learn their voices instead of it.
 FEW_GROUPS = 10
-MAX_RATIO = 4  # of the training audio of two languages
-MIN_FALL = 0.02  # fraction by which the loss falls in the last epoch if training was too short
-N_NAMED = 5  # languages in a sentence
+MAX_RATIO = 4  # most to least training audio of the languages
+MIN_FALL = 0.02  # training was too short if the loss falls by this fraction in the last epoch
+N_NAMED = 5  # maximum number of languages named in a sentence
 
 
 def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
-    """Describe the amount of training audio, and what networks reached with as little.
+    """Describe the amount of training audio and, if it is little, the accuracy to expect.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
 def advise(
     corpus: Mapping[str, Any], plan: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """List the next steps that the data suggest, most effective first, one clause per step.
+    """Suggest the next steps, most effective first, one clause per step.
 
     Parameters
     ----------
-    corpus : from `summarize_corpus`
-    plan : from `make_network`; `arch` and `weights` are used
+    corpus : summary of the corpus, from `summarize_corpus`
+    plan : description of the network, from `make_network`; `arch` and `weights` are used
     metrics : content of ``metrics.json`` after the test; None before training
 
     Returns
@@ -74,11 +74,15 @@ def advise(
 
 
 def shortfall(metrics: Mapping[str, Any]) -> str:
-    """Say why a tested model is not ready; empty if it beats the classical reference.
+    """State why a tested model is not ready for use.
 
     Parameters
     ----------
     metrics : content of ``metrics.json``
+
+    Returns
+    -------
+    reason : a clause; empty if the model beats the classical reference
     """
     always = metrics["test"]["answers"]["always"]
     if always is not None:
@@ -148,7 +152,7 @@ def _listed(names: list[str], hours: Mapping[str, float]) -> str:
 
 
 def _takes_published(plan: Mapping[str, Any]) -> bool:
-    """Return whether a network starts from scratch or from a body that was trained on pictures."""
+    """Return whether a network starts from scratch or from a body trained on photographs."""
     arch, weights = str(plan["arch"]), str(plan["weights"])
     return (
         weights in (*PUBLISHED, "none") and arch != SPEECH_EMBEDDING and not arch.startswith("hf:")
@@ -160,7 +164,7 @@ def _trained(corpus: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hours(corpus: Mapping[str, Any]) -> dict[str, float]:
-    """Hours of training audio of each language."""
+    """Return the hours of training audio of each language."""
     return {name: splits["train"]["hours"] for name, splits in _trained(corpus).items()}
 
 

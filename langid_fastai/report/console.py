@@ -42,7 +42,7 @@ MADE_FOR = {
 
 
 def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
-    """Describe the recognised corpus and its split; `summary` is from `summarize_corpus`."""
+    """Describe the corpus found and its split; `summary` is from `summarize_corpus`."""
     yield f"corpus     {source}: {summary['layout']}"
     yield from (f"           {note}" for note in summary["notes"])
     speakers = (
@@ -64,7 +64,7 @@ def corpus_lines(source: str, summary: dict[str, Any]) -> Iterator[str]:
 
 
 def cut_lines(result: CutResult) -> Iterator[str]:
-    """Summarise the cutting of long recordings; `result` is from `cut_corpus`."""
+    """Summarise how long recordings were cut; `result` is from `cut_corpus`."""
     table, seconds = result.recordings, result.index["duration"].astype(float)
     totals = table.drop(columns="path").sum()
     yield (
@@ -98,7 +98,7 @@ def cut_lines(result: CutResult) -> Iterator[str]:
 
 
 def image_lines(exported: ExportResult, folder: object) -> Iterator[str]:
-    """Summarise an export, with its first failure."""
+    """Summarise the export of images to a folder, including the first failure."""
     yield (
         f"{exported.noun:<10} {len(exported.clips)} in {folder}: {exported.n_made} recordings "
         f"processed now, {exported.n_kept} already done"
@@ -115,7 +115,7 @@ def image_lines(exported: ExportResult, folder: object) -> Iterator[str]:
 
 
 def leak_lines(leaks: pd.DataFrame, index: pd.DataFrame) -> Iterator[str]:
-    """Summarise an audit, and what it could not check; `leaks` is from `audit_split`."""
+    """Summarise the audit of a split, and what was not checked; `leaks` is from `audit_split`."""
     for leak in leaks.itertuples():
         yield f"LEAK       {leak.kind} {leak.name}: {leak.n_files} files in {leak.sides}"
         yield f"           {leak.example}"
@@ -155,25 +155,25 @@ def plan_lines(plan: dict[str, Any]) -> Iterator[str]:
 
 
 def advice_lines(corpus: dict[str, Any], plan: dict[str, Any]) -> Iterator[str]:
-    """Say what to expect of a training, and what would be better.
+    """Describe the accuracy to expect from training, and suggest improvements.
 
     Parameters
     ----------
-    corpus : from `summarize_corpus`
-    plan : from `make_network`
+    corpus : summary of the corpus, from `summarize_corpus`
+    plan : description of the network, from `make_network`
     """
     yield f"expect     {expectation(corpus, plan)}"
     yield from _listed("better", advise(corpus, plan))
 
 
 def _listed(word: str, steps: list[str]) -> Iterator[str]:
-    """Lines of a list, the first of which begins with a word."""
+    """Format steps as a list; its first line begins with `word`."""
     for i, step in enumerate(steps):
         yield f"{'' if i else word:<11}{step}"
 
 
 def _changes(stage: dict[str, Any]) -> Iterator[str]:
-    """Changes that a stage makes to its clips."""
+    """Describe how a stage of training augments its clips."""
     if stage["masks"]:
         yield "rolled and masked (SpecAugment)"
     if stage["mixup"]:
@@ -183,7 +183,7 @@ def _changes(stage: dict[str, Any]) -> Iterator[str]:
 
 
 def body_lines(differing: str) -> Iterator[str]:
-    """Warn about a body trained on other clips; `differing` is from `body_differences`."""
+    """Warn if a body was trained on other clips; `differing` is from `body_differences`."""
     if differing:
         yield (
             f"WARNING    the body was trained on other clips ({differing}) and may transfer badly "
@@ -192,7 +192,7 @@ def body_lines(differing: str) -> Iterator[str]:
 
 
 def epoch_line(history: pd.DataFrame) -> str:
-    """Describe the last epoch of a history."""
+    """Describe the last epoch in a training history."""
     row = history.iloc[-1]
     return (
         f"{row['stage']:<10} epoch {row['epoch'] + 1:>2}  train loss {row['train_loss']:.4f}  "
@@ -210,7 +210,7 @@ def fold_line(fold: dict[str, Any]) -> str:
 
 
 def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
-    """Describe the test result and its basis; `metrics` is from `assess_test`."""
+    """Describe the test result and the data it is based on; `metrics` is from `assess_test`."""
     test = metrics["test"]
     if metrics["corpus"]["leaks"]:
         yield (
@@ -251,7 +251,7 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
             f"elsewhere  accuracy {other['there']['accuracy']:.4f} of {other['n_recordings']} "
             f"recordings of {other['source']}, 95 % interval "
             f"{_interval(other['there']['accuracy_wilson'])}, against "
-            f"{other['home']['accuracy']:.4f} of {other['home_n_recordings']} on the own test"
+            f"{other['home']['accuracy']:.4f} of {other['home_n_recordings']} on its own test"
         )
         if other["left_out"]:
             yield f"           left out, unknown to the model: {', '.join(other['left_out'])}"
@@ -278,7 +278,7 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
 
 
 def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
-    """Compare with another model on the same recordings, over the shared languages."""
+    """Compare the run with another model on the same recordings, in the shared languages."""
     paired = block["difference"]
     for who, name in (("run", "this run"), ("there", block["model"])):
         rates = block[who]
@@ -301,7 +301,7 @@ def _hub_lines(block: dict[str, Any]) -> Iterator[str]:
 
 
 def _baseline_line(baseline: dict[str, Any]) -> str:
-    """Compare with the classical reference."""
+    """Compare the run with the classical reference."""
     gain, interval = (baseline["difference"][x] for x in ("accuracy", "accuracy_bootstrap"))
     return (
         f"reference  {baseline['system']}: {baseline['recordings']['accuracy']:.4f}; difference "
@@ -326,7 +326,7 @@ def _unknown_lines(unknown: dict[str, Any], nouns: str) -> Iterator[str]:
 
 
 def _value(x: float | None) -> str:
-    """Format a rate, or "undefined": with one language there are no errors between languages."""
+    """Format a rate; "undefined" for None, as for EER if the test has only one language."""
     return "undefined" if x is None else f"{x:.4f}"
 
 
@@ -335,7 +335,7 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def _parameters(n: int) -> str:
-    """Format as 58.2 million, or with all digits for a small network."""
+    """Format a number of parameters: in millions, such as 58.2 million, or exactly if small."""
     return f"{n / 1e6:.1f} million" if n >= 950_000 else f"{n:,}"
 
 

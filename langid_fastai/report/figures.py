@@ -1,7 +1,7 @@
-"""Metrics → matplotlib figures of the report page.
+"""Draw the figures of the report page with matplotlib.
 
-Each function draws its arguments and computes only positions. The figures are narrow, to be
-readable on a phone, and take their colours from a `Palette`, for a light or a dark page.
+The values to draw are arguments, from ``metrics.json``. Figures are narrow, so that they can be
+read on a phone. A `Palette` contains the colours for a light or a dark page.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = [
 MAX_ANNOTATED = 15  # with more languages, numbers in the confusion matrix are too small to read
 MAX_LABEL = 14  # characters of a label in a figure; the tables have the full label
 MAX_WORDS = 27  # characters in each of the two lines that name a condition
-WIDTH = 4.85  # width of a figure, inches: 466 CSS pixels, half a page
+WIDTH = 4.85  # width of a figure, inches; 466 CSS pixels, half the page
 
 # Ticks of a detection error tradeoff curve; 0 and 1 are at infinity on that scale.
 DET_TICKS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
-DET_LOWEST = 0.0007  # lower rates are drawn here: fewer than one in a test of a thousand
+DET_LOWEST = 0.0007  # lower rates are drawn here; below one error in 1000 trials
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Palette:
 
     Parameters
     ----------
-    ground, ink, line : colours of background, text and grid
-    soft, accent : colours of secondary and main data
+    ground, ink, line : colours of the background, the text and the grid
+    soft, accent : colours of secondary and of main data
     shares : colour map for fractions from 0 to 1 in the confusion matrix
     """
 
@@ -122,13 +122,13 @@ def confusion_figure(
 
     Parameters
     ----------
-    labels : (n_languages,)
-    matrix : counts, (n_languages, n_languages), rows = truth
-    noun, truth : what a label and the true label are called
+    labels : (n_languages,), names of rows and columns
+    matrix : counts, (n_languages, n_languages); rows are true languages
+    noun, truth : words for a label and for the true label, in the axis titles
     """
     counts = np.asarray(matrix)
     spoken = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(spoken, 1)  # a language without recordings has an empty row
+    shares = counts / np.maximum(spoken, 1)  # the row of a language without recordings is 0
     n = len(labels)
     size = float(np.clip(2.2 + 0.42 * n, 4.4, 9.5))  # inches
     figure = Figure(figsize=(1.15 * size, size), layout="constrained")
@@ -162,7 +162,8 @@ def det_figure(
 ) -> Figure:
     """Draw a detection error tradeoff curve (Martin et al. 1997), with the equal error rate.
 
-    Both axes are normal deviates, on which normally distributed scores give a straight line.
+    Both axes are on the scale of normal deviates, so normally distributed scores give a straight
+    line.
 
     Parameters
     ----------
@@ -176,10 +177,10 @@ def det_figure(
 
     order = np.lexsort(
         (-np.asarray(miss), np.asarray(false_alarm))
-    )  # from few false alarms to few misses
+    )  # from the fewest false alarms to the fewest misses
     x, y = place(false_alarm)[order], place(miss)[order]
     ends = place([DET_LOWEST, DET_TICKS[-1]])
-    # Do not draw along the edges of the axes, where a rate is below the scale.
+    # Do not draw along the edges of the axes, where a rate is off the scale.
     first = max(0, int(np.count_nonzero(x <= ends[0])) - 1)
     last = len(y) - max(0, int(np.count_nonzero(y <= ends[0])) - 1)
 
@@ -215,8 +216,9 @@ def reliability_figure(
 
     Parameters
     ----------
-    before, after : `ece` and `reliability` from the section `calibration`. Each bin is a dot at its
-        mean confidence and accuracy, with a line to the diagonal and its number of recordings below
+    before, after : parts of the section `calibration`; `ece` and `reliability` are used. Each bin
+        is a dot at its mean confidence and accuracy, with a line to the diagonal and its number of
+        recordings below
     """
     figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
     panels = figure.subplots(
@@ -250,11 +252,11 @@ def reliability_figure(
 
 
 def length_figure(cuts: Sequence[dict[str, Any]], palette: Palette = LIGHT) -> Figure:
-    """Draw accuracy with its interval against the length of speech.
+    """Draw the accuracy with its interval against the length of speech.
 
     Parameters
     ----------
-    cuts : conditions from the section `robustness` that have `seconds`; two or more make a curve
+    cuts : conditions from the section `robustness` that have `seconds`, at least two
     """
     cuts = sorted(cuts, key=lambda cut: cut["seconds"])
     seconds = [cut["seconds"] for cut in cuts]
@@ -275,7 +277,7 @@ def length_figure(cuts: Sequence[dict[str, Any]], palette: Palette = LIGHT) -> F
 
 
 def robustness_figure(conditions: Sequence[dict[str, Any]], palette: Palette = LIGHT) -> Figure:
-    """Draw accuracy with its interval under each condition, and a line at that of the first.
+    """Draw the accuracy with its interval under each condition, and a line at the clean accuracy.
 
     Parameters
     ----------
@@ -299,7 +301,7 @@ def robustness_figure(conditions: Sequence[dict[str, Any]], palette: Palette = L
 
 
 def interval_of(row: dict[str, Any]) -> tuple[float, float]:
-    """Interval of an accuracy: bootstrap over groups, or Wilson's if there is only one group."""
+    """Return the interval of an accuracy: bootstrap, or Wilson's if there is only one group."""
     low, high = row["accuracy_bootstrap"] or row["accuracy_wilson"]
     return low, high
 
@@ -310,7 +312,7 @@ def _short(label: object, n: int) -> str:
 
 
 def _quiet(axes: Axes, palette: Palette, *, grid: Any = None) -> None:
-    """Remove the frame, soften the rest, and draw a grid along ``x``, ``y`` or ``both``."""
+    """Remove the frame, soften ticks and labels, and draw a grid along ``x``, ``y`` or ``both``."""
     axes.set_facecolor(palette.ground)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.tick_params(length=0, colors=palette.ink)
@@ -322,7 +324,7 @@ def _quiet(axes: Axes, palette: Palette, *, grid: Any = None) -> None:
 
 
 def _mark_stages(panels: list[Axes], stages: list[str], palette: Palette) -> None:
-    """Name the stages above the first panel, and draw their boundaries in all panels."""
+    """Write the names of stages above the first panel, and draw their boundaries in all panels."""
     starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
     for start, end in zip(starts, [*starts[1:], len(stages)], strict=True):
         panels[0].text(
@@ -341,7 +343,7 @@ def _mark_stages(panels: list[Axes], stages: list[str], palette: Palette) -> Non
 
 
 def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray, palette: Palette) -> None:
-    """Write the counts into the cells, as large as fits."""
+    """Write the counts into the cells, in a size that fits."""
     n = len(counts)
     size = float(np.clip(60 / n, 8.5, 13))  # points
     for row, column in np.ndindex(counts.shape):

@@ -1,7 +1,7 @@
-"""Images and audio → ``data:`` URIs, so that the page is a single file.
+"""Embed images and audio as ``data:`` URIs, so that the page is a single file.
 
-Since a run may be untrusted, images are read only from the run's ``images`` folder and recordings
-only from the corpus root, whatever a path says.
+Since a run may be untrusted, files outside the run's ``images`` folder and the root of the corpus
+are never read.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = ["Picture", "draw_picture", "image_uri", "clip_uri", "encode_audio"]
 
 DPI = 192  # two pixels per CSS pixel, for high-resolution screens
 
-MP3_KBITS = 48  # mono speech: no artefacts that could be mistaken for those of the recording
+MP3_KBITS = 48  # enough for mono speech without audible artefacts of the compression
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as embedded in the page.
+    """A figure, ready to be embedded in the page.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def draw_picture(draw: Callable[[Palette], Figure], path: Path | None = None) ->
 
     Parameters
     ----------
-    draw : palette -> figure
-    path : PNG file to write the light version to as well
+    draw : function from a palette to a figure
+    path : PNG file to which the light version is also written; None for no file
     """
     figure = draw(LIGHT)
     light = _png(figure, LIGHT)
@@ -67,9 +67,9 @@ def draw_picture(draw: Callable[[Palette], Figure], path: Path | None = None) ->
 
 
 def image_uri(images: Path, name: str) -> str:
-    """Return a spectrogram of the run as a URI; empty if it is missing or outside `images`.
+    """Return the spectrogram of a clip as a URI; empty if it is missing or outside `images`.
 
-    For an audio clip, the spectrogram is computed.
+    If the run uses audio clips instead of images, the spectrogram is computed.
 
     Parameters
     ----------
@@ -109,16 +109,16 @@ def clip_uri(root: Path, path: str, offset: float, config: MelConfig) -> str:
 
 
 def encode_audio(y: np.ndarray, sr: int) -> tuple[str, bytes]:
-    """Encode a waveform in a format that browsers can play: MP3 where libsndfile supports it.
+    """Encode a waveform in a format that browsers can play: MP3, or else FLAC.
 
     Parameters
     ----------
     y : (n_samples,), in [-1, 1]
-    sr : Hz; at a rate that MP3 does not support, the audio becomes FLAC
+    sr : sampling rate, Hz; FLAC is used if MP3 or libsndfile does not support MP3 at this rate
 
     Returns
     -------
-    media_type, content : e.g. ``audio/mpeg``, and the bytes of the file
+    media_type, content : media type, e.g. ``audio/mpeg``, and bytes of the encoded file
 
     Examples
     --------
@@ -140,13 +140,13 @@ def _png(figure: Figure, palette: Palette) -> bytes:
     with warnings.catch_warnings():
         # Characters missing from the font are drawn as boxes; the tables have the full label.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        # Not `savefig`, which lays the figure out twice: a fifth longer, for the same bytes.
+        # Not `savefig`, which computes the layout twice: a fifth slower, for the same bytes.
         FigureCanvasAgg(figure).print_png(stream)
     return stream.getvalue()
 
 
 def _below(folder: Path, name: str) -> Path | None:
-    """Return the file of that name if it exists below the folder, with links resolved."""
+    """Return the file if it exists below the folder after links are resolved; otherwise None."""
     try:
         file = (folder / name).resolve()
         return file if file.is_relative_to(folder.resolve()) and file.is_file() else None

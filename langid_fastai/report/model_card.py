@@ -1,15 +1,16 @@
 """Write a model card from the metrics of a run: the ``README.md`` of a model folder.
 
-The card must make sense to readers who have only the folder, and is displayed by Hugging Face when
-the folder is uploaded: front matter in YAML (languages, licence, results) and a page in Markdown.
+The card must be understandable with only the model folder. If the folder is uploaded to Hugging
+Face, the card is its page: front matter in YAML (languages, licence, results), and Markdown.
 
 Conventions
 -----------
-- Every value is read from ``metrics.json``, and the image settings from ``model.json``. Values in
-  the front matter are not rounded; rates on the page have 4 digits.
-- Names of files, corpora and labels are untrusted. The template escapes every value to plain text
-  on one line, unless a filter here has made it `Markdown`.
-- The card gives the name of the corpus but not its folder, and only the number of speakers.
+- Values are read from ``metrics.json``, and image settings from ``model.json``. Values in the front
+  matter are not rounded; rates on the page have 4 digits.
+- Names of files, corpora and labels are untrusted. Every value is escaped to plain text on one
+  line, unless a filter in this module has returned it as `Markdown`.
+- For privacy, the card has the name of the corpus without its folder, and the number of speakers
+  without their names.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ __all__ = ["validate_license", "write_card"]
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the Hub: mit, cc-by-4.0, openrail++
 
-# Key in `metrics.json`, identifier of the metric on the Hub, and name.
+# Key in `metrics.json`, identifier of the metric on the Hub, and name in the card.
 RESULTS = (
     ("accuracy", "accuracy", "accuracy"),
     ("macro_f1", "f1", "macro F1"),
@@ -67,10 +68,10 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
 
     Parameters
     ----------
-    folder : contains ``model.json``
+    folder : model folder, which contains ``model.json``
     metrics : content of ``metrics.json``
-    license : licence of the model, as an identifier of the Hub: ``mit``, ``cc-by-4.0``,
-        ``unknown``, …
+    license : licence of the model, as an identifier of the Hub, e.g. ``mit``, ``cc-by-4.0`` or
+        ``unknown``
 
     Returns
     -------
@@ -78,7 +79,7 @@ def write_card(folder: Path, metrics: Mapping[str, Any], *, license: str) -> Pat
 
     Raises
     ------
-    ModelError : the licence is not an identifier, or the folder contains no model
+    ModelError : `license` does not have the form of an identifier, or the folder contains no model
     """
     validate_license(license)
     mel = read_info(folder).mel
@@ -111,7 +112,7 @@ def validate_license(license: str) -> None:
 
 
 def _front_matter(metrics: Mapping[str, Any], license: str) -> dict[str, Any]:
-    """Metadata that the Hub reads (hub-docs, modelcard.md)."""
+    """Make the metadata for the Hub; the format is documented in hub-docs, modelcard.md."""
     run, test, corpus = metrics["run"], metrics["test"], metrics["corpus"]
     words, labels = label_words(corpus), test["confusion"]["labels"]
     of_languages = words["noun"] == LANGUAGE
@@ -142,7 +143,7 @@ def _front_matter(metrics: Mapping[str, Any], license: str) -> dict[str, Any]:
 
 
 def _result(task: str, source: str, rates: Mapping[str, Any], remark: str) -> dict[str, Any]:
-    """Rates by recording on one corpus."""
+    """Make the metadata of one test result: rates by recording on one corpus."""
     name = _corpus_name(source)
     identifier = re.sub(r"[^A-Za-z0-9._/-]+", "-", name).strip("-./") or "corpus"
     return {
@@ -161,7 +162,7 @@ def _metric(identifier: str, value: float, name: str) -> dict[str, Any]:
 
 
 def _corpus_name(source: str) -> str:
-    """``kaggle:owner/dataset`` without the prefix, or the last part of a path."""
+    """Return the name of a corpus: ``owner/dataset`` on Kaggle, or the last part of a path."""
     prefix, _, handle = source.partition("kaggle:")
     name = handle if handle and not prefix else re.split(r"[/\\]", source.rstrip("/\\"))[-1]
     return _one_line(name) or "corpus"
@@ -172,7 +173,7 @@ def _template() -> jinja2.Template:
     """Load the card template: it escapes all values, and fails on a name missing in the metrics."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # it escapes HTML only; `finalize` escapes Markdown and HTML
+        autoescape=False,  # would escape HTML only; `finalize` escapes Markdown and HTML
         finalize=_make_safe,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -192,17 +193,17 @@ def _template() -> jinja2.Template:
 
 
 def _make_safe(value: Any) -> Any:
-    """Escape text so that Markdown displays it literally, in a paragraph, a list or a table."""
+    """Escape text so that Markdown shows it unchanged in paragraphs, lists and tables."""
     if not isinstance(value, str) or isinstance(value, Markdown):
         return value
     text = html.escape(_one_line(value), quote=False)
     text = re.sub(r"([\\`*_{}\[\]#~!$])", r"\\\1", text).replace("|", "&#124;")
-    # Characters that start a list, a rule or a heading at the beginning of a line.
+    # Characters that, at the start of a line, begin a list, a rule or a heading.
     return re.sub(r"^([-+=:]|\d+[.)](?=\s|$))", lambda m: f"{m[0][:-1]}\\{m[0][-1]}", text)
 
 
 def _code_block(text: str) -> Markdown:
-    """Format a fenced block whose fence is longer than any run of backticks in the text."""
+    """Format a fenced code block; its fence is longer than any run of backticks in the text."""
     line = _one_line(text)
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)

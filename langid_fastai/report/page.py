@@ -1,4 +1,4 @@
-"""``metrics.json`` → ``report.html``: reading, checking, and filling the templates."""
+"""Read and check ``metrics.json``, and fill the templates of ``report.html``."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 HISTORY_COLUMNS = ("stage", "train_loss", "valid_loss", "accuracy", "lr")
 
-N_SHOWN = 10  # rows of a long table that are not folded
-N_CONFUSIONS = 6  # as many as fit beside the matrix
-MAX_SPEAKERS = 200  # rows of the speaker table; each recording of unknown speakers may be a group
+N_SHOWN = 10  # tables with more rows are folded
+N_CONFUSIONS = 6  # number that fits beside the matrix
+MAX_SPEAKERS = 200  # rows of the speaker table; if speakers are unknown, recordings may be groups
 
 
 def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
@@ -69,8 +69,8 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
 
     Parameters
     ----------
-    folder : contains ``metrics.json``, and ``images/`` with its ``mel.json``
-    audio_root : root of the corpus, for the audio of the mistakes; None for a page without audio
+    folder : run folder, which contains ``metrics.json`` and ``images/mel.json``
+    audio_root : root of the corpus, to embed the audio of mistakes; None for a page without audio
 
     Returns
     -------
@@ -78,7 +78,8 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
 
     Raises
     ------
-    RunError : ``metrics.json`` is missing, unreadable, or from an older version that measured less
+    RunError : ``metrics.json`` is missing or unreadable, or lacks metrics because it is from an
+        older version
     """
     metrics = _read_metrics(folder / "metrics.json")
     test, words = metrics["test"], label_words(metrics["corpus"])
@@ -108,7 +109,7 @@ def write_report(folder: Path, *, audio_root: Path | None = None) -> Path:
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
-    """Read ``metrics.json`` and check that it has everything in `REQUIRED`."""
+    """Read ``metrics.json`` and check that it contains all `REQUIRED` sections."""
     if not path.is_file():
         raise RunError(f"{path}: is missing; {MAKER}")
     try:
@@ -130,7 +131,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 def _draw(
     metrics: dict[str, Any], folder: Path, confusion: Callable[..., Figure]
 ) -> dict[str, Picture]:
-    """Draw all plots of the run itself, by name."""
+    """Draw all plots of the run, without those of other corpora, by name."""
     test, calibration = metrics["test"], metrics["calibration"]
     history = pd.DataFrame(metrics["training"]["history"])
     counts = test["confusion"]
@@ -154,13 +155,13 @@ def _draw(
 
 
 def _cuts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Conditions in which only the middle seconds of a clip are used."""
+    """Return the conditions that use only the middle seconds of a clip."""
     conditions = metrics.get("robustness", {}).get("conditions", [])
     return [condition for condition in conditions if condition["seconds"] is not None]
 
 
 def _confusions(confusion: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """Most frequent mistakes: language spoken, language predicted, number of recordings."""
+    """Return the most frequent mistakes: language spoken, language predicted, recordings."""
     labels, matrix = confusion["labels"], confusion["matrix"]
     found = [
         (spoken, named, n)
@@ -172,7 +173,7 @@ def _confusions(confusion: dict[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def _rank(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rank published systems together with this run, best first; empty on another corpus."""
+    """Rank published systems and this run, best first; empty if none are known for the corpus."""
     if "published" not in metrics:
         return []
     test = metrics["test"]
@@ -189,7 +190,7 @@ def _rank(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _mistake(images: Path, audio_root: Path | None, loss: dict[str, Any]) -> dict[str, Any]:
-    """A misidentified recording with the image and audio of its worst clip, if available."""
+    """Return `loss` with the image and audio of its clip, if available."""
     sound, silence = "", "The page was written without audio."
     if audio_root is not None:
         try:
@@ -230,7 +231,7 @@ def _template() -> jinja2.Template:
 
 
 def _duration(seconds: float) -> str:
-    """Format seconds for people, e.g. ``1 h 5 min``."""
+    """Format a duration in seconds, e.g. as ``1 h 5 min``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
