@@ -235,7 +235,7 @@ class LanguageIdentifier:
         """
         choice = Choice(self.info, candidates, prior, unknown)
         if isinstance(audio, list):
-            raise AudioError("a list; timeline takes one recording, so call it for each in turn")
+            raise AudioError("timeline takes one recording, not a list; call it for each recording")
 
         def segments(one: Audio, channel: Channel | None = channel) -> list[Segment]:
             with named(name_of(one)), self._opened(one, channel) as blocks:

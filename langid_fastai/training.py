@@ -127,9 +127,9 @@ def find_lr(
     Parameters
     ----------
     learn : Learner from `language_learner`; its weights are restored afterwards
-    stage : stage that determines which layers are frozen; `discriminative` makes several rates of
-        the suggested one
-    plot : PNG file to plot the loss against the rate in; None makes no plot
+    stage : stage to train, which determines the frozen layers; if it has several rates, pass the
+        result to `discriminative`
+    plot : PNG file for a plot of the loss against the rate; None makes no plot
     picture : older name of `plot`
 
     Returns

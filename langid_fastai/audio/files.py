@@ -56,8 +56,7 @@ log = logging.getLogger(__name__)
 
 # A damaged or malicious file of a few bytes can decode to years of silence.
 LONGEST_HOURS = 100
-# Largest difference between the duration in a header and the true one that is not reported, s:
-# headers of lossy formats are not exact.
+# Largest missing duration that is not reported, s: headers of lossy formats are not exact.
 TOLERANCE = 0.5
 
 

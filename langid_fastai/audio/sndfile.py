@@ -113,7 +113,7 @@ def _with_rest_reported(
     yield from blocks
     n_left = part.end - os.lseek(file, 0, os.SEEK_CUR)
     if n_left > AHEAD:
-        log.warning("%s: %d bytes behind the stated length are not read", path, n_left)
+        log.warning("%s: %d bytes after the stated length are not read", path, n_left)
 
 
 def _sound(file: sf.SoundFile, blocks: Iterator[np.ndarray]) -> Sound:

@@ -1,4 +1,4 @@
-"""Define the result of opening a recording, with either decoder."""
+"""Result of opening a recording with libsndfile or FFmpeg."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def test_flac_with_a_wrong_length_is_reported(tmp_path, speech, reports):
     (tmp_path / "a.flac").write_bytes(content)
     load_audio(tmp_path / "a.flac", sr=SR)
     assert len(reports()) == 1
-    assert "bytes behind the stated length are not read" in reports()[0]
+    assert "bytes after the stated length are not read" in reports()[0]
 
 
 @pytest.mark.parametrize(
