@@ -1,13 +1,13 @@
-"""Bulk prediction: many recordings, read in worker processes and scored in batches.
+"""Measure bulk prediction: recordings read in worker processes and scored in batches.
 
     python benchmarks/bulk.py --recordings FOLDER [--archs speech_embedding resnet18 resnet152]
 
-For each network, in alternation within a round: `LanguageIdentifier.predict_many`; one call after
-another, as `langid predict` without ``--out`` does; the network alone, on clips that are ready; and
-the audio-classification pipeline of transformers, with a network of about the size of
-speech_embedding. Then reading alone, by one process and by all, and peak memory at two numbers of
-recordings. Networks are untrained: the answers mean nothing, the times are those of trained ones.
-Recordings are links to those of a folder; without one, to made ones.
+For each network, the following are timed in alternation: `LanguageIdentifier.predict_many`; one
+call per recording, as in `langid predict` without ``--out``; the network alone, on clips in memory;
+and the audio-classification pipeline of transformers, with a network of about the size of
+speech_embedding. Then reading is timed alone, in one process and in two, and peak memory is
+measured at two numbers of recordings. The networks are untrained, which does not affect the times.
+The recordings are links to those of a folder, by default to synthetic ones.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ N_MEMORY = (1_000, 10_000)
 
 
 def main() -> None:
-    """Measure and print tables, or measure the memory of one piece of work in a process."""
+    """Measure and print tables; with ``--peak``, only measure the memory of one prediction."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recordings", type=Path)
     parser.add_argument("--archs", nargs="+", default=list(N_FILES))
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of recordings")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the workload")
     parser.add_argument("--memory", nargs="*", type=int, default=list(N_MEMORY))
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[str]:
-    """One row of the table."""
+    """Time one network, and return its row of the table."""
     identifier = LanguageIdentifier.load(model)
     clips = ready_clips(identifier, files)
     found: dict[str, list[float]] = {}
@@ -115,7 +115,7 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
 
 
 def measure_reading(arch: str, model: Path, files: list[str], repetitions: int) -> list[str]:
-    """Reading and framing without a network, by one process and by two."""
+    """Time reading and cutting into clips, without a network, in one process and in two."""
     identifier = LanguageIdentifier.load(model)
     reader = _Reader(identifier.info.mel, identifier.engine.clip_of, False, None)
 
@@ -128,7 +128,7 @@ def measure_reading(arch: str, model: Path, files: list[str], repetitions: int) 
 
 
 def print_memory(originals: list[Path], model: Path, scratch: Path, sizes: list[int]) -> None:
-    """Peak memory at several numbers of recordings, each in a fresh process."""
+    """Print peak memory at several numbers of recordings, each in a new process."""
     rows = []
     for n in sizes:
         link(originals, scratch / "many" / str(n), n)
@@ -141,7 +141,7 @@ def print_memory(originals: list[Path], model: Path, scratch: Path, sizes: list[
 
 
 def peaks_of(model: Path, folder: Path, n: int) -> tuple[int, int]:
-    """Predict all recordings of a folder; peak bytes of this process and of its largest child."""
+    """Predict a folder; return the peak memory of this process and its largest child, bytes."""
     files = (str(folder / name) for name in find_audio(folder)[0])
     largest = n_done = 0
     for prediction in LanguageIdentifier.load(model).predict_many(files, device="cpu"):
@@ -154,19 +154,19 @@ def peaks_of(model: Path, folder: Path, n: int) -> tuple[int, int]:
 
 
 def ready_clips(identifier: LanguageIdentifier, files: list[str]) -> np.ndarray:
-    """What the network gets from these files."""
+    """Return the clips of these files, as input of the network."""
     mel, clip_of = identifier.info.mel, identifier.engine.clip_of
     windows = (y for file in files for y, _ in spoken_windows([load_audio(file, sr=mel.sr)], mel))
     return np.stack([clip_of(y) if clip_of else y for y in windows])
 
 
 def scores_of(answers: list) -> list[float]:
-    """Scores in the order of the labels."""
+    """Return scores in the order of the labels."""
     return [answer["score"] for answer in sorted(answers, key=lambda answer: answer["label"])]
 
 
 def make_pipeline(sr: int) -> Callable[[str], object]:
-    """The audio-classification pipeline of transformers, with a small AST of random weights."""
+    """Make the audio-classification pipeline of transformers with a small, untrained AST."""
     from transformers import (
         ASTConfig,
         ASTFeatureExtractor,
@@ -186,21 +186,21 @@ def make_pipeline(sr: int) -> Callable[[str], object]:
     )
 
     def predict(file: str) -> object:
-        # Its own reader needs the program ffmpeg.
+        # The pipeline's own reader requires the program ffmpeg.
         return classify({"raw": load_audio(file, sr=16_000), "sampling_rate": 16_000})
 
     return predict
 
 
 def make_model(folder: Path, arch: str) -> Path:
-    """An untrained network as a model folder."""
+    """Write an untrained network as a model folder, and return the folder."""
     state = build_network(arch, len(VOCAB), weights="none").state_dict()
     write_model(folder, state, ModelInfo(arch, VOCAB, mel_config_for(arch)))
     return folder
 
 
 def find_recordings(folder: Path | None, scratch: Path) -> list[Path]:
-    """Recordings of a folder, or made ones."""
+    """Return the recordings of a folder, or make synthetic ones."""
     if folder is not None:
         return [folder / name for name in find_audio(folder)[0]]
     rng, sr = np.random.default_rng(0), 16_000
@@ -212,7 +212,7 @@ def find_recordings(folder: Path | None, scratch: Path) -> list[Path]:
 
 
 def link(originals: list[Path], folder: Path, n: int) -> list[str]:
-    """Link `n` names to recordings, in turns."""
+    """Make `n` links to the recordings, each in turn, and return their paths."""
     folder.mkdir(parents=True)
     files = []
     for number, original in zip(range(n), itertools.cycle(originals)):

@@ -1,11 +1,11 @@
-"""What `--cache-frozen` does to time and accuracy: the same split and body, several seeds.
+"""Measure the effect of `--cache-frozen` on training time and accuracy, for several seeds.
 
     python benchmarks/cached.py [--seeds 3] [--arch resnet18] [--voices 24]
 
-No published weights are needed: the body has learned German and English from a demo corpus of
-another seed first. Then German, English and Spanish are learned from few voices with four clips in
-each language, by the seed schedule of 7 + 12 + 8 epochs, with and without the cache. Each
-is tested on six voices that were used in neither training.
+No published weights are needed: a body is first trained on German and English, on a demo corpus of
+another seed. It is then trained on German, English and Spanish, with few voices and four clips per
+voice and language, by the seed schedule of 7 + 12 + 8 epochs, with and without the cache. The split
+and the body are the same for all. The test is on six voices that were not used in any training.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arch", default="resnet18")
-    parser.add_argument("--voices", type=int, default=24, help="to learn the three languages from")
+    parser.add_argument("--voices", type=int, default=24, help="number of voices for training")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def row(cached: bool, results: list[tuple[float, float]]) -> tuple[str, ...]:
-    """A line of the table."""
+    """Return a row of the table."""
     accuracies, seconds = zip(*results, strict=True)
     return (
         "`--cache-frozen`" if cached else "without",
@@ -78,7 +78,7 @@ def row(cached: bool, results: list[tuple[float, float]]) -> tuple[str, ...]:
 
 
 def train_body(folder: Path, arch: str) -> Path:
-    """A body that knows two of the languages a little, in other words and voices."""
+    """Train a body briefly on two of the languages, with other sentences and voices."""
     images, _ = make_images(folder, ("de", "en"), voices=BODY_VOICES, seed=1)
     learn = quiet_learner(images, arch, "none", seed=1)
     middle = replace(lf.SCRATCH_SCHEDULE[1], epochs=BODY_EPOCHS)
@@ -91,7 +91,7 @@ def train_body(folder: Path, arch: str) -> Path:
 def make_images(
     folder: Path, languages: tuple[str, ...], voices: int, seed: int
 ) -> tuple[Path, pd.DataFrame]:
-    """A demo corpus, split by voice, and its images."""
+    """Make a demo corpus, split it by voice, and make its images."""
     root = make_demo(
         folder / "demo", languages=languages, held_out=(), train_voices=voices, train_clips=4,
         test_voices=6, seed=seed,
@@ -104,7 +104,7 @@ def make_images(
 def train_and_test(
     images: Path, index: pd.DataFrame, arch: str, body: Path, seed: int, cached: bool
 ) -> tuple[float, float]:
-    """Accuracy on the test recordings, and seconds of training."""
+    """Return the accuracy on the test recordings, and the training time in s."""
     learn = quiet_learner(images, arch, body, seed)
     began = time.perf_counter()
     lf.fit_stages(learn, lf.SEED_SCHEDULE, seed=seed, cache_frozen=cached)
@@ -116,7 +116,7 @@ def train_and_test(
 
 
 def quiet_learner(images: Path, arch: str, weights: str | Path, seed: int) -> Learner:
-    """A Learner that prints nothing."""
+    """Make a Learner that prints nothing."""
     dls = lf.make_dataloaders(images, batch_size=16, seed=seed)
     learn = lf.language_learner(dls, arch, weights=weights, seed=seed)
     learn.remove_cb(learn.progress)

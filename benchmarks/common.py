@@ -1,7 +1,7 @@
-"""What the benchmarks share: the machine in words, timing in alternation, and tables.
+"""Shared functions of the benchmarks: describe the machine, time in alternation, print tables.
 
-Other work on a machine slows all of a round alike, so paths to be compared are run in turns, and
-ratios are taken within rounds, before the median.
+Other work on a machine slows all calls of a round alike. Functions to be compared are therefore
+called in alternation, and ratios are computed within each round, before the median.
 """
 
 import os
@@ -16,8 +16,8 @@ from langid_fastai.utils.environment import describe_device, library_versions
 
 
 def describe_machine() -> str:
-    """The machine and the versions behind the figures, as lines of Markdown."""
-    import torch  # takes seconds, and only this function needs it
+    """Describe the machine and the versions of libraries in lines of Markdown."""
+    import torch  # slow to import, and needed only here
 
     from langid_fastai.callbacks.precision import pick_precision
 
@@ -37,16 +37,16 @@ def describe_machine() -> str:
 def alternate(
     functions: Mapping[str, Callable[[], object]], repetitions: int
 ) -> dict[str, list[float]]:
-    """Time functions in turns: the first, the second, …, the first again.
+    """Time functions in alternation: the first, the second, …, the first again.
 
     Parameters
     ----------
-    functions : each by a name; every call is one repetition of the work
-    repetitions : rounds that count; one more goes before them, to warm up
+    functions : functions by name
+    repetitions : number of rounds that are timed; one more round before them warms up
 
     Returns
     -------
-    seconds : by name, of each round in order
+    seconds : for each name, the time of each round, s
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(1 + repetitions):
@@ -58,7 +58,7 @@ def alternate(
 
 
 def ratio(slow: Iterable[float], fast: Iterable[float]) -> float:
-    """How many times as long the first takes: the median over the rounds of `alternate`."""
+    """Return the median over rounds of `slow` / `fast`, both from `alternate`."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 

@@ -1,11 +1,12 @@
-"""The export of images: against its floor, against librosa and matplotlib, on all cores, in memory.
+"""Measure the export of images: speed on one core and on all cores, and peak memory.
 
     python benchmarks/export.py [--repetitions 5]
 
-The floor of a clip is what cannot be left out: decoding by libsndfile, one real FFT a frame, and
-PNG encoding by Pillow, each measured apart, in the same rounds as the rest. Inputs are clips of the
-demo corpus, ten seconds of FLAC at 22 050 Hz, and links to them. Linux only: other systems hold no
-process to a core.
+On one core, the export is compared with librosa and matplotlib, and with its floor: the sum of the
+steps that cannot be omitted (decoding by libsndfile, one real FFT per frame, and PNG encoding by
+Pillow), each timed separately in the same rounds. Inputs are clips of the demo corpus, ten seconds
+of FLAC at 22 050 Hz, and links to them. Linux only, as other systems cannot bind a process to a
+core.
 """
 
 import argparse
@@ -42,18 +43,18 @@ from langid_fastai.preprocessing import MelConfig, encode_png, mel_image
 
 CONFIG = MelConfig()
 OURS, DRAWN = "**ours**", "librosa's `specshow` and `savefig`"
-FRAMES_AT_ONCE = 64  # of the FFTs of the floor, which are fastest so
-N_CLIPS = 384  # of a round on one core
-N_DRAWN = 8  # those of them that matplotlib draws; it takes its time
+FRAMES_AT_ONCE = 64  # batch of the FFTs of the floor; the fastest size
+N_CLIPS = 384  # clips per round on one core
+N_DRAWN = 8  # clips per round for matplotlib, which is slow
 CLIPS_A_CORE = 300
-N_PROCESSES, SIZES, LONG_SECONDS = 2, (200, 4_000), 3_600  # whose memory is measured
+N_PROCESSES, SIZES, LONG_SECONDS = 2, (200, 4_000), 3_600  # of the memory test
 
 
 def main() -> None:
     """Measure and print three tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--peak-of", type=Path, help="only this, of the export of a folder")
+    parser.add_argument("--peak-of", type=Path, help="only measure the memory of an export")
     asked = parser.parse_args()
     if asked.peak_of:
         print_peak(asked.peak_of)
@@ -71,7 +72,7 @@ def main() -> None:
 
 
 def print_one_core(folder: Path, clips: list[Path], repetitions: int) -> None:
-    """Time the export, the parts of its floor and the alternatives."""
+    """Time the export, the steps of its floor and the alternatives."""
     root = link_clips(folder / "links", clips, N_CLIPS)
     corpus, clips = corpus_of(root), sorted(root.iterdir())
     images = [mel_image(load_audio(clip)[: CONFIG.n_samples]) for clip in clips]
@@ -108,7 +109,7 @@ def print_one_core(folder: Path, clips: list[Path], repetitions: int) -> None:
 
 
 def transform_frames() -> None:
-    """Transform as many frames as a clip has."""
+    """Compute the FFTs of as many frames as a clip has."""
     frames = np.zeros((FRAMES_AT_ONCE, CONFIG.n_fft), dtype=np.float32)
     n_frames = CONFIG.shape[1]
     for i in range(0, n_frames, FRAMES_AT_ONCE):
@@ -123,14 +124,14 @@ def encode_with_pillow(image: np.ndarray) -> None:
 
 
 def draw_with_pillow(clips: list[Path], folder: Path) -> None:
-    """The same images by librosa and Pillow."""
+    """Make the same images with librosa and Pillow."""
     for clip in clips:
         image = np.rint((mel_by_librosa(clip)[::-1] + CONFIG.top_db) * (255 / CONFIG.top_db))
         Image.fromarray(image.astype(np.uint8)).save(folder / f"{clip.stem}.png")
 
 
 def draw_with_pyplot(clips: list[Path], folder: Path) -> None:
-    """Figures as tutorials save them."""
+    """Make figures with matplotlib, as in tutorials."""
     for clip in clips:
         figure, axes = plt.subplots()
         librosa.display.specshow(mel_by_librosa(clip), sr=CONFIG.sr, ax=axes)
@@ -140,7 +141,7 @@ def draw_with_pyplot(clips: list[Path], folder: Path) -> None:
 
 
 def mel_by_librosa(clip: Path) -> np.ndarray:
-    """Decibels, (n_mels, n_frames)."""
+    """Return a mel spectrogram in dB, (n_mels, n_frames), computed by librosa."""
     y, sr = librosa.load(clip, sr=CONFIG.sr)
     S = librosa.feature.melspectrogram(
         y=y, sr=sr, n_fft=CONFIG.n_fft, hop_length=CONFIG.hop_length, n_mels=CONFIG.n_mels
@@ -150,7 +151,7 @@ def mel_by_librosa(clip: Path) -> np.ndarray:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Hold this process and its threads to one core."""
+    """Bind this process and its threads to one core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     with threadpool_limits(1):
@@ -162,7 +163,7 @@ def one_core() -> Iterator[None]:
 
 
 def print_all_cores(folder: Path, clips: list[Path], repetitions: int) -> None:
-    """Time the export on one core and on all of them, each core with as many clips."""
+    """Time the export on one core and on all cores, with the same number of clips per core."""
     n = cpu_count()
     few, many = (
         corpus_of(link_clips(folder / f"links{k}", clips, k * CLIPS_A_CORE)) for k in (1, n)
@@ -176,7 +177,7 @@ def print_all_cores(folder: Path, clips: list[Path], repetitions: int) -> None:
     middle = time.perf_counter()
     export(few, n)
     start = middle - began - (time.perf_counter() - middle)
-    apart = Parallel(n_jobs=n)  # what the machine gives n processes that share nothing
+    apart = Parallel(n_jobs=n)  # n independent processes, for comparison
     seconds = alternate(
         {
             "one export on one core": lambda: export(few, 1),
@@ -208,7 +209,7 @@ def print_all_cores(folder: Path, clips: list[Path], repetitions: int) -> None:
 
 
 def print_memory(folder: Path, clips: list[Path]) -> None:
-    """Export few recordings, many and a long one, each from a process of its own."""
+    """Export few recordings, many, and a long one, each in a new process."""
     few, many = (link_clips(folder / f"recordings{n}", clips, n) for n in SIZES)
     rows = []
     for words, root in (
@@ -224,7 +225,7 @@ def print_memory(folder: Path, clips: list[Path]) -> None:
 
 
 def print_peak(root: Path) -> None:
-    """Export a corpus and print the peak memory of a process that works for this one, in bytes."""
+    """Export a corpus, and print the peak memory of the larger worker process, bytes."""
     with tempfile.TemporaryDirectory() as folder:
         export_images(corpus_of(root), folder, CONFIG, n_jobs=N_PROCESSES)
     print(max(peak(process) for process in children()))
@@ -234,7 +235,7 @@ def print_peak(root: Path) -> None:
 
 
 def link_clips(root: Path, clips: list[Path], n: int) -> Path:
-    """A folder of `n` links to a few clips."""
+    """Make a folder of `n` links to a few clips."""
     root.mkdir()
     for i, clip in enumerate(islice(cycle(clips), n)):
         (root / f"{i}.flac").hardlink_to(clip)
@@ -242,7 +243,7 @@ def link_clips(root: Path, clips: list[Path], n: int) -> Path:
 
 
 def write_long(root: Path, clips: list[Path]) -> Path:
-    """A folder of one long recording."""
+    """Make a folder with one long recording."""
     root.mkdir()
     with sf.SoundFile(root / "long.flac", "w", CONFIG.sr, 1) as file:
         for clip in islice(cycle(clips), round(LONG_SECONDS / CONFIG.clip_seconds)):
@@ -251,14 +252,14 @@ def write_long(root: Path, clips: list[Path]) -> Path:
 
 
 def corpus_of(root: Path) -> Corpus:
-    """All recordings in a folder, as the training side of one language."""
+    """Return the recordings of a folder as the training split of one language."""
     paths = sorted(file.name for file in root.iterdir())
     rows = [{"path": path, "language": "de", "split": "train"} for path in paths]
     return Corpus(root, make_index(rows), "made")
 
 
 def new(folder: Path) -> Path:
-    """An empty folder in a folder."""
+    """Make a new, empty folder inside a folder."""
     return Path(tempfile.mkdtemp(dir=folder))
 
 

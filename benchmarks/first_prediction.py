@@ -1,11 +1,10 @@
-"""The first prediction: from a cold process to the printed answer for one recording of 10 s.
+"""Time the first prediction: from process start to the printed answer for a 10 s recording.
 
     python benchmarks/first_prediction.py [--archs resnet18 resnet152] [--repetitions 3]
 
-Ours is `langid predict`, with and without ``model.onnx`` in the model folder. Plain is the script
-that fastai's documentation leads to: `load_learner`, librosa for the spectrogram, `predict`.
-Networks are untrained: the answers mean nothing, the time is that of a trained one. Files lie in
-the disk cache, as the round before has read them.
+Ours is `langid predict`, with and without ``model.onnx`` in the model folder. Plain is a script
+after fastai's documentation: `load_learner`, librosa for the spectrogram, `predict`. The networks
+are untrained, which does not affect the time. Files are in the disk cache from the previous round.
 """
 
 import argparse
@@ -76,7 +75,7 @@ def main() -> None:
 def rows_of(
     arch: str, made: dict[str, Path], audio: Path, repetitions: int
 ) -> list[tuple[str, str, str, str]]:
-    """Time one network by each path."""
+    """Time one network each way, and return its rows of the table."""
     ours, ours_torch, plain = "`langid predict`, ONNX", "`langid predict`, torch", "plain script"
     seconds = alternate(
         {
@@ -93,14 +92,14 @@ def rows_of(
 
 
 def command(argv: list[str | Path]) -> Callable[[], object]:
-    """A call that runs a command in a new process, with all cores, and fails when it does."""
+    """Return a function that runs a command in a new process and raises if it fails."""
     return lambda: subprocess.run(
         argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ
     )
 
 
 def make_models(folder: Path, arch: str) -> dict[str, Path]:
-    """An untrained network as our model folder, the same with ``model.onnx``, and as a pickle."""
+    """Write an untrained network as a model folder, one with ``model.onnx``, and a pickle."""
     torch.manual_seed(0)
     made = {kind: folder / f"{arch}-{kind}" for kind in ("onnx", "torch")}
     state = build_network(arch, len(VOCAB)).state_dict()
@@ -111,7 +110,7 @@ def make_models(folder: Path, arch: str) -> dict[str, Path]:
 
 
 def export_plain(folder: Path, arch: str) -> Path:
-    """The Learner of fastai's documentation, pickled by it."""
+    """Export the Learner of fastai's documentation as a pickle."""
     image = mel_image(made_up_speech(), CONFIG)
     for side, label in [(side, label) for side in ("train", "valid") for label in VOCAB]:
         (folder / side / label).mkdir(parents=True)
@@ -126,7 +125,7 @@ def export_plain(folder: Path, arch: str) -> Path:
 
 
 def made_up_speech() -> np.ndarray:
-    """Ten seconds of a buzz that swells and fades as syllables do, and noise."""
+    """Make ten seconds of a buzz that rises and falls like syllables, with noise."""
     t = np.arange(CONFIG.n_samples) / CONFIG.sr
     buzz = (np.mod(120 * t, 1.0) - 0.5) * (0.5 + 0.5 * np.sin(6 * np.pi * t)) ** 2
     return np.float32(0.5 * buzz + 0.01 * np.random.default_rng(0).standard_normal(len(t)))

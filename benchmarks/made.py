@@ -1,9 +1,8 @@
-"""Made inputs of any number: names of known sets, and recordings and images under such names.
+"""Make any number of file names as in known corpora, and recordings and images with such names.
 
-Of the Kaggle set's 73 620 names, 540 are the test side's; the other 73 080 are 30 fragments of 84
-speakers in 29 versions, as in the set itself (`langid_fastai.corpus.readers.kaggle`). A smaller
-number has fewer fragments, a larger one more. Of VoxLingua107's, each language has videos of 20
-clips.
+The Kaggle set has 73 620 names: 540 in the test split, and 73 080 others, which are 30 fragments of
+84 speakers in 29 versions (`langid_fastai.corpus.readers.kaggle`). Other numbers of names have
+fewer or more fragments. Names of VoxLingua107 have 20 clips per video.
 """
 
 import random
@@ -24,18 +23,18 @@ LANGUAGES, GENDERS, N_SPEAKERS = ("de", "en", "es"), "fm", 14
 N_VARIANTS = {"speed": 8, "pitch": 8, "noise": 12}
 VARIANTS = ["", *(f".{kind}{i + 1}" for kind, n in N_VARIANTS.items() for i in range(n))]
 CLIPS_PER_VIDEO = 20
-# File systems allow some ten thousand links to one file (ext4: 65 000), so there are a few.
+# Several files, because a file can have only some ten thousand links (ext4: 65 000).
 N_ORIGINALS = 8
 
 
 def kaggle_names(n: int) -> list[str]:
-    """Relative paths of `n` files, those of the test side in the share they have in the set."""
+    """Return relative paths of `n` files, with the same test fraction as in the Kaggle set."""
     n_test = n * KAGGLE_TEST // KAGGLE
     return [*islice(_train_names(), n - n_test), *islice(_test_names(), n_test)]
 
 
 def voxlingua_names(n: int) -> list[str]:
-    """Relative paths of `n` clips in 107 languages, without a test side."""
+    """Return relative paths of `n` clips in 107 languages, without a test split."""
     languages = ["".join(letters) for letters in islice(product(ascii_lowercase, repeat=2), 107)]
     names = []
     for i in range(n):
@@ -47,25 +46,25 @@ def voxlingua_names(n: int) -> list[str]:
 
 
 def write_recordings(folder: Path, names: Iterable[str]) -> None:
-    """Write a second of tone for each name; no two files are alike, though their sizes are."""
+    """Write a one-second tone for each name; all files differ in content, but not in size."""
     originals = [_flac(folder / f"original{i}.flac", 200 + 50 * i) for i in range(N_ORIGINALS)]
     contents = [original.read_bytes() for original in originals]
     for original in originals:
         original.unlink()
     for number, (name, content) in enumerate(zip(names, cycle(contents))):
         file = _in_folder(folder / name)
-        # In the place of the checksum that the header of a flac holds, which no reader here asks.
+        # Replace the checksum in the FLAC header, which is not verified here.
         file.write_bytes(content[:26] + number.to_bytes(16, "big") + content[42:])
 
 
 def link_recordings(folder: Path, names: Iterable[str]) -> None:
-    """Link each name to one of a few recordings of a second."""
+    """Link each name to one of a few recordings of one second."""
     originals = [_flac(folder / f"original{i}.flac", 200 + 50 * i) for i in range(N_ORIGINALS)]
     _link(folder, names, originals)
 
 
 def link_images(folder: Path, names: Iterable[str], *, shape: tuple[int, int]) -> None:
-    """Link each name to one of a few grey PNG files of a shape."""
+    """Link each name to one of a few grey PNG files of this shape."""
     rng = np.random.default_rng(0)
     originals = [folder / f"original{i}.png" for i in range(N_ORIGINALS)]
     for original in originals:

@@ -1,10 +1,10 @@
-"""Peak memory of an export and of an epoch of training, at 1 000 and at 100 000 index rows.
+"""Measure peak memory of an export and of a training epoch, at 1 000 and 100 000 index rows.
 
     python benchmarks/memory.py
 
-Recordings are links to a few of one second, so that a hundred thousand are done in minutes; longer
-ones would need more memory at both numbers alike. Each piece of work has a fresh process. The index
-itself may grow, and is shown apart. Linux only: the system keeps the peaks under /proc.
+The recordings are links to a few files of one second, so that a hundred thousand take minutes only;
+longer ones would add the same memory at both sizes. Each task runs in a new process. The index
+itself grows with the corpus, and is shown separately. Linux only, as the peaks are read from /proc.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MIB = 2**20
 
 
 def main() -> None:
-    """Measure and print a table, or do one piece of work in a process of its own."""
+    """Measure and print a table, or do one task in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", nargs="?", choices=WORK)
     parser.add_argument("folder", nargs="?", type=Path)
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def report(peaks: list[dict[str, int]]) -> None:
-    """Print what was measured at both sizes, and how it grows."""
+    """Print the peaks at both sizes, and their growth."""
     few, many = SIZES
     print("## Memory at any number of clips\n")
     print(
@@ -69,14 +69,14 @@ def report(peaks: list[dict[str, int]]) -> None:
 
 
 def run_apart(work: str, folder: Path) -> dict[str, int]:
-    """Do a piece of work in a fresh process; its peaks in bytes."""
+    """Do a task in a new process, and return its peaks in bytes."""
     command = [sys.executable, "-W", "ignore", __file__, work, str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
 
 def index(folder: Path) -> dict[str, int]:
-    """Find the recordings, read their names, split and audit."""
+    """Find the recordings, read their names, split and audit them."""
     from langid_fastai.corpus.index import write_index
     from langid_fastai.corpus.readers.recognise import read_corpus
     from langid_fastai.corpus.split import audit_split, split_corpus
@@ -119,9 +119,9 @@ def training(folder: Path) -> dict[str, int]:
 
 
 def loading(folder: Path) -> dict[str, int]:
-    """Load half an epoch with processes of their own, as for a GPU, and look at them."""
+    """Load half an epoch with worker processes, as for a GPU, and measure their memory."""
     train = make_loaders(folder, 16, workers=N_PROCESSES).train
-    # Sooner or later it happens to each, and makes it copy what it shared with the first.
+    # Collect garbage, as happens sooner or later; it copies memory shared with the parent.
     train.wif = gc.collect
     found = 0
     for number, _ in enumerate(train):
@@ -135,7 +135,7 @@ WORK = {work.__name__: work for work in (index, export, training, loading)}
 
 
 def make_loaders(folder: Path, batch_size: int, workers: int) -> DataLoaders:
-    """DataLoaders of the images of the index."""
+    """Make DataLoaders of the images of the index."""
     from langid_fastai.clips.export import read_clips
     from langid_fastai.corpus.index import read_index
     from langid_fastai.learner import make_dataloaders
@@ -147,24 +147,24 @@ def make_loaders(folder: Path, batch_size: int, workers: int) -> DataLoaders:
 
 
 def peak(process: int | None = None) -> int:
-    """Most memory that a process ever had, in bytes; by default this one."""
-    # Not `ru_maxrss`, which a new process inherits from the one that starts it.
+    """Return the peak resident memory of a process, by default this one, in bytes."""
+    # Not `ru_maxrss`, which a process inherits from its parent.
     return sum_of(f"/proc/{process or 'self'}/status", "VmHWM")
 
 
 def private(process: int) -> int:
-    """Memory of a process that it shares with no other, in bytes."""
+    """Return the private memory of a process, in bytes."""
     return sum_of(f"/proc/{process}/smaps_rollup", "Private_")
 
 
 def sum_of(table: str, name: str) -> int:
-    """Sum of the lines of a table of the system, in kB, that begin with a name; in bytes."""
+    """Return the sum, in bytes, of the lines of a /proc table in kB that begin with a name."""
     lines = Path(table).read_text().splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def children() -> list[int]:
-    """Processes that this one has started."""
+    """Return the ids of the child processes."""
     lists = Path("/proc/self/task").glob("*/children")
     return [int(process) for found in lists for process in found.read_text().split()]
 

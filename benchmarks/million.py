@@ -1,11 +1,11 @@
-"""What an index of VoxLingua107's size costs the one machine that gives the orders.
+"""Measure time and memory of the scheduling process for an index of VoxLingua107's size.
 
     nice -n 19 python benchmarks/million.py [N]
 
-2.5 million made names in 107 languages, and no file: what reads sound and writes images is replaced
-by something that answers at once (a `Place`), so that what is left is the bookkeeping of one
-process. Seconds are of the processor, so other work on the machine hardly shows; memory is the most
-that the process has held up to then. It takes no more than `LIMIT` bytes, or fails.
+The index has 2.5 million made-up names in 107 languages. There are no files: reading audio and
+writing images are replaced by a `Place` that answers at once, so only the bookkeeping of one
+process is measured. Times are processor times, which other work on the machine hardly affects;
+memory is the peak of the process so far. The benchmark fails if it needs more than `LIMIT` bytes.
 """
 
 import resource
@@ -38,23 +38,23 @@ Found = TypeVar("Found")
 
 
 class Answers(Place):
-    """A place whose files are all there, and whose images are made by saying so."""
+    """A place where all files exist, and where images are only recorded as made."""
 
     made: ClassVar[set[str]] = set()
 
     def stamps(self, paths: list[str]) -> dict[str, tuple[int, int]]:
-        """One for all."""
+        """Return the same stamp for all files."""
         return dict.fromkeys(paths, (304_044, 1))
 
     def pictures(self) -> set[str]:
-        """What was made."""
+        """Return the names of the images made so far."""
         return set(self.made)
 
     def make_folders(self, names: set[str]) -> None:
-        """None."""
+        """Do nothing."""
 
     def work(self, config: MelConfig) -> Callable[[Recording], list[dict[str, object]]]:
-        """Say that there is an image."""
+        """Return a function that records an image as made."""
 
         def make(recording: Recording) -> list[dict[str, object]]:
             image = f"{recording.stem}@0.00.png"

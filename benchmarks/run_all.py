@@ -2,8 +2,8 @@
 
     python benchmarks/run_all.py [export training …]
 
-With names, only those are run, and the sections of the others are kept. Nothing else should
-run on the machine meanwhile.
+If names are given, only those are run, and the sections of the others are kept. Run nothing else
+on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from common import describe_machine
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
-# By importance to the user who waits.
+# Order of the sections, by importance to users.
 BENCHMARKS = ("export", "training", "cached", "first_prediction", "memory", "scale")
 BEGIN = "<!-- {} -->\n"
 
 
 def main() -> None:
-    """Run and write."""
+    """Run the benchmarks and write the results after each."""
     asked = sys.argv[1:] or BENCHMARKS
     if unknown := sorted(set(asked) - set(BENCHMARKS)):
         raise SystemExit(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def run(name: str) -> str:
-    """Run one in a process of its own; its section, with what it was measured on."""
+    """Run a benchmark in a new process; return its section with a description of the machine."""
     began = time.monotonic()
     command = [sys.executable, "-W", "ignore", str(FOLDER / f"{name}.py")]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -53,7 +53,7 @@ def run(name: str) -> str:
 
 
 def read_sections() -> dict[str, str]:
-    """The sections of the file there is."""
+    """Read the sections of the existing file."""
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
     sections = {}
     for name in BENCHMARKS:
@@ -64,7 +64,7 @@ def read_sections() -> dict[str, str]:
 
 
 def write_results(sections: dict[str, str]) -> None:
-    """Write all sections, in their order."""
+    """Write all sections, in the order of `BENCHMARKS`."""
     head = (
         "# Benchmarks\n\nWritten by `make bench`. Our path and the alternative run in turns, since "
         "a shared machine drifts: believe the ratios more than the times.\n"

@@ -1,11 +1,11 @@
-"""Every step of a run but the audio and the network, at three sizes up to that of the Kaggle set.
+"""Time all steps of a run except audio and network, at three sizes up to the Kaggle set's.
 
     python benchmarks/scale.py
 
-The Kaggle set has 73 080 training and 540 test files. Files of its names are made, and images that
-are links to a few; each step is timed at three numbers of them. What an index goes through is timed
-under the names of VoxLingua107 too, which has far more groups and languages. The exponent is the
-slope between the last two sizes on logarithmic axes: n is 1, n log n is 1.1 here, n² is 2.
+The Kaggle set has 73 080 training and 540 test files. Files with such names are made, with images
+that are links to a few; each step is timed at three numbers of them. The steps on an index are also
+timed with names of VoxLingua107, which has far more groups and languages. The exponent is the slope
+between the last two sizes on logarithmic axes: 1 for n, 1.1 here for n log n, 2 for n².
 """
 
 import math
@@ -54,7 +54,7 @@ TEST_SIZES = (540, 2_160, 8_640)
 MANY_TEST_SIZES = (5_000, 10_000, 20_000)  # recordings in as many languages as VoxLingua107 has
 VOXLINGUA_CLIPS, VOXLINGUA_HOURS = 2_500_000, 6_628
 BATCH_SIZE, N_BATCHES = 64, 50
-MEL = MelConfig(sr=8_000, clip_seconds=1.0, n_mels=16)  # of the links, which are small
+MEL = MelConfig(sr=8_000, clip_seconds=1.0, n_mels=16)  # settings of the images, which are small
 
 Found = TypeVar("Found")
 
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def time_run(folder: Path, n: int) -> tuple[dict[str, float], float]:
-    """Seconds of each step of a run with n recordings, in order, and of some further batches."""
+    """Return the seconds of each step of a run with n recordings, and of some more batches."""
     timed = Stopwatch()
     root, images, csv = folder / "recordings", folder / "images", folder / "index.csv"
     write_recordings(root, kaggle_names(n))
@@ -124,7 +124,7 @@ def time_run(folder: Path, n: int) -> tuple[dict[str, float], float]:
 
 
 def time_index(n: int) -> dict[str, float]:
-    """Seconds of what an index of n recordings goes through, without any file."""
+    """Return the seconds of each step on an index of n recordings, without files."""
     timed = Stopwatch()
     names = voxlingua_names(n)
     corpus = timed("read names", lambda: read_voxlingua107(Path(), names))
@@ -140,7 +140,7 @@ def time_index(n: int) -> dict[str, float]:
 
 
 def time_test(n: int, *, n_languages: int = 3, n_speakers: int = 2) -> dict[str, float]:
-    """Time the metrics of a test of n recordings."""
+    """Time the computation of the metrics for n test recordings."""
     timed = Stopwatch()
     test = made_test(n, n_languages, n_speakers)
     timed("evaluate", lambda: evaluation.evaluate(*test))
@@ -148,13 +148,13 @@ def time_test(n: int, *, n_languages: int = 3, n_speakers: int = 2) -> dict[str,
 
 
 class Stopwatch:
-    """Times steps by name."""
+    """Time steps, and store the seconds by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def __call__(self, name: str, run: Callable[[], Found]) -> Found:
-        """Run a step up to five times, once if it takes long; note the fastest."""
+        """Run a step up to five times, or once if it takes long; store the fastest time."""
         times: list[float] = []
         while len(times) < 5 and sum(times) < 1.5:
             began = time.perf_counter()
@@ -165,35 +165,35 @@ class Stopwatch:
 
 
 class Batches(Callback):
-    """Clocks the first batches of an epoch, and leaves the others out."""
+    """Time the first batches of an epoch, then stop."""
 
-    order = 1_000  # after all others have done their bookkeeping
+    order = 1_000  # after the bookkeeping of all other callbacks
 
     def before_train(self) -> None:
-        """Begin an epoch."""
+        """Store the time at which the epoch starts."""
         self.ends = [time.perf_counter()]
 
     def after_batch(self) -> None:
-        """Note a batch, and stop after enough of them."""
+        """Store the time after a batch, and stop after enough of them."""
         self.ends.append(time.perf_counter())
         if len(self.ends) > N_BATCHES + 1 or self.iter == self.n_iter - 1:
             raise CancelFitException
 
     @property
     def first(self) -> float:
-        """Seconds from the start of the epoch to the end of its first batch."""
+        """Return the seconds from the start of the epoch to the end of its first batch."""
         return self.ends[1] - self.ends[0]
 
     @property
     def others(self) -> float:
-        """Seconds of the batches after the first."""
+        """Return the seconds of the batches after the first."""
         return self.ends[-1] - self.ends[1]
 
 
 def print_steps(
     sizes: tuple[int, ...], steps: list[dict[str, float]], *, extrapolate: bool = True
 ) -> None:
-    """Print each step at all sizes, how it grows, and what VoxLingua107 would take."""
+    """Print the time of each step at all sizes, its exponent, and an estimate for VoxLingua107."""
     rows = []
     *_, before, n = sizes
     growth = VOXLINGUA_CLIPS * math.log(VOXLINGUA_CLIPS) / (n * math.log(n))
@@ -207,7 +207,7 @@ def print_steps(
 
 
 def make_images(corpus: Corpus, folder: Path) -> None:
-    """Make the images of a corpus, which are links, with what an export notes of them."""
+    """Make links as the images of a corpus, with the tables that an export writes."""
     rows = used_rows(corpus.index)
     images = [f"{stem}@0.00.png" for stem in image_stems(rows)]
     link_images(folder, images, shape=MEL.shape)
@@ -230,7 +230,7 @@ def make_images(corpus: Corpus, folder: Path) -> None:
 
 
 def no_network(n_languages: int) -> nn.Sequential:
-    """A body that averages the image, and a head."""
+    """Make a network that averages the image, with a head."""
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Flatten(), nn.Linear(3, n_languages))
     )
@@ -239,7 +239,7 @@ def no_network(n_languages: int) -> nn.Sequential:
 def made_test(
     n: int, n_languages: int = 3, n_speakers: int = 2
 ) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Scored clips of a test, one per recording, with a number of speakers of each language."""
+    """Make scored test clips, one per recording, with `n_speakers` per language."""
     vocab = ["de", "en", "es"] if n_languages == 3 else [f"l{k:03d}" for k in range(n_languages)]
     speaker = np.arange(n) % (n_languages * n_speakers)
     truth = speaker % n_languages
@@ -256,10 +256,10 @@ def made_test(
 
 
 def time_export(folder: Path) -> tuple[float, float]:
-    """Milliseconds and bytes of the image of ten seconds at 22 050 Hz, on one core."""
+    """Return the ms and bytes of an image of ten seconds at 22 050 Hz, on one core."""
     config, n_clips = MelConfig(), 60
     rng, t = np.random.default_rng(0), np.arange(config.n_samples) / config.sr
-    syllables = 0.5 + 0.5 * np.sin(2 * np.pi * 4 * t)  # speech swells about four times a second
+    syllables = 0.5 + 0.5 * np.sin(2 * np.pi * 4 * t)  # about four syllables per second
     for i in range(n_clips):
         y = 0.1 * syllables * rng.standard_normal(config.n_samples)
         (folder / "de").mkdir(parents=True, exist_ok=True)
@@ -276,7 +276,7 @@ def time_export(folder: Path) -> tuple[float, float]:
 
 
 def print_export(ms_per_clip: float, bytes_per_image: float) -> None:
-    """What the export of VoxLingua107 would take."""
+    """Print an estimate of the time and space for exporting VoxLingua107."""
     clips = max(VOXLINGUA_CLIPS, VOXLINGUA_HOURS * 360)
     hours = clips * ms_per_clip / 3.6e6
     print(

@@ -1,11 +1,11 @@
-"""Training against the plain fastai script of the source project: same images, batches, machine.
+"""Compare training with the plain fastai script of the source project, on the same images.
 
     python benchmarks/training.py [--arch resnet152] [--images 48] [--repetitions 3]
 
-Plain: `vision_learner`, float32, default memory layout, frozen stages with repeated forwards.
-Ours: what `langid-train` does here, and the same with `--cache-frozen`. An epoch of each kind is
-timed in alternation; the schedule of 7 + 12 + 8 epochs is added up within each round. On a GPU,
-the rate of training is compared with that on random tensors which lie on the device already.
+Plain: `vision_learner`, float32, default memory layout, features of the frozen body computed in
+every epoch. Ours: `langid-train`, with and without `--cache-frozen`. Epochs of each kind are timed
+in alternation, and the time of the schedule of 7 + 12 + 8 epochs is computed within each round. The
+rate of training is also compared with that on random tensors which are already on the device.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from langid_fastai.training import SEED_SCHEDULE, Stage
 
 HEAD, ALL, REFREEZE = SEED_SCHEDULE
 N_FROZEN, N_FULL = HEAD.epochs + REFREEZE.epochs, ALL.epochs
-N_STEPS = 10  # training steps on random tensors, for the rate of the network alone
+N_STEPS = 10  # training steps on random tensors, to time the network alone
 
 Times = list[float]
 
@@ -47,7 +47,7 @@ def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", default="resnet152")
-    parser.add_argument("--images", type=int, default=48, help="for training; a third to validate")
+    parser.add_argument("--images", type=int, default=48, help="number of training images")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=3)
     asked = parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def clock_all(plain: Learner, ours: Learner, asked: argparse.Namespace) -> dict[str, Times]:
-    """Seconds of an epoch of each kind, by name, of each round; one more round warms up."""
+    """Return the seconds of each kind of epoch, by name, in each round after a warm-up."""
     x = torch.rand(asked.batch_size, 3, *MelConfig().shape, device=ours.dls.device)
     y = torch.arange(asked.batch_size, device=ours.dls.device) % 2
     colour = step_of(ours, ours.model, x, y)
@@ -98,7 +98,7 @@ def clock_all(plain: Learner, ours: Learner, asked: argparse.Namespace) -> dict[
 
 
 def print_epochs(seconds: dict[str, Times], n: int) -> None:
-    """Print the epochs, and the schedule made of them."""
+    """Print the times of the epochs and of the whole schedule."""
     frozen, full, our_frozen, our_full, norms, features, cached, loading, *_ = map(
         np.array, seconds.values()
     )
@@ -121,7 +121,7 @@ def print_epochs(seconds: dict[str, Times], n: int) -> None:
 
 
 def row(name: str, plain: np.ndarray | None, ours: np.ndarray, n: int) -> tuple[str, ...]:
-    """A line of the table."""
+    """Return a row of the table."""
     theirs = "" if plain is None else f"{statistics.median(plain):.2f}"
     faster = "" if plain is None else f"{ratio(plain, ours):.2f}"
     took = statistics.median(ours)
@@ -129,8 +129,8 @@ def row(name: str, plain: np.ndarray | None, ours: np.ndarray, n: int) -> tuple[
 
 
 def print_rates(seconds: dict[str, Times], asked: argparse.Namespace) -> None:
-    """Print how fast the network trains on random tensors, of three channels and of one."""
-    n = asked.images // asked.batch_size * asked.batch_size  # the last batch is whole or left out
+    """Print the rate of training on the images and on random tensors of 3 and 1 channels."""
+    n = asked.images // asked.batch_size * asked.batch_size  # an incomplete last batch is dropped
     three, one = seconds["on random tensors"], seconds["of one channel"]
     on_images = [n / s for s in seconds["on images"]]
     on_random = [asked.batch_size * N_STEPS / s for s in three]
@@ -146,7 +146,7 @@ def print_rates(seconds: dict[str, Times], asked: argparse.Namespace) -> None:
 def step_of(
     learn: Learner, network: nn.Module, x: torch.Tensor, y: torch.Tensor
 ) -> Callable[[], None]:
-    """Training steps in plain torch, in the Learner's arithmetic and memory order."""
+    """Return training steps in plain torch, with the Learner's precision and memory layout."""
     network = network.train()
     weights = list(network.parameters())
     optimizer = torch.optim.AdamW(weights, lr=1e-6, fused=True)
@@ -165,7 +165,7 @@ def step_of(
 
 
 def one_channel(network: nn.Sequential) -> nn.Sequential:
-    """A copy whose first convolution takes the grey image once, by weights summed over colours."""
+    """Return a copy for grey images: the first convolution's weights are summed over colours."""
     network = copy.deepcopy(network)
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     first.weight = nn.Parameter(first.weight.detach().sum(dim=1, keepdim=True))
@@ -174,7 +174,7 @@ def one_channel(network: nn.Sequential) -> nn.Sequential:
 
 
 def plain_learner(folder: Path, arch: str, batch_size: int) -> Learner:
-    """The script of the source: nothing but fastai's defaults."""
+    """Make the Learner of the source project, with fastai's defaults only."""
     dls = ImageDataLoaders.from_folder(
         folder,
         train="train",
@@ -187,34 +187,34 @@ def plain_learner(folder: Path, arch: str, batch_size: int) -> Learner:
 
 
 def fit(learn: Learner, stage: Stage, cbs: Sequence[Callback] = ()) -> None:
-    """One epoch of a stage, as the source does it, by the optimizer of the epoch before."""
+    """Train one epoch of a stage as in the source project, continuing with the same optimizer."""
     learn.freeze() if stage.trains == "head" else learn.unfreeze()
     learn.fit(1, stage.lr if stage.trains == "head" else np.array(stage.lr), cbs=list(cbs))
 
 
 class WithoutValidation(Callback):
-    """Ends the fit when the epoch is trained."""
+    """End the fit after training, before validation."""
 
     def after_train(self) -> None:
-        """Stop."""
+        """Stop the fit."""
         raise CancelFitException
 
 
 def compute_features(learn: Learner) -> None:
-    """What `--cache-frozen` does once a stage."""
+    """Compute the features that `--cache-frozen` computes once per stage."""
     with cached_features(learn):
         pass
 
 
 def clock_head(learn: Learner) -> float:
-    """Seconds of an epoch on features, without computing them."""
+    """Return the seconds of an epoch on features, excluding their computation."""
     learn.freeze()
     with cached_features(learn):
         return clock(lambda: learn.fit(1, HEAD.lr))
 
 
 def clock(run: Callable[[], object]) -> float:
-    """Seconds a call takes, and what it left to a GPU."""
+    """Return the seconds of a call, including its work on a GPU."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     wait()
     began = time.perf_counter()
@@ -224,7 +224,7 @@ def clock(run: Callable[[], object]) -> float:
 
 
 def make_images(folder: Path, n: int) -> None:
-    """Write grey images of the default size, of two classes, as an export leaves them."""
+    """Write grey images of the default size in two classes, as an export does."""
     rng = np.random.default_rng(0)
     for side, n_side in (("train", n), ("valid", n // 3)):
         for i in range(n_side):

@@ -1,9 +1,9 @@
-"""Train on any classes: musical styles, or accents of one language, with the same few lines.
+"""Train on classes other than languages: musical styles, or accents of English.
 
     python examples/any_classes.py music
     python examples/any_classes.py accents
 
-The audio is synthesised here: styles made of rhythm and chords, and English read by eSpeak in
+The audio is synthetic: rhythms with chords for the styles, and English sentences read by eSpeak in
 several accents. With your own recordings, start at step 2. The answer has the format of a
 `transformers` pipeline for audio classification: ``[{"label": …, "score": …}, …]``, best first.
 """
@@ -25,7 +25,7 @@ from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
 from langid_fastai.report import console
 
-# Beats of a bar that the drum takes (1 is the first), beats of the bar, and the chord's semitones.
+# Beats with a drum (the first is 1), number of beats per bar, and semitones of the chord.
 STYLES = {
     "waltz": ((1,), 3, (0, 4, 7)),
     "march": ((1, 3), 4, (0, 4, 7)),
@@ -35,28 +35,28 @@ ACCENTS = ("en-us", "en-gb-scotland", "en-029")  # American, Scottish, Caribbean
 
 
 class What(StrEnum):
-    """Which classes."""
+    """Classes to train on."""
 
     music = "music"
     accents = "accents"
 
 
 def main(
-    what: Annotated[What, typer.Argument(help="Which classes.")],
+    what: Annotated[What, typer.Argument(help="Classes to train on.")],
     out: Path = Path("runs"),
-    per_class: Annotated[int, typer.Option(help="Pieces, or voices, in each class.")] = 24,
+    per_class: Annotated[int, typer.Option(help="Number of pieces or voices in each class.")] = 24,
     arch: str = "resnet18",
     epochs: tuple[int, int, int] = (1, 20, 2),
     seed: int = 0,
 ) -> None:
-    """Make sounds, train, test, and ask about one test recording."""
-    # 1 A folder a class, and in it a folder for what belongs together: a piece, or a voice.
+    """Make recordings, train, test, and classify one test recording."""
+    # 1 Make one folder per class; each has one sub-folder per piece or voice.
     recordings = out / f"{what.value}-recordings"
     for name, y in (make_music if what == What.music else make_accents)(per_class, seed):
         (recordings / name).parent.mkdir(parents=True, exist_ok=True)
         sf.write(recordings / name, y, SAMPLE_RATE)
 
-    # 2 The split keeps the folders whole; a voice that has several accents is one speaker.
+    # 2 Split by sub-folder; a voice with several accents is one speaker, in one split.
     run = Run(out / what.value)
     speaker = None if what == What.music else r"(?P<speaker>[^/]+)/[^/]+$"
     corpus = prepare.read_and_split(
@@ -73,13 +73,13 @@ def main(
     print(*console.result_lines(evaluate.assess_test(run, learn)), sep="\n")
     evaluate.write_pages(run)
 
-    # 4 Ask.
+    # 4 Classify a test recording.
     asked = corpus.index[corpus.index["split"] == "test"]["path"].iloc[0]
     print(asked, LanguageIdentifier.load(run.folder)(recordings / asked), sep="\n")
 
 
 def make_music(n: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Pieces of a style, each in a key, at a tempo and with a loudness of its own; two takes."""
+    """Yield two takes of each piece, at different tempos and levels; each piece has one key."""
     for style, (drummed, n_beats, chord) in STYLES.items():
         for piece in range(n):
             for take in range(2):
@@ -101,7 +101,7 @@ def make_music(n: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def make_accents(n: int, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Voices that each read English in every accent, other sentences each time."""
+    """Yield recordings of voices that read different English sentences in every accent."""
     sentences = read_sentences()["en"]["train"]
     voices = random.Random(seed).sample(sorted(VOICES["f"] + VOICES["m"]), n)
     for voice in voices:

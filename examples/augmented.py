@@ -1,10 +1,10 @@
-"""Test whether augmentation helps on your recordings: train without and with it, several seeds.
+"""Test whether augmentation helps on your recordings: train with and without it, several seeds.
 
     python examples/augmented.py recordings --augment white_noise,pitch,speed --seeds 3
 
-Four treatments of one split: none; augmented variants of the training clips; masks and mixup of the
-images; all of these. All are trained for the same number of steps, so a gain is not due to longer
-training. Needs the extra `augment`.
+Four treatments are compared on one split: no augmentation; augmented variants of the training
+clips; masks and mixup of the images; and both. All are trained for the same number of steps, so a
+gain is not due to longer training. Requires the extra `augment`.
 """
 
 from dataclasses import replace
@@ -16,23 +16,23 @@ import typer
 
 import langid_fastai as lf
 
-# A body without weights, all trained at once.
+# Train the whole network at once, from scratch.
 STAGE = lf.Stage("all", "all", epochs=1, lr=3e-3, policy="one_cycle")
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="A corpus: a folder, or an index CSV.")],
     out: Path = Path("runs/augmented"),
-    augment: Annotated[str, typer.Option(help="Of the waveforms.")] = "white_noise,pitch,speed",
-    masks: Annotated[int, typer.Option(help="SpecAugment, of the images.")] = 1,
-    mixup: Annotated[float, typer.Option(help="Of the images.")] = 0.4,
+    augment: Annotated[str, typer.Option(help="For waveforms.")] = "white_noise,pitch,speed",
+    masks: Annotated[int, typer.Option(help="SpecAugment masks per image.")] = 1,
+    mixup: Annotated[float, typer.Option(help="Parameter alpha of mixup.")] = 0.4,
     arch: str = "spectrogram_cnn",
-    epochs: Annotated[int, typer.Option(help="Of training without augmentation.")] = 12,
+    epochs: Annotated[int, typer.Option(help="Epochs without augmentation.")] = 12,
     seeds: int = 3,
-    test: Annotated[float, typer.Option(help="Share of recordings, if none are marked.")] = 0.3,
+    test: Annotated[float, typer.Option(help="Test fraction, if there is no test split.")] = 0.3,
 ) -> None:
     """Train with and without augmentation and print the mean and spread of the test accuracy."""
-    # 1 One split, and one folder of images: of every training clip, and of its variants.
+    # 1 Make one split, and the images of all clips and of the variants of training clips.
     corpus = lf.split_corpus(lf.measure_audio(lf.read_corpus(folder)), test=test, seed=0)
     config = lf.MelConfig(sr=16_000, clip_seconds=5.0, n_fft=512, hop_length=320, n_mels=64)
     plan = lf.VariantPlan(lf.parse_augmentations(augment))
@@ -41,7 +41,7 @@ def main(
     clips = lf.read_clips(out / "images", corpus.index)
     clean = clips[clips["variant"] == ""]
 
-    # 2 Each treatment: the clips to train on, and what is done to a batch of them.
+    # 2 Define each treatment: the clips to train on, and the stage with its masks and mixup.
     treatments = {
         "none": (clean, STAGE),
         "waveforms": (clips, STAGE),
@@ -58,7 +58,7 @@ def main(
             rows.append({"augmentation": name, "seed": seed, "accuracy": accuracy})
             print(f"{name}, seed {seed}: accuracy {accuracy:.4f}", flush=True)
 
-    # 3 Mean and spread over the seeds.
+    # 3 Print the mean and spread over the seeds.
     table = pd.DataFrame(rows).groupby("augmentation", sort=False)["accuracy"]
     tested = clips[clips["split"] == "test"]
     print(f"test: {tested['path'].nunique()} recordings of {tested['group'].nunique()} groups")
@@ -68,7 +68,7 @@ def main(
 def train_and_test(
     images: Path, clips: pd.DataFrame, stage: lf.Stage, arch: str, seed: int
 ) -> float:
-    """Share of the test recordings that a model trained with this seed names right."""
+    """Train with this seed, and return the accuracy on the test recordings."""
     dls = lf.make_dataloaders(images, clips=clips, seed=seed)
     learn = lf.language_learner(dls, arch, weights="none", seed=seed)
     with learn.no_bar(), learn.no_logging():

@@ -1,10 +1,10 @@
-"""Two languages, three base models: cut long recordings at pauses, train all on one split, compare.
+"""Compare three base models on two languages: cut long recordings at pauses, split, and train.
 
     python examples/base_models.py interviews --out runs/base-models
-    python examples/base_models.py                                       with recordings made here
+    python examples/base_models.py                                       with synthetic recordings
 
-Originally for Spanish and Yucatec Maya: hours of interviews, in two folders. Each may have one
-sub-folder per speaker; a speaker is then in one split only.
+The original use was hours of interviews in Spanish and Yucatec Maya, with one folder per language.
+If a folder has one sub-folder per speaker, each speaker is in one split only.
 """
 
 from collections import defaultdict
@@ -25,26 +25,26 @@ SPEAKER = r"(?P<speaker>[^/]+)/[^/]+$"  # the folder that a file lies in
 
 def main(
     corpus: Annotated[
-        Path | None, typer.Argument(help="A folder a language; by default made here.")
+        Path | None, typer.Argument(help="A corpus; by default synthetic speech.")
     ] = None,
     out: Path = Path("runs/base-models"),
     arch: str = "mobilenet_v2,resnet50,resnet152",
     weights: str = "none",
     epochs: tuple[int, int, int] = (1, 30, 2),
-    voices: Annotated[int, typer.Option(help="Of what is made here; half as many test.")] = 24,
+    voices: Annotated[int, typer.Option(help="Number of synthetic voices.")] = 24,
 ) -> None:
-    """Cut, train, compare."""
-    # 1 Long recordings, and who speaks in them.
+    """Cut recordings, train the networks and compare them."""
+    # 1 Read long recordings and their speakers.
     if corpus is None:
         long = lf.read_corpus(make_long(out / "long", voices), speaker=SPEAKER)
     else:
         long = lf.read_corpus(corpus)
 
-    # 2 Utterances of 3 to 15 s. No word is cut through, but where a cut is forced.
+    # 2 Cut at pauses into utterances of 3 to 15 s; cut inside words only if there is no pause.
     cut = lf.cut_corpus(long, out / "utterances", lf.CutRules(shortest=3, longest=15))
     print(*console.cut_lines(cut), sep="\n")
 
-    # 3 All networks on one split and the same images.
+    # 3 Train all networks on the same split and the same images.
     compared, _ = lf.compare(
         out / "compared",
         CorpusSettings(str(out / "utterances" / "index.csv"), test=0.3),
@@ -58,9 +58,9 @@ def main(
 
 
 def make_long(folder: Path, voices: int) -> Path:
-    """Join what each demo voice reads in a language to one recording, with pauses of half a second.
+    """Join the clips of each demo voice and language to one recording, with pauses of 0.5 s.
 
-    The voices are robots: this shows that all is in working order, not what people would give.
+    The voices are synthetic: the results show that the steps work, not how well they do on people.
     """
     demo = make_demo(
         folder.with_name("demo-corpus"),

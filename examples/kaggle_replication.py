@@ -1,11 +1,11 @@
 """Replicate the source project on the Kaggle set: ResNet152, ImageNet weights, 7 + 12 + 8 epochs.
 
     python examples/kaggle_replication.py                     downloads 16 GB with kagglehub
-    python examples/kaggle_replication.py path/to/the/set     or reads a copy
+    python examples/kaggle_replication.py path/to/the/set     reads a local copy
 
-The source project reached 0.945, 0.976 and 0.986 on its validation after the three stages, and
-0.9463 (511 of 540) on the test. Its validation shared speakers with training; ours does not, so
-expect a lower validation accuracy.
+The source project reported a validation accuracy of 0.945, 0.976 and 0.986 after the three stages,
+and a test accuracy of 0.9463 (511 of 540). Its validation split shared speakers with training; ours
+does not, so expect a lower validation accuracy.
 """
 
 from pathlib import Path
@@ -23,16 +23,16 @@ from langid_fastai.report import console
 
 def main(
     corpus: Annotated[
-        str, typer.Argument(help="A copy of the set, or its name.")
+        str, typer.Argument(help="Folder of a local copy, or name on Kaggle.")
     ] = "kaggle:toponowicz/spoken-language-identification",
     out: Path = Path("runs/kaggle-replication"),
     arch: str = "resnet152",
     weights: str = "pretrained",
-    lr: Annotated[float, typer.Option(help="Stage 2; the source names 1e-4 and 1e-3.")] = 1e-4,
+    lr: Annotated[float, typer.Option(help="Of stage 2; the source states 1e-4 and 1e-3.")] = 1e-4,
     epochs: tuple[int, int, int] = (7, 12, 8),
     batch_size: int = 16,
 ) -> None:
-    """Run the recipe and print our figures under the published ones."""
+    """Train and test, and print our accuracies below the published ones."""
     run = Run(out)
     found = prepare.read_and_split(run, CorpusSettings(corpus))
     print(*console.corpus_lines(corpus, summarize_corpus(found)), sep="\n")

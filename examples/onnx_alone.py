@@ -1,11 +1,11 @@
-"""Use model.onnx without this library: onnxruntime, numpy, and a reader of audio files.
+"""Use model.onnx without this library, with onnxruntime, NumPy, soundfile and soxr.
 
     langid export runs/mine
     python examples/onnx_alone.py runs/mine/model/model.onnx call.wav
 
-All the settings a program needs are in the metadata of the file, so this can be ported to any
-programming language that has onnxruntime. The answer for a whole recording is computed as by
-`langid predict`, except that windows do not overlap and pauses are not skipped.
+The metadata of the file contain all settings that a program needs, so this can be ported to any
+programming language that has onnxruntime. The answer for a recording is computed as by `langid
+predict`, except that windows do not overlap and pauses are not skipped.
 """
 
 import json
@@ -26,9 +26,9 @@ def main(model: str, recording: str) -> None:
     n_samples = round(sr * float(metadata["clip_seconds"]))
 
     y, sr_in = sf.read(recording, dtype="float32", always_2d=True)
-    y = soxr.resample(y.mean(axis=1), sr_in, sr, quality="HQ")  # mono, at the model's rate
+    y = soxr.resample(y.mean(axis=1), sr_in, sr, quality="HQ")  # mono, at the model's sampling rate
     if len(y) < n_samples:
-        y = np.resize(y, n_samples)  # repeats what is shorter than a clip, as training did
+        y = np.resize(y, n_samples)  # repeat a short recording, as in training
     clips = y[: len(y) // n_samples * n_samples].reshape(-1, n_samples)
 
     [log_probs] = session.run(["log_probs"], {"waveform": clips})  # (n_clips, n_languages)

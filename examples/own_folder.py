@@ -15,14 +15,14 @@ import langid_fastai as lf
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Holds a folder of recordings per language.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with one sub-folder per language.")],
     out: Path = Path("runs/own"),
     arch: str = "resnet18",
     weights: str = "none",
     epochs: int = 30,
 ) -> None:
-    """Train and test on a folder per language."""
-    # 1 Read the corpus, and keep every speaker in one split.
+    """Train and test on a folder with one sub-folder per language."""
+    # 1 Read the corpus and split it by speaker.
     corpus = lf.split_corpus(lf.measure_audio(lf.read_corpus(folder)), seed=0)
     print(corpus.layout, *corpus.notes, sep="\n  ")
     print(corpus.index.groupby(["language", "split"])["path"].count().unstack())
@@ -33,7 +33,7 @@ def main(
     exported = lf.export_images(corpus, out / "images", config)
     print(f"{len(exported.clips)} images, {len(exported.failed)} failed")
 
-    # 3 Train. Without weights the scratch schedule is the one to use.
+    # 3 Train, with the schedule that suits the initial weights.
     dls = lf.make_dataloaders(out / "images", batch_size=16)
     learn = lf.language_learner(dls, arch, weights=weights)
     schedule = lf.SCRATCH_SCHEDULE if weights == "none" else lf.SEED_SCHEDULE

@@ -1,10 +1,10 @@
-"""Count speakers in mixtures: from the waveform, and from a spectrogram.
+"""Train networks to count the speakers in a mixture, from its waveform and its spectrogram.
 
     langid corpus demo voices --train-voices 33 --test-voices 12 --train-clips 3 --test-clips 3
     python examples/speaker_count.py voices --out runs/count
 
-Any corpus with known speakers will do, such as LibriSpeech. Both networks are trained on the same
-mixtures and tested on speakers that are in neither training set.
+Any corpus with known speakers can be used, such as LibriSpeech. Both networks are trained on the
+same mixtures, and tested on mixtures of other speakers.
 """
 
 from dataclasses import replace
@@ -18,12 +18,12 @@ import langid_fastai as lf
 
 
 def main(
-    corpus: Annotated[str, typer.Argument(help="Tells who speaks; one language is enough.")],
+    corpus: Annotated[str, typer.Argument(help="Corpus with known speakers.")],
     out: Path = Path("runs/count"),
     speakers: int = 4,
     n: int = 2000,
     seconds: float = 4.0,
-    arch: Annotated[list[str], typer.Option(help="May be given again.")] = [  # noqa: B006  # typer
+    arch: Annotated[list[str], typer.Option(help="Network; may be repeated.")] = [  # noqa: B006  # typer
         "m11-light",
         "resnet18",
     ],
@@ -40,7 +40,7 @@ def main(
     print(mixtures.layout, *mixtures.notes, f"{len(lf.audit_split(mixtures))} leaks", sep="\n  ")
 
     for name in arch:
-        # 2 Make clips: sound for the networks that hear it, images for the others.
+        # 2 Make clips: waveforms or images, whichever the network takes.
         folder = out / name
         kind = lf.clip_kind(name)
         mel = lf.MelConfig(8_000, seconds, n_fft=512, hop_length=128, n_mels=64, kind=kind)
@@ -54,7 +54,7 @@ def main(
             lf.fit_stages(learn, stages, checkpoints=folder / "checkpoints", seed=seed)
         lf.save_learner(learn, folder / "model")
 
-        # 4 Test on the mixtures of other voices.
+        # 4 Test on mixtures of other speakers.
         clips = lf.read_clips(folder / "images", mixtures.index, "test")
         files = [folder / "images" / file for file in clips["image"]]
         result = lf.evaluate(clips, lf.predict_images(learn, files), list(learn.dls.vocab))

@@ -1,4 +1,4 @@
-"""Find which language is spoken when in a long or mixed recording, as segments.
+"""Find the segments of each language in a long or multilingual recording.
 
     python examples/timeline.py runs/mine meeting.mp3 --out meeting.txt
 
@@ -18,10 +18,10 @@ from langid_fastai.inference.timeline_formats import to_labels
 
 def main(
     model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
-    recording: Annotated[Path, typer.Argument(help="Of any length.")],
+    recording: Annotated[Path, typer.Argument(help="Recording of any length.")],
     out: Annotated[Path, typer.Option(help="Label track for Audacity.")] = Path("labels.txt"),
 ) -> None:
-    """Print the segments and the share of each language, and write a label track."""
+    """Print the segments and the fraction of each language, and write a label track."""
     identifier = lf.LanguageIdentifier.load(model)
     segments = identifier.timeline(recording)
     for segment in segments:

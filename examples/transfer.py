@@ -1,12 +1,12 @@
-"""Test whether a body trained on other languages helps with a new pair, in three trainings.
+"""Test whether a body trained on other languages helps with a new pair of languages.
 
     python examples/transfer.py --out runs/transfer
 
-A body is trained on synthetic speech: numbers read in six languages. Then a few speakers read
-numbers in two other languages. One network starts from that body at the low rates for pretrained
-weights, one from that body at the rates for training from scratch, and one from scratch at the same
-rates. The benefit of the body is the difference between the last two. All are tested on the same
-recordings, of speakers that neither the networks nor the body were trained on.
+First, a body is trained on synthetic speech: numbers read in six languages. Then three networks are
+trained on numbers read by a few voices in two other languages: one from that body at the low
+learning rates for pretrained weights, one from that body at the rates for training from scratch,
+and one from scratch at those rates. The benefit of the body is the difference between the last two.
+All are tested on the same recordings, of voices that were not used in any training.
 
 With your own corpora, this takes two commands::
 
@@ -37,19 +37,19 @@ SPEAKER = r"(?P<speaker>[^/]+)/[^/]+$"  # the folder that a file lies in
 
 def main(
     out: Path = Path("runs/transfer"),
-    many_voices: Annotated[int, typer.Option(help="That read all languages of the body.")] = 16,
-    pair_voices: Annotated[int, typer.Option(help="Others, to train the pair.")] = 5,
-    test_voices: Annotated[int, typer.Option(min=2, help="Others again, to test it.")] = 20,
-    clips: Annotated[int, typer.Option(help="Of each voice in each language.")] = 4,
+    many_voices: Annotated[int, typer.Option(help="Training voices of the body.")] = 16,
+    pair_voices: Annotated[int, typer.Option(help="Training voices of the pair.")] = 5,
+    test_voices: Annotated[int, typer.Option(min=2, help="Test voices of the pair.")] = 20,
+    clips: Annotated[int, typer.Option(help="Number per voice and language.")] = 4,
     arch: str = "resnet18",
     many_epochs: tuple[int, int, int] = (1, 20, 2),
     pair_epochs: Annotated[
-        tuple[int, int, int], typer.Option(help="At low rates; else 1, about the sum, 2.")
+        tuple[int, int, int], typer.Option(help="At low rates; otherwise 1, sum - 1, 2.")
     ] = (7, 12, 8),
     seed: int = 0,
 ) -> None:
-    """Train a body on many languages, and a new pair with it and without."""
-    # 1 Three casts of voices that share nobody; a side is a folder.
+    """Train a body on many languages, then a new pair with and without it."""
+    # 1 Choose three disjoint sets of voices, and write one folder per split.
     voices = random.Random(seed).sample(
         sorted(VOICES["f"] + VOICES["m"]), many_voices + pair_voices + test_voices
     )
@@ -59,12 +59,12 @@ def main(
     make_numbers(out / "new-pair", "valid", PAIR, learners[:1], clips, seed)
     make_numbers(out / "new-pair", "test", PAIR, voices[-test_voices:], clips, seed)
 
-    # 2 The body, from nothing.
+    # 2 Train the body from scratch.
     settings = TrainSettings(arch, weights="none", epochs=many_epochs, seed=seed)
     many = train_and_test(out / "many", out / "many-languages", settings)
     print(*console.result_lines(many), sep="\n")
 
-    # 3 The pair, from the body and from nothing: the same split, and about as many epochs.
+    # 3 Train the pair from the body and from scratch: same split, about as many epochs.
     body, epochs = str((out / "many" / "model").resolve()), (1, sum(pair_epochs) - 1, 2)
     starts = {
         "low-rates": TrainSettings(arch, body, "seed", pair_epochs, seed=seed),
@@ -84,13 +84,13 @@ def main(
             f"{show(rates['accuracy_bootstrap'])}"
         )
 
-    # 4 Gain, or none.
-    say_gain("the body brings", found["body"], found["nothing"])
-    say_gain("with low rates it brings", found["low-rates"], found["nothing"])
+    # 4 Compare on the same recordings.
+    say_gain("gain from the body:", found["body"], found["nothing"])
+    say_gain("gain from the body at low rates:", found["low-rates"], found["nothing"])
 
 
 def say_gain(words: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    """The difference on the same recordings, and whether it can be chance."""
+    """Print the difference in accuracy on the same recordings, and whether it is significant."""
     theirs = theirs.loc[ours.index]
     gain = compare_paired(
         (ours["language"] == ours["predicted"]).to_numpy(),
@@ -98,15 +98,15 @@ def say_gain(words: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
         ours["group"],
     )
     low, high = gain["accuracy_bootstrap"]
-    verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference can be shown"
+    verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no significant difference"
     print(
         f"{words} {gain['accuracy']:+.4f}, 95 % {low:+.4f} to {high:+.4f} over voices, "
-        f"p {gain['mcnemar_p']:.4f} (McNemar): {verdict}, of one seed and of robots"
+        f"p {gain['mcnemar_p']:.4f} (McNemar): {verdict}, for one seed and synthetic voices"
     )
 
 
 def train_and_test(folder: Path, corpus: Path, settings: TrainSettings) -> dict[str, Any]:
-    """What `langid-train` does, with small images."""
+    """Do the steps of `langid-train`, with small images, and return the metrics."""
     run = Run(folder)
     found = prepare.read_and_split(
         run, CorpusSettings(str(corpus), speaker=SPEAKER, valid=0.2, test=0.2, seed=settings.seed)
@@ -125,7 +125,7 @@ def train_and_test(folder: Path, corpus: Path, settings: TrainSettings) -> dict[
 def make_numbers(
     folder: Path, side: str, languages: tuple[str, ...], voices: list[str], clips: int, seed: int
 ) -> None:
-    """Have voices read numbers, which eSpeak knows to say in any language; up to ten seconds."""
+    """Write recordings of voices that read numbers, each up to ten seconds long."""
     for voice in voices:
         for language in languages:
             for clip in range(clips):
@@ -140,7 +140,7 @@ def make_numbers(
 
 
 def show(interval: list[float] | None) -> str:
-    """An interval, if there is one."""
+    """Format an interval; there is none for a single voice."""
     return f"[{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "(one voice)"
 
 
