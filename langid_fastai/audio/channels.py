@@ -101,7 +101,7 @@ def one_channel(
 
 
 def _not_cancelling(y: np.ndarray) -> list[int]:
-    """Return indices of the channels, (n_channels, n_samples), that do not cancel an earlier one."""
+    """Return indices of the channels in `y` that do not cancel an earlier one."""
     n_channels, n_samples = y.shape
     with np.errstate(over="ignore", invalid="ignore"):  # samples are checked later
         mean = y.mean(axis=1)

@@ -262,7 +262,7 @@ def test_bad_sound_is_refused_with_its_name(tmp_path, write_audio):
         identifier_of().timeline((np.full(3 * SR, 1e12), SR))
     with pytest.raises(AudioError, match=r"absent\.wav: no such file"):
         identifier_of().timeline("absent.wav")
-    with pytest.raises(AudioError, match="takes one recording, so call it for each in turn"):
+    with pytest.raises(AudioError, match="takes one recording, not a list; call it for each"):
         identifier_of().timeline([file, file])
 
 
