@@ -222,9 +222,9 @@ def _validate_usage(
     if form in (Format.RTTM, Format.LABELS) and not in_time:
         raise typer.BadParameter("--rttm and --labels are formats of a timeline; add --timeline")
     if form is Format.LABELS and len(names) > 1:
-        raise typer.BadParameter(f"--labels is the track of one file, not of {len(names)}")
+        raise typer.BadParameter(f"--labels makes a track of one file, not of {len(names)}")
     if in_time and top_k is not None:
-        raise typer.BadParameter("--top-k: a segment has one language")
+        raise typer.BadParameter("--top-k is not for timelines: a segment has one language")
     if follow and names != [STDIN]:
         raise typer.BadParameter("--follow reads stdin: MODEL - --follow --sr 22050")
     if follow and sr is None:
@@ -243,7 +243,7 @@ def _validate_channel(channel: str | None, form: Format, follow: bool, out: str 
         channel_number(channel)
         return False
     if form is Format.LABELS:
-        raise typer.BadParameter("--labels is the track of one channel; choose it: --channel left")
+        raise typer.BadParameter("--labels makes a track of one channel; add --channel left")
     if out is not None:
         raise typer.BadParameter(
             "--out has one answer per recording; use --json or --csv, or --channel left, then right"

@@ -211,7 +211,7 @@ def comparison_lines(comparison: dict[str, Any]) -> Iterator[str]:
 def _validate(archs: Sequence[str], weights: str) -> None:
     if len(archs) < 2 or len(set(archs)) < len(archs):
         raise RunError(
-            f"networks {', '.join(archs) or '(none)'} must be two or more, each once, as "
+            f"networks {', '.join(archs) or '(none)'} must be two or more different ones, such as "
             "mobilenet_v2,resnet50,resnet152"
         )
     for arch in archs:

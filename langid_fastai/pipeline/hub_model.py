@@ -163,7 +163,7 @@ def validate_against(against: str) -> None:
     >>> validate_against("hf:facebook/mms-lid-126")
     """
     if not is_hub_name(against) or against == PREFIX:
-        raise RunError(f"--against {against!r} must be {PREFIX}<model>, as {PREFIX}owner/name")
+        raise RunError(f"--against {against!r} must be {PREFIX}<model>, such as {PREFIX}owner/name")
 
 
 def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
         raise ModelError(
             f"{against}: of its labels ({list_some(hub.labels)}) {len(shared)} match those of the "
             f"run ({list_some(info.vocab)}), and two are needed; labels are matched by language "
-            "code, as en, eng or en-GB"
+            "code, such as en, eng or en-GB"
         )
     clips = known[known["language"].isin(shared)].reset_index(drop=True)
     ours = _among(score_clips(run.images, learn, clips, info), info.vocab, shared)

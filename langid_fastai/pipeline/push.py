@@ -86,9 +86,9 @@ def push(
     """
     repository, revision = hub_name(PREFIX + repository.removeprefix(PREFIX))
     if revision or repository.count("/") != 1:
-        raise ModelError(f"repository {repository!r} must be <owner>/<name>, as me/languages")
+        raise ModelError(f"repository {repository!r} must be <owner>/<name>, such as me/languages")
     if is_hub_name(folder):
-        raise ModelError(f"{folder} is on the Hub already; give a folder of this machine")
+        raise ModelError(f"{folder} is already on the Hub; give a local folder")
     folder = model_folder(Path(folder))
     info = read_info(folder)
     validate_tensors(folder, info)

@@ -173,9 +173,9 @@ def test_a_file_on_stdin_has_a_timeline_too(predict, folder, feed):
     [
         (["a.wav", "--rttm"], "--rttm and --labels are formats of a timeline; add --timeline"),
         (["a.wav", "--labels"], "--rttm and --labels are formats of a timeline; add --timeline"),
-        (["a.wav", "b.wav", "--timeline", "--labels"], "the track of one file, not of 2"),
+        (["a.wav", "b.wav", "--timeline", "--labels"], "a track of one file, not of 2"),
         (["a.wav", "--timeline", "--rttm", "--csv"], "one of --json, --csv, --rttm and --labels"),
-        (["a.wav", "--timeline", "--top-k", "2"], "--top-k: a segment has one language"),
+        (["a.wav", "--timeline", "--top-k", "2"], "--top-k is not for timelines: a segment has one language"),
         (["-", "--timeline", "--follow", "--sr", "8000"], "choose --timeline for recordings or"),
         (["-", "--follow"], "raw audio has no header; add its rate"),
         (["a.wav", "--follow", "--sr", "8000"], "--follow reads stdin"),

@@ -113,7 +113,7 @@ def test_it_goes_on_after_an_interrupt(tones, langid, tmp_path, monkeypatch):
     ("archs", "said"),
     [
         (["resnet18"], "must be two or more"),
-        (["resnet18", "resnet18"], "each once"),
+        (["resnet18", "resnet18"], "two or more different ones"),
         (["resnet18", "resnet81"], "resnet81"),
         (["resnet18", "../m3"], "cannot name a folder"),
         (["resnet18", "images"], "cannot name a folder"),
