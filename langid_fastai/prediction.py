@@ -301,6 +301,8 @@ class LanguageIdentifier:
         from langid_fastai.inference import bulk
         from langid_fastai.utils.parallel import validate_jobs
 
+        if isinstance(files, str | bytes | os.PathLike):
+            raise AudioError(f"files={files!r} must be a list of paths, such as [{files!r}]")
         _validate_count("top_k", top_k)
         validate_jobs(jobs)
         choice = Choice(self.info, candidates, prior, unknown)

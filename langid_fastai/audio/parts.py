@@ -178,6 +178,8 @@ def find_parts(stream: BinaryIO) -> list[Part]:
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         while (start := parts[-1].end if parts else 0) < size:
             parts += _parts_at(content, start)
+            if parts[-1].end <= start:  # a damaged header
+                parts[-1] = Part(start, size)
     return parts
 
 
@@ -261,7 +263,7 @@ def _end_of_chunks(content: mmap.mmap, at: int, form: Chunks) -> int:
     n = struct.calcsize(form.size)
     while at + form.n_id + n <= len(content):
         [stated] = struct.unpack_from(form.size, content, at + form.n_id)
-        end = at + form.n_id + n + _padded(stated - form.own, form)
+        end = at + form.n_id + n + _padded(max(0, stated - form.own), form)
         is_chunk = content[at : at + 4].isascii() and content[at : at + 4].decode().isprintable()
         if SIGNATURE.match(content[at : at + 16]) or not is_chunk or end > len(content) + 1:
             break

@@ -102,10 +102,11 @@ def write_table(
         "top_k": None if timeline else top_k,
         "candidates": candidates,
         "unknown": unknown,
-        **({} if channel is None else {"channel": channel}),
+        "channel": channel,
         "precision": settings.precision,
     }
     with answers_file(out, choices, timeline=timeline) as table:
+        names = list(dict.fromkeys([*table.to_redo, *names]))
         missing = [name for name in names if name not in table.done]
         predictions = identifier.predict_many(
             missing,

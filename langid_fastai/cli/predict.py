@@ -7,7 +7,7 @@ import glob
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -127,10 +127,12 @@ def predict(
     Example for live radio:
     ffmpeg -i URL -f s16le -ac 1 -ar 22050 - | langid predict MODEL - --follow --sr 22050
     """
+    from langid_fastai.inference.answers_file import own_files
     from langid_fastai.models.folder import read_info
 
     form = _format(as_json, as_csv, as_rttm, as_labels)
-    names = list(dict.fromkeys(_expanded(audio)))
+    written = own_files(bulk.out) if bulk.out else set()
+    names = list(dict.fromkeys(_expanded(audio, written)))
     _validate_usage(form, names, timeline, follow, sr, top_k)
     each = _validate_channel(channel, form, follow, bulk.out)
     bulk.validate(form, names, follow)
@@ -323,8 +325,11 @@ def _until_interrupted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         signal.signal(signal.SIGINT, before)
 
 
-def _expanded(arguments: list[str]) -> Iterator[str]:
-    """Yield the recordings that the arguments name; those of a folder or pattern are sorted."""
+def _expanded(arguments: list[str], own: Container[Path]) -> Iterator[str]:
+    """Yield the recordings that the arguments name; those of a folder or pattern are sorted.
+
+    Our `own` files, which a pattern may match, are passed over.
+    """
     for argument in arguments:
         if "://" in argument:
             yield from _at_address(argument)
@@ -333,6 +338,8 @@ def _expanded(arguments: list[str]) -> Iterator[str]:
         # A file name may contain a bracket; a pattern without matches is later reported as missing.
         found = [argument] if Path(argument).exists() or not matches else matches
         for path in found:
+            if Path(path).resolve() in own:
+                continue
             if Path(path).is_dir():
                 yield from _in_folder(Path(path))
             else:
@@ -360,7 +367,9 @@ def _in_index(index: Path) -> Iterator[str]:
         if "path" not in (table.fieldnames or ()):
             raise CorpusError(f"{index}: no column `path`, so it is not an index of recordings")
         for row in table:
-            yield str(index.parent / row["path"])
+            if not (path := row["path"]):
+                raise CorpusError(f"{index}: line {table.line_num} has no path")
+            yield path if "://" in path else str(index.parent / path)
 
 
 def _in_folder(folder: Path) -> list[str]:

@@ -33,7 +33,7 @@ from langid_fastai.errors import RunError
 from langid_fastai.inference.timeline_formats import COLUMNS, rounded
 from langid_fastai.utils.dependencies import require
 from langid_fastai.utils.files import replacing
-from langid_fastai.utils.folder_lock import alone_in
+from langid_fastai.utils.folder_lock import LOCK, alone_in
 from langid_fastai.utils.settings_note import keep_settings
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ __all__ = [
     "AnswersFile",
     "answer_rows",
     "answers_file",
+    "own_files",
     "segment_rows",
     "validate_name",
 ]
@@ -82,10 +83,12 @@ class AnswersFile:
         self.is_csv = out.suffix.lower() == CSV
         self.columns = SEGMENT_COLUMNS if timeline else ANSWER_COLUMNS
         self.n_failed = 0
+        self.to_redo: list[str] = []
         (out.parent / FAILED).write_text("path,reason\n", encoding="utf-8")
         stream.seek(0)
         if self.is_csv:
-            self.done, end = _read_csv(stream, len(self.columns), out)
+            self.done, end, last = _read_csv(stream, len(self.columns), out)
+            self.to_redo = [] if last is None else [last]
         else:
             self.done, end = _read_lines(stream, out)
         stream.truncate(end)
@@ -154,6 +157,13 @@ class AnswersFile:
             raise OSError(error.errno, error.strerror, str(self.out)) from error
 
 
+def own_files(out: str | Path) -> set[Path]:
+    """Return the files that a table and its resuming consist of, as absolute paths."""
+    path = Path(out).resolve()
+    names = (path.name, f"{path.name}.json", f"{path.name}.jsonl", FAILED, LOCK)
+    return {path.with_name(name) for name in names}
+
+
 def validate_name(out: Path) -> None:
     """Check that a table of this name can be written: suffix and installed libraries.
 
@@ -163,6 +173,8 @@ def validate_name(out: Path) -> None:
     """
     if out.suffix.lower() not in (CSV, JSON_LINES, PARQUET):
         raise RunError(f"{out}: the name must end in {CSV}, {JSON_LINES} or {PARQUET}")
+    if out.name.lower() == FAILED:
+        raise RunError(f"{out}: unreadable recordings are listed in {FAILED}; choose another --out")
     if out.suffix.lower() == PARQUET:
         require("parquet", "a Parquet file", "pyarrow")
 
@@ -240,8 +252,13 @@ def segment_rows(
 
 
 def _csv_text(rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    text = io.StringIO(newline="")
+    lines = csv.writer(text, lineterminator="\r\n")  # so that Python 3.11 quotes both characters
+    for row in rows:
+        lines.writerow(row)
+        text.seek(text.tell() - 2)
+        text.write("\n")
+        text.truncate()
     return text.getvalue()
 
 
@@ -263,8 +280,8 @@ def _read_lines(stream: BinaryIO, out: Path) -> tuple[set[str], int]:
     return done, end
 
 
-def _read_csv(stream: BinaryIO, n_columns: int, out: Path) -> tuple[set[str], int]:
-    """Return the paths in a CSV, except the last, which may be incomplete, and their end, bytes."""
+def _read_csv(stream: BinaryIO, n_columns: int, out: Path) -> tuple[set[str], int, str | None]:
+    """Return the complete recordings of a CSV, their end in bytes, and the last recording."""
     position, line = 0, b""
 
     def lines() -> Iterator[str]:
@@ -287,4 +304,4 @@ def _read_csv(stream: BinaryIO, n_columns: int, out: Path) -> tuple[set[str], in
             done.update([] if last is None else [last])
             last, end = row[0], start
         start = position
-    return done, end
+    return done, end, last

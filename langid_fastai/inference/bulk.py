@@ -35,7 +35,7 @@ from langid_fastai.inference.timeline import Segment, hops_to_score, segments_of
 from langid_fastai.inference.windows import spoken_windows
 from langid_fastai.models.folder import ModelInfo
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.utils.parallel import TaskEnd, TaskFailure, alive, on_cluster, streamed
+from langid_fastai.utils.parallel import AHEAD, TaskEnd, TaskFailure, alive, on_cluster, streamed
 
 __all__ = [
     "Prediction",
@@ -135,6 +135,8 @@ def predict_files(
             else:
                 recording.end(item)
             batches.collect(BATCHES_AHEAD)
+            if len(recordings) > AHEAD and recordings[first].is_read:
+                batches.finish()  # files without clips fill no batch
             while first in recordings and recordings[first].is_done:
                 yield recordings.pop(first).prediction(request, mel.sr)
                 first += 1

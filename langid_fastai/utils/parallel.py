@@ -20,6 +20,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -84,8 +85,8 @@ def validate_jobs(n_jobs: int) -> None:
     ------
     RunError : `n_jobs` is 0
     """
-    if n_jobs == 0:
-        raise RunError("jobs=0 must be a number of processes, or -1 for all cores")
+    if n_jobs == 0 or n_jobs < -1:
+        raise RunError(f"jobs={n_jobs} must be a number of processes, or -1 for all cores")
 
 
 def in_processes(
@@ -308,7 +309,10 @@ class _Worker:
     def end(self) -> None:
         self.connection.close()
         self.process.terminate()
-        self.process.join()
+        self.process.join(5)
+        if self.process.is_alive():  # inside a decoder that hangs
+            self.process.kill()
+            self.process.join()
 
 
 def _serve(
@@ -316,6 +320,7 @@ def _serve(
 ) -> None:
     """Run tasks in a worker process until the caller closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles interrupts
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # remove temporary files
     with Path(os.devnull).open("w") as file, _memory_limit(limits[1]):
         _watch[:] = [limits[0], file]
         with suppress(EOFError, ConnectionError):

@@ -9,6 +9,7 @@ import soundfile as sf
 from encoding import encode
 
 from langid_fastai.audio.files import load_audio, native_format, read_header
+from langid_fastai.errors import AudioError
 
 SR = 16_000
 # Suffix, libsndfile's format and subtype.
@@ -255,3 +256,17 @@ def test_many_parts_in_a_small_file(tmp_path, reports):
     )
     assert len(load_audio(tmp_path / "a.flac", sr=SR)) == SR
     assert len(reports()) <= 100
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b".snd" + struct.pack(">5I", 0, 0, 3, 8000, 1) + bytes(100),
+        b"NIST_1A\n      0\nsample_count -i 0\nend_head\n" + bytes(2000),
+    ],
+)
+def test_a_header_that_states_no_length_at_all_ends(tmp_path, content):
+    path = tmp_path / "damaged.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioError):
+        load_audio(path)

@@ -182,3 +182,31 @@ def test_a_device_that_is_not_there_is_one_line(predict, sounds):
     code, _, err = predict("sounds", "--out", "answers.csv", "--device", "nowhere")
     assert code == 1
     assert err.startswith("error: device 'nowhere' cannot be used here")
+
+
+def test_a_command_with_other_recordings_adds_them(predict, sounds):
+    for name in ("0/0.wav", "1/1.wav"):
+        code, _, err = predict(sounds / name, "--out", "answers.csv", "--jobs", 1)
+        assert code == 0, err
+    assert {row[0] for row in rows_of("answers.csv")[1:]} == {
+        str(sounds / "0" / "0.wav"),
+        str(sounds / "1" / "1.wav"),
+    }
+
+
+def test_a_pattern_passes_over_the_table_itself(predict, sounds):
+    for _ in range(2):
+        code, _, err = predict("sounds/0/*", "--out", "sounds/0/answers.csv", "--jobs", 1)
+        assert code == 0, err
+    assert len({row[0] for row in rows_of("sounds/0/answers.csv")[1:]}) == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(-2, 1), (0, 1)])
+def test_a_number_of_jobs_that_is_none_is_refused(predict, sounds, number, code):
+    assert predict("sounds", "--out", "x.csv", "--jobs", number)[0] == code
+
+
+def test_a_row_of_an_index_without_a_path_is_named(predict, sounds):
+    Path("index.csv").write_text("label,path\nen\n")
+    code, _, err = predict("index.csv", "--out", "answers.csv")
+    assert (code, "line 2 has no path" in err) == (1, True)

@@ -159,3 +159,19 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr("langid_fastai.utils.dependencies.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"pyarrow.*pip install 'langid_fastai\[parquet\]'"):
         write(tmp_path / "answers.parquet", ["a.wav"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_the_recordings_of_an_earlier_command_stay(tmp_path, suffix):
+    out = tmp_path / f"answers.{suffix}"
+    write(out, ["a.wav", "b\r.wav"])
+    with answers_file(out, CHOICES) as table:
+        for name in [*table.to_redo, "c.wav"]:
+            table.write(Prediction(name, ANSWERS, 1.0))
+    with answers_file(out, CHOICES) as table:
+        assert {*table.done, *table.to_redo} == {"a.wav", "b\r.wav", "c.wav"}
+
+
+def test_a_table_cannot_have_the_name_of_the_failures(tmp_path):
+    with pytest.raises(RunError, match=r"failed\.csv"):
+        write(tmp_path / "failed.csv", ["a.wav"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from langid_fastai.corpus.index import Corpus, make_index
+from langid_fastai.corpus.index import RESERVED_COLUMNS, Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import gender_of, known, read_listing
 from langid_fastai.corpus.readers.split_folders import place_folders, split_named
@@ -23,6 +23,12 @@ __all__ = ["find_tables", "read_audiofolder"]
 
 LABELS = ("language", "label", "locale", "lang", "lang_id")
 SPEAKERS = ("speaker", "speaker_id", "client_id")
+# Columns that are read into others, measured, or reserved for the index of a run.
+REPLACED = {
+    *("table", "file_name", "language", "speaker", "split", "gender"),
+    *("sr", "duration", "digest"),
+    *RESERVED_COLUMNS,
+}
 
 
 def find_tables(found: Found) -> list[str]:
@@ -43,14 +49,15 @@ def read_audiofolder(found: Found) -> Corpus:
     rows = []
     for row in listing.rows:
         split, parts = places[row["path"].rpartition("/")[0]]
-        extra = {k: v for k, v in row.items() if k not in ("table", "file_name", "gender")}
+        stated = _first(row, ("split",))
+        extra = {k: v for k, v in row.items() if k.lower() not in REPLACED}
         rows.append(
             {
                 **extra,
                 "language": _first(row, LABELS) or "/".join(parts[:1]),
                 "speaker": known(_first(row, SPEAKERS)),
-                "split": split_named(row.get("split", "")) or split,
-                "gender": gender_of(row.get("gender", "")),
+                "split": split_named(stated) or stated or split,
+                "gender": gender_of(_first(row, ("gender",))),
             }
         )
     notes = [*listing.notes, *notes]
@@ -58,8 +65,9 @@ def read_audiofolder(found: Found) -> Corpus:
 
 
 def _first(row: dict[str, str], names: tuple[str, ...]) -> str:
-    """Return the value of the first of these columns that the row has; empty if it has none."""
-    return next((row[name] for name in names if name in row), "")
+    """Return the first value in these columns, whose names may have capitals."""
+    lower = {name.lower(): value for name, value in row.items()}
+    return next((lower[name] for name in names if lower.get(name)), "")
 
 
 def _is_ours(file: Path) -> bool:

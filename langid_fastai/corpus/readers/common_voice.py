@@ -59,6 +59,7 @@ def read_common_voice(found: Found) -> Corpus:
         )
     tested = {row["speaker"] for row in rows.values() if row["split"] in ("valid", "test")}
     twice = [p for p, row in rows.items() if not row["split"] and row["speaker"] in tested]
-    kept = [row for path, row in rows.items() if path not in {*twice}]
-    left_out = {**listing.left_out, **dict.fromkeys(twice, IN_TWO)}
+    unused = dict.fromkeys(twice, IN_TWO)
+    kept = [row for path, row in rows.items() if path not in unused]
+    left_out = {**listing.left_out, **unused}
     return Corpus(found.root, make_index(kept), "Common Voice", tuple(listing.notes), left_out)

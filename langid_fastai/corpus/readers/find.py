@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from langid_fastai.audio import AUDIO_SUFFIXES
 from langid_fastai.corpus.index import is_one_line
 from langid_fastai.utils.folder_lock import LOCK
 
-__all__ = ["AUDIO_SUFFIXES", "Found", "find_audio", "path_below"]
+__all__ = ["AUDIO_SUFFIXES", "Found", "find_audio", "path_below", "spellings"]
 
 NOT_AUDIO = "not audio by the suffix"
 HIDDEN = "hidden"
@@ -36,7 +37,11 @@ class Found:
 
     def named(self, *names: str) -> list[str]:
         """Return the paths of the other files with one of these names, in any folder."""
-        return [path for path in self.others if path.rpartition("/")[2] in names]
+        return [
+            path
+            for path, reason in self.others.items()
+            if reason != HIDDEN and path.rpartition("/")[2] in names
+        ]
 
     def folder_name(self, path: str) -> str:
         """Return the name of the folder that contains a file, or of the root."""
@@ -106,3 +111,10 @@ def _walk(root: Path, others: dict[str, str]) -> Iterator[tuple[str, bool]]:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
+
+
+def spellings(path: str) -> Iterator[str]:
+    """Yield other spellings: of Windows, and with letters and accents in one or two characters."""
+    for form in ("NFC", "NFD"):
+        for name in (path, path.replace("\\", "/")):
+            yield unicodedata.normalize(form, name)

@@ -48,6 +48,12 @@ def read_folders(found: Found, *, speaker: str | None = None) -> Corpus:
     places, notes = place_folders({*folder_of.values()})
     _refuse_misread(found.root, [parts for _, parts in places.values()])
     below = sub_folders(parts for _, parts in places.values())
+    # A single folder in each language, such as `clips`, is no speaker: look below it.
+    while pattern is None and below and all(len(names) <= 1 for names in below.values()):
+        deeper = {f: (split, (*parts[:1], *parts[2:])) for f, (split, parts) in places.items()}
+        if not any(len(parts) > 1 for _, parts in deeper.values()):
+            break
+        places, below = deeper, sub_folders(parts for _, parts in deeper.values())
     is_grouped = pattern is None and any(len(names) > 1 for names in below.values())
     rows, left_out = [], {}
     for path, folder in folder_of.items():

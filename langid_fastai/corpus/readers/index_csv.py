@@ -7,8 +7,7 @@ form, usual names of splits. Anything ambiguous is an error, reported with its l
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -23,7 +22,7 @@ from langid_fastai.corpus.index import (
     validate_rows,
 )
 from langid_fastai.corpus.labels import use_label
-from langid_fastai.corpus.readers.find import path_below
+from langid_fastai.corpus.readers.find import path_below, spellings
 from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import is_there
@@ -90,16 +89,9 @@ def _speller(root: Path, exists: Callable[[str], bool]) -> Callable[[str], str]:
             path = str(PurePosixPath(path))
         if path.isascii() and "\\" not in path:
             return path
-        return path if exists(path) else next(filter(exists, _spellings(path)), path)
+        return path if exists(path) else next(filter(exists, spellings(path)), path)
 
     return spell
-
-
-def _spellings(path: str) -> Iterator[str]:
-    """Yield variants of a path: with ``/`` for backslashes, and in both Unicode forms."""
-    for form in ("NFC", "NFD"):
-        for name in (path, path.replace("\\", "/")):
-            yield unicodedata.normalize(form, name)
 
 
 def _without_repetitions(index: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, dict[str, str]]:

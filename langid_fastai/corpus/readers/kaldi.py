@@ -14,6 +14,7 @@ pipe (``sph2pipe … |``); they are refused, never run.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from langid_fastai.corpus.index import Corpus, make_index
@@ -27,10 +28,14 @@ __all__ = ["find_tables", "read_kaldi"]
 
 TABLES = ("wav.scp", "utt2lang", "utt2spk", "spk2gender")
 
+# Copies of a data folder that Kaldi's split_data.sh makes.
+COPIED = re.compile(r"(^|/)split\d+\w*/")
+ARCHIVE = re.compile(r"\.ark(:\d+)?$")
+
 
 def find_tables(found: Found) -> list[str]:
-    """Return the paths of all ``wav.scp``."""
-    return found.named("wav.scp")
+    """Return the paths of all ``wav.scp``, without the copies that Kaldi makes."""
+    return [path for path in found.named("wav.scp") if not COPIED.search(path)]
 
 
 def read_kaldi(found: Found, *, root: Path | None = None) -> Corpus:
@@ -49,7 +54,7 @@ def read_kaldi(found: Found, *, root: Path | None = None) -> Corpus:
     rows = []
     left_out: dict[str, str] = {}
     for listed in find_tables(found):
-        prefix = listed.removesuffix("wav.scp")
+        prefix, name = listed.removesuffix("wav.scp"), found.folder_name(listed)
         folder = found.root / prefix
         if (folder / "segments").is_file():
             raise CorpusError(
@@ -72,7 +77,7 @@ def read_kaldi(found: Found, *, root: Path | None = None) -> Corpus:
                     "path": path,
                     "language": language,
                     "speaker": speaker,
-                    "split": split_named(found.folder_name(listed)),
+                    "split": split_named(name) or split_named(re.split("[-_]", name)[0]),
                     "gender": gender_of(pairs["spk2gender"].get(speaker, (0, ""))[1]),
                 }
             )
@@ -106,6 +111,11 @@ def _below(file: str, where: str, folder: Path, top: Path) -> str:
         raise CorpusError(
             f"{where} is a command ({file[:60]!r}), and commands are not run; write its sound to a "
             "file, e.g. with wav-copy of Kaldi, and list the file"
+        )
+    if ARCHIVE.search(file):
+        raise CorpusError(
+            f"{where} is a part of an archive ({file[:60]!r}); write it to a file, e.g. with "
+            "wav-copy of Kaldi, and list the file"
         )
     places = (folder / file, top / file, Path(file))
     absolute = next(filter(is_there, places), top / file)

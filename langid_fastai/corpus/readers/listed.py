@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langid_fastai.corpus.readers.find import Found
+from langid_fastai.corpus.readers.find import Found, spellings
 from langid_fastai.corpus.tables import read_json_lines, read_table
 
 __all__ = ["READ", "Listing", "gender_of", "known", "read_listing", "tables_beside_audio"]
@@ -59,6 +59,10 @@ def read_listing(
     """
     by_stem = {path.rpartition(".")[0]: path for path in found.audio}
     exact, listing = set(found.audio), Listing()
+
+    def lookup(name: str) -> str | None:
+        return name if name in exact else by_stem.get(name) or by_stem.get(_stem(name))
+
     for table in tables:
         file = found.root / table
         is_json = file.suffix.lower() == ".jsonl"
@@ -73,7 +77,8 @@ def read_listing(
         for line, *values in zip(read.rows.index, *columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True), table=table)
             wanted = place(folder, row) or ""
-            path = wanted if wanted in exact else by_stem.get(wanted) or by_stem.get(_stem(wanted))
+            forms = (wanted,) if wanted in exact else (wanted, *spellings(wanted))
+            path = next(filter(None, map(lookup, forms)), None)
             if path is None:
                 listing.left_out[f"{table}, line {line}"] = MISSING
             else:

@@ -38,3 +38,23 @@ def test_a_foreign_table_of_that_name_is_no_audiofolder(tmp_path):
     corpus = read_corpus(root)
     assert corpus.layout == "a folder per language"
     assert "metadata.csv" in corpus.left_out
+
+
+def test_column_names_with_capitals_and_empty_columns(tmp_path):
+    text = "file_name,Lang,language,Speaker_ID,offset\nx/a.wav,de,,s1,3\ny/b.wav,es,,s2,4\n"
+    root = write(tmp_path, {"metadata.csv": text, "x/a.wav": "", "y/b.wav": ""})
+    corpus = read_corpus(root)
+    assert column(corpus, "language") == {"x/a.wav": "de", "y/b.wav": "es"}
+    assert column(corpus, "speaker") == {"x/a.wav": "s1", "y/b.wav": "s2"}
+    assert "offset" not in corpus.index  # reserved in the index of a run
+
+
+def test_paths_of_windows_and_accents_in_the_other_unicode_form(tmp_path):
+    text = "file_name,language\nx\\a.wav,de\nx\\pla\u0301tano.wav,es\n"
+    files = {"data/metadata.csv": text, "data/x/a.wav": "", "data/x/pl\u00e1tano.wav": ""}
+    assert len(read_corpus(write(tmp_path, files) / "data").index) == 2
+
+
+def test_unknown_splits_are_refused(tmp_path):
+    text = "file_name,language,split\na.wav,de,foo\nb.wav,es,foo\n"
+    assert "'foo'" in refusal(write(tmp_path, {"metadata.csv": text, "a.wav": "", "b.wav": ""}))

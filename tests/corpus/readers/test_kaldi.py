@@ -1,5 +1,7 @@
 """The reader of data folders of Kaldi."""
 
+import shutil
+
 import pytest
 from planted import column, refusal
 from releases import kaldi
@@ -56,3 +58,23 @@ def test_an_utterance_listed_twice(tmp_path):
     root = kaldi(tmp_path)
     (root / "data" / "dev" / "utt2spk").write_text("dev1 a\ndev2 b\ndev1 c\n")
     assert "utt2spk: line 3: 'dev1' is also in line 1" in refusal(root)
+
+
+def test_copies_of_data_folders_are_passed_over(tmp_path):
+    root = kaldi(tmp_path)
+    train = root / "data" / "train"
+    for copy in (".backup", "split2/1"):
+        shutil.copytree(train, train / copy, ignore=shutil.ignore_patterns(".backup", "split2"))
+    assert len(read_corpus(root).index) == 4
+
+
+def test_a_split_may_have_a_second_word(tmp_path):
+    root = kaldi(tmp_path)
+    (root / "data" / "dev").rename(root / "data" / "test_clean")
+    assert set(column(read_corpus(root), "split").values()) == {"train", "test"}
+
+
+def test_parts_of_archives_are_refused(tmp_path):
+    file = kaldi(tmp_path) / "data" / "train" / "wav.scp"
+    file.write_text(f"{file.read_text()}u4 raw.ark:12\n")
+    assert "line 4 is a part of an archive" in refusal(tmp_path)

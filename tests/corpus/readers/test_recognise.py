@@ -251,3 +251,9 @@ def test_demo_is_made_unless_a_file_has_its_name(plant, tmp_path, monkeypatch):
     (tmp_path / "demo").symlink_to(root)
     assert str(read_corpus("demo").root) == "demo"
     assert len(made) == 1
+
+
+def test_speakers_below_a_folder_that_every_language_has_are_groups(plant):
+    groups = [f"{language}/{name}" for language in ("de", "en") for name in "abc"]
+    corpus = read_corpus(plant(*(f"{g[:2]}/clips/{g[3:]}/{i}.wav" for g in groups for i in "12")))
+    assert sorted(set(corpus.index["group"])) == groups
