@@ -1,7 +1,8 @@
 """Show the progress of long work on stderr, with rate and remaining time.
 
 Progress is a bar on a terminal, a line rewritten in place in a notebook, and plain lines in a log.
-Nested work has a bar each on a terminal.
+Nested work has a bar each on a terminal. Rate and remaining time are estimated from the second step
+on, because the first includes the start of worker processes.
 
 Contents: `track`, for the items of a loop; `Steps`, for other loops and for work without a known
 number of steps; `Listening`, for long recordings.
@@ -106,7 +107,7 @@ class Steps:
     def restart(self, total: int | None) -> None:
         """Count from 0 again, up to `total`."""
         self.n, self.audio, self.total = 0, 0.0, total
-        self.start = self.printed = time.monotonic()
+        self.printed = time.monotonic()
         if self.bar:
             self.bar.reset(self.task, total=total, counted="")
 
@@ -119,21 +120,26 @@ class Steps:
         n : number of steps
         what : new name of the work
         """
-        self.n += n
-        self.audio += audio
-        self.what = what or self.what
         now = time.monotonic()
-        per_second = self.n / max(now - self.start, 1e-6)
-        rate = f"{per_second:{'.1f' if per_second >= 1 else '.2g'}} {self.unit}/s"
-        if self.audio:
-            rate += f", {self.audio / 3600 / max(now - self.start, 1e-6):.2g} hours of audio/s"
+        self.what = what or self.what
+        rate = ""
+        if not self.n:
+            self.start, self.n_start = now, n
+        else:
+            self.audio += audio
+            per_second = (self.n + n - self.n_start) / max(now - self.start, 1e-6)
+            rate = f" {per_second:{'.1f' if per_second >= 1 else '.2g'}} {self.unit}/s"
+            if self.audio:
+                rate += f", {self.audio / 3600 / max(now - self.start, 1e-6):.2g} hours of audio/s"
+        self.n += n
         if self.bar:
-            counted = f"{self.n}/{self.total} {rate}"
+            counted = f"{self.n}/{self.total}{rate}"
             self.bar.update(self.task, completed=self.n, description=self.what, counted=counted)
         elif self.total and now - self.printed >= self._pause and self.n < self.total:
             self.printed = now
-            left = (now - self.start) / self.n * (self.total - self.n)
-            text = f"{self.what}: {self.n} of {self.total}, {rate}, {left:.0f} s left"
+            text = f"{self.what}: {self.n} of {self.total}"
+            if rate:
+                text += f",{rate}, {(self.total - self.n) / per_second:.0f} s left"
             if self.cell:
                 self.cell.show(text)
             else:

@@ -55,8 +55,21 @@ def test_lines_show_rate_and_time_left(clock, capsys):
 def test_each_slow_item_prints_a_line(clock, capsys):
     list(track(work(clock, 3, 25.0), total=3, what="train", unit="epochs"))
     assert capsys.readouterr().err.splitlines() == [
-        "train: 1 of 3, 0.04 epochs/s, 50 s left",
+        "train: 1 of 3",
         "train: 2 of 3, 0.04 epochs/s, 25 s left",
+    ]
+
+
+def test_the_estimate_excludes_the_start_of_worker_processes(clock, capsys):
+    with Steps("images", 100, "files") as steps:
+        clock.now += 60.0
+        for _ in work(clock, 61, 0.5):
+            steps.advance(3600.0, n=1)
+    assert capsys.readouterr().err.splitlines() == [
+        "images: 1 of 100",
+        "images: 21 of 100, 2.0 files/s, 2 hours of audio/s, 40 s left",
+        "images: 41 of 100, 2.0 files/s, 2 hours of audio/s, 30 s left",
+        "images: 61 of 100, 2.0 files/s, 2 hours of audio/s, 20 s left",
     ]
 
 
@@ -130,7 +143,10 @@ def test_steps_are_counted_again_after_a_restart(clock, capsys):
         steps.restart(4)
         for _ in work(clock, 3, 20.0):
             steps.advance()
-    assert capsys.readouterr().err.splitlines()[0] == "training: 1 of 4, 0.05 batches/s, 60 s left"
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "training: 1 of 4",
+        "training: 2 of 4, 0.05 batches/s, 40 s left",
+    ]
 
 
 def test_work_that_cannot_be_counted_is_silent_in_a_log(clock, capsys):
