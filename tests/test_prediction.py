@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from langid_fastai.audio.files import load_audio
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.evaluation import apply_temperature, predict_images
+from langid_fastai.evaluation.calibration import choose_threshold
 from langid_fastai.inference.backends import Engine
 from langid_fastai.inference.windows import windows_of
 from langid_fastai.learner import load_learner, make_dataloaders
@@ -29,9 +30,9 @@ VOCAB = ("ca", "de", "es")
 PROBS = np.array([0.3, 0.1, 0.6])
 
 
-def identifier_of(score, threshold=0.5, mel=MEL):
+def identifier_of(score, threshold=0.5, mel=MEL, **fitted):
     """An identifier whose engine is a function of the windows."""
-    calibration = Calibration(threshold=threshold)
+    calibration = Calibration(threshold=threshold, **fitted)
     return LanguageIdentifier(
         ModelInfo("none", VOCAB, mel, calibration=calibration), Engine("torch", score)
     )
@@ -319,9 +320,21 @@ def test_options_that_make_no_sense_are_refused(tone, options, message):
         identifier_of(always(PROBS))((tone(300, SR), SR), **options)
 
 
-def test_unknown_needs_a_threshold(tone):
-    identifier = identifier_of(always(PROBS), threshold=None)
-    with pytest.raises(ModelError, match="has no threshold"):
+@pytest.mark.parametrize(
+    ("rate", "n", "reason"),
+    [
+        (None, 0, "the model is not calibrated"),
+        (0.05, 18, "18 validation recordings are too few .* rate of 0.05; at least 19 are needed"),
+        (0.3, 2, "2 validation recordings are too few .* rate of 0.3; at least 3 are needed"),
+    ],
+)
+def test_unknown_needs_a_threshold(tone, rate, n, reason):
+    calibrated = {"false_alarm_rate": rate, "n_recordings": n}
+    identifier = identifier_of(always(PROBS), threshold=None, **calibrated)
+    if rate:
+        assert choose_threshold(np.ones(n), rate) is None
+        assert choose_threshold(np.ones(n + 1), rate) is not None
+    with pytest.raises(ModelError, match=f"has no threshold for it: {reason}"):
         identifier((tone(300, SR), SR), unknown=True)
 
 

@@ -219,10 +219,7 @@ def measure_unknown(
         "held_out": None,
     }
     if threshold is None:
-        section["reason"] = (
-            f"{calibration.n_recordings} validation recordings are too few to choose a threshold "
-            f"for a false-alarm rate of {calibration.false_alarm_rate}"
-        )
+        section["reason"] = calibration.no_threshold
     if held_out is not None:
         rows, scores = average_clips(*held_out)
         section["held_out"] = (

@@ -69,8 +69,9 @@ class Choice:
         threshold = info.calibration.threshold
         if unknown and threshold is None:
             raise ModelError(
-                "unknown=True, but this model has no threshold for it: its validation recordings "
-                "were too few to choose one"
+                "the answer 'unknown' is not available, because this model has no threshold for "
+                f"it: {info.calibration.no_threshold}. Choose one for a higher rate by: langid "
+                "evaluate RUN --false-alarm-rate RATE"
             )
         self.threshold = threshold if unknown else None
         self._columns = _columns(info.vocab, candidates)

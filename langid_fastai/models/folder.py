@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -110,6 +111,17 @@ class Calibration:
                 raise ModelError(f"{name}={value!r} must be a probability, or None")
         if not isinstance(self.n_recordings, int) or self.n_recordings < 0:
             raise ModelError(f"n_recordings={self.n_recordings!r} must be a whole number from 0")
+
+    @property
+    def no_threshold(self) -> str:
+        """Reason why there is no threshold, as a clause."""
+        if not self.false_alarm_rate:
+            return "the model is not calibrated"
+        return (
+            f"{self.n_recordings} validation recordings are too few to choose a threshold for a "
+            f"false-alarm rate of {self.false_alarm_rate}; at least "
+            f"{math.ceil(1 / self.false_alarm_rate) - 1} are needed"
+        )
 
 
 @dataclass(frozen=True)
