@@ -266,7 +266,7 @@ def fit_and_test(
     steps.calibrate(run, learn, false_alarm_rate=job.false_alarm_rate)
     metrics = assess_test(run, learn, n_jobs=job.n_jobs)
     write_pages(run)
-    tell_lines(job.tell, console.result_lines(metrics))
+    tell_lines(job.tell, console.result_lines(metrics, run.folder))
     return learn, metrics
 
 
@@ -349,7 +349,7 @@ def evaluate_run(
                 metrics = cross_validate(run, folds, device=device, n_jobs=n_jobs, tell=tell)
         finally:  # if a step fails, report what was measured before it
             evaluate.write_pages(run)
-        tell_lines(tell, console.result_lines(metrics))
+        tell_lines(tell, console.result_lines(metrics, run.folder))
     tell_lines(tell, _where(run))
     table = run.images / "failed.csv"
     failed = pd.read_csv(table, keep_default_na=False) if table.exists() else pd.DataFrame()

@@ -6,6 +6,7 @@ why a tested model is not ready.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,7 +46,10 @@ def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
 
 
 def advise(
-    corpus: Mapping[str, Any], plan: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
+    corpus: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
+    folder: object = "RUN",
 ) -> list[str]:
     """Suggest the next steps, most effective first, one clause per step.
 
@@ -54,6 +58,7 @@ def advise(
     corpus : summary of the corpus, from `summarize_corpus`
     plan : description of the network, from `make_network`; `arch` and `weights` are used
     metrics : content of ``metrics.json`` after the test; None before training
+    folder : run folder, for commands
 
     Returns
     -------
@@ -68,7 +73,7 @@ def advise(
     """
     steps = [*_about_audio(corpus, plan), *_about_languages(corpus, metrics)]
     if metrics is not None:
-        steps += [*_about_test(metrics)]
+        steps += [*_about_test(metrics, folder)]
         steps = steps or ["compare other networks on the same split: langid compare CORPUS"]
     return steps
 
@@ -128,7 +133,7 @@ def _about_languages(corpus: Mapping[str, Any], metrics: Mapping[str, Any] | Non
         yield f"add recordings of {_listed(small, hours)}; {largest}"
 
 
-def _about_test(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _about_test(metrics: Mapping[str, Any], folder: object) -> Iterator[str]:
     history = metrics["training"]["history"]
     losses = [row["valid_loss"] for row in history]
     if len(losses) > 1 and losses[-1] < (1 - MIN_FALL) * min(losses[:-1]):
@@ -142,7 +147,7 @@ def _about_test(metrics: Mapping[str, Any]) -> Iterator[str]:
     if is_unclear and "cross_validation" not in metrics:
         yield (
             f"test on more speakers than these {metrics['test']['n_groups']} groups, e.g. on every "
-            "speaker once: langid evaluate RUN --folds 5"
+            f"speaker once: {shlex.join(['langid', 'evaluate', str(folder), '--folds', '5'])}"
         )
 
 

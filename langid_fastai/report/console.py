@@ -209,8 +209,14 @@ def fold_line(fold: dict[str, Any]) -> str:
     )
 
 
-def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
-    """Describe the test result and the data it is based on; `metrics` is from `assess_test`."""
+def result_lines(metrics: dict[str, Any], folder: object = "RUN") -> Iterator[str]:
+    """Describe the test result and the data it is based on.
+
+    Parameters
+    ----------
+    metrics : from `assess_test`
+    folder : run folder, for commands that are suggested
+    """
     test = metrics["test"]
     if metrics["corpus"]["leaks"]:
         yield (
@@ -240,7 +246,7 @@ def result_lines(metrics: dict[str, Any]) -> Iterator[str]:
     yield from (f"           {warning}" for warning in test["warnings"])
     yield _baseline_line(metrics["baseline"])
     if reason:
-        yield from _listed("next", advise(metrics["corpus"], metrics["run"], metrics))
+        yield from _listed("next", advise(metrics["corpus"], metrics["run"], metrics, folder))
     yield from _unknown_lines(metrics["unknown"], label_words(metrics["corpus"])["nouns"])
     for row in metrics.get("robustness", {}).get("conditions", ()):
         yield (

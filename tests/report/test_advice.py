@@ -1,5 +1,7 @@
 """Next steps, from the data at hand: each rule, and when it does not apply."""
 
+from pathlib import Path
+
 import pytest
 from report_fixtures import make_metrics
 
@@ -132,6 +134,8 @@ def test_a_gain_that_the_test_cannot_show_advises_folds(metrics):
     assert not any("--folds" in step for step in advice_after(metrics))  # it has them
     del metrics["cross_validation"]
     assert any("langid evaluate RUN --folds 5" in step for step in advice_after(metrics))
+    lines = "\n".join(result_lines(metrics, Path("runs/my corpus")))
+    assert "langid evaluate 'runs/my corpus' --folds 5" in lines
 
 
 def test_languages_that_are_never_answered_need_recordings(metrics):
