@@ -250,16 +250,25 @@ def fit_and_test(
 
         cbs += log_callbacks(job.log, run.folder)
     learn = steps.make_learner(run, job.settings, network)
+    is_trained_now = False
+
+    def tell_epoch(history: pd.DataFrame) -> None:
+        nonlocal is_trained_now
+        is_trained_now = True
+        job.tell(prefix + console.epoch_line(history))
+
     steps.train(
         run,
         learn,
         job.settings,
         plan,
         command=job.command,
-        on_epoch=lambda history: job.tell(prefix + console.epoch_line(history)),
+        on_epoch=tell_epoch,
         cbs=cbs,
         launch=launch,
     )
+    if not is_trained_now:
+        job.tell(f"{prefix}trained    earlier, see history.csv; the test is repeated")
     # Imported only after training, because the report needs more libraries.
     from langid_fastai.pipeline.evaluate import assess_test, write_pages
 

@@ -116,6 +116,8 @@ def test_the_same_command_again_only_tests(trained, corpus, langid):
     assert code == 0
     assert "0 recordings processed now, 16 already done" in text
     assert "epoch  1" not in text  # a line of training
+    assert "\ntrained    earlier" in text
+    assert "trained    earlier" not in trained[1]
     assert image.stat().st_mtime_ns == stamp
     assert json.loads((out / "metrics.json").read_text())["test"] == before
 
