@@ -20,13 +20,8 @@ from common import print_table
 from made import voxlingua_names
 
 from langid_fastai.clips.export import Place, Recording, export_images, read_clips
-from langid_fastai.corpus.index import (
-    index_hash,
-    read_index,
-    summarize_corpus,
-    validate_index,
-    write_index,
-)
+from langid_fastai.corpus.index import index_hash, read_index, validate_index, write_index
+from langid_fastai.corpus.measure import summarize_corpus
 from langid_fastai.corpus.readers.voxlingua107 import read_voxlingua107
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.preprocessing import MelConfig

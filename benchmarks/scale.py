@@ -33,13 +33,12 @@ from langid_fastai.corpus.index import (
     Corpus,
     index_hash,
     make_index,
-    measure_audio,
     read_index,
-    summarize_corpus,
     used_rows,
     validate_index,
     write_index,
 )
+from langid_fastai.corpus.measure import measure_audio, summarize_corpus
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.readers.voxlingua107 import read_voxlingua107
 from langid_fastai.corpus.split import audit_split, split_corpus

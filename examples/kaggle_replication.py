@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai.corpus.index import summarize_corpus
+from langid_fastai.corpus.measure import summarize_corpus
 from langid_fastai.pipeline import evaluate, prepare, train
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings

@@ -23,7 +23,7 @@ def main(
     speakers: int = 4,
     n: int = 2000,
     seconds: float = 4.0,
-    arch: Annotated[list[str], typer.Option(help="Network; may be repeated.")] = [  # noqa: B006  # typer
+    arch: Annotated[list[str], typer.Option(help="Network; may be repeated.")] = [  # noqa: B006  # typer copies it
         "m11-light",
         "resnet18",
     ],

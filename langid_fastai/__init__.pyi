@@ -9,10 +9,11 @@ from .augmentation.waveform import Augmentation, augment_waveform, parse_augment
 from .clips.export import export_images, read_clips
 from .clips.image_kinds import feature_image
 from .clips.waveforms import clip_kind
-from .corpus.index import Corpus, measure_audio
+from .corpus.index import Corpus
 from .corpus.make.cut import CutResult, cut_corpus
 from .corpus.make.mix import mix_corpus, read_voices
 from .corpus.make.settings import CutRules, MixConfig
+from .corpus.measure import measure_audio
 from .corpus.readers.recognise import read_corpus
 from .corpus.s3 import sync_corpus
 from .corpus.split import audit_split, split_corpus

@@ -330,8 +330,8 @@ def _parts(path: str | Path) -> list[Part]:
         raise AudioError(f"{path}: raw samples have no header with a sampling rate; {CONVERT}")
     try:
         str(path).encode()
-        if os.path.isfile(path):  # noqa: PTH113  # called for every recording of a corpus
-            with open(path, "rb") as stream:  # noqa: PTH123
+        if os.path.isfile(path):  # noqa: PTH113  # pathlib is slower, and a corpus has many files
+            with open(path, "rb") as stream:  # noqa: PTH123  # as above
                 return find_parts(stream)
     except UnicodeEncodeError as error:
         raise AudioError(f"{path}: its name is not valid Unicode; rename the file") from error

@@ -141,7 +141,7 @@ class Section(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         """Read bytes into a buffer, and return their number."""
-        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # Buffer is in typing from 3.12
         if self._at < len(self._head):
             content = self._head[self._at : self._at + len(view)]
         else:

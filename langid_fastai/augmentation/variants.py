@@ -36,12 +36,14 @@ import pandas as pd
 from langid_fastai.audio.files import load_audio, native_format, write_sound
 from langid_fastai.augmentation.plan import PLAN, VariantPlan, note_plan, refuse_other_plan
 from langid_fastai.augmentation.waveform import require_extra
-from langid_fastai.corpus.index import SPLITS, Corpus, list_some, write_index
+from langid_fastai.corpus.index import SPLITS, Corpus, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.utils.files import FULL, file_stamp, replacing
 from langid_fastai.utils.folder_lock import sweep, taken
-from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
+from langid_fastai.utils.parallel import in_processes, validate_jobs
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.task_limits import TaskFailure, alive
+from langid_fastai.utils.text import list_some
 
 __all__ = ["VariantResult", "write_variants"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from langid_fastai.cli.output import Format
+from langid_fastai.cli.output import Format, exit_if_failed
 from langid_fastai.utils.options import option
 
 if TYPE_CHECKING:
@@ -128,9 +127,4 @@ def write_table(
     before = len(names) - len(missing)
     known = f", {before} of them earlier" if before else ""
     print(f"answers    {out}: {len(names) - table.n_failed} recordings{known}")
-    if table.n_failed:
-        print(
-            f"{table.n_failed} of {len(names)} failed, see {FAILED}; hence exit code 1",
-            file=sys.stderr,
-        )
-        raise typer.Exit(code=1)
+    exit_if_failed(table.n_failed, f"{table.n_failed} of {len(names)} failed, see {FAILED}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from langid_fastai.cli.options import parse_labels
-from langid_fastai.cli.train import say
+from langid_fastai.cli.output import exit_if_failed, say
+from langid_fastai.utils.text import count
 
 __all__ = ["crawl", "sync"]
 
@@ -82,7 +82,8 @@ def crawl(
         download=not table_only,
     )
     say(done.lines(folder))
-    _exit_if_failed(len(done.failed), "URL", folder / "failed.csv")
+    n = len(done.failed)
+    exit_if_failed(n, f"{count(n, 'URL')} failed, listed in {folder / 'failed.csv'}")
 
 
 def sync(
@@ -118,13 +119,5 @@ def sync(
     done = sync_corpus(source, target, delete=delete, endpoint_url=endpoint_url)
     say(done.lines(target))
     say(f"  {path}: {reason}" for path, reason in done.failed)
-    _exit_if_failed(len(done.failed), "file", None)
-
-
-def _exit_if_failed(n: int, what: str, table: Path | None) -> None:
-    from langid_fastai.corpus.index import count
-
-    if n:
-        where = f"listed in {table}" if table else "listed above"
-        print(f"{count(n, what)} failed, {where}; hence exit code 1", file=sys.stderr)
-        raise typer.Exit(code=1)
+    n = len(done.failed)
+    exit_if_failed(n, f"{count(n, 'file')} failed, listed above")

@@ -17,8 +17,9 @@ from langid_fastai.cli.options import (
     MelOptions,
     parse_labels,
 )
+from langid_fastai.cli.output import exit_if_clips_failed, say, tell
 from langid_fastai.cli.signature import with_settings
-from langid_fastai.cli.train import exit_if_failed, say, tell, typed
+from langid_fastai.cli.train import typed
 from langid_fastai.mel_config import MelConfig
 from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
 
@@ -82,4 +83,4 @@ def compare(
     say(pipeline_compare.comparison_lines(compared))
     print(f"comparison {folder / 'comparison.json'}, comparison.csv, comparison.png")
     print(f"models     {folder}/NETWORK: a run folder each, with model and report")
-    exit_if_failed(exported.failed)
+    exit_if_clips_failed(exported.failed)

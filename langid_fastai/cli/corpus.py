@@ -11,8 +11,8 @@ import typer
 from langid_fastai.cli.collect import crawl, sync
 from langid_fastai.cli.cut import cut
 from langid_fastai.cli.mix import mix
+from langid_fastai.cli.output import say
 from langid_fastai.cli.signature import with_settings
-from langid_fastai.cli.train import say
 from langid_fastai.cli.variants import augment
 from langid_fastai.pipeline.settings import CorpusSettings
 
@@ -33,7 +33,7 @@ def audit(corpus: CorpusSettings) -> None:
 
     The exit code is 1 if there are leaks: speakers or recordings that are in more than one split.
     """
-    from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.corpus.measure import summarize_corpus
     from langid_fastai.pipeline import prepare
     from langid_fastai.report import console
 
@@ -51,7 +51,8 @@ def split(
     corpus: CorpusSettings,
 ) -> None:
     """Split a corpus without leaks and write its index CSV, to inspect or edit by hand."""
-    from langid_fastai.corpus.index import summarize_corpus, write_index
+    from langid_fastai.corpus.index import write_index
+    from langid_fastai.corpus.measure import summarize_corpus
     from langid_fastai.pipeline import prepare
     from langid_fastai.report import console
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from langid_fastai.cli.options import ALL_CORES, OF_THE_SPLIT, ChannelOption, JobsOption
+from langid_fastai.cli.output import exit_if_failed, say
 from langid_fastai.cli.signature import with_settings
-from langid_fastai.cli.train import say
 from langid_fastai.corpus.make.settings import CutRules
 from langid_fastai.pipeline.settings import CorpusSettings
 
@@ -41,10 +40,8 @@ def cut(
     say(console.cut_lines(result))
     index = folder / "index.csv"
     print(f"index      {index}; train on it with: langid-train {index}")
-    if len(result.failed):
-        print(
-            f"{len(result.failed)} of {len(found.index)} recordings gave no utterance, listed in "
-            f"{folder / 'failed.csv'}; hence exit code 1",
-            file=sys.stderr,
-        )
-        raise typer.Exit(code=1)
+    exit_if_failed(
+        len(result.failed),
+        f"{len(result.failed)} of {len(found.index)} recordings gave no utterance, listed in "
+        f"{folder / 'failed.csv'}",
+    )

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from langid_fastai.cli.options import ALL_CORES, JobsOption
+from langid_fastai.cli.output import say
 from langid_fastai.cli.signature import with_settings
-from langid_fastai.cli.train import say
 from langid_fastai.corpus.make.settings import MixConfig
 from langid_fastai.pipeline.settings import CorpusSettings
 
@@ -51,8 +51,8 @@ def mix(
     split. The exit code is 1 if a mixture could not be made. If interrupted, repeat the command to
     resume.
     """
-    from langid_fastai.corpus.index import summarize_corpus
     from langid_fastai.corpus.make.mix import mix_corpus, read_voices
+    from langid_fastai.corpus.measure import summarize_corpus
     from langid_fastai.report import console
 
     config = replace(

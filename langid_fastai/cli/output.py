@@ -1,4 +1,4 @@
-"""Print answers and segments in the requested format."""
+"""Print progress, failures, and answers and segments in the requested format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,57 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from langid_fastai.inference.posterior import Answer
     from langid_fastai.inference.timeline import Segment
 
-__all__ = ["Format", "answer_writer", "segment_writer", "timeline_writer"]
+__all__ = [
+    "Format",
+    "answer_writer",
+    "exit_if_clips_failed",
+    "exit_if_failed",
+    "say",
+    "segment_writer",
+    "tell",
+    "timeline_writer",
+]
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines on stdout immediately."""
+    for line in lines:
+        print(line, flush=True)
+
+
+def tell(line: str) -> None:
+    """Print a line of progress text immediately."""
+    say([line])
+
+
+def exit_if_failed(n: int, what: str) -> None:
+    """Exit with code 1 if anything failed, after one line on stderr.
+
+    Parameters
+    ----------
+    n : number of failures
+    what : what failed, and where it is listed
+    """
+    if n:
+        print(f"{what}; the exit code is therefore 1", file=sys.stderr)
+        raise typer.Exit(code=1)
+
+
+def exit_if_clips_failed(failed: pd.DataFrame) -> None:
+    """Exit with code 1 if clips of a run failed; `failed` is the content of its failed.csv."""
+    exit_if_failed(
+        len(failed),
+        f"done, except for {len(failed)} recordings or clips that failed, listed in "
+        "images/failed.csv of the run folder",
+    )
 
 
 class Format(Enum):

@@ -18,7 +18,13 @@ import typer
 
 from langid_fastai.cli.bulk import BulkSettings, write_table
 from langid_fastai.cli.options import ChannelOption, parse_labels
-from langid_fastai.cli.output import Format, answer_writer, segment_writer, timeline_writer
+from langid_fastai.cli.output import (
+    Format,
+    answer_writer,
+    exit_if_failed,
+    segment_writer,
+    timeline_writer,
+)
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.utils.progress import Listening
@@ -284,18 +290,16 @@ def _each(
         except AudioError as error:
             n_failed += 1
             print(f"failed: {error}", file=sys.stderr, flush=True)
-    if n_failed:
-        print(f"{n_failed} of {len(names)} failed; hence exit code 1", file=sys.stderr)
-        raise typer.Exit(code=1)
+    exit_if_failed(n_failed, f"{n_failed} of {len(names)} failed")
 
 
 def _duration(name: str) -> float | None:
-    """Return the duration of a recording in s, or None if libsndfile cannot read it."""
-    import soundfile as sf
+    """Return the duration of a recording in s, or None if its header cannot be read."""
+    from langid_fastai.audio.files import read_header
 
     try:
-        return float(sf.info(name).duration)
-    except (sf.LibsndfileError, OSError, TypeError):
+        return read_header(name)[0]
+    except AudioError:
         return None
 
 
@@ -374,8 +378,8 @@ def _in_index(index: Path) -> Iterator[str]:
 
 def _in_folder(folder: Path) -> list[str]:
     """Return the recordings in a folder tree; report files that are left out, with the reason."""
-    from langid_fastai.corpus.index import count, list_some
     from langid_fastai.corpus.readers.recognise import find_audio
+    from langid_fastai.utils.text import count, list_some
 
     audio, others = find_audio(folder)
     for reason in dict.fromkeys(others.values()):

@@ -32,7 +32,7 @@ def push(
 
     Log in first with `hf auth login`, or set HF_TOKEN. Load the model as hf:OWNER/NAME.
     """
-    from langid_fastai.cli.train import tell
+    from langid_fastai.cli.output import tell
     from langid_fastai.pipeline.push import push as push_model
 
     push_model(run, repository, public=public, dry_run=dry_run, tell=tell)

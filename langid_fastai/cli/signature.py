@@ -75,6 +75,7 @@ def with_settings(
                     own[name] = {each: plain[each] for each in names if plain[each] is not None}
             command(**own)
 
+        # Typer reads it; mypy does not know that functions accept it.
         called.__signature__ = inspect.Signature(list(_moved(options, after).values()))  # type: ignore[attr-defined]
         called.__annotations__ = {name: p.annotation for name, p in options.items()}
         del called.__wrapped__  # or typer would read the original signature

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,14 +22,15 @@ from langid_fastai.cli.options import (
     MelOptions,
     OutOption,
 )
+from langid_fastai.cli.output import exit_if_clips_failed, say, tell
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.mel_config import MelConfig
 from langid_fastai.pipeline.settings import AugmentSettings, CorpusSettings, TrainSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
-__all__ = ["train", "prepare", "evaluate", "exit_if_failed", "say", "tell", "typed"]
+__all__ = ["train", "prepare", "evaluate", "typed"]
 
 
 @with_settings(after=ORDER | {"find_lr": "lr", "mixup": "noises"})
@@ -79,7 +79,7 @@ def train(
     if find_lr:
         run.suggest_rate(job)
     else:
-        exit_if_failed(run.train_and_test(job).failed)
+        exit_if_clips_failed(run.train_and_test(job).failed)
 
 
 @with_settings(after=ORDER | {"seed": "arch"})
@@ -119,7 +119,7 @@ def prepare(
     Train on the run folder later, on this or another machine, with: langid-train RUN. If
     interrupted, repeat the command to resume.
     """
-    from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.corpus.measure import summarize_corpus
     from langid_fastai.models.names import mel_config_for
     from langid_fastai.pipeline import prepare as pipeline_prepare
     from langid_fastai.pipeline.run_folder import Run, default_folder
@@ -135,7 +135,7 @@ def prepare(
         run, found, config, augment=variants, n_jobs=jobs, dask=dask, share=share
     )
     say(console.image_lines(exported, run.images))
-    exit_if_failed(exported.failed)
+    exit_if_clips_failed(exported.failed)
 
 
 @with_settings(omit=("source", *OF_THE_SPLIT))
@@ -207,27 +207,6 @@ def evaluate(
         n_jobs=jobs,
         tell=tell,
     )
-
-
-def tell(line: str) -> None:
-    """Print a line of progress text immediately."""
-    say([line])
-
-
-def say(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line, flush=True)
-
-
-def exit_if_failed(failed: pd.DataFrame) -> None:
-    """Report how many recordings failed, if any, and exit with code 1."""
-    if len(failed):
-        print(
-            f"done, except for {len(failed)} recordings or clips that failed, listed in "
-            "images/failed.csv of the run folder; the exit code is therefore 1",
-            file=sys.stderr,
-        )
-        raise typer.Exit(code=1)
 
 
 def typed() -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from langid_fastai.cli.options import ALL_CORES, JobsOption
+from langid_fastai.cli.output import exit_if_failed, say
 from langid_fastai.cli.signature import with_settings
-from langid_fastai.cli.train import say
 from langid_fastai.pipeline.settings import NAMES_HELP, AugmentSettings, CorpusSettings
 
 __all__ = ["augment"]
@@ -41,7 +40,7 @@ def augment(
     """
     from langid_fastai.augmentation.plan import make_plan
     from langid_fastai.augmentation.variants import write_variants
-    from langid_fastai.corpus.index import summarize_corpus
+    from langid_fastai.corpus.measure import summarize_corpus
     from langid_fastai.pipeline import prepare
     from langid_fastai.report import console
 
@@ -54,10 +53,7 @@ def augment(
     languages = corpus.resolved().hold_out
     held_out = f" --hold-out {','.join(languages)}" if languages else ""
     print(f"index      {index}; train on it with: langid-train {index}{held_out}")
-    if len(result.failed):
-        print(
-            f"{len(result.failed)} recordings could not be read, listed in "
-            f"{folder / 'failed.csv'}; hence exit code 1",
-            file=sys.stderr,
-        )
-        raise typer.Exit(code=1)
+    exit_if_failed(
+        len(result.failed),
+        f"{len(result.failed)} recordings could not be read, listed in {folder / 'failed.csv'}",
+    )

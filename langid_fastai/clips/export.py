@@ -38,14 +38,17 @@ from langid_fastai.augmentation.plan import (
 )
 from langid_fastai.clips.encoding import SUFFIXES, encode_clip, read_clip_image
 from langid_fastai.clips.manifest import csv_lines, image_stems, read_journal, write_table
-from langid_fastai.corpus.index import SPLITS, Corpus, list_some, used_rows
+from langid_fastai.corpus.index import SPLITS, Corpus, used_rows
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
+from langid_fastai.utils.cluster import on_cluster
 from langid_fastai.utils.files import UNFINISHED, file_stamp, write_whole
 from langid_fastai.utils.folder_lock import taken
-from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, on_cluster
+from langid_fastai.utils.parallel import in_processes
 from langid_fastai.utils.progress import track
 from langid_fastai.utils.settings_note import refuse_differences
+from langid_fastai.utils.task_limits import TaskFailure, alive
+from langid_fastai.utils.text import list_some
 
 __all__ = [
     "SUFFIXES",

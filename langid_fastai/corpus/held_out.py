@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from langid_fastai.corpus.groups import join_groups
-from langid_fastai.corpus.index import Corpus, count, used_rows
+from langid_fastai.corpus.index import Corpus, used_rows
 from langid_fastai.corpus.labels import noun
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.text import count
 
 __all__ = ["held_out_languages", "put_back", "set_aside"]
 

@@ -26,27 +26,21 @@ Readers add columns that their corpus provides (`gender`, `fragment`); `measure_
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pandas as pd
 
-from langid_fastai.audio.files import read_header
 from langid_fastai.corpus import LANGUAGE
-from langid_fastai.corpus.duplicates import digest_copies
-from langid_fastai.corpus.groups import speakers_of
 from langid_fastai.corpus.tables import Table, read_table
-from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import replacing
-from langid_fastai.utils.progress import track
+from langid_fastai.utils.text import is_one_line, list_some
 
 __all__ = [
     "COLUMNS",
@@ -59,8 +53,6 @@ __all__ = [
     "validate_index",
     "validate_rows",
     "used_rows",
-    "measure_audio",
-    "summarize_corpus",
     "index_hash",
 ]
 
@@ -270,91 +262,10 @@ def used_rows(index: pd.DataFrame) -> pd.DataFrame:
     return index[(index["split"] == "train") | (index["variant"] == "")]
 
 
-def measure_audio(corpus: Corpus, *, n_threads: int = 8) -> Corpus:
-    """Add `duration` (s), `sr` (Hz) and `digest` to the index, from file headers and bytes.
-
-    Equal digests mean byte-identical files, see `langid_fastai.corpus.duplicates`. An unreadable
-    header gives NaN; a run lists the file in ``failed.csv``.
-
-    Parameters
-    ----------
-    corpus : corpus, split or not
-    n_threads : number of files read in parallel
-
-    Returns
-    -------
-    corpus : corpus with these three columns
-    """
-    files = [corpus.root / path for path in corpus.index["path"]]
-    with ThreadPool(n_threads) as pool:
-        read = pool.imap(_read_header, files, chunksize=64)
-        headers = list(track(read, total=len(files), what="reading file headers"))
-    measured = pd.DataFrame(headers, columns=["duration", "sr"], dtype=float)
-    index = corpus.index.assign(
-        duration=measured["duration"].to_numpy(),
-        sr=measured["sr"].to_numpy(),
-        digest=digest_copies(files, n_threads=n_threads),
-    )
-    return corpus.with_index(index)
-
-
-def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
-    """Count the recordings, speakers and hours of a split corpus, for ``metrics.json``.
-
-    Returns
-    -------
-    summary : `layout`, `label`, `notes`, `n_recordings`, `n_speakers` (known ones, including those
-        of mixtures), `hours`, and under `languages` the `recordings`, `groups` and `hours` of each
-        split; recordings and hours refer to clean audio, `n_variants` to the augmented variants
-        used in training
-    """
-    index = used_rows(corpus.index)
-    is_clean = index["variant"] == ""
-    languages: dict[str, dict[str, dict[str, float]]] = {}
-    for (language, split), rows in index.groupby(["language", "split"]):
-        clean = rows[rows["variant"] == ""]
-        languages.setdefault(str(language), {})[str(split)] = {
-            "recordings": len(clean),
-            "groups": int(rows["group"].nunique()),
-            "hours": round(float(clean["duration"].sum()) / 3600, 4),
-        }
-    unused, n_variants = len(corpus.index) - len(index), int((~is_clean).sum())
-    notes = list(corpus.notes)
-    if n_variants:
-        notes.append(f"{n_variants} augmented variants of training recordings are not counted here")
-    if unused:
-        notes.append(f"{unused} augmented variants of validation and test recordings left out")
-    return {
-        "layout": corpus.layout,
-        "label": corpus.label,
-        "notes": notes,
-        "n_recordings": int(is_clean.sum()),
-        "n_variants": n_variants,
-        "n_speakers": len(set(speakers_of(index)) - {""}),
-        "hours": round(float(index.loc[is_clean, "duration"].sum()) / 3600, 4),
-        "languages": languages,
-    }
-
-
 def index_hash(index: pd.DataFrame) -> str:
     """Return a hash of the columns `COLUMNS`, 16 hexadecimal digits, whatever the row order."""
     content = index[list(COLUMNS)].sort_values("path").to_csv(index=False)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-
-
-def is_one_line(text: str) -> bool:
-    """Return whether a name is free of control characters, line breaks and invalid Unicode.
-
-    Unlike `str.isprintable`, allow the joiners that are used to write Persian and Indian languages.
-
-    Examples
-    --------
-    >>> is_one_line("می\u200cخواهم.wav"), is_one_line("a\\nb.wav")
-    (True, False)
-    """
-    return text.isprintable() or not any(
-        unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text
-    )
 
 
 def _refuse(
@@ -399,33 +310,3 @@ def _alike(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
         other = seen.setdefault(unicodedata.normalize("NFC", label).casefold(), label)
         if other != label:
             yield other, label
-
-
-def _read_header(file: Path) -> tuple[float, float]:
-    """Return duration in s and sampling rate in Hz; NaN if the header cannot be read."""
-    with contextlib.suppress(AudioError):
-        return read_header(file)
-    return math.nan, math.nan
-
-
-def count(n: int, noun: str) -> str:
-    """Format a number with its noun.
-
-    Examples
-    --------
-    >>> count(1, "file"), count(2, "file")
-    ('1 file', '2 files')
-    """
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def list_some(names: Sequence[str], n: int = 5) -> str:
-    """Join the first `n` names for an error message, with the number of the others.
-
-    Examples
-    --------
-    >>> list_some(["a", "b", "c"], 2)
-    'a, b and 1 more'
-    """
-    shown = ", ".join(names[:n])
-    return shown if len(names) <= n else f"{shown} and {len(names) - n} more"

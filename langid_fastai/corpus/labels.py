@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from langid_fastai.corpus import LANGUAGE
-from langid_fastai.corpus.index import COLUMNS, list_some
+from langid_fastai.corpus.index import COLUMNS
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.text import list_some
 
 __all__ = ["label_words", "noun", "use_label"]
 

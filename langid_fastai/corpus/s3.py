@@ -32,12 +32,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from langid_fastai.corpus.index import count, is_one_line
 from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.dependencies import needs
 from langid_fastai.utils.files import UNFINISHED, read_json, write_whole
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.text import count, is_one_line
 
 with needs("s3", "s3://", CorpusError):
     import s3fs  # noqa: F401  # used by fsspec to open s3://

@@ -25,9 +25,10 @@ from scipy.sparse import coo_array, csr_array
 from langid_fastai.corpus import LANGUAGE, TEST, VALID
 from langid_fastai.corpus.groups import MIN_SECONDS, is_usable, join_groups
 from langid_fastai.corpus.held_out import put_back, set_aside
-from langid_fastai.corpus.index import SPLITS, Corpus, count, list_some, used_rows
+from langid_fastai.corpus.index import SPLITS, Corpus, used_rows
 from langid_fastai.corpus.labels import noun
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.text import count, list_some
 
 __all__ = ["split_corpus", "audit_split", "confounded_rates", "contradicting_labels"]
 

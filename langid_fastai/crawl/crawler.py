@@ -35,12 +35,13 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from langid_fastai.corpus.index import count, list_some, make_index, read_index, write_index
+from langid_fastai.corpus.index import make_index, read_index, write_index
 from langid_fastai.crawl.cache import CrawlCache, StoredPage, fetch_file, hash_url
 from langid_fastai.crawl.client import FetchError, Manners, PoliteClient, host_of
 from langid_fastai.crawl.site import AUDIO_LINGUA, Site, read_article, read_list, read_start
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.text import count, list_some
 
 __all__ = ["Crawl", "crawl_site"]
 

@@ -41,12 +41,12 @@ from langid_fastai.audio.files import stream_audio
 from langid_fastai.audio.mp3 import code_mp3, writes_mp3
 from langid_fastai.augmentation.waveform import add_white_noise, change_speed
 from langid_fastai.clips.export import encode_clip
-from langid_fastai.corpus.index import list_some
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.evaluation.draws import draw_decisions
 from langid_fastai.evaluation.intervals import interval_of_draws, number_groups, wilson_interval
 from langid_fastai.evaluation.scores import CLIP_COLUMNS, encode, validate_scores
 from langid_fastai.preprocessing import MelConfig, clips_of, fit_clip
+from langid_fastai.utils.text import list_some
 
 __all__ = [
     "CONDITIONS",

@@ -35,7 +35,9 @@ from langid_fastai.inference.timeline import Segment, hops_to_score, segments_of
 from langid_fastai.inference.windows import spoken_windows
 from langid_fastai.models.folder import ModelInfo
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.utils.parallel import AHEAD, TaskEnd, TaskFailure, alive, on_cluster, streamed
+from langid_fastai.utils.cluster import on_cluster
+from langid_fastai.utils.parallel import AHEAD, TaskEnd, streamed
+from langid_fastai.utils.task_limits import TaskFailure, alive
 
 __all__ = [
     "Prediction",

@@ -38,43 +38,45 @@ AST_FFT, AST_PREEMPHASIS, AST_FMIN = 512, 0.97, 20.0
 def make_front_end(info: EncoderInfo) -> nn.Module:
     """Make the layer that prepares sound for an encoder."""
     kinds = {"WhisperFeatureExtractor": _WhisperMel, "ASTFeatureExtractor": _AstMel}
-    return kinds.get(info.family.extractor, _Waveform)(info.sound)
+    return _FrontEnd(kinds.get(info.family.extractor, _Waveform)(info.sound))
 
 
 class _FrontEnd(nn.Module):
-    """Divide by the loudest sample, then call `prepare`, in float32."""
+    """Divide by the loudest sample, then call the features of an encoder, in float32."""
+
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(y.device.type, enabled=False):
+            y = y.float()
+            return self.features(y / y.abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_PEAK))
+
+
+class _Waveform(nn.Module):
+    """Return the samples, normalised to mean 0 and variance 1 if the encoder requires it."""
 
     def __init__(self, sound: dict[str, Any]) -> None:
         super().__init__()
         self.sound = sound
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(y.device.type, enabled=False):
-            y = y.float()
-            return self.prepare(y / y.abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_PEAK))
-
-    def prepare(self, y: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-
-class _Waveform(_FrontEnd):
-    """Return the samples, normalised to mean 0 and variance 1 if the encoder requires it."""
-
-    def prepare(self, y: torch.Tensor) -> torch.Tensor:
         if not self.sound["do_normalize"]:
             return y
         y = y - y.mean(dim=-1, keepdim=True)
         return y / (y.square().mean(dim=-1, keepdim=True) + VARIANCE_FLOOR).sqrt()
 
 
-class _WhisperMel(_FrontEnd):
+class _WhisperMel(nn.Module):
     """Compute a mel spectrogram of 30 s, as log10 of power."""
 
     kernel: torch.Tensor
     filters: torch.Tensor
 
     def __init__(self, sound: dict[str, Any]) -> None:
-        super().__init__(sound)
+        super().__init__()
+        self.sound = sound
         n_fft = sound["n_fft"]
         self.n_samples = sound["chunk_length"] * SR
         window = np.sin(np.pi * np.arange(n_fft) / n_fft) ** 2  # periodic Hann
@@ -82,7 +84,7 @@ class _WhisperMel(_FrontEnd):
         filters = mel_filters(SR, n_fft, sound["feature_size"], 0.0, 8000.0).toarray()
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
-    def prepare(self, y: torch.Tensor) -> torch.Tensor:
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
         y = nn.functional.pad(y[:, : self.n_samples], (0, self.n_samples))[:, : self.n_samples]
         half = self.sound["n_fft"] // 2
         y = nn.functional.pad(y[:, None], (half, half), mode="reflect")[:, 0]
@@ -92,14 +94,15 @@ class _WhisperMel(_FrontEnd):
         return (M + 4) / 4
 
 
-class _AstMel(_FrontEnd):
+class _AstMel(nn.Module):
     """Compute a mel spectrogram as in Kaldi, as natural logarithm of power, up to 10.24 s."""
 
     kernel: torch.Tensor
     filters: torch.Tensor
 
     def __init__(self, sound: dict[str, Any]) -> None:
-        super().__init__(sound)
+        super().__init__()
+        self.sound = sound
         window = np.hanning(AST_FRAME)
         # Kaldi's processing of a frame is linear: remove the mean, pre-emphasis, window.
         centre = np.eye(AST_FRAME) - 1 / AST_FRAME
@@ -110,7 +113,7 @@ class _AstMel(_FrontEnd):
         filters = _kaldi_filters(sound["num_mel_bins"])
         self.register_buffer("filters", torch.from_numpy(filters), persistent=False)
 
-    def prepare(self, y: torch.Tensor) -> torch.Tensor:
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
         S = _power(y, self.kernel, AST_HOP)
         M = (self.filters @ S).clamp_min(AST_FLOOR).log().transpose(1, 2)  # (n, n_frames, n_mels)
         n_frames = self.sound["max_length"]

@@ -25,7 +25,7 @@ Contents: `build_hub_network`, with published weights; `new_hub_network`, from a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,14 @@ from langid_fastai.models.encoder_info import (
     read_encoder,
 )
 from langid_fastai.models.encoder_sound import make_front_end
-from langid_fastai.models.hub import PREFIX, WEIGHT_FILES, download, hub_name, local_folder
+from langid_fastai.models.hub import (
+    PREFIX,
+    WEIGHT_FILES,
+    download,
+    hub_errors,
+    hub_name,
+    local_folder,
+)
 from langid_fastai.models.names import PUBLISHED
 from langid_fastai.models.raw_waveform import load_trained_body
 from langid_fastai.utils.dependencies import needs
@@ -293,10 +300,8 @@ def _converted(repository: str) -> str | None:
     """Return the arch of the pull request with converted safetensors; None if there is none."""
     from huggingface_hub import HfApi
 
-    try:
+    with suppress(ModelError), hub_errors(repository):  # only for a hint
         for request in HfApi().get_repo_discussions(repository):
             if request.is_pull_request and request.author == "SFconvertbot":
                 return f"{PREFIX}{repository}@refs/pr/{request.num}"
-    except Exception:  # only for a hint, which is left out on any error
-        return None
     return None

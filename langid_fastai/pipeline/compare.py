@@ -33,7 +33,7 @@ import pandas as pd
 from langid_fastai.augmentation.plan import VariantPlan
 from langid_fastai.clips.export import ExportResult
 from langid_fastai.clips.waveforms import clip_kind, takes_waveforms
-from langid_fastai.corpus.index import summarize_corpus
+from langid_fastai.corpus.measure import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation import compare_paired
 from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING, mel_config_for

@@ -29,7 +29,8 @@ from langid_fastai.augmentation.plan import read_plan
 from langid_fastai.clips.export import export_images, read_clips
 from langid_fastai.corpus.folds import fold_split, make_folds
 from langid_fastai.corpus.held_out import set_aside
-from langid_fastai.corpus.index import Corpus, index_hash, measure_audio, write_index
+from langid_fastai.corpus.index import Corpus, index_hash, write_index
+from langid_fastai.corpus.measure import measure_audio
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.evaluation.breakdowns import plain

@@ -26,15 +26,9 @@ import pandas as pd
 from langid_fastai import evaluation
 from langid_fastai.clips.export import ExportResult, export_images, read_clips
 from langid_fastai.corpus.held_out import held_out_languages
-from langid_fastai.corpus.index import (
-    Corpus,
-    count,
-    index_hash,
-    list_some,
-    measure_audio,
-    summarize_corpus,
-)
+from langid_fastai.corpus.index import Corpus, index_hash
 from langid_fastai.corpus.language_codes import match_languages
+from langid_fastai.corpus.measure import measure_audio, summarize_corpus
 from langid_fastai.corpus.readers.kaggle import holds_published_test
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import CorpusError, RunError
@@ -44,6 +38,7 @@ from langid_fastai.pipeline.settings import CorpusSettings
 from langid_fastai.utils.environment import library_versions
 from langid_fastai.utils.files import replacing, write_json
 from langid_fastai.utils.progress import Steps
+from langid_fastai.utils.text import count, list_some
 
 if TYPE_CHECKING:
     from fastai.learner import Learner

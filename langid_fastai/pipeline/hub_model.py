@@ -30,7 +30,6 @@ import pandas as pd
 
 from langid_fastai import evaluation
 from langid_fastai.audio.files import excerpts, stream_audio
-from langid_fastai.corpus.index import list_some
 from langid_fastai.corpus.language_codes import match_languages
 from langid_fastai.errors import AudioError, ModelError, RunError, first_line
 from langid_fastai.mel_config import MelConfig
@@ -40,6 +39,7 @@ from langid_fastai.pipeline.evaluate import clips_to_test, keep_sections, read_m
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.utils.dependencies import needs
 from langid_fastai.utils.progress import track
+from langid_fastai.utils.text import list_some
 
 if TYPE_CHECKING:
     import torch

@@ -24,15 +24,13 @@ from langid_fastai.clips.remote import SharedPlace, claim, is_url, publish
 from langid_fastai.corpus.index import (
     SPLITS,
     Corpus,
-    count,
     index_hash,
-    list_some,
-    measure_audio,
     read_index,
     used_rows,
     validate_index,
     write_index,
 )
+from langid_fastai.corpus.measure import measure_audio
 from langid_fastai.corpus.readers.index_csv import read_index_csv
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import (
@@ -48,6 +46,7 @@ from langid_fastai.pipeline.settings import CorpusSettings
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.files import is_there
 from langid_fastai.utils.parallel import validate_jobs
+from langid_fastai.utils.text import count, list_some
 
 __all__ = ["find_corpus", "audit", "find_prepared", "read_and_split", "read_images", "make_images"]
 

@@ -25,7 +25,8 @@ import pandas as pd
 
 from langid_fastai.augmentation.plan import VariantPlan
 from langid_fastai.corpus.folds import MIN_FOLDS
-from langid_fastai.corpus.index import Corpus, summarize_corpus
+from langid_fastai.corpus.index import Corpus
+from langid_fastai.corpus.measure import summarize_corpus
 from langid_fastai.errors import RunError
 from langid_fastai.mel_config import MelConfig
 from langid_fastai.models.names import mel_config_for

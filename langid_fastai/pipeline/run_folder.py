@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langid_fastai.corpus import LANGUAGE
-from langid_fastai.corpus.index import Corpus, list_some, read_index, validate_index
+from langid_fastai.corpus.index import Corpus, read_index, validate_index
 from langid_fastai.errors import RunError
 from langid_fastai.utils.files import is_there, write_json
 from langid_fastai.utils.folder_lock import alone_in, is_left, sweep
+from langid_fastai.utils.text import list_some
 
 if TYPE_CHECKING:
     import pandas as pd

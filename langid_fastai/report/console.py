@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from langid_fastai.corpus.groups import speakers_of
-from langid_fastai.corpus.index import SPLITS, count
+from langid_fastai.corpus.index import SPLITS
 from langid_fastai.corpus.labels import label_words, noun
 from langid_fastai.models.names import weights_words
 from langid_fastai.report.advice import advise, expectation, shortfall
+from langid_fastai.utils.text import count
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,31 +1,22 @@
 """Run tasks in worker processes, so that a task that crashes does not stop the others.
 
-A decoder may crash, hang, or allocate unlimited memory on a damaged file, and joblib then stops all
-worker processes. Here, unfinished tasks are retried, one per process; a task that fails again is
-reported with a reason and skipped.
-
-Limits apply in worker processes, but not with ``n_jobs=1``, which uses the calling process:
-
-- `LIMIT` seconds per task, or per step if a task reports its steps through `alive`;
-- `MEMORY` bytes of data per process (where the system supports it: Linux, macOS).
-
-On a cluster, Dask re-runs the tasks of a lost worker on other workers, with the same limits.
+A decoder may crash on a damaged file, and joblib then stops all worker processes. Here, unfinished
+tasks are retried, one per process; a task that fails again, or exceeds a limit of
+`langid_fastai.utils.task_limits`, is reported with a reason and skipped.
 
 Contents: `in_processes`, for tasks with one result; `streamed`, for tasks with many results, too
-large to collect in memory; `on_cluster`; `TaskFailure`, the result of a skipped task; `alive`.
+large to collect in memory; `run_alone`, for one task in a process of its own.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,43 +25,29 @@ from typing import Any, TypeVar
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky.backend import get_context
 
-from langid_fastai.errors import RunError, first_line
-from langid_fastai.utils.dependencies import needs
+from langid_fastai.errors import RunError
+from langid_fastai.utils import task_limits
+from langid_fastai.utils.task_limits import (
+    TaskFailure,
+    guarded,
+    limited,
+    restart_time_limit,
+    too_large,
+)
 
 __all__ = [
-    "LIMIT",
-    "MEMORY",
     "TaskEnd",
-    "TaskFailure",
-    "alive",
     "in_processes",
-    "on_cluster",
+    "run_alone",
     "streamed",
     "validate_jobs",
 ]
 
-LIMIT = 300.0  # s; a clip needs a hundredth of this
-MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth of this
-BATCH = 64  # maximum number of tasks per batch sent to a cluster; the scheduler needs 3 ms a batch
-SHARE = 50  # a batch has at most 1/50 of the tasks sent before, so that all workers get tasks
-IN_FLIGHT = 500  # maximum number of pending batches, to limit the scheduler's memory
 AHEAD = 1_000  # maximum number of tasks that `streamed` starts after an unfinished one
 TIMED_OUT = 1  # exit code of a process that exceeds the time limit, from `faulthandler`
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class TaskFailure:
-    """Result of a task that crashed its process or exceeded a limit.
-
-    Parameters
-    ----------
-    reason : error message, for ``failed.csv``
-    """
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -117,12 +94,12 @@ def in_processes(
     n_jobs = max(2, cpu_count()) if n_jobs == -1 else n_jobs
     numbered = enumerate(tasks)
     in_flight: dict[int, Task] = {}
-    limits = (LIMIT, MEMORY)
+    limits = (task_limits.LIMIT, task_limits.MEMORY)
 
     def submit() -> Iterator[Any]:
         for number, task in numbered:
             in_flight[number] = task
-            yield delayed(_guarded)(work, number, task, limits)
+            yield delayed(guarded)(work, number, task, limits)
 
     while True:
         with parallel_config("loky", inner_max_num_threads=1):  # one process per core
@@ -134,63 +111,7 @@ def in_processes(
         except BrokenProcessPool:
             for number in sorted(in_flight):
                 task = in_flight.pop(number)
-                yield task, _alone(work, task, limits)
-
-
-def on_cluster(
-    work: Callable[[Task], Result], tasks: Iterable[Task], address: str
-) -> Iterator[tuple[Task, Result | TaskFailure]]:
-    """Run `work` on every task, in any order, on the workers of a Dask cluster.
-
-    Parameters
-    ----------
-    work : see `in_processes`; its module must be installed on the workers, and the files that it
-        reads and writes must have the same paths there
-    tasks : tasks, iterated as needed
-    address : address of the scheduler, e.g. ``tcp://host:8786``; each worker must have one thread,
-        since a task that exceeds a limit ends its process
-
-    Yields
-    ------
-    task, result : in order of completion
-
-    Raises
-    ------
-    RunError : Dask is missing, the scheduler does not answer, or a worker has several threads
-    """
-    with needs("dask", "a cluster"):
-        from distributed import Client, as_completed
-        from distributed.scheduler import KilledWorker
-    try:
-        client = Client(address, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"no Dask scheduler answers at {address!r} ({first_line(error)}); start one with "
-            "`dask scheduler`, and pass its address, e.g. tcp://host:8786"
-        ) from error
-    batches = _batches(tasks)
-    limits = (LIMIT, MEMORY)
-    with client:
-        if any(n > 1 for n in client.nthreads().values()):
-            raise RunError(
-                f"the workers at {address} have several threads each; start them with "
-                f"`dask worker {address} --nworkers=-1 --nthreads 1`"
-            )
-        sent = {}
-        done = as_completed(loop=client.loop)
-        for batch in islice(batches, IN_FLIGHT):
-            done.add(future := client.submit(_batch, work, batch, limits, pure=False))
-            sent[future.key] = batch
-        for future in done:
-            batch = sent.pop(future.key)
-            try:
-                results = future.result()
-            except KilledWorker:  # the batch crashed several workers
-                results = [_alone(work, task, limits) for task in batch]
-            yield from zip(batch, results, strict=True)
-            if batch := next(batches, ()):
-                done.add(future := client.submit(_batch, work, batch, limits, pure=False))
-                sent[future.key] = batch
+                yield task, run_alone(work, task, limits)
 
 
 def streamed(
@@ -276,7 +197,7 @@ class _Worker:
         context = get_context("loky")  # unlike "spawn", it needs no ``if __name__ == "__main__"``
         self.connection, theirs = context.Pipe()
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        limits = (LIMIT, MEMORY)
+        limits = (task_limits.LIMIT, task_limits.MEMORY)
         self.process = context.Process(
             target=_serve, args=(work, theirs, limits), daemon=True, env=one_thread
         )
@@ -299,7 +220,7 @@ class _Worker:
             if not self.has_started:
                 raise RunError("a worker process ended before its first task") from error
             if self.process.exitcode == TIMED_OUT:
-                return TaskFailure(f"not done after {LIMIT:g} s")
+                return TaskFailure(f"not done after {task_limits.LIMIT:g} s")
             return TaskFailure("the process that read it crashed")
         if isinstance(item, Exception):
             raise item
@@ -321,13 +242,11 @@ def _serve(
     """Run tasks in a worker process until the caller closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles interrupts
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # remove temporary files
-    with Path(os.devnull).open("w") as file, _memory_limit(limits[1]):
-        _watch[:] = [limits[0], file]
-        with suppress(EOFError, ConnectionError):
-            connection.send(None)
-            while True:
-                task = connection.recv()
-                connection.send(_run_streaming(work, task, connection, limits[1]))
+    with limited(limits), suppress(EOFError, ConnectionError):
+        connection.send(None)
+        while True:
+            task = connection.recv()
+            connection.send(_run_streaming(work, task, connection, limits[1]))
 
 
 def _run_streaming(
@@ -335,14 +254,14 @@ def _run_streaming(
 ) -> TaskEnd | TaskFailure | Exception:
     """Send the items of a task, and return the end, failure or exception to send last."""
     try:
-        _restart_time_limit()
+        restart_time_limit()
         for item in work(task):
             faulthandler.cancel_dump_traceback_later()  # no limit on the time of the caller
             connection.send(item)
-            _restart_time_limit()
+            restart_time_limit()
         return TaskEnd()
     except MemoryError:
-        return TaskFailure(f"needs more than {memory / 2**30:.2g} GiB of memory")
+        return too_large(memory)
     except ConnectionError:
         raise
     except Exception as error:
@@ -351,64 +270,7 @@ def _run_streaming(
         faulthandler.cancel_dump_traceback_later()
 
 
-def _batches(tasks: Iterable[Task]) -> Iterator[tuple[Task, ...]]:
-    """Group tasks into batches of increasing size, starting from one task."""
-    source, n_sent = iter(tasks), 0
-    while batch := tuple(islice(source, min(BATCH, 1 + n_sent // SHARE))):
-        yield batch
-        n_sent += len(batch)
-
-
-def _batch(
-    work: Callable[[Task], Result], tasks: tuple[Task, ...], limits: tuple[float, int]
-) -> list[Result | TaskFailure]:
-    """Run a batch of tasks, one after another."""
-    return [_guarded(work, 0, task, limits)[1] for task in tasks]
-
-
-def alive(items: Iterable[Task]) -> Iterator[Task]:
-    """Yield `items`, and restart the time limit of a task with each; for use inside `work`.
-
-    Parameters
-    ----------
-    items : steps of a long task, e.g. the blocks of a recording
-    """
-    for item in items:
-        _restart_time_limit()
-        yield item
-
-
-def _restart_time_limit() -> None:
-    if _watch:
-        faulthandler.dump_traceback_later(_watch[0], exit=True, file=_watch[1])
-
-
-# Time limit of the running task, s, and file for its traceback on a timeout.
-_watch: list[Any] = []
-
-
-def _guarded(
-    work: Callable[[Task], Result],
-    number: int,
-    task: Task,
-    limits: tuple[float, int],
-    traceback_file: str = os.devnull,
-) -> tuple[int, Result | TaskFailure]:
-    """Run one task within the limits, and return its number and result."""
-    seconds, memory = limits
-    with Path(traceback_file).open("w") as file, _memory_limit(memory):
-        _watch[:] = [seconds, file]
-        _restart_time_limit()
-        try:
-            return number, work(task)
-        except MemoryError:
-            return number, TaskFailure(f"needs more than {memory / 2**30:.2g} GiB of memory")
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            _watch.clear()
-
-
-def _alone(
+def run_alone(
     work: Callable[[Task], Result], task: Task, limits: tuple[float, int]
 ) -> Result | TaskFailure:
     """Run a task alone in a new process, since it may have crashed another."""
@@ -417,26 +279,9 @@ def _alone(
     with TemporaryDirectory() as folder:
         traceback = Path(folder, "traceback.txt")
         try:
-            [(_, result)] = parallel([delayed(_guarded)(work, 0, task, limits, str(traceback))])
+            [(_, result)] = parallel([delayed(guarded)(work, 0, task, limits, str(traceback))])
         except BrokenProcessPool:
             if traceback.exists() and traceback.stat().st_size:  # written on a timeout
                 return TaskFailure(f"not done after {limits[0]:g} s")
             return TaskFailure("the process that read it crashed")
     return result
-
-
-@contextmanager
-def _memory_limit(memory: int) -> Iterator[None]:
-    """Limit the memory of this process inside the block."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        yield
-        return
-    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))

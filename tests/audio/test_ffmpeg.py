@@ -19,7 +19,7 @@ from langid_fastai.audio.files import (
     stream_audio,
 )
 from langid_fastai.clips.export import export_images
-from langid_fastai.corpus.index import measure_audio
+from langid_fastai.corpus.measure import measure_audio
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import AudioError

@@ -15,14 +15,8 @@ from langid_fastai.audio.files import load_audio
 from langid_fastai.augmentation.plan import make_plan, read_plan
 from langid_fastai.augmentation.variants import write_variants
 from langid_fastai.clips.export import export_images, read_clips
-from langid_fastai.corpus.index import (
-    Corpus,
-    make_index,
-    measure_audio,
-    read_index,
-    summarize_corpus,
-    used_rows,
-)
+from langid_fastai.corpus.index import Corpus, make_index, read_index, used_rows
+from langid_fastai.corpus.measure import measure_audio, summarize_corpus
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError, RunError

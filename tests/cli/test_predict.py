@@ -141,7 +141,7 @@ def test_bad_files_are_named_and_the_rest_answered(predict, folder, tone, write_
         strict=True,
     ):
         assert line.startswith(f"failed: {name}: {reason}")
-    assert count == "5 of 7 failed; hence exit code 1"
+    assert count == "5 of 7 failed; the exit code is therefore 1"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_table_is_what_would_be_printed(predict, sounds, options, jobs):
     assert failed == "sounds/1/2.mp3"
     assert reason
     assert "found/answers.csv: 4 recordings" in out
-    assert err.endswith("1 of 5 failed, see failed.csv; hence exit code 1\n")
+    assert err.endswith("1 of 5 failed, see failed.csv; the exit code is therefore 1\n")
 
 
 def test_the_same_command_resumes(predict, sounds, monkeypatch):

@@ -157,7 +157,7 @@ def test_bad_files_are_named_and_the_rest_answered(predict, folder):
     assert out.startswith(str(folder / "noise.wav"))
     assert err.splitlines() == [
         "failed: absent.wav: no such file",
-        "1 of 2 failed; hence exit code 1",
+        "1 of 2 failed; the exit code is therefore 1",
     ]
 
 

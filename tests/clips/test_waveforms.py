@@ -19,7 +19,7 @@ from langid_fastai import cli
 from langid_fastai.callbacks.spec_augment import SpecAugment
 from langid_fastai.clips.export import encode_clip, export_images, read_clip_image
 from langid_fastai.clips.waveforms import encode_waveform, read_waveform
-from langid_fastai.corpus.index import measure_audio
+from langid_fastai.corpus.measure import measure_audio
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import AudioError, ModelError, RunError

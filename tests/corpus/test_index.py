@@ -10,16 +10,15 @@ from langid_fastai.corpus.index import (
     COLUMNS,
     Corpus,
     index_hash,
-    is_one_line,
     make_index,
-    measure_audio,
     read_index,
-    summarize_corpus,
     used_rows,
     validate_index,
     write_index,
 )
+from langid_fastai.corpus.measure import measure_audio, summarize_corpus
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.text import is_one_line
 
 GOOD = [
     {"path": "de/a.wav", "language": "de", "split": "train"},

@@ -12,7 +12,7 @@ from crawling import QUICK, one_list, reasons
 from web_site import NAMES, Answer, box, mp3, page
 
 from langid_fastai.cli import main
-from langid_fastai.corpus.index import measure_audio
+from langid_fastai.corpus.measure import measure_audio
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.crawl.client import Manners
 from langid_fastai.crawl.crawler import crawl_site

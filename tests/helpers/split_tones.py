@@ -2,7 +2,7 @@
 
 import pytest
 
-from langid_fastai.corpus.index import measure_audio
+from langid_fastai.corpus.measure import measure_audio
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import split_corpus
 

@@ -17,7 +17,7 @@ from langid_fastai.corpus.index import Corpus, make_index, read_index
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import CorpusError
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.utils.parallel import MEMORY
+from langid_fastai.utils.task_limits import MEMORY
 
 CONFIG = MelConfig(sr=8_000, clip_seconds=1.0, n_fft=256, hop_length=128, n_mels=16)
 AT_ONCE = 200

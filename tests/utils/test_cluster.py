@@ -18,8 +18,9 @@ from langid_fastai.clips.remote import SharedPlace
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.errors import RunError
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.utils import parallel
-from langid_fastai.utils.parallel import TaskFailure, on_cluster
+from langid_fastai.utils import cluster as dask_cluster
+from langid_fastai.utils.cluster import on_cluster
+from langid_fastai.utils.task_limits import TaskFailure
 
 SR = 8_000
 CONFIG = MelConfig(sr=SR, clip_seconds=1.0, n_fft=256, hop_length=128, n_mels=16)
@@ -120,7 +121,7 @@ def deadly(number):
 
 def test_task_that_kills_its_worker_is_skipped(cluster, monkeypatch):
     """The task crashes several workers, then a local process; the other tasks are done."""
-    monkeypatch.setattr(parallel, "BATCH", 2)
+    monkeypatch.setattr(dask_cluster, "BATCH", 2)
     results = dict(on_cluster(deadly, range(10), cluster))
     assert results.pop(3) == TaskFailure("the process that read it crashed")
     assert results == {n: -n for n in range(10) if n != 3}

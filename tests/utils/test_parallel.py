@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from langid_fastai.utils import parallel
-from langid_fastai.utils.parallel import TaskEnd, TaskFailure, alive, in_processes, streamed
+from langid_fastai.utils import parallel, task_limits
+from langid_fastai.utils.parallel import TaskEnd, in_processes, streamed
+from langid_fastai.utils.task_limits import TaskFailure, alive
 
 
 def work(task):
@@ -26,8 +27,8 @@ def work(task):
 
 
 def test_crashing_tasks_are_skipped_and_the_others_are_done(monkeypatch):
-    monkeypatch.setattr(parallel, "LIMIT", 3.0)
-    monkeypatch.setattr(parallel, "MEMORY", 2**31)
+    monkeypatch.setattr(task_limits, "LIMIT", 3.0)
+    monkeypatch.setattr(task_limits, "MEMORY", 2**31)
     tasks = [1, 2, "crash", 3, "hang", "swell", 4, 5, "exit", *range(6, 30)]
     results = dict(in_processes(work, tasks, n_jobs=2))
     died = {task: results.pop(task).reason for task in ("crash", "hang", "swell", "exit")}
@@ -45,7 +46,7 @@ def test_each_step_of_a_long_task_restarts_the_time_limit(monkeypatch):
     monkeypatch.setattr(
         parallel.faulthandler, "dump_traceback_later", lambda seconds, **_: begun.append(seconds)
     )
-    steps = parallel._guarded(lambda n: list(alive(range(n))), 0, 6, (300.0, 2**40))
+    steps = task_limits.guarded(lambda n: list(alive(range(n))), 0, 6, (300.0, 2**40))
     assert steps == (0, [0, 1, 2, 3, 4, 5])
     assert begun == [300.0] * 7
 
@@ -68,7 +69,7 @@ def test_limits_are_lifted_after_the_task():
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_DATA)
     [(_, (_, inside))] = in_processes(_limit, ["data"], n_jobs=2)
-    assert inside == parallel.MEMORY
+    assert inside == task_limits.MEMORY
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
@@ -105,8 +106,8 @@ def items(task):
 
 
 def test_streamed_tasks_that_crash_do_not_affect_others(monkeypatch):
-    monkeypatch.setattr(parallel, "LIMIT", 3.0)
-    monkeypatch.setattr(parallel, "MEMORY", 2**31)
+    monkeypatch.setattr(task_limits, "LIMIT", 3.0)
+    monkeypatch.setattr(task_limits, "MEMORY", 2**31)
     found = {}
     for task, item in streamed(items, [1, "crash", 2, "hang", "swell", 3, "exit", 4], n_jobs=2):
         found.setdefault(task, []).append(item)

@@ -53,9 +53,10 @@ from langid_fastai.corpus.make.settings import CutRules
 from langid_fastai.errors import AudioError, CorpusError
 from langid_fastai.utils.files import UNFINISHED, file_stamp, write_json
 from langid_fastai.utils.folder_lock import taken
-from langid_fastai.utils.parallel import TaskFailure, alive, in_processes, validate_jobs
+from langid_fastai.utils.parallel import in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 from langid_fastai.utils.settings_note import keep_settings
+from langid_fastai.utils.task_limits import TaskFailure, alive
 
 __all__ = ["CutResult", "cut_corpus"]
 

@@ -41,24 +41,20 @@ import pandas as pd
 
 from langid_fastai.corpus import TEST, VALID
 from langid_fastai.corpus.groups import SEPARATOR, is_usable, join_groups
-from langid_fastai.corpus.index import (
-    SPLITS,
-    Corpus,
-    count,
-    make_index,
-    measure_audio,
-    write_index,
-)
+from langid_fastai.corpus.index import SPLITS, Corpus, make_index, write_index
 from langid_fastai.corpus.make.mixture import Voice, plan_mixture, write_mixture
 from langid_fastai.corpus.make.settings import MixConfig
+from langid_fastai.corpus.measure import measure_audio
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import UNFINISHED, whole_lines, write_whole
 from langid_fastai.utils.folder_lock import taken
-from langid_fastai.utils.parallel import TaskFailure, in_processes, validate_jobs
+from langid_fastai.utils.parallel import in_processes, validate_jobs
 from langid_fastai.utils.progress import track
 from langid_fastai.utils.settings_note import keep_settings
+from langid_fastai.utils.task_limits import TaskFailure
+from langid_fastai.utils.text import count
 
 __all__ = ["mix_corpus", "read_voices"]
 

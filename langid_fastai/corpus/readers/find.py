@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from langid_fastai.audio import AUDIO_SUFFIXES
-from langid_fastai.corpus.index import is_one_line
 from langid_fastai.utils.folder_lock import LOCK
+from langid_fastai.utils.text import is_one_line
 
 __all__ = ["AUDIO_SUFFIXES", "Found", "find_audio", "path_below", "spellings"]
 
@@ -61,7 +61,7 @@ def find_audio(root: Path) -> tuple[list[str], dict[str, str]]:
     for path, is_hidden in _walk(root, others):
         if is_hidden:
             reason = HIDDEN
-        elif os.path.splitext(path)[1].lower() not in AUDIO_SUFFIXES:  # noqa: PTH122  # faster
+        elif os.path.splitext(path)[1].lower() not in AUDIO_SUFFIXES:  # noqa: PTH122  # pathlib is slower, and a corpus has many files
             reason = NOT_AUDIO
         elif not is_one_line(path):
             reason = UNFIT
@@ -75,7 +75,7 @@ def find_audio(root: Path) -> tuple[list[str], dict[str, str]]:
 def path_below(root: Path, path: str) -> str | None:
     """Return the part of an absolute path below `root`, also through links; None if outside."""
     for real in (os.path.abspath, os.path.realpath):
-        if real(path).startswith(top := os.path.join(real(root), "")):  # noqa: PTH118
+        if real(path).startswith(top := os.path.join(real(root), "")):  # noqa: PTH118  # with a final separator
             return real(path).removeprefix(top).replace(os.sep, "/")
     return None
 
@@ -100,7 +100,8 @@ def _walk(root: Path, others: dict[str, str]) -> Iterator[tuple[str, bool]]:
                 continue
             seen.add(real)
             folders.sort()
-            tops += [Path(folder, f) for f in folders if os.path.islink(f"{folder}/{f}")]  # noqa: PTH114
+            below_links = (Path(folder, name) for name in folders)
+            tops += [link for link in below_links if link.is_symlink()]
             below = Path(folder).relative_to(root)
             prefix = "" if folder == str(root) else f"{below.as_posix()}/"
             is_hidden = any(_is_hidden(part) for part in below.parts)

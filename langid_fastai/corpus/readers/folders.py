@@ -20,10 +20,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.split_folders import Parts, place_folders, sub_folders
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.text import list_some
 
 __all__ = ["read_folders", "compile_speaker"]
 

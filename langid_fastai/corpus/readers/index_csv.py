@@ -16,7 +16,6 @@ from langid_fastai.corpus import LANGUAGE
 from langid_fastai.corpus.index import (
     COLUMNS,
     Corpus,
-    count,
     fill_columns,
     read_index_table,
     validate_rows,
@@ -26,6 +25,7 @@ from langid_fastai.corpus.readers.find import path_below, spellings
 from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import is_there
+from langid_fastai.utils.text import count
 
 __all__ = ["read_index_csv"]
 

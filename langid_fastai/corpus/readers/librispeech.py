@@ -19,11 +19,12 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import READ
 from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.text import list_some
 
 __all__ = ["LIBRISPEECH_NAME", "read_librispeech", "read_speakers"]
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 
-from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import READ, gender_of
 from langid_fastai.corpus.readers.split_folders import split_named
+from langid_fastai.utils.text import list_some
 
 __all__ = ["MLS_PATH", "read_mls"]
 

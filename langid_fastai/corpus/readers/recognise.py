@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from langid_fastai.corpus import LANGUAGE
-from langid_fastai.corpus.index import Corpus, count, list_some, validate_index
+from langid_fastai.corpus.index import Corpus, validate_index
 from langid_fastai.corpus.labels import use_label
 from langid_fastai.corpus.readers import (
     audiofolder,
@@ -39,6 +39,7 @@ from langid_fastai.corpus.readers.voxlingua107 import VOXLINGUA_NAME, read_voxli
 from langid_fastai.corpus.tables import read_header
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import is_there
+from langid_fastai.utils.text import count, list_some
 
 __all__ = ["AUDIO_SUFFIXES", "LAYOUTS", "Layout", "find_audio", "read_corpus"]
 
@@ -211,7 +212,7 @@ def _read_known(found: Found, base: Path | None, label: str) -> tuple[Corpus, st
 
 
 def _is_index(file: Path, label: str) -> bool:
-    """Return whether a table is an index of ours, and not a foreign one of the same name."""
+    """Return whether a table has the columns of an index of this library."""
     names = {name.lower() for name in read_header(file, needs=("path", LANGUAGE))}
     return "path" in names and not names.isdisjoint({LANGUAGE, label})
 

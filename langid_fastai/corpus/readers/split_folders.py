@@ -18,7 +18,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from langid_fastai.corpus.index import list_some
+from langid_fastai.utils.text import list_some
 
 __all__ = ["SPLIT_NAMES", "place_folders", "split_named", "sub_folders"]
 

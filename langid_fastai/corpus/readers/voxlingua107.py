@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import re
 
-from langid_fastai.corpus.index import Corpus, list_some, make_index
+from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.split_folders import split_named
 from langid_fastai.errors import CorpusError
+from langid_fastai.utils.text import list_some
 
 __all__ = ["VOXLINGUA_NAME", "read_voxlingua107"]
 

@@ -10,11 +10,12 @@ import pytest
 import soundfile as sf
 
 from langid_fastai import cli
-from langid_fastai.corpus.index import Corpus, index_hash, make_index, summarize_corpus
+from langid_fastai.corpus.index import Corpus, index_hash, make_index
 from langid_fastai.corpus.make import mix
 from langid_fastai.corpus.make.mix import mix_corpus, read_voices
 from langid_fastai.corpus.make.mixture import place_stretches, remake_mixture
 from langid_fastai.corpus.make.settings import MixConfig
+from langid_fastai.corpus.measure import summarize_corpus
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import audit_split
 from langid_fastai.errors import CorpusError, RunError
