@@ -27,7 +27,7 @@ from common import alternate, print_table, ratio
 from memory import MIB, children, peak
 
 from langid_fastai.audio.files import load_audio
-from langid_fastai.corpus.readers.recognise import find_audio
+from langid_fastai.corpus.readers.find import find_audio
 from langid_fastai.inference.bulk import _Reader
 from langid_fastai.inference.windows import spoken_windows
 from langid_fastai.models.folder import ModelInfo, write_model

@@ -36,6 +36,8 @@ import pandas as pd
 from langid_fastai.audio.files import load_audio, native_format, write_sound
 from langid_fastai.augmentation.plan import PLAN, VariantPlan, note_plan, refuse_other_plan
 from langid_fastai.augmentation.waveform import require_extra
+from langid_fastai.corpus import MEASURED
+from langid_fastai.corpus.groups import recordings_of
 from langid_fastai.corpus.index import SPLITS, Corpus, write_index
 from langid_fastai.errors import AudioError, CorpusError, RunError
 from langid_fastai.utils.files import FULL, file_stamp, replacing
@@ -46,9 +48,6 @@ from langid_fastai.utils.task_limits import TaskFailure, alive
 from langid_fastai.utils.text import list_some
 
 __all__ = ["VariantResult", "write_variants"]
-
-# Columns that `measure_audio` recomputes, also for the variants.
-MEASURED = ["duration", "sr", "digest"]
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,8 @@ def write_variants(
 def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> VariantResult:
     """Make the missing variants; the folder is locked by the caller."""
     index = corpus.index
-    base = _with_recordings(index.drop(columns=[name for name in MEASURED if name in index]))
+    base = index.drop(columns=[*MEASURED], errors="ignore")  # measured again, with the variants
+    base = base.assign(recording=recordings_of(base))
     sources = base[(base["split"] == "train") & (base["variant"] == "")]
     files = _variant_files(base, sources["path"], plan)
     for parent in {(folder / path).parent for path in base["path"]}:
@@ -147,12 +147,6 @@ def _write(corpus: Corpus, folder: Path, plan: VariantPlan, n_jobs: int) -> Vari
     n_kept = len(made_of) * len(plan.names) - n_made
     layout = f"{corpus.layout}, with augmented variants"
     return VariantResult(Corpus(folder, index, layout, corpus.notes), failed, n_made, n_kept)
-
-
-def _with_recordings(index: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `recording`, the path of the original; by default that of the row itself."""
-    known = index["recording"] if "recording" in index else pd.Series("", index=index.index)
-    return index.assign(recording=known.where(known != "", index["path"]))
 
 
 def _variant_files(

@@ -60,7 +60,7 @@ import numpy as np
 import soxr
 
 from langid_fastai.audio.mp3 import MP3_BIT_RATES, MP3_RATES, code_mp3, writes_mp3
-from langid_fastai.corpus.readers.recognise import find_audio
+from langid_fastai.corpus.readers.find import find_audio
 from langid_fastai.errors import AudioError, RunError
 from langid_fastai.utils.dependencies import require
 

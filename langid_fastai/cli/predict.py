@@ -352,7 +352,7 @@ def _expanded(arguments: list[str], own: Container[Path]) -> Iterator[str]:
 
 def _at_address(url: str) -> list[str]:
     """Return the recording at a URL, or all recordings below it."""
-    from langid_fastai.corpus.readers.recognise import AUDIO_SUFFIXES
+    from langid_fastai.audio import AUDIO_SUFFIXES
     from langid_fastai.corpus.store import Store
 
     if PurePosixPath(url).suffix.lower() in AUDIO_SUFFIXES:
@@ -378,7 +378,7 @@ def _in_index(index: Path) -> Iterator[str]:
 
 def _in_folder(folder: Path) -> list[str]:
     """Return the recordings in a folder tree; report files that are left out, with the reason."""
-    from langid_fastai.corpus.readers.recognise import find_audio
+    from langid_fastai.corpus.readers.find import find_audio
     from langid_fastai.utils.text import count, list_some
 
     audio, others = find_audio(folder)

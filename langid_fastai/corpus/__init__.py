@@ -7,6 +7,8 @@ of corpora; `make` makes one corpus from another.
 
 # Column of the class; `langid_fastai.corpus.labels` can replace it by another column.
 LANGUAGE = "language"
+# Columns that `measure_audio` computes.
+MEASURED = ("duration", "sr", "digest")
 # Default fractions of the recordings for validation and test, if a corpus has no split.
 VALID = 0.15
 TEST = 0.15

@@ -28,8 +28,8 @@ import pandas as pd
 from langid_fastai.corpus.groups import is_usable, join_groups
 from langid_fastai.corpus.index import Corpus
 from langid_fastai.corpus.labels import noun
-from langid_fastai.corpus.split import MIN_SECONDS
 from langid_fastai.errors import CorpusError
+from langid_fastai.mel_config import MIN_SECONDS
 from langid_fastai.utils.text import count, list_some
 
 __all__ = ["MIN_FOLDS", "fold_split", "make_folds"]

@@ -1,6 +1,7 @@
 """Join groups that must stay together, since they share a speaker, a recording or a file.
 
-Also select the rows that are counted in a split, and list the speakers of each row.
+Also select the rows that are counted in a split, and find the recording and the speakers of each
+row.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["MIN_SECONDS", "SEPARATOR", "is_usable", "join_groups", "speakers_of"]
+from langid_fastai.mel_config import MIN_SECONDS
+
+__all__ = ["SEPARATOR", "is_usable", "join_groups", "recordings_of", "speakers_of"]
 
 # Separates the speakers of one recording, in the column `speakers` of mixtures.
 SEPARATOR = "|"
-
-# Shorter recordings give no image. Duplicated in `langid_fastai.preprocessing`, which does not
-# import pandas.
-MIN_SECONDS = 1.0
 
 
 def join_groups(
@@ -63,6 +62,13 @@ def is_usable(rows: pd.DataFrame) -> pd.Series:
     if "sr" in rows and "duration" in rows:
         clean &= rows["sr"].notna() & ~(rows["duration"] < MIN_SECONDS)
     return clean
+
+
+def recordings_of(rows: pd.DataFrame) -> pd.Series:
+    """Return the path of the recording that each row was made from; by default its own path."""
+    if "recording" not in rows:
+        return rows["path"]
+    return rows["recording"].where(rows["recording"] != "", rows["path"])
 
 
 def speakers_of(rows: pd.DataFrame) -> pd.Series:

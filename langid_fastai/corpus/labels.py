@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from langid_fastai.corpus import LANGUAGE
+from langid_fastai.corpus import LANGUAGE, MEASURED
 from langid_fastai.corpus.index import COLUMNS
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.text import list_some
@@ -21,7 +21,7 @@ __all__ = ["label_words", "noun", "use_label"]
 
 SPOKEN = "spoken_language"
 # Columns that cannot be the class: those that a run needs, and numbers.
-NEVER = {*COLUMNS, "digest", "duration", "sr"} - {"speaker"}
+NEVER = {*COLUMNS, *MEASURED} - {"speaker"}
 
 
 def use_label(

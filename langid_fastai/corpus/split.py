@@ -23,11 +23,12 @@ import pandas as pd
 from scipy.sparse import coo_array, csr_array
 
 from langid_fastai.corpus import LANGUAGE, TEST, VALID
-from langid_fastai.corpus.groups import MIN_SECONDS, is_usable, join_groups
+from langid_fastai.corpus.groups import is_usable, join_groups, recordings_of
 from langid_fastai.corpus.held_out import put_back, set_aside
 from langid_fastai.corpus.index import SPLITS, Corpus, used_rows
 from langid_fastai.corpus.labels import noun
 from langid_fastai.errors import CorpusError
+from langid_fastai.mel_config import MIN_SECONDS
 from langid_fastai.utils.text import count, list_some
 
 __all__ = ["split_corpus", "audit_split", "confounded_rates", "contradicting_labels"]
@@ -113,7 +114,7 @@ def _split_known(corpus: Corpus, shares: dict[str, float], seed: int, allow_leak
         raise CorpusError(_few_groups_message(few, ["train", *fractions], noun(corpus.label)))
     if few:
         alone = pool["language"].isin(list(few))
-        recordings = pool.assign(group=group.where(~alone, _recording(pool)))
+        recordings = pool.assign(group=group.where(~alone, recordings_of(pool)))
         group = join_groups(recordings, keys=["digest"])
         notes.append(f"LEAKS: {list_some(sorted(few))} split by recordings, not by speakers")
         still_few = _languages_with_few_groups(pool, group, n_splits=1 + len(fractions))
@@ -213,13 +214,6 @@ def contradicting_labels(index: pd.DataFrame, *, label: str = LANGUAGE) -> str |
         f"{count(int((n_labels > 1).sum()), 'recording')} labelled with two {noun(label, 2)}, e.g. "
         f"{list_some(list(paths), 2)}; one of the labels is wrong, so remove it"
     )
-
-
-def _recording(rows: pd.DataFrame) -> pd.Series:
-    """Return the recording that each row was made from; by default the file itself."""
-    if "recording" not in rows:
-        return rows["path"]
-    return rows["recording"].where(rows["recording"] != "", rows["path"])
 
 
 def _languages_with_few_groups(

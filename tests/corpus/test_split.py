@@ -11,8 +11,6 @@ from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from langid_fastai import preprocessing
-from langid_fastai.corpus import split as split_module
 from langid_fastai.corpus.index import Corpus, make_index
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.errors import CorpusError
@@ -324,10 +322,6 @@ def test_fractions_out_of_range(valid, test):
     message = rf"valid={valid} and test={test} must be fractions in \(0, 1\) with sum below 1"
     with pytest.raises(CorpusError, match=message):
         split_corpus(plain_corpus(), valid=valid, test=test)
-
-
-def test_minimum_duration_is_the_same_everywhere():
-    assert split_module.MIN_SECONDS == preprocessing.MIN_SECONDS
 
 
 def test_unusable_files_do_not_count_in_a_split():

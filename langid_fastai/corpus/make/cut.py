@@ -47,6 +47,7 @@ from langid_fastai.audio.files import (
     write_sound,
 )
 from langid_fastai.audio.levels import is_silent
+from langid_fastai.corpus import MEASURED
 from langid_fastai.corpus.index import Corpus, make_index, write_index
 from langid_fastai.corpus.make.pauses import find_cuts, frame_powers
 from langid_fastai.corpus.make.settings import CutRules
@@ -64,7 +65,7 @@ RULES = "cut.json"
 HIGHEST_FLAC_SR = 655_350  # Hz; RFC 9639, 8.2, and libsndfile
 NOTE = ".cut.json"  # in the folder of a recording; hidden, so that no reader counts it as a file
 # Columns that describe the whole recording, not an utterance.
-OF_THE_WHOLE = ("duration", "sr", "digest", "start", "end", "recording", "source")
+OF_THE_WHOLE = (*MEASURED, "start", "end", "recording", "source")
 
 
 class Task(NamedTuple):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from langid_fastai.corpus import MEASURED
 from langid_fastai.corpus.index import RESERVED_COLUMNS, Corpus, make_index
 from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.listed import gender_of, known, read_listing
@@ -26,7 +27,7 @@ SPEAKERS = ("speaker", "speaker_id", "client_id")
 # Columns that are read into others, measured, or reserved for the index of a run.
 REPLACED = {
     *("table", "file_name", "language", "speaker", "split", "gender"),
-    *("sr", "duration", "digest"),
+    *MEASURED,
     *RESERVED_COLUMNS,
 }
 

@@ -12,7 +12,7 @@ from langid_fastai.audio import AUDIO_SUFFIXES
 from langid_fastai.utils.folder_lock import LOCK
 from langid_fastai.utils.text import is_one_line
 
-__all__ = ["AUDIO_SUFFIXES", "Found", "find_audio", "path_below", "spellings"]
+__all__ = ["Found", "find_audio", "path_below", "spellings"]
 
 NOT_AUDIO = "not audio by the suffix"
 HIDDEN = "hidden"

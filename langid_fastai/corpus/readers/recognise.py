@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from langid_fastai.audio import AUDIO_SUFFIXES
 from langid_fastai.corpus import LANGUAGE
 from langid_fastai.corpus.index import Corpus, validate_index
 from langid_fastai.corpus.labels import use_label
@@ -27,7 +28,7 @@ from langid_fastai.corpus.readers import (
     kaldi,
     voxpopuli,
 )
-from langid_fastai.corpus.readers.find import AUDIO_SUFFIXES, NOT_AUDIO, Found, find_audio
+from langid_fastai.corpus.readers.find import NOT_AUDIO, Found, find_audio
 from langid_fastai.corpus.readers.folders import read_folders
 from langid_fastai.corpus.readers.index_csv import read_index_csv
 from langid_fastai.corpus.readers.kaggle import KAGGLE_NAME, download_kaggle, read_kaggle
@@ -41,7 +42,7 @@ from langid_fastai.errors import CorpusError
 from langid_fastai.utils.files import is_there
 from langid_fastai.utils.text import count, list_some
 
-__all__ = ["AUDIO_SUFFIXES", "LAYOUTS", "Layout", "find_audio", "read_corpus"]
+__all__ = ["LAYOUTS", "Layout", "read_corpus"]
 
 # A folder's own index, which may have more labels than folder names do.
 INDEXES = ("index.csv", "index.tsv")

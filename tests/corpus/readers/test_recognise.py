@@ -7,8 +7,9 @@ import planted
 import pytest
 from planted import SPEAKER, column, refusal
 
-from langid_fastai.corpus.readers.find import HIDDEN, NOT_AUDIO
-from langid_fastai.corpus.readers.recognise import AUDIO_SUFFIXES, find_audio, read_corpus
+from langid_fastai.audio import AUDIO_SUFFIXES
+from langid_fastai.corpus.readers.find import HIDDEN, NOT_AUDIO, find_audio
+from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import CorpusError
 
