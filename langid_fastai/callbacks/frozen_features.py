@@ -25,6 +25,7 @@ from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from langid_fastai.utils.files import UNFINISHED, reserve
 from langid_fastai.utils.folder_lock import sweep
@@ -106,21 +107,13 @@ def adapt_norms(learn: Learner) -> None:
         norm.momentum = momentum
 
 
-class _Pairs:
-    """Dataset of features and labels."""
+def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -> TensorDataset:
+    """Compute the features of all images of a loader, in order, and write them to a file.
 
-    def __init__(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        self.features, self.labels = features, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.features[i], self.labels[i]
-
-
-def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -> _Pairs:
-    """Compute the features of all images of a loader, in order, and write them to a file."""
+    Returns
+    -------
+    dataset : pairs of the features of an image, float32, and its label
+    """
     learn.model.eval()
     labels: list[torch.Tensor] = []
     features, n_done = torch.empty(0), 0
@@ -140,7 +133,7 @@ def _features(learn: Learner, layers: list[nn.Module], dl: TfmdDL, file: Path) -
         features[n_done : n_done + len(x)] = x.float().cpu()
         labels.append(torch.as_tensor(y).cpu())
         n_done += len(x)
-    return _Pairs(features, torch.cat(labels))
+    return TensorDataset(features, torch.cat(labels))
 
 
 def _is_passive(layer: nn.Module) -> bool:
