@@ -17,6 +17,7 @@ import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -326,11 +327,8 @@ def file_hash(file: Path) -> str:
     ------
     OSError : no such file
     """
-    digest = hashlib.blake2b(digest_size=8)
     with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, partial(hashlib.blake2b, digest_size=8)).hexdigest()
 
 
 def validate_tensors(folder: Path, info: ModelInfo) -> None:

@@ -22,7 +22,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from langid_fastai.clips.waveforms import HUB_PREFIX as PREFIX
@@ -48,7 +48,6 @@ WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*-of
 MODEL_FILES = ("model.json", "model.safetensors", "model.onnx", "README.md")
 NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
 LOG_IN = "for a private one, log in with `hf auth login`, or set HF_TOKEN"
-BLOCK = 1 << 20  # bytes
 
 
 def is_hub_name(name: str | Path) -> bool:
@@ -243,15 +242,14 @@ def _validate_content(file: Path) -> None:
     content = file.resolve()
     size = content.stat().st_size
     if re.fullmatch(r"[0-9a-f]{64}", content.name):
-        digest = hashlib.sha256()
+        new_hash = hashlib.sha256
     elif re.fullmatch(r"[0-9a-f]{40}", content.name):
-        digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        new_hash = partial(hashlib.sha1, f"blob {size}\0".encode(), usedforsecurity=False)
     else:
         return
     with content.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != content.name:
+        digest = hashlib.file_digest(stream, new_hash).hexdigest()
+    if digest != content.name:
         raise ModelError(
             f"{content}: damaged, it is not what the Hub has as {file.name}; remove this file, and "
             "repeat the command to download it again"
