@@ -16,7 +16,8 @@ from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.learner import Learner
 from fastai.torch_core import default_device
 
-from langid_fastai.errors import ModelError, first_line
+from langid_fastai.errors import ModelError
+from langid_fastai.utils.environment import find_device
 
 __all__ = [
     "CpuAutocast",
@@ -37,15 +38,7 @@ def pick_device(name: str | None = None) -> torch.device:
     ------
     ModelError : this machine has no such device
     """
-    if name is None:
-        return default_device()
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"device {name!r} cannot be used here ({first_line(error)}); use cpu, or cuda with a "
-            "GPU and its driver"
-        ) from error
+    return default_device() if name is None else find_device(name)
 
 
 def pick_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:

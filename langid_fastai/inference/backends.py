@@ -40,6 +40,7 @@ from langid_fastai.errors import ModelError, first_line
 from langid_fastai.models.folder import ModelInfo, file_hash, model_folder, tensors_hash
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.dependencies import needs
+from langid_fastai.utils.environment import find_device
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -218,13 +219,7 @@ def _device(name: str | None, precision: Precision) -> torch.device:
 
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"device {name!r} cannot be used here ({first_line(error)}); use cpu, or cuda with a "
-            "GPU and its driver"
-        ) from error
+    device = find_device(name)
     if precision not in get_args(Precision):
         raise ModelError(f"precision={precision!r} must be one of {', '.join(get_args(Precision))}")
     if precision == "fp16" and device.type == "cpu":

@@ -8,10 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from langid_fastai.errors import ModelError, first_line
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["describe_device", "library_versions", "n_launched"]
+__all__ = ["describe_device", "find_device", "library_versions", "n_launched"]
 
 LIBRARIES = ("langid_fastai", "fastai", "torch", "torchvision", "librosa", "soundfile", "numpy")
 
@@ -25,6 +27,24 @@ def library_versions(*others: str) -> dict[str, str]:
     """
     names = (*LIBRARIES, *others)
     return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device that torch has under a name, such as ``cpu`` or ``cuda:1``.
+
+    Raises
+    ------
+    ModelError : this machine has no such device
+    """
+    import torch
+
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {name!r} cannot be used here ({first_line(error)}); use cpu, or cuda with a "
+            "GPU and its driver"
+        ) from error
 
 
 def describe_device(device: torch.device) -> str:
