@@ -27,6 +27,7 @@ from langid_fastai.cli.output import (
 )
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.errors import AudioError, CorpusError
+from langid_fastai.utils.files import is_url
 from langid_fastai.utils.progress import Listening
 
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ def _expanded(arguments: list[str], own: Container[Path]) -> Iterator[str]:
     Our `own` files, which a pattern may match, are passed over.
     """
     for argument in arguments:
-        if "://" in argument:
+        if is_url(argument):
             yield from _at_address(argument)
             continue
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # Path drops ./
@@ -373,7 +374,7 @@ def _in_index(index: Path) -> Iterator[str]:
         for row in table:
             if not (path := row["path"]):
                 raise CorpusError(f"{index}: line {table.line_num} has no path")
-            yield path if "://" in path else str(index.parent / path)
+            yield path if is_url(path) else str(index.parent / path)
 
 
 def _in_folder(folder: Path) -> list[str]:

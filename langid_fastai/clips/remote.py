@@ -11,7 +11,7 @@ credentials. On an object store, images are written atomically; on ``file://``, 
 leave a partial image, which is not recorded and is regenerated. A second run at the same address is
 refused, unless both begin at the same moment.
 
-Contents: `is_url`, `SharedPlace`, `claim`, `publish`.
+Contents: `SharedPlace`, `claim`, `publish`.
 """
 
 from __future__ import annotations
@@ -29,24 +29,13 @@ from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError, RunError, first_line
 from langid_fastai.preprocessing import MelConfig
 
-__all__ = ["SharedPlace", "claim", "is_url", "publish"]
+__all__ = ["SharedPlace", "claim", "publish"]
 
 # Files of a run folder; the table of images is last, so that all files it needs exist before it.
 TABLES = (
     *("run.json", "index.csv", "images/mel.json", "images/augment.json", "images/failed.csv"),
     "images/images.csv",
 )
-
-
-def is_url(address: str) -> bool:
-    """Return whether a string is an address rather than a path.
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/recordings"), is_url("recordings"), is_url("C:\\\\recordings")
-    (True, False, False)
-    """
-    return "://" in address
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.dependencies import needs
-from langid_fastai.utils.files import UNFINISHED, read_json, write_whole
+from langid_fastai.utils.files import UNFINISHED, cache_folder, read_json, write_whole
 from langid_fastai.utils.progress import track
 from langid_fastai.utils.text import count, is_one_line
 
@@ -161,9 +161,8 @@ def fetch_corpus(url: str) -> Path:
     above, _, name = url.rstrip("/").rpartition("/")
     is_table = PurePosixPath(name).suffix.lower() in TABLES
     bucket = _open_bucket(above if is_table else url)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     service = urlsplit(_endpoint(bucket)).netloc.replace(":", "_")
-    folder = cache / "langid_fastai" / "s3" / service / bucket.root
+    folder = cache_folder() / "s3" / service / bucket.root
     pair = _Pair(folder, bucket)
     if not pair.there:
         raise CorpusError(f"{bucket.url}: contains no files")

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from langid_fastai.errors import AudioError, CorpusError, LangidError, first_line
+from langid_fastai.utils.files import is_url
 
 __all__ = ["Store", "fetched"]
 
@@ -138,7 +139,7 @@ def fetched(path: str) -> Iterator[Path]:
     ------
     AudioError : the file cannot be downloaded
     """
-    if "://" not in path:
+    if not is_url(path):
         yield Path(path)
         return
     folder, _, name = path.rpartition("/")

@@ -23,7 +23,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from langid_fastai.errors import RunError
 from langid_fastai.inference.timeline_formats import COLUMNS, rounded
 from langid_fastai.utils.dependencies import require
-from langid_fastai.utils.files import replacing
+from langid_fastai.utils.files import cache_folder, is_url, replacing
 from langid_fastai.utils.folder_lock import LOCK, alone_in
 from langid_fastai.utils.settings_note import keep_settings
 
@@ -205,16 +204,15 @@ def answers_file(
 @contextmanager
 def _local(out: str) -> Iterator[Path]:
     """Yield a local path for a table; if `out` is an address, copy the table there at the end."""
-    if "://" not in out:
+    if not is_url(out):
         yield Path(out)
         return
     from langid_fastai.corpus.store import Store
 
     folder, _, name = out.rpartition("/")
     store = Store(folder, RunError)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(out.encode()).hexdigest()[:16]
-    local = cache / "langid_fastai" / "predictions" / key / name
+    local = cache_folder() / "predictions" / key / name
     yield local
     for path in (local.with_name(f"{name}.json"), local.with_name(FAILED), local):
         store.put(path, path.name)

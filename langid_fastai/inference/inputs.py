@@ -24,6 +24,7 @@ from langid_fastai.audio.levels import validate_waveform
 from langid_fastai.corpus.store import fetched
 from langid_fastai.errors import AudioError, SilentError
 from langid_fastai.mel_config import MelConfig
+from langid_fastai.utils.files import is_url
 
 __all__ = ["Audio", "each_channel", "name_of", "named", "opened", "validate_sr"]
 
@@ -35,7 +36,7 @@ def name_of(audio: Audio) -> str:
     """Return the name of a recording for error messages."""
     if isinstance(audio, (str, os.PathLike)):
         path = os.fspath(audio)
-        return path if "://" in path else str(Path(path))  # as in `stream_audio`
+        return path if is_url(path) else str(Path(path))  # as in `stream_audio`
     if isinstance(audio, tuple):
         return "waveform"
     name = getattr(audio, "name", None)

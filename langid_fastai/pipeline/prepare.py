@@ -20,7 +20,7 @@ import pandas as pd
 
 from langid_fastai.augmentation.plan import VariantPlan
 from langid_fastai.clips.export import ExportResult, export_images, read_clips
-from langid_fastai.clips.remote import SharedPlace, claim, is_url, publish
+from langid_fastai.clips.remote import SharedPlace, claim, publish
 from langid_fastai.corpus.index import (
     SPLITS,
     Corpus,
@@ -44,7 +44,7 @@ from langid_fastai.errors import CorpusError, RunError
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.pipeline.settings import CorpusSettings
 from langid_fastai.preprocessing import MelConfig
-from langid_fastai.utils.files import is_there
+from langid_fastai.utils.files import is_there, is_url
 from langid_fastai.utils.parallel import validate_jobs
 from langid_fastai.utils.text import count, list_some
 

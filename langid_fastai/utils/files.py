@@ -19,8 +19,10 @@ __all__ = [
     "DENIED",
     "FULL",
     "UNFINISHED",
+    "cache_folder",
     "file_stamp",
     "is_there",
+    "is_url",
     "read_json",
     "replacing",
     "reserve",
@@ -161,6 +163,22 @@ def is_there(path: str | Path) -> bool:
     (True, False)
     """
     return os.path.exists(path)  # noqa: PTH110  # see the docstring
+
+
+def is_url(address: str) -> bool:
+    """Return whether a string is an address rather than a path.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/recordings"), is_url("recordings"), is_url("C:\\\\recordings")
+    (True, False, False)
+    """
+    return "://" in address
+
+
+def cache_folder() -> Path:
+    """Return ``~/.cache/langid_fastai``, or that below ``XDG_CACHE_HOME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "langid_fastai"
 
 
 def _denial(unfinished: Path) -> OSError | None:
