@@ -38,7 +38,13 @@ from langid_fastai.models.folder import read_info
 from langid_fastai.pipeline.evaluate import keep_sections
 from langid_fastai.pipeline.run_folder import DEFAULTS, Run
 from langid_fastai.pipeline.settings import CorpusSettings, TrainSettings
-from langid_fastai.pipeline.train import calibrate, make_learner, make_network, train
+from langid_fastai.pipeline.train import (
+    OF_THE_MACHINE,
+    calibrate,
+    make_learner,
+    make_network,
+    train,
+)
 from langid_fastai.report import console
 from langid_fastai.utils.files import replacing
 from langid_fastai.utils.folder_lock import sweep
@@ -140,7 +146,7 @@ def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
     settings = CorpusSettings(**noted).resolved()
     corpus = read_corpus(
         settings.source,
-        root=Path(settings.root) if settings.root else None,
+        root=settings.root or None,
         speaker=settings.speaker,
         demo_folder=run.folder.parent / "demo-corpus",
         label=settings.label,
@@ -207,12 +213,11 @@ def _train_fold(
 
 def _identity(split: Corpus, settings: TrainSettings, images: Path) -> dict[str, Any]:
     """Return what determines a fold: its split, its settings, and the images as exported."""
-    machine = {"device": None, "workers": None, "precision": None}
     manifest = hashlib.blake2b((images / "images.csv").read_bytes(), digest_size=8).hexdigest()
     content = {
         "index_hash": index_hash(split.index),
         "images": manifest,
-        "choice": asdict(settings) | machine,
+        "choice": asdict(settings) | OF_THE_MACHINE,
     }
     return json.loads(json.dumps(content))
 

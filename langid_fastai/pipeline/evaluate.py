@@ -165,7 +165,7 @@ def assess_other(
     info, home = read_info(run.model), run.corpus()
     corpus = read_corpus(
         settings.source,
-        root=Path(settings.root) if settings.root else None,
+        root=settings.root or None,
         speaker=settings.speaker,
         demo_folder=run.folder.parent / "demo-corpus",
         label=home.label,

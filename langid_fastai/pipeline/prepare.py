@@ -71,7 +71,7 @@ def find_corpus(
         corpus = measure_audio(
             read_corpus(
                 settings.source,
-                root=Path(settings.root) if settings.root else None,
+                root=settings.root or None,
                 speaker=settings.speaker,
                 demo_folder=demo_folder,
                 label=settings.label,

@@ -65,6 +65,8 @@ __all__ = [
 
 
 DEFAULT_FALSE_ALARM_RATE = 0.05
+# Settings that may differ when a training is resumed, as they are stored.
+OF_THE_MACHINE = {"device": None, "workers": None, "precision": None}
 REVISION = "encoder_revision"  # in run.json: commit of an encoder of the Hugging Face Hub
 
 
@@ -353,9 +355,8 @@ def _write_history(run: Run, history: pd.DataFrame) -> None:
 
 
 def _binding(settings: TrainSettings, schedule: str) -> dict[str, Any]:
-    """Return the settings that must be the same to resume; those of the machine may differ."""
-    free = {"device": None, "workers": None, "precision": None}
-    return asdict(settings) | free | {"schedule": schedule}
+    """Return the settings that must be the same to resume."""
+    return asdict(settings) | OF_THE_MACHINE | {"schedule": schedule}
 
 
 def _pinned(arch: str, revision: str | None) -> str:
