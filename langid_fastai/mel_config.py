@@ -124,7 +124,7 @@ class MelConfig:
     def __post_init__(self) -> None:
         if self.channel == EACH:
             raise AudioError(
-                "channel='each': a recording is trained on as one; write each channel to its own "
+                "channel='each': training uses one channel per recording; write each to its own "
                 "file first, with: langid corpus cut CORPUS --channel each --out FOLDER"
             )
         object.__setattr__(self, "channel", channel_number(self.channel))

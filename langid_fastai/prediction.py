@@ -414,7 +414,7 @@ def _load_same(folder: str, wanted: str) -> LanguageIdentifier:
     """Load a model folder in another process, after checking that it has not changed."""
     if model_hash(Path(folder), read_info(Path(folder))) != wanted:
         raise ModelError(
-            f"{folder}: contains another model than when the identifier was loaded; load it again"
+            f"{folder}: its model has changed since the identifier was loaded; load it again"
         )
     if multiprocessing.parent_process() is None:
         return LanguageIdentifier.load(folder)

@@ -131,7 +131,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(corpus, tmp_path_factory):
-    """One undisturbed run, in a process of its own as a user starts it: its folder, its words."""
+    """One undisturbed run, in its own process as a user starts it: its folder and output."""
     out = tmp_path_factory.mktemp("runs") / "tones"
     done = subprocess.run(
         command_of(corpus, "--out", out, "--epochs", "1,3,1"), capture_output=True, text=True
@@ -142,7 +142,7 @@ def trained(corpus, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(trained, tmp_path_factory):
-    """A copy of a trained model with its ``model.onnx``, and what the export said."""
+    """A copy of a trained model with its ``model.onnx``, and the result of the export."""
     from exported_onnx import recordings_of
 
     from langid_fastai.inference.onnx_export import export_onnx
@@ -155,7 +155,7 @@ def exported(trained, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def whole_training(corpus, tmp_path_factory):
-    """What a training leaves that nobody kills or denies its disk."""
+    """Results of a training without kills and disk errors."""
     from killing import PLAIN, Trained, run_whole
 
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -165,7 +165,7 @@ def whole_training(corpus, tmp_path_factory):
 
 @pytest.fixture
 def make_learn(picture_folder, monkeypatch):
-    """Make a Learner of the tiny pictures, of a tiny network or a known one."""
+    """Make a Learner of the tiny images, with a tiny network or a named one."""
     from tiny import tiny_network
 
     from langid_fastai import learner as learner_module

@@ -32,7 +32,7 @@ def files(tmp_path, tone, write_audio):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
 def test_pool_of_processes(folders, files, backend, method):
-    """Also forked after torch has computed here, when its threads are missing in the worker."""
+    """Also if forked after torch was used here, so that its threads are missing in the worker."""
     identifier = LanguageIdentifier.load(folders[backend])
     assert identifier.engine.name == backend
     expected = identifier(files)
@@ -57,7 +57,7 @@ def test_pickle_is_small_and_loaded_once(folders):
     assert pickle.loads(content) is pickle.loads(content)
 
 
-def test_export_in_between_is_no_other_model(tmp_path, files):
+def test_an_export_does_not_change_the_model(tmp_path, files):
     write_tiny_model(tmp_path)
     before = LanguageIdentifier.load(tmp_path)
     content = pickle.dumps(before)
@@ -72,7 +72,7 @@ def test_other_model_in_the_folder_is_refused(tmp_path):
     identifier = LanguageIdentifier.load(tmp_path)
     content = pickle.dumps(identifier)
     write_info(tmp_path, replace(identifier.info, vocab=tuple(reversed(identifier.info.vocab))))
-    with pytest.raises(ModelError, match="contains another model than when the identifier was"):
+    with pytest.raises(ModelError, match="its model has changed since the identifier was"):
         pickle.loads(content)
     with pytest.raises(ModelError, match="not loaded from a folder cannot be pickled"):
         pickle.dumps(replace(identifier, folder=None))

@@ -1,4 +1,4 @@
-"""A model and a recording of any kind and length → an answer, the same however it is asked."""
+"""A model and a recording of any kind and length → an answer, the same by every interface."""
 
 import io
 import json
@@ -43,14 +43,14 @@ def always(probs):
 
 
 def by_loudness(windows):
-    """Sure of `ca` where a window is loud, of `es` where it is soft."""
+    """Score `ca` high where a window is loud, `es` where it is soft."""
     loud = np.clip(np.abs(windows).max(axis=1), 0.05, 0.9)
     return np.log(np.stack([loud, np.full_like(loud, 0.05), 0.95 - loud], axis=1))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """An untrained network: its answers mean nothing, and differ from sound to sound."""
+    """An untrained network: its answers are meaningless, and differ between recordings."""
     import torch
 
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def test_windows_are_the_clips_and_those_halfway(n, size):
 
 
 def test_one_clip_has_the_scores_of_its_image(trained):
-    """Train = serve: the path of the tests, by PNG and fastai, against the path of a prediction."""
+    """Train = serve: compare evaluation, through PNG and fastai, with prediction."""
     run = Run(trained[0])
     rows = run.corpus().index.query("split == 'test'")
     identifier = LanguageIdentifier.load(run.folder)
@@ -262,7 +262,7 @@ def test_candidates_share_the_whole_probability(tone):
     assert identifier(y, candidates=("de",)) == [{"label": "de", "score": pytest.approx(1)}]
 
 
-def test_prior_reweights_as_bayes_says(tone):
+def test_prior_reweights_by_bayes_rule(tone):
     y = (tone(300, SR), SR)
     identifier = identifier_of(always(PROBS))
     posterior = PROBS * [8, 1, 1] / (PROBS * [8, 1, 1]).sum()
@@ -276,7 +276,7 @@ def test_prior_reweights_as_bayes_says(tone):
     assert second == {"label": "ca", "score": 0.0}
 
 
-def test_unknown_stands_first_below_the_threshold(tone):
+def test_unknown_is_first_below_the_threshold(tone):
     y = (tone(300, SR), SR)
     sure, unsure = (identifier_of(always(PROBS), threshold) for threshold in (0.55, 0.65))
     assert sure(y, unknown=True) == sure(y)
@@ -288,8 +288,8 @@ def test_unknown_stands_first_below_the_threshold(tone):
     assert [a["label"] for a in unsure(y, unknown=True, top_k=2)] == ["unknown", "es"]
 
 
-def test_a_sure_answer_outside_the_candidates_is_unknown(tone):
-    """Neither `candidates` nor `prior` makes the model surer than what it heard."""
+def test_a_confident_answer_outside_the_candidates_is_unknown(tone):
+    """Neither `candidates` nor `prior` raises the confidence above that of the model."""
     y = (tone(300, SR), SR)
     identifier = identifier_of(always(PROBS))
     answers = identifier(y, candidates=["ca", "de"], unknown=True)
@@ -315,7 +315,7 @@ def test_a_sure_answer_outside_the_candidates_is_unknown(tone):
         ({"prior": {"es": 0, "ca": 0, "de": 0}}, "not all 0"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(tone, options, message):
+def test_invalid_options_are_refused(tone, options, message):
     with pytest.raises(ModelError, match=message):
         identifier_of(always(PROBS))((tone(300, SR), SR), **options)
 
@@ -365,7 +365,7 @@ def test_options_are_checked_before_anything_is_read(tmp_path):
         (("a.wav", "b.wav", "c.wav"), "pass several recordings as a list"),
     ],
 )
-def test_what_is_no_speech_is_refused_with_its_name(audio, message, tmp_path, monkeypatch):
+def test_recordings_without_speech_are_refused_by_name(audio, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AudioError, match=message):
         identifier_of(always(PROBS))(audio)
@@ -384,18 +384,18 @@ def test_errors_of_files_name_them_once(tmp_path, write_audio, tone):
     assert str(caught.value).count("none.wav") == 1
 
 
-def test_a_model_that_diverged_is_no_model(tone):
+def test_a_model_that_diverged_is_refused(tone):
     with pytest.raises(ModelError, match="did the training of the model diverge"):
         identifier_of(always(PROBS * np.nan))((tone(300, SR), SR))
 
 
-def test_a_folder_without_a_model_says_so(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no model folder"):
         LanguageIdentifier.load(tmp_path)
 
 
 def test_calibration_of_the_folder_is_used(model, recording, tmp_path):
-    """Written again after training, as `langid train` does, without new tensors."""
+    """It is written after training, as by `langid train`, without new tensors."""
     other = tmp_path / "model"
     other.mkdir()
     (other / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
@@ -414,12 +414,12 @@ def test_calibration_of_the_folder_is_used(model, recording, tmp_path):
         ((np.full(16_000, 1e300), 16_000), "contains NaN or infinite samples"),
     ],
 )
-def test_what_is_no_waveform_is_told(identifier, audio, rule):
+def test_invalid_waveforms_are_refused(identifier, audio, rule):
     with pytest.raises(AudioError, match=rule):
         identifier(audio)
 
 
-def test_numbers_of_numpy_are_numbers(identifier, rng):
+def test_numbers_of_numpy_are_accepted(identifier, rng):
     y = rng.standard_normal(SR) / 10
     assert identifier((y, np.int64(SR)), top_k=np.int64(1)) == identifier((y, SR), top_k=1)
 
@@ -427,7 +427,7 @@ def test_numbers_of_numpy_are_numbers(identifier, rng):
 @pytest.mark.parametrize(
     "prior", [{"de": "1", "ca": 1, "es": 1}, {"de": 10**400, "ca": 1, "es": 1}]
 )
-def test_a_prior_holds_numbers(identifier, rng, prior):
+def test_a_prior_contains_numbers(identifier, rng, prior):
     with pytest.raises(ModelError, match="must be numbers"):
         identifier((rng.standard_normal(SR) / 10, SR), prior=prior)
 

@@ -1,4 +1,4 @@
-"""The three stages: what they are, what moves in them, and going on after a kill."""
+"""The three stages: their settings, which weights they train, and resuming after a kill."""
 
 import math
 from dataclasses import replace
@@ -26,7 +26,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Rates(Callback):
-    """Records, from the optimizer itself, every group's rate at every training step."""
+    """Record each group's learning rate at every training step, from the optimizer."""
 
     run_valid = False
 
@@ -38,7 +38,7 @@ class Rates(Callback):
 
 
 class KilledError(Exception):
-    """Stands for SIGKILL inside one process."""
+    """Simulate SIGKILL within one process."""
 
 
 def test_seed_schedule_is_the_recipe():

@@ -138,7 +138,7 @@ def stream_audio(
             yield y
         if sound.seconds * promised - (seconds - before) > TOLERANCE:
             log.warning(
-                "%s: its header states %.1f s, but %.1f s are in it; was it truncated?",
+                "%s: the header states %.1f s, but the file has %.1f s; was it truncated?",
                 *(path, sound.seconds * promised, seconds - before),
             )
 
@@ -199,7 +199,7 @@ def usual_channel(path: str | Path, channel: Channel | None) -> int | None:
     number = channel_number(channel)
     if number is None or number <= (n_channels := count_channels(path)):
         return number
-    log.warning("%s: the model is for channel %d, but it has %d", path, number, n_channels)
+    log.warning("%s: the model uses channel %d; the file has %d", path, number, n_channels)
     return None
 
 

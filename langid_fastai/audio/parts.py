@@ -239,7 +239,7 @@ def _in_chunks(content: mmap.mmap, start: int, form: Chunks) -> Part:
 def _ended(
     content: mmap.mmap, start: int, samples: int, stated: int, n: int, form: Chunks | None = None
 ) -> Part:
-    """Return a part, comparing the size of the samples in its header with that in the file."""
+    """Find the end of a part whose header states the size of its samples, right or wrong."""
     present = max(0, len(content) - samples)
     if stated >= min(present, UNKNOWN[n]):
         is_truncated = present < stated < UNKNOWN[n]

@@ -34,8 +34,8 @@ class RankLoader(DistributedDL):
         super().__init__(dl, rank=dist.get_rank(), world_size=dist.get_world_size())
         if self.drop_last and not len(self):
             raise RunError(
-                f"{len(dl.dataset)} training images make no batch of {dl.bs} for each of "
-                f"{self.world_size} processes; use a smaller --batch-size, or fewer processes"
+                f"{len(dl.dataset)} training images are too few for {self.world_size} processes "
+                f"with batches of {dl.bs}; use a smaller --batch-size, or fewer processes"
             )
 
     def new(self, *, shuffle: bool) -> RankLoader:

@@ -82,5 +82,5 @@ def compare(
     )
     say(pipeline_compare.comparison_lines(compared))
     print(f"comparison {folder / 'comparison.json'}, comparison.csv, comparison.png")
-    print(f"models     {folder}/NETWORK: a run folder each, with model and report")
+    print(f"models     {folder}/NETWORK: a run folder per network, with model and report")
     exit_if_clips_failed(exported.failed)

@@ -42,6 +42,6 @@ def cut(
     print(f"index      {index}; train on it with: langid-train {index}")
     exit_if_failed(
         len(result.failed),
-        f"{len(result.failed)} of {len(found.index)} recordings gave no utterance, listed in "
+        f"{len(result.failed)} of {len(found.index)} recordings have no utterances, listed in "
         f"{folder / 'failed.csv'}",
     )

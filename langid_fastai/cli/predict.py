@@ -224,7 +224,7 @@ def _validate_usage(
     sr: int | None,
     top_k: int | None,
 ) -> None:
-    """Check that the options can be combined; error messages suggest what can."""
+    """Check that the options can be combined; errors suggest a valid combination."""
     in_time = timeline or follow
     if timeline and follow:
         raise typer.BadParameter("choose --timeline for recordings or --follow for a stream")

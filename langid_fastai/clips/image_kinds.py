@@ -155,7 +155,7 @@ def delta(x: np.ndarray, *, order: int = 1) -> np.ndarray:
     [3.0, 3.0, 3.0]
     """
     if x.shape[1] < DELTA_WIDTH:
-        raise AudioError(f"{x.shape[1]} frames must be at least {DELTA_WIDTH} for a delta")
+        raise AudioError(f"deltas need at least {DELTA_WIDTH} frames, not {x.shape[1]}")
     windows = np.lib.stride_tricks.sliding_window_view(x, DELTA_WIDTH, axis=1)
     inner = windows @ delta_kernel(order)
     # The derivative of this order of the fitted polynomial is constant over its frames.

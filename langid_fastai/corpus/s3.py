@@ -242,7 +242,10 @@ def _download(bucket: Store, name: str, s3_object: S3Object, path: Path) -> None
 
 
 def _is_whole(bucket: Store, name: str, s3_object: S3Object, path: Path) -> bool:
-    """Return whether a file equals the object: by MD5, else by size if the object is unchanged."""
+    """Return whether a file equals an object, by its MD5.
+
+    Without an MD5, the size is compared, and that the object has not changed since it was listed.
+    """
     if path.stat().st_size != s3_object.size:
         return False
     if file_md5(path) == s3_object.etag:

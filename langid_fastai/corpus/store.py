@@ -106,7 +106,7 @@ class Store:
             self.fs.get_file(f"{self.root}/{name}", str(path))
 
     def put(self, path: Path, name: str, *, part_bytes: int | None = None) -> None:
-        """Upload a file, to S3 in parts if it is large. In S3 it appears once it is complete."""
+        """Upload a file; S3 gets large files in parts, and lists them only once complete."""
         path.open("rb").close()  # so that a read error is not reported as one of the store
         options = {"chunksize": part_bytes} if part_bytes else {}
         with self.translated_errors():

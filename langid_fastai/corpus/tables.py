@@ -270,7 +270,7 @@ def _holds_rows(fields: list[str], separator: str, n_columns: int) -> bool:
 
 def _unclosed(path: Path, first: int, last: int) -> CorpusError:
     return CorpusError(
-        f"{path}: line {first}: a quoted field runs on to line {last} and takes in the rows "
+        f"{path}: line {first}: a quoted field runs on to line {last} and swallows the rows "
         'between; close its quotation mark, write "" for one inside a field, or save the table '
         "with tabs as .tsv, which is read without quotes"
     )

@@ -278,7 +278,10 @@ def _language_slots(
 
 
 def _slots(target_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the slot of each score, from the highest: odd at target scores, even between."""
+    """Return the slot of each score; slots count down from the highest score.
+
+    A score equal to a target score has an odd slot; one between target scores, an even slot.
+    """
     below = np.searchsorted(target_scores, scores, "left")
     return 2 * len(target_scores) - below - np.searchsorted(target_scores, scores, "right")
 

@@ -64,7 +64,7 @@ def opened(
         if len(audio) != 2:
             raise AudioError("a tuple must be (y, sr); pass several recordings as a list")
         if channel is not None:
-            raise AudioError(f"channel={channel!r}: (y, sr) is one channel; pass the wanted one")
+            raise AudioError(f"channel={channel!r} is for files: (y, sr) is one channel")
         yield [_resampled(*audio, mel.sr)]
         return
     with _as_file(audio) as file:

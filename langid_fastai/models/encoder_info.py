@@ -183,7 +183,7 @@ def read_encoder(arch: str) -> EncoderInfo:
     if not (folder / "config.json").exists():
         ours = (folder / "model.json").exists()
         raise ModelError(
-            f"{arch} has no config.json, so it is no encoder of the Hub"
+            f"{arch} has no config.json, so it is not an encoder of the Hub"
             + (f"; it is a model of this library: --weights {arch} starts from it" if ours else "")
         )
     config = _read(folder / "config.json")
@@ -192,7 +192,7 @@ def read_encoder(arch: str) -> EncoderInfo:
     extractor = sound.get("feature_extractor_type", family.extractor)
     if extractor != family.extractor:
         raise ModelError(
-            f"{arch} prepares its sound by {extractor!r}, which is not reproduced here; "
+            f"{arch} prepares its audio by {extractor!r}, which is not supported; "
             f"it must be {family.extractor}"
         )
     is_local = local_folder(arch) is not None

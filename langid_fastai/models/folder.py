@@ -163,7 +163,7 @@ class ModelInfo:
         if not isinstance(self.arch, str) or not _is_short_text(self.arch):
             raise ModelError(f"arch={self.arch!r} must be the name of a network, e.g. 'resnet18'")
         if is_hub_name(self.arch) != (self.encoder is not None):
-            raise ModelError(f"arch={self.arch!r}: {PREFIX}… and encoder belong together")
+            raise ModelError(f"arch={self.arch!r}: {PREFIX}… needs an encoder; others have none")
         validate_vocab(self.vocab)
         if not isinstance(self.training, dict) or not isinstance(self.versions, dict):
             raise ModelError("training and versions must be objects, names with values")
@@ -347,7 +347,7 @@ def validate_tensors(folder: Path, info: ModelInfo) -> None:
 
 
 def model_folder(folder: Path) -> Path:
-    """Return the model folder for a model folder, a run folder or ``hf:owner/name``.
+    """Find the model folder that a path or ``hf:owner/name`` stands for; a path may be of a run.
 
     Raises
     ------

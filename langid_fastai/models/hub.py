@@ -145,8 +145,8 @@ def fetch_model(name: str) -> Path:
     folder = download(name, MODEL_FILES)
     if local_folder(name) is None and not (folder / "model.json").exists():
         raise ModelError(
-            f"{name} is no model of this library: it has no model.json. To train on an encoder of "
-            f"the Hub: langid-train CORPUS --arch {name}"
+            f"{name} is not a model of this library: it has no model.json. To train on an encoder "
+            f"of the Hub: langid-train CORPUS --arch {name}"
         )
     return folder
 
@@ -166,8 +166,8 @@ def hub_errors(repository: str, revision: str | None = None) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise ModelError(
-            f"{what}: its owner asks you to accept conditions; do so on its page on the Hub, and "
-            "log in with `hf auth login`"
+            f"{what}: its owner requires you to accept conditions; do so on its page on the Hub, "
+            "and log in with `hf auth login`"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
@@ -188,7 +188,7 @@ def hub_errors(repository: str, revision: str | None = None) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise ModelError(
             f"{what}: the Hub refuses ({_status(error)}: {first_line(error)}); {LOG_IN}, with a "
-            "token that may do this"
+            "token that permits this"
         ) from error
     except OSError as error:
         if error.errno in DENIED:
@@ -251,6 +251,6 @@ def _validate_content(file: Path) -> None:
         digest = hashlib.file_digest(stream, new_hash).hexdigest()
     if digest != content.name:
         raise ModelError(
-            f"{content}: damaged, it is not what the Hub has as {file.name}; remove this file, and "
+            f"{content}: damaged, it differs from {file.name} on the Hub; remove this file, and "
             "repeat the command to download it again"
         )

@@ -95,7 +95,7 @@ def build_hub_network(
     """
     info = read_encoder(arch)
     if str(weights) == "imagenet":
-        raise ModelError(f"weights 'imagenet' are not for {arch!r}; take --weights pretrained")
+        raise ModelError(f"weights 'imagenet' are not for {arch!r}; use --weights pretrained")
     network = new_hub_network(info, n_languages)
     body: Any = network[0]
     if str(weights) in PUBLISHED:
@@ -110,7 +110,7 @@ def new_hub_network(info: EncoderInfo, n_languages: int) -> nn.Sequential:
 
     Raises
     ------
-    ModelError : the extra `hub` is not installed, or the settings do not make an encoder
+    ModelError : the extra `hub` is not installed, or the settings do not describe an encoder
     """
     body = _Body(info, _new_encoder(info))
     head = nn.Sequential(
@@ -211,7 +211,7 @@ def _new_encoder(info: EncoderInfo) -> nn.Module:
     # Each class raises its own errors for invalid settings.
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{info.name}: its settings do not make an encoder ({first_line(error)})"
+            f"{info.name}: its settings do not describe an encoder ({first_line(error)})"
         ) from error
     return _only_encoder(encoder)
 

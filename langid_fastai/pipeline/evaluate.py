@@ -312,7 +312,7 @@ def _rows_to_test(corpus: Corpus, matched: dict[str, str], vocab: tuple[str, ...
     if not matched:
         theirs = list_some(sorted(corpus.index["language"].unique()))
         raise CorpusError(
-            f"{corpus.root}: none of its languages ({theirs}) is one the model knows "
+            f"{corpus.root}: none of its languages ({theirs}) is a language of the model "
             f"({', '.join(vocab)}); languages are matched by code, such as en, eng or en-GB"
         )
     index = corpus.index
@@ -343,9 +343,9 @@ def _refuse_shared_audio(home: Corpus, other: Corpus) -> None:
     shared = (set(digests[both["is_used"]]) & set(digests[~both["is_used"]])) - {""}
     if n_same_path or shared:
         raise CorpusError(
-            f"{other.root}: {count(max(n_same_path // 2, len(shared)), 'recording')} of it "
-            "was trained or validated on, so the test would be meaningless; use a corpus of other "
-            "recordings, or an index CSV without them"
+            f"{other.root}: the model was trained or validated on "
+            f"{count(max(n_same_path // 2, len(shared)), 'recording')} of it, so the test would be "
+            "meaningless; use a corpus of other recordings, or an index CSV without them"
         )
 
 

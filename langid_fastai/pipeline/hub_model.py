@@ -192,9 +192,9 @@ def assess_against(run: Run, learn: Learner, against: str) -> dict[str, Any]:
     shared = [label for label in info.vocab if label in matched.values()]
     if len(shared) < 2:
         raise ModelError(
-            f"{against}: of its labels ({list_some(hub.labels)}) {len(shared)} match those of the "
-            f"run ({list_some(info.vocab)}), and two are needed; labels are matched by language "
-            "code, such as en, eng or en-GB"
+            f"{against}: only {len(shared)} of its labels ({list_some(hub.labels)}) match those of "
+            f"the run ({list_some(info.vocab)}), but two are needed; labels are matched by "
+            "language code, such as en, eng or en-GB"
         )
     clips = known[known["language"].isin(shared)].reset_index(drop=True)
     ours = _among(score_clips(run.images, learn, clips, info), info.vocab, shared)

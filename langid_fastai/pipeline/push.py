@@ -97,7 +97,7 @@ def push(
         sources = {name: folder / name for name in MODEL_FILES if (folder / name).exists()}
         sources["model.json"] = Path(scratch) / "model.json"
         if "model.onnx" in sources and info.onnx != file_hash(sources["model.onnx"]):
-            tell("left out   model.onnx, which is not of this model; see `langid export`")
+            tell("left out   model.onnx, which is of another model; see `langid export`")
             del sources["model.onnx"]
         if "README.md" not in sources:
             tell("no card    README.md is missing; `langid evaluate RUN` writes it for a run")

@@ -199,7 +199,7 @@ def default_folder(source: str) -> Path:
 
 
 def _newest(name: str, value: Any) -> Any:
-    """Return the current name of a setting's value."""
+    """Return the value of a setting; a renamed value is replaced by its current name."""
     return RENAMED[name].get(value, value) if name in RENAMED else value
 
 

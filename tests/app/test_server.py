@@ -77,7 +77,7 @@ def test_spectrogram_shows_the_first_clip_with_sound(identifier, tmp_path, tone,
 
 
 def test_reading_stops_at_the_limit(identifier, monkeypatch):
-    """Whatever its length, and whatever its header states."""
+    """For any length, true or stated in the header."""
     read = []
 
     def endless(path, *, sr, channel):

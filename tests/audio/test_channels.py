@@ -113,4 +113,4 @@ def test_channel_of_a_model(a, written, caplog):
     assert usual_channel(written(a), None) is None
     assert caplog.records == []
     assert usual_channel(written(a), 2) is None
-    assert "the model is for channel 2, but it has 1" in caplog.text
+    assert "the model uses channel 2; the file has 1" in caplog.text

@@ -128,7 +128,7 @@ def test_mp3_that_states_too_few_frames(tmp_path, speech, reports):
     (tmp_path / "a.mp3").write_bytes(mp3)
     load_audio(tmp_path / "a.mp3", sr=SR)
     [report] = reports()
-    assert report.startswith("its header states 8.")
+    assert report.startswith("the header states 8.")
 
 
 # Format, where the size of the samples is, how it is stored, and what is added to it.
@@ -175,7 +175,7 @@ def test_truncation_is_reported(tmp_path, speech, reports, kind):
     y = load_audio(tmp_path / "a", sr=SR)
     assert len(y) == pytest.approx(2 * SR, abs=0.3 * SR)
     [report] = reports()
-    assert report.startswith("its header states 4.0 s, but ")
+    assert report.startswith("the header states 4.0 s, but ")
 
 
 def test_flac_with_a_wrong_length_is_reported(tmp_path, speech, reports):
@@ -246,7 +246,7 @@ def test_truncated_container_is_reported(tmp_path, speech, reports):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     load_audio(file)
     [report] = reports()
-    assert report.startswith("its header states 4.0 s, but ")
+    assert report.startswith("the header states 4.0 s, but ")
 
 
 def test_many_parts_in_a_small_file(tmp_path, reports):

@@ -1,4 +1,4 @@
-"""Two processes against one with the doubled batch, and who of them writes what."""
+"""Two processes compared with one of the doubled batch, and which of them writes what."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SAME = {"rtol": 1e-3, "atol": 1e-4}
 
 
 def torchrun(*argv):
-    """Two processes on this machine that train as one."""
+    """Run a script in two processes on this machine, which train as one."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     # The processes find the package as this one did, wherever they run.
     path = os.pathsep.join([str(Path(langid_fastai.__file__).parents[1]), *sys.path])
@@ -50,7 +50,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(pictures, tmp_path_factory):
-    """What each of two processes had at the end: weights, histories, dropouts."""
+    """Weights, histories and dropouts of both processes at the end."""
     out = tmp_path_factory.mktemp("two")
     done = torchrun(Path(__file__).parents[1] / "helpers" / "two_processes.py", pictures, out)
     assert done.returncode == 0, done.stderr
@@ -112,13 +112,15 @@ def test_each_process_draws_its_own_random_numbers(one, two):
 
 
 def test_too_few_images_for_one_batch_are_refused(pictures, monkeypatch):
-    """Nothing would be trained, silently."""
+    """Otherwise nothing would be trained, without an error."""
     monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 3)
     learn = make_learn(pictures, 8)
     with (
-        pytest.raises(RunError, match=r"17 training images make no batch of 8 for each of 3"),
+        pytest.raises(
+            RunError, match=r"17 training images are too few for 3 processes with batches of 8"
+        ),
         distributed.shared(learn),
     ):
         pass
@@ -143,7 +145,7 @@ def test_without_accelerate(monkeypatch):
 
 
 def quick(*argv):
-    """`langid-train`, two of it."""
+    """Run `langid-train` in two processes."""
     script = Path(__file__).parents[1] / "helpers" / "train_script.py"
     return torchrun(script, *argv, *QUICK, "--batch-size", 2, "--arch", "spectrogram_cnn")
 
@@ -165,7 +167,7 @@ def test_the_command_by_torchrun(corpus, tmp_path):
 
 
 def test_another_launch_is_refused(corpus, tmp_path, langid, monkeypatch):
-    """Its rank 0 comes no further, and with it the others end."""
+    """Its rank 0 stops, and the others end with it."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     out = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Features computed once: the same as the body gives, and nothing but the head moves."""
+"""Features computed once equal those of the body, and only the head is trained."""
 
 from dataclasses import replace
 

@@ -44,7 +44,7 @@ def test_masks_are_whole_bands_and_time_spans(images):
         assert len(spans.float().sum(dim=1).unique()) > 10  # of all widths
 
 
-def test_masks_hold_the_mean_of_their_image(images):
+def test_masks_have_the_mean_of_their_image(images):
     masked = mask_images(images)
     covered = masked != images
     mean = images.mean(dim=(2, 3), keepdim=True).expand_as(images)
@@ -98,7 +98,7 @@ def test_training_is_masked_and_validation_is_not(picture_folder):
 
 
 class Watch(Callback):
-    """Keeps what the network is given, and the loss, of each batch; sits after mixup."""
+    """Record the input of the network and the loss of each batch; runs after mixup."""
 
     order = MixUp.order + 1
 
@@ -157,7 +157,7 @@ def test_mixup_restores_the_learner(make_learn):
 
 
 def test_seed_determines_mixup(make_learn):
-    """So a resumed epoch is the unbroken one."""
+    """Therefore a resumed epoch equals an uninterrupted one."""
     runs = [watched(make_learn, MIXED, seed=seed)[0]["train_loss"].tolist() for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
 

@@ -71,14 +71,14 @@ def test_folders_and_patterns_stand_for_their_files(predict, folder, asked):
     assert [line[0] for line in lines_of(out)] == ["sounds/low.wav", "sounds/more/high.flac"]
 
 
-def test_a_name_with_brackets_is_a_name(predict, folder, tone, write_audio):
+def test_a_name_with_brackets_is_not_a_pattern(predict, folder, tone, write_audio):
     write_audio(folder / "call [1].wav", tone(300, SR), SR)
     code, out, _ = predict("sounds/call [1].wav", "--json")
     assert code == 0
     assert json.loads(out)["path"] == "sounds/call [1].wav"
 
 
-def test_json_has_an_object_a_line(predict, folder, model):
+def test_json_has_an_object_per_line(predict, folder, model):
     code, out, _ = predict(folder, "--json")
     assert code == 0
     found = [json.loads(line) for line in out.splitlines()]
@@ -90,7 +90,7 @@ def test_json_has_an_object_a_line(predict, folder, model):
     assert all(row["answers"] == expected(row["path"]) for row in found)
 
 
-def test_csv_has_a_row_an_answer(predict, folder, model):
+def test_csv_has_a_row_per_answer(predict, folder, model):
     code, out, _ = predict(folder, "--csv", "--top-k", "2")
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(out)))
@@ -118,7 +118,7 @@ def test_stdin_is_read_as_bytes(predict, folder, monkeypatch):
     assert json.loads(out) == json.loads(of_file) | {"path": "-"}
 
 
-def test_bad_files_are_named_and_the_rest_answered(predict, folder, tone, write_audio):
+def test_bad_files_are_reported_and_the_others_predicted(predict, folder, tone, write_audio):
     (folder / "damaged.wav").write_bytes(b"RIFF????")
     write_audio(folder / "short.wav", tone(300, SR, 0.2), SR)
     (folder / "empty").mkdir()
@@ -150,13 +150,13 @@ def test_bad_files_are_named_and_the_rest_answered(predict, folder, tone, write_
         (["--candidates", "ess"], "error: candidates: the model does not know 'ess'; did you mean"),
     ],
 )
-def test_what_the_model_does_not_allow_ends_the_command(predict, folder, argv, message):
+def test_options_that_the_model_does_not_allow_end_the_command(predict, folder, argv, message):
     code, out, err = predict(folder / "low.wav", *argv)
     assert (code, out) == (1, "")
     assert err.startswith(message)
 
 
-def test_the_version_is_told(langid):
+def test_the_version_is_printed(langid):
     code, out, _ = langid("--version", command=cli.main)
     assert (code, out) == (0, f"langid_fastai {lf.__version__}\n")
 
@@ -177,7 +177,7 @@ def test_no_answers_are_wrong_usage(predict, folder):
         (["de, c"], ["c", "de"]),
     ],
 )
-def test_candidates_that_hold_a_comma(langid, folder, tmp_path, given, labels):
+def test_candidates_that_contain_a_comma(langid, folder, tmp_path, given, labels):
     mel = MelConfig(SR, 1.0, 256, 128, 32)
     info = ModelInfo("squeezenet1_1", ("a, b", "c", "de"), mel)
     write_model(tmp_path / "model", build_network("squeezenet1_1", 3).state_dict(), info)
@@ -194,14 +194,14 @@ def test_two_formats_are_wrong_usage(predict, folder):
     assert "choose one of --json" in err
 
 
-def test_no_model_is_one_line(langid, folder):
+def test_a_missing_model_is_reported_in_one_line(langid, folder):
     code, _, err = langid("predict", folder, folder / "low.wav", command=cli.main)
     assert code == 1
     assert "no model folder" in err
     assert len(err.splitlines()) == 1
 
 
-def test_export_is_told_and_used_until_the_model_changes(langid, model, folder, tmp_path):
+def test_export_is_reported_and_used_until_the_model_changes(langid, model, folder, tmp_path):
     model = shutil.copytree(model, tmp_path / "model")
     code, out, _ = langid("export", model, folder / "low.wav", command=cli.main)
     assert code == 0

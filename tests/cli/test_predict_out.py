@@ -178,7 +178,7 @@ def test_another_suffix_is_refused_before_the_model_is_loaded(predict, sounds, t
     assert "must end in .csv, .jsonl or .parquet" in err
 
 
-def test_a_device_that_is_not_there_is_one_line(predict, sounds):
+def test_a_missing_device_is_reported_in_one_line(predict, sounds):
     code, _, err = predict("sounds", "--out", "answers.csv", "--device", "nowhere")
     assert code == 1
     assert err.startswith("error: device 'nowhere' cannot be used here")
@@ -202,7 +202,7 @@ def test_a_pattern_passes_over_the_table_itself(predict, sounds):
 
 
 @pytest.mark.parametrize(("number", "code"), [(-2, 1), (0, 1)])
-def test_a_number_of_jobs_that_is_none_is_refused(predict, sounds, number, code):
+def test_an_invalid_number_of_jobs_is_refused(predict, sounds, number, code):
     assert predict("sounds", "--out", "x.csv", "--jobs", number)[0] == code
 
 

@@ -63,7 +63,7 @@ def predict(langid, model):
 
 @pytest.fixture
 def feed(monkeypatch):
-    """Put bytes, or a stream of them, where the command reads stdin."""
+    """Replace the stdin of the command by bytes, or a stream of them."""
 
     def put(stream):
         stream = io.BytesIO(stream) if isinstance(stream, bytes) else stream
@@ -77,14 +77,14 @@ def pcm_of(file):
 
 
 def words_of(err):
-    """A message without the frame and the line breaks that a terminal gets."""
+    """A message without the frame and line breaks shown on a terminal."""
     return " ".join(re.sub("[│╭╮╰╯─]", " ", err).split())
 
 
 # Recordings
 
 
-def test_a_table_has_a_line_a_segment(predict, folder, identifier):
+def test_a_table_has_a_line_per_segment(predict, folder, identifier):
     code, out, err = predict(folder / "mixed talk.wav", "--timeline")
     assert (code, err) == (0, "")
     segments = identifier.timeline(folder / "mixed talk.wav")
@@ -138,7 +138,7 @@ def test_rttm_and_labels_are_those_of_the_library(predict, folder, identifier):
     assert predict(file, "--timeline", "--labels")[1] == to_labels(segments)
 
 
-def test_silence_is_told_in_the_table_and_nothing_elsewhere(predict, folder):
+def test_silence_is_shown_in_the_table_and_omitted_elsewhere(predict, folder):
     code, out, _ = predict(folder / "silent.wav", "--timeline")
     assert (code, out) == (0, f"{folder / 'silent.wav'}  no speech\n")
     assert predict(folder / "silent.wav", "--timeline", "--rttm")[:2] == (0, "")
@@ -151,7 +151,7 @@ def test_options_reach_the_model(predict, folder):
     assert [s["label"] for s in json.loads(out)["segments"]] == ["unknown"]
 
 
-def test_bad_files_are_named_and_the_rest_answered(predict, folder):
+def test_bad_files_are_reported_and_the_others_predicted(predict, folder):
     code, out, err = predict("absent.wav", folder / "noise.wav", "--timeline")
     assert code == 1
     assert out.startswith(str(folder / "noise.wav"))
@@ -232,7 +232,7 @@ def test_options_reach_the_stream(predict, folder, feed):
     assert {json.loads(line)["label"] for line in out.splitlines()} == {"unknown"}
 
 
-def test_a_stream_that_is_too_short_is_one_line(predict, feed):
+def test_a_stream_that_is_too_short_is_reported_in_one_line(predict, feed):
     feed(b"")
     code, out, err = predict("-", "--follow", "--sr", SR)
     assert (code, out) == (1, "")
@@ -250,7 +250,7 @@ class Interrupted(io.BytesIO):
         return data
 
 
-def test_ctrl_c_ends_the_input_and_what_was_heard_is_printed(predict, folder, feed):
+def test_ctrl_c_ends_the_input_and_the_rest_is_printed(predict, folder, feed):
     feed(pcm_of(folder / "mixed talk.wav"))
     whole = predict("-", "--follow", "--sr", SR)
     feed(Interrupted(pcm_of(folder / "mixed talk.wav")))
@@ -279,7 +279,7 @@ def test_ctrl_c_during_the_work_ends_the_input_too_and_a_second_one_stops():
 
 
 def test_a_piece_comes_before_the_stream_ends(predict, folder, feed):
-    """Printed at once: a minute of sound is on its way when the first piece is out."""
+    """The first piece is printed while a minute of audio has yet to arrive."""
     noise = pcm_of(folder / "noise.wav") * 20
     printed_at = []
 

@@ -1,4 +1,4 @@
-"""Every command that takes long shows on a terminal what it does."""
+"""Every long command shows its progress on a terminal."""
 
 import shutil
 from types import SimpleNamespace

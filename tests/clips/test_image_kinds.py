@@ -92,7 +92,7 @@ def test_chroma_of_silence_is_black():
 
 
 def test_a_delta_needs_nine_frames():
-    with pytest.raises(AudioError, match="8 frames must be at least 9"):
+    with pytest.raises(AudioError, match="deltas need at least 9 frames, not 8"):
         delta(np.zeros((3, 8)))
 
 

@@ -1,4 +1,4 @@
-"""Training on another column than the language."""
+"""Training on a column other than the language."""
 
 import pytest
 from planted import column, plant, refusal

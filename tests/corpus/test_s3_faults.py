@@ -153,7 +153,7 @@ def test_two_mirrors_may_delete_the_same_file(s3, folder, monkeypatch):
 
 
 def test_unreadable_file_fails_alone(s3, folder, monkeypatch):
-    """And is not reported as a problem of credentials."""
+    """The error is not reported as a problem of credentials."""
     real = Path.open
 
     def denied(self, mode="r", *args, **options):

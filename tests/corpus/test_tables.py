@@ -52,7 +52,7 @@ def test_usual_forms_of_one_table(read, content, encoding):
 
 @pytest.mark.parametrize("name", ["table.tsv", "TABLE.TSV", "table.csv", "table.txt"])
 def test_a_table_with_tabs_is_read_without_quotes(read, name):
-    """As in Common Voice; a quotation mark that is not closed takes in no rows."""
+    """As in Common Voice; a quotation mark that is not closed does not swallow rows."""
     lines = ["path\tsentence\tlanguage", 'a.wav\t"Warte, rief er.\tde', 'b.wav\t"Halt!"\ten']
     found = rows(read("\n".join(lines), name))
     assert [row["sentence"] for row in found] == ['"Warte, rief er.', '"Halt!"']
@@ -83,14 +83,14 @@ def test_some_fields_with_quotes_among_tabs(read):
 )
 @pytest.mark.parametrize("separator", [",", ";"])
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_a_quoted_field_that_takes_in_rows(read, bad, separator, end):
+def test_a_quoted_field_that_swallows_rows(read, bad, separator, end):
     lines = ["path,sentence,language", "0.wav,x,en", *bad]
     line = 1 + next(n for n, text in enumerate(lines) if '"' in text)
     with pytest.raises(CorpusError, match=rf"line {line}: a quoted field runs on to line \d+"):
         read("\n".join(lines).replace(",", separator) + end)
 
 
-def test_a_quoted_field_before_the_path_that_takes_in_rows(read):
+def test_a_quoted_field_before_the_path_that_swallows_rows(read):
     with pytest.raises(CorpusError, match="line 2: a quoted field"):
         read('sentence,language,path\n"Warte,de,a.wav\n"Halt",en,b.wav\n')
 
@@ -144,7 +144,7 @@ def test_columns_have_different_names(read):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\0", b"PK\x03\x04rest", b"x" * 200_000])
-def test_what_is_no_table(read, content):
+def test_files_that_are_not_tables(read, content):
     with pytest.raises(CorpusError, match=r"table\.csv: not a readable table"):
         read(content)
 

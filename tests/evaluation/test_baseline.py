@@ -1,4 +1,4 @@
-"""The classical reference: its numbers are librosa's, and what is easy it gets right."""
+"""The classical reference: its features equal librosa's, and it solves easy cases."""
 
 import librosa
 import numpy as np

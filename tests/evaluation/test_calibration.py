@@ -1,4 +1,4 @@
-"""Temperature and threshold: what they promise, checked by simulation and by hand."""
+"""Temperature and threshold: their guarantees, checked by simulation and by hand."""
 
 import json
 
@@ -28,7 +28,7 @@ def log_softmax(x):
 
 
 def make_honest(n, rng, spread=2.0):
-    """Scores that mean what they say: the truth is drawn from them."""
+    """Calibrated scores: the truth is drawn from them."""
     log_probs = log_softmax(spread * rng.normal(size=(n, 3)))
     truth = np.array([rng.choice(3, p=p) for p in np.exp(log_probs)])
     return truth, log_probs

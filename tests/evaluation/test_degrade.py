@@ -1,4 +1,4 @@
-"""Each condition of the robustness table does to the sound what it says."""
+"""Each condition of the robustness table changes the audio as documented."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def db(ratio):
 
 
 def inside(y):
-    """Without the half second at each end, where filters swing in and out."""
+    """Cut off half a second at each end, where filters have transients."""
     return y[len(y) // 4 : -len(y) // 4]
 
 

@@ -1,4 +1,4 @@
-"""The metrics of many draws at a time, compared with the metrics of each draw alone."""
+"""Metrics of many draws at a time equal those of each draw alone."""
 
 import numpy as np
 import pytest

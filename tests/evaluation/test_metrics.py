@@ -17,7 +17,7 @@ def confusions(truth, predicted):
 
 @pytest.fixture
 def named(rng):
-    """What was spoken and what was named, 300 times, of five languages."""
+    """Truth and prediction of 300 recordings in five languages."""
     truth = rng.integers(5, size=300)
     return truth, np.where(rng.random(300) < 0.7, truth, rng.integers(5, size=300))
 

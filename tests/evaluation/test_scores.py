@@ -1,4 +1,4 @@
-"""Scores of clips become scores of recordings, in the order given; what does not fit is refused."""
+"""Scores of clips become scores of recordings, in order; invalid tables are refused."""
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,7 @@ def test_scores_that_are_not_log_probabilities_are_refused(slip):
 
 @pytest.fixture
 def learn(tmp_path):
-    """A learner that knows pictures by their grey level, three of them, and is not trained."""
+    """An untrained learner that tells three images apart by their grey level."""
     import torch
     from fastai.learner import Learner
     from fastai.vision.data import ImageDataLoaders

@@ -44,7 +44,7 @@ def closure_of(extra=""):
 
 @cache
 def installed():
-    """Return distribution → its modules and their first sub-modules, by its list of files."""
+    """Return for each distribution its modules and first sub-modules, from its list of files."""
     found = {}
     for distribution in distributions():
         modules = found.setdefault(canonicalize_name(distribution.metadata["Name"]), set())

@@ -13,12 +13,12 @@ def write(root: Path, files: dict[str, str | bytes]) -> Path:
 
 
 def table(*rows: str) -> str:
-    """Return lines of fields, written with bars, as a table with tabs."""
+    """Return lines whose fields are separated by bars as a tab-separated table."""
     return "".join(row.replace("|", "\t") + "\n" for row in rows)
 
 
 def common_voice(root: Path) -> Path:
-    """Two locales with splits, of three clips and two that are only validated, and one without."""
+    """Two locales with splits, three clips and two that are only validated; one without splits."""
     header = "client_id|path|sentence|up_votes|age|gender|accents|locale|segment"
     files: dict[str, str | bytes] = {}
     for code in ("de", "sv-SE"):

@@ -183,7 +183,7 @@ def make_other(test):
     """A second corpus, on which the model performs worse."""
     shared = test.vocab[:2]
     home = Test(shared)
-    there = Test(shared, n_voices=11, n_per_voice=3, margin=1.9, seed=8)
+    there = Test(shared, n_speakers=11, n_per_speaker=3, margin=1.9, seed=8)
     counts = there.section()
     return {
         "source": "/data/voxlingua107-dev",
@@ -226,7 +226,7 @@ def make_cross_validation(vocab):
         "std": {name: float(np.std(x, ddof=1)) for name, x in values.items()},
         "accuracy_min": min(values["accuracy"]),
         "accuracy_max": max(values["accuracy"]),
-        "pooled": Test(vocab, n_voices=20, margin=3.0, seed=30).section(),
+        "pooled": Test(vocab, n_speakers=20, margin=3.0, seed=30).section(),
     }
 
 

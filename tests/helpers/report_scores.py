@@ -31,34 +31,34 @@ class Test:
         self,
         vocab=VOCAB,
         *,
-        n_voices=4,
-        n_per_voice=9,
+        n_speakers=4,
+        n_per_speaker=9,
         margin=3.4,
         n_clips=2,
         seed=5,
         clip_seconds=3.0,
     ):
         rng = np.random.default_rng(seed)
-        self.vocab, self.n_voices = vocab, n_voices
+        self.vocab, self.n_speakers = vocab, n_speakers
         self.n_clips, self.clip_seconds = n_clips, clip_seconds
-        n = len(vocab) * n_voices * n_per_voice
-        self.truth = np.repeat(np.arange(len(vocab)), n_voices * n_per_voice)
-        self.voice = np.repeat(np.arange(len(vocab) * n_voices), n_per_voice)
-        ease = np.repeat(rng.normal(margin, 0.3 * margin, len(vocab) * n_voices), n_per_voice)
+        n = len(vocab) * n_speakers * n_per_speaker
+        self.truth = np.repeat(np.arange(len(vocab)), n_speakers * n_per_speaker)
+        self.speaker = np.repeat(np.arange(len(vocab) * n_speakers), n_per_speaker)
+        ease = np.repeat(rng.normal(margin, 0.3 * margin, len(vocab) * n_speakers), n_per_speaker)
         scores = rng.normal(size=(n, len(vocab)))
         scores[np.arange(n), self.truth] += ease
         self.log_probs = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
         self.predicted = self.log_probs.argmax(axis=1)
         self.paths = [
-            f"{vocab[t]}/{self.speaker(v)}/chapter-{i % n_per_voice + 1:02d}.flac"
-            for i, (t, v) in enumerate(zip(self.truth, self.voice, strict=True))
+            f"{vocab[t]}/{self.name_of(k)}/chapter-{i % n_per_speaker + 1:02d}.flac"
+            for i, (t, k) in enumerate(zip(self.truth, self.speaker, strict=True))
         ]
 
-    def speaker(self, voice):
+    def name_of(self, speaker):
         names = ("anna", "boris", "carla", "david", "elena", "frank", "greta", "henri")
-        number = voice % self.n_voices
-        suffix = "" if self.n_voices <= len(names) else str(number)
-        return f"{self.vocab[voice // self.n_voices]}-{names[number % len(names)]}{suffix}"
+        number = speaker % self.n_speakers
+        suffix = "" if self.n_speakers <= len(names) else str(number)
+        return f"{self.vocab[speaker // self.n_speakers]}-{names[number % len(names)]}{suffix}"
 
     def trials(self):
         """Pooled one-against-the-rest scores, and whether each is of the target language."""
@@ -101,7 +101,7 @@ class Test:
         n, n_right = int(rows.sum()), int((self.predicted == self.truth)[rows].sum())
         return {
             "n_recordings": n,
-            "n_groups": len(set(self.voice[rows].tolist())),
+            "n_groups": len(set(self.speaker[rows].tolist())),
             "accuracy": n_right / n,
             "accuracy_wilson": list(wilson_interval(n_right, n)),
             "accuracy_bootstrap": around(n_right / n, 0.07),
@@ -116,19 +116,19 @@ class Test:
             rates["f1"] = 2 * hits / (n + n_named)
             rates |= {f"{name}_bootstrap": around(x, 0.06) for name, x in rates.items()}
             rates["recall_wilson"] = list(wilson_interval(hits, n))
-            counts = {"n_recordings": n, "n_groups": self.n_voices, "n_speakers": self.n_voices}
+            counts = {"n_recordings": n, "n_groups": self.n_speakers, "n_speakers": self.n_speakers}
             named[label] = rates | counts
         return named
 
     def speakers(self):
         rows = []
-        for voice in sorted(set(self.voice.tolist())):
-            share = self.share(self.voice == voice)
-            name = self.speaker(voice)
-            language = self.vocab[voice // self.n_voices]
+        for speaker in sorted(set(self.speaker.tolist())):
+            share = self.share(self.speaker == speaker)
+            name = self.name_of(speaker)
+            language = self.vocab[speaker // self.n_speakers]
             rows.append(
                 {"speaker": name, "group": name, "language": language}
-                | {"gender": "fm"[voice % 2], "n_clips": self.n_clips * share["n_recordings"]}
+                | {"gender": "fm"[speaker % 2], "n_clips": self.n_clips * share["n_recordings"]}
                 | {x: share[x] for x in ("n_recordings", "accuracy", "accuracy_wilson")}
             )
         return sorted(rows, key=lambda row: (row["accuracy"], row["speaker"]))
@@ -151,7 +151,7 @@ class Test:
 
     def section(self):
         """The section `test` of ``metrics.json``."""
-        n, is_first = len(self.truth), self.voice % 2 == 0
+        n, is_first = len(self.truth), self.speaker % 2 == 0
         keep = np.unique(np.linspace(0, len(self.det()[0]) - 1, 200).astype(int))
         genders = [
             {"gender": "f", **self.share(is_first), "macro_f1": 0.9123},
@@ -159,12 +159,12 @@ class Test:
         ]
         bins = ((3, 5), (5, 10), (10, 20), (20, 60), (60, None))
         part = np.arange(n) * 7 % len(bins)
-        few = ", ".join(f"{label} {self.n_voices}" for label in self.vocab)
+        few = ", ".join(f"{label} {self.n_speakers}" for label in self.vocab)
         return {
             "n_clips": self.n_clips * n,
             "n_recordings": n,
-            "n_groups": len(set(self.voice.tolist())),
-            "n_speakers": len(set(self.voice.tolist())),
+            "n_groups": len(set(self.speaker.tolist())),
+            "n_speakers": len(set(self.speaker.tolist())),
             "costs": {"p_target": 0.5, "c_miss": 1.0, "c_fa": 1.0},
             "clips": self.rates(shift=0.013),
             "recordings": self.rates(),

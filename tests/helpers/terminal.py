@@ -12,7 +12,7 @@ CURSOR_SHOWN = "\x1b[?25h"
 
 @contextmanager
 def terminal(monkeypatch):
-    """Make stderr a terminal inside the block; what it shows is in the yielded list of texts."""
+    """Make stderr a terminal inside the block; yield the list of texts shown on it."""
     ours, theirs = pty.openpty()
     shown = []
 

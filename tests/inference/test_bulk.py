@@ -1,4 +1,4 @@
-"""Many recordings at once: the answers of each alone, in order, whatever the batches."""
+"""Many recordings at once have the answers of each alone, in order, whatever the batches."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ BOUND = 1e-5
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """An untrained network of images."""
+    """An untrained network for images."""
     return make_model(tmp_path_factory.mktemp("mel"), "spectrogram_cnn-w16-d4", "mel")
 
 
@@ -52,7 +52,7 @@ def files(tmp_path_factory, write_audio):
 
 
 def one_by_one(identifier, files, timeline=False, **options):
-    """What the calls give: answers, or the reason why there are none."""
+    """Answers of single calls, or the reason why there are none."""
     results = []
     for file in files:
         try:

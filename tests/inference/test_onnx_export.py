@@ -1,4 +1,4 @@
-"""One ONNX file with everything inside: it answers as torch does, or is not written."""
+"""The ONNX file contains everything and gives the answers of torch, or is not written."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def assert_same_answers(ours, theirs, atol=1e-3):
 # The file
 
 
-def test_the_export_says_what_it_compared(exported, trained):
+def test_the_export_reports_what_it_compared(exported, trained):
     folder, export = exported
     assert export.file == folder / "model.onnx"
     assert export.n_clips == export.n_same == 4 + len(recordings_of(trained))
@@ -67,7 +67,7 @@ def test_the_export_says_what_it_compared(exported, trained):
     assert sorted(file.name for file in folder.iterdir() if "onnx" in file.name) == ["model.onnx"]
 
 
-def test_the_file_is_sound_and_its_sizes_are_free(exported):
+def test_the_file_is_valid_for_any_batch_size_and_length(exported):
     onnx.checker.check_model(exported[0] / "model.onnx", full_check=True)
     model = onnx.load(exported[0] / "model.onnx")
     assert [(o.domain, o.version) for o in model.opset_import] == [("", OPSET)]
@@ -80,7 +80,7 @@ def test_the_file_is_sound_and_its_sizes_are_free(exported):
     assert sizes == ["batch", 2]
 
 
-def test_the_file_tells_what_another_program_needs(exported, session):
+def test_metadata_have_what_another_program_needs(exported, session):
     info = read_info(exported[0])
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["vocab"]) == list(info.vocab)
@@ -92,8 +92,8 @@ def test_the_file_tells_what_another_program_needs(exported, session):
     assert told["tensors"] == tensors_hash(exported[0])
 
 
-def test_the_file_tells_nothing_of_the_machine_that_made_it(exported):
-    """torch notes the line of code behind each node, with its path."""
+def test_the_file_contains_no_paths_of_this_machine(exported):
+    """torch records the source file and line of each node."""
     content = (exported[0] / "model.onnx").read_bytes()
     places = [ROOT, Path(torch.__file__).parent, Path(sys.prefix), exported[0]]
     assert not [place for place in places if str(place.resolve()).encode() + b"/" in content]
@@ -123,7 +123,7 @@ def test_answers_are_those_of_torch(exported, trained, tmp_path):
 
 
 def test_one_clip_has_the_scores_of_its_image(exported, trained, tmp_path):
-    """The path of the tests, by PNG and fastai, against the file."""
+    """Compare the evaluation path, through PNG and fastai, with the file."""
     run = Run(trained[0])
     identifier = LanguageIdentifier.load(exported[0])
     clips = [load_audio(file, sr=SR)[:SR] for file in recordings_of(trained)]
@@ -166,7 +166,7 @@ def test_the_front_end_makes_the_images_of_training(config):
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"small"}))
-def test_the_front_end_by_onnxruntime_makes_them_too(name, tmp_path):
+def test_the_front_end_in_onnxruntime_makes_the_same_images(name, tmp_path):
     """The small one is that of the exported model, whose answers are compared above."""
     config = CONFIGS[name]
 
@@ -196,7 +196,7 @@ def test_the_front_end_by_onnxruntime_makes_them_too(name, tmp_path):
 
 
 def assert_same_images(images, waveforms, config):
-    """Grey values differ by one at most, and that where the exact value lies between two."""
+    """Grey values differ by at most one, and only where the exact value is between two."""
     expected = np.stack([mel_image(y, config) for y in waveforms]).astype(float)
     assert images.shape == expected.shape
     assert np.abs(images - expected).max() <= 1
@@ -219,13 +219,13 @@ def test_large_images_are_scored_in_smaller_batches():
 # Beside other models, without onnxruntime
 
 
-def test_without_onnxruntime_torch_answers(folder, monkeypatch):
+def test_without_onnxruntime_torch_is_used(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert LanguageIdentifier.load(folder).engine.name == "torch"
 
 
 def test_nothing_heavy_is_imported(exported, trained):
-    """What makes a cold start fast."""
+    """Heavy imports would slow down a cold start."""
     file = str(recordings_of(trained)[0])
     code = (
         "import sys\nfrom langid_fastai import LanguageIdentifier\n"
@@ -240,8 +240,8 @@ def test_nothing_heavy_is_imported(exported, trained):
 # What can go wrong
 
 
-def test_tensors_that_change_during_the_export_are_noticed(folder, monkeypatch):
-    """Or the old ones would be exported under the hash of the new."""
+def test_tensors_that_change_during_the_export_are_detected(folder, monkeypatch):
+    """Otherwise, the old tensors would be exported with the hash of the new ones."""
     load = onnx_export.load_network
 
     def retrained(folder):
@@ -271,7 +271,7 @@ def test_a_file_that_differs_from_torch_is_not_written(folder, monkeypatch, diff
     assert not [file for file in folder.iterdir() if "onnx" in file.name]
 
 
-def test_a_file_for_one_length_alone_is_not_written(folder, monkeypatch):
+def test_a_file_for_a_single_length_is_not_written(folder, monkeypatch):
     export = torch.onnx.export
 
     def fixed(*argv, dynamic_shapes, **options):
@@ -293,7 +293,7 @@ def test_an_arch_that_cannot_be_exported_is_named(folder, monkeypatch):
         export_onnx(folder)
 
 
-def test_metadata_name_all_that_answers_depend_on(exported):
+def test_metadata_cover_all_that_answers_depend_on(exported):
     info = read_info(exported[0])
     told = onnx_metadata(info, "0")
     others = [
@@ -306,7 +306,7 @@ def test_metadata_name_all_that_answers_depend_on(exported):
     assert onnx_metadata(info, "1") != told
 
 
-def test_silence_is_nothing_to_compare_on(folder, tmp_path):
+def test_an_export_cannot_be_compared_on_silence(folder, tmp_path):
     sf.write(tmp_path / "silence.wav", np.zeros(16_000), 8_000)
     with pytest.raises(AudioError, match=r"silence.wav: silent; compare on speech"):
         export_onnx(folder, [tmp_path / "silence.wav"])

@@ -23,7 +23,7 @@ folder = exported_onnx.folder
 # Only for its own model
 
 
-def test_a_file_of_other_tensors_is_left_aside(folder, trained):
+def test_a_file_of_other_tensors_is_ignored(folder, trained):
     tensors = load_file(folder / "model.safetensors")
     for name in (LAST, LAST.replace("weight", "bias")):  # de and es change places
         tensors[name] = tensors[name].flip(0).contiguous()
@@ -44,7 +44,7 @@ def test_a_file_of_other_tensors_is_left_aside(folder, trained):
         ({"mel": {"top_db": 60.0}}, "mel"),
     ],
 )
-def test_a_file_of_another_description_is_left_aside(folder, changes, differing):
+def test_a_file_of_another_description_is_ignored(folder, changes, differing):
     info = read_info(folder)
     for name, value in changes.items():
         within = isinstance(value, dict)
@@ -63,7 +63,7 @@ def test_another_threshold_needs_no_new_file(folder):
     assert LanguageIdentifier.load(folder).engine.name == "onnx"
 
 
-def test_a_file_without_our_metadata_is_left_aside(folder):
+def test_a_file_without_our_metadata_is_ignored(folder):
     model = onnx.load(folder / "model.onnx")
     del model.metadata_props[:]
     onnx.save(model, folder / "model.onnx")
@@ -73,14 +73,14 @@ def test_a_file_without_our_metadata_is_left_aside(folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\0" * 99])
-def test_a_damaged_file_is_named(folder, content):
+def test_a_damaged_file_is_reported(folder, content):
     (folder / "model.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.onnx: damaged.*langid export"):
         LanguageIdentifier.load(folder)
 
 
-def test_a_bit_that_flipped_is_noticed(folder):
-    """Without this it may answer, wrongly and with confidence."""
+def test_a_flipped_bit_is_detected(folder):
+    """Otherwise, it may give wrong answers with high scores."""
     content = bytearray((folder / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 0x40
     (folder / "model.onnx").write_bytes(content)
@@ -88,14 +88,14 @@ def test_a_bit_that_flipped_is_noticed(folder):
         LanguageIdentifier.load(folder)
 
 
-def test_it_answers_without_the_tensors(folder, trained):
+def test_onnx_predicts_without_the_tensors(folder, trained):
     recording = recordings_of(trained)[0]
     before = LanguageIdentifier.load(folder)(recording)
     (folder / "model.safetensors").unlink()
     assert LanguageIdentifier.load(folder)(recording) == before
 
 
-def test_an_older_folder_tells_no_fingerprint(folder):
+def test_an_older_folder_has_no_fingerprint(folder):
     write_info(folder, replace(read_info(folder), onnx=None, tensors=None))
     assert LanguageIdentifier.load(folder).engine.name == "onnx"
     (folder / "model.safetensors").unlink()
@@ -171,7 +171,7 @@ def test_scores_of_another_shape_are_refused(folder, tone, n_columns, shape, mes
         ),
     ],
 )
-def test_other_ends_are_refused_on_loading(folder, start, end, message):
+def test_other_inputs_and_outputs_are_refused_on_loading(folder, start, end, message):
     operation = helper.make_node("Cast", [start], [end[0]], to=end[1])
     forge(folder, [operation], end=end, start=(start, TensorProto.FLOAT, ["a", "b"]))
     with pytest.raises(ModelError, match=f"does not match the model in its folder.*{message}"):
@@ -191,7 +191,7 @@ def test_scores_of_other_dimensions_are_refused_on_loading(folder, shape):
         LanguageIdentifier.load(folder)
 
 
-def test_a_file_for_one_length_is_named_when_it_fails(folder):
+def test_a_file_for_one_length_is_reported_when_it_fails(folder):
     same = [helper.make_node("Identity", ["waveform"], ["log_probs"])]
     forge(folder, same, start=("waveform", TensorProto.FLOAT, ["batch", 2]))
     score = LanguageIdentifier.load(folder).engine.score
@@ -201,8 +201,8 @@ def test_a_file_for_one_length_is_named_when_it_fails(folder):
         score(np.zeros((1, SR), dtype=np.float32))
 
 
-def test_memory_that_nobody_has_is_an_error_of_the_file(folder):
-    """4 TB, asked for while it runs."""
+def test_a_file_that_requests_too_much_memory_is_an_error(folder):
+    """4 TB, requested while it runs."""
     nodes = [
         helper.make_node("Shape", ["waveform"], ["here"]),
         helper.make_node("Mul", ["here", "times"], ["there"]),
@@ -235,8 +235,8 @@ def test_weights_in_other_files_are_not_read(folder):
         LanguageIdentifier.load(folder)
 
 
-def test_a_label_may_be_that_word(folder):
-    """A label "location" is no name of a file."""
+def test_a_label_may_be_the_word_location(folder):
+    """A label "location" is not a file name."""
     write_info(folder, replace(read_info(folder), vocab=("location", "no location")))
     export_onnx(folder)
     assert b"location" in (folder / "model.onnx").read_bytes()

@@ -27,7 +27,7 @@ VOCAB = tuple(PITCHES)
 
 
 def by_pitch(windows):
-    """As sure of a language as its pitch has of the window's energy, and never quite sure."""
+    """Score each language by the share of its pitch in the energy of a window, below 1."""
     power = np.abs(np.fft.rfft(windows, axis=1)) ** 2
     bins = [round(f * windows.shape[1] / SR) for f in PITCHES.values()]
     energy = np.stack([power[:, i - 9 : i + 10].sum(axis=1) for i in bins], axis=1)
@@ -68,7 +68,7 @@ def times_of(segments):
 @pytest.mark.parametrize("order", [["ca", "de", "es", "ca", "es"], ["es", "ca"], ["de"] * 3])
 @pytest.mark.parametrize("soft", [0.5, 0.05])
 def test_borders_of_20_s_are_found_within_5_s(order, soft):
-    """Also where one language is 20 dB softer, and so lost in windows that hold a border."""
+    """Also if one language is 20 dB softer, and therefore masked in windows with a border."""
     parts = [(label, 20, soft if i % 2 else 0.5) for i, label in enumerate(order)]
     segments = identifier_of().timeline((speech(*parts), SR))
     expected = [(k, len(list(same))) for k, same in itertools.groupby(order)]
@@ -79,13 +79,13 @@ def test_borders_of_20_s_are_found_within_5_s(order, soft):
     assert [s["start"] for s in segments] == [0, *(s["end"] for s in segments[:-1])]
 
 
-def test_what_is_shorter_than_a_hop_is_overlooked():
+def test_a_language_shorter_than_a_hop_is_missed():
     segments = identifier_of().timeline((speech(("ca", 30), ("es", 2), ("ca", 30)), SR))
     assert labels_of(segments) == ["ca"]
     assert times_of(segments) == [(0, 62)]
 
 
-def test_one_hop_that_is_unsure_changes_nothing():
+def test_one_uncertain_hop_changes_nothing():
     """Without the cost of a change, the middle would be a segment of its own."""
     unsure = [0.35, 0.4, 0.25]
     windows = [np.log([0.6, 0.3, 0.1])] * 8 + [np.log(unsure)] * 5 + [np.log([0.6, 0.3, 0.1])] * 8
@@ -130,7 +130,7 @@ def test_a_score_is_the_mean_over_the_time_of_the_segment():
 
 @given(n=st.integers(SR, 40 * SR), size=st.integers(100, 15 * SR))
 @settings(max_examples=30, deadline=None)
-def test_hop_windows_hold_what_was_said(n, size):
+def test_hop_windows_contain_every_sample(n, size):
     y = np.random.default_rng(n).standard_normal(n).astype(np.float32)
     found = list(hop_windows([y[i : i + size] for i in range(0, n, size)], MEL))
     np.testing.assert_array_equal(np.concatenate([hop for _, new in found for hop in new]), y)
@@ -143,7 +143,7 @@ def test_hop_windows_hold_what_was_said(n, size):
         np.testing.assert_array_equal(found[0][0], next(windows_of([y], MEL))[1])
 
 
-def test_a_clip_that_is_no_multiple_of_four_has_four_hops():
+def test_a_clip_that_is_not_a_multiple_of_four_has_four_hops():
     mel = MelConfig(1001, 1.0, 256, 128, 32)
     y = np.arange(1, 4002, dtype=np.float32)
     found = list(hop_windows([y], mel))
@@ -170,8 +170,8 @@ def test_a_pause_is_40_db_below_the_loudest_so_far():
     assert labels_of(segments) == ["ca", "ca", "es"]
 
 
-def test_noise_before_the_first_word_is_a_pause_where_a_window_holds_both():
-    """Of what comes later a stream knows nothing: noise at the start is all that it has heard."""
+def test_noise_before_speech_is_a_pause_where_a_window_contains_both():
+    """At the start of a stream, there is only noise to compare with."""
     y = speech(("es", 20, 0.002), ("ca", 20, 0.5))
     segments = identifier_of().timeline((y, SR))
     assert labels_of(segments) == ["es", "ca"]
@@ -198,7 +198,7 @@ def test_a_silent_recording_has_no_segments():
 # Options
 
 
-def test_candidates_and_prior_choose_as_in_a_call():
+def test_candidates_and_prior_apply_as_in_a_call():
     y = (speech(("ca", 30)), SR)
     identifier = identifier_of(always([0.5, 0.4, 0.1]))
     [segment] = identifier.timeline(y, candidates=["de", "es"])
@@ -243,7 +243,7 @@ def test_unknown_follows_the_rule_of_the_call(probs):
         ({"unknown": True}, "has no threshold"),
     ],
 )
-def test_options_are_checked_before_anything_is_heard(ask, options, message):
+def test_options_are_checked_before_anything_is_read(ask, options, message):
     identifier = identifier_of(threshold=None)
     sound = {"timeline": ["absent.wav"], "follow": [iter([]), SR]}[ask]
     with pytest.raises(ModelError, match=message):
@@ -253,7 +253,7 @@ def test_options_are_checked_before_anything_is_heard(ask, options, message):
 # What cannot be heard
 
 
-def test_bad_sound_is_refused_with_its_name(tmp_path, write_audio):
+def test_bad_audio_is_refused_with_its_name(tmp_path, write_audio):
     file = write_audio(tmp_path / "short.wav", speech(("ca", 0.6)), SR)
     with pytest.raises(AudioError) as caught:
         identifier_of().timeline(file)
@@ -266,7 +266,7 @@ def test_bad_sound_is_refused_with_its_name(tmp_path, write_audio):
         identifier_of().timeline([file, file])
 
 
-def test_a_model_that_diverged_is_no_model():
+def test_a_model_that_diverged_is_refused():
     with pytest.raises(ModelError, match="did the training of the model diverge"):
         identifier_of(always(np.full(3, np.nan))).timeline((speech(("ca", 5)), SR))
 
@@ -404,8 +404,8 @@ def test_the_path_is_the_best_of_all(n, n_hops, seed):
     assert worth(path) == pytest.approx(worth(best))
 
 
-def test_a_label_does_not_wait_for_ever():
-    """Two languages that stay alike: no path is better, and the lag decides."""
+def test_output_does_not_wait_forever():
+    """If two languages stay equally probable, the maximum lag decides."""
     decoder = timeline._Decoder(2)
     given_out = [len(decoder.push(np.zeros(2))) for _ in range(50)]
     assert sum(given_out) == 50 - timeline.LAG_HOPS

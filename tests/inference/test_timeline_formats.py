@@ -73,7 +73,7 @@ def test_labels_have_tabs():
 
 
 @given(cuts=st.lists(st.floats(0, 1e5, allow_nan=False), min_size=3, max_size=9, unique=True))
-def test_what_touches_still_touches(cuts):
+def test_adjacent_segments_stay_adjacent(cuts):
     cuts = sorted(cuts)
     segments = [
         Segment(start=start, end=end, label="es", score=0.5)

@@ -1,4 +1,4 @@
-"""Model folders of strangers and of older versions: what is read, and what is refused."""
+"""Foreign model folders, and those of older versions: which are read, which refused."""
 
 import json
 import os
@@ -70,8 +70,8 @@ def test_a_folder_of_format_1_still_answers(tmp_path, tone):
     assert {answer["label"] for answer in answers} == {"de", "en", "es"}
 
 
-def test_a_folder_is_for_all_to_read(folder, state):
-    """As the umask has it: a web server must be able to load what another user trained."""
+def test_a_folder_has_the_permissions_of_the_umask(folder, state):
+    """A web server must be able to load a model that another user trained."""
     before = os.umask(0o027)
     try:
         write_model(folder, state, read_info(folder))
@@ -82,7 +82,7 @@ def test_a_folder_is_for_all_to_read(folder, state):
 
 
 def test_a_mixture_of_two_models_is_refused(folder, state):
-    """Of the same shapes, so nothing else tells; seen while a model is trained again."""
+    """Their shapes are the same; it can happen while a model is trained again."""
     assert read_info(folder).tensors == tensors_hash(folder)
     save_file({**state, "1.2.bias": state["1.2.bias"] + 1}, folder / "model.safetensors")
     for load in (load_network, read_model, LanguageIdentifier.load):
@@ -92,7 +92,7 @@ def test_a_mixture_of_two_models_is_refused(folder, state):
     load_network(folder)
 
 
-def test_tensors_replaced_while_they_are_read_are_noticed(folder, state, monkeypatch):
+def test_tensors_replaced_while_they_are_read_are_detected(folder, state, monkeypatch):
     info, load = read_info(folder), load_file
 
     def replaced(file):
@@ -106,7 +106,7 @@ def test_tensors_replaced_while_they_are_read_are_noticed(folder, state, monkeyp
 
 
 def test_two_writers_have_two_files(folder, state, monkeypatch):
-    """And of a failed one nothing is left."""
+    """A failed one leaves nothing."""
     seen = []
 
     def fail(file, content):
@@ -168,7 +168,7 @@ def test_tensors_of_another_network_are_refused_by_name(folder, damage, message)
 
 
 def test_tensors_are_refused_before_they_are_read(folder, monkeypatch):
-    """A file that claims to be of another shape is not read into memory first."""
+    """A file with other shapes in its header is not read into memory first."""
     change(folder, vocab=["de", "en"])
     monkeypatch.setattr("langid_fastai.models.folder._tensors", lambda file: pytest.fail("read"))
     with pytest.raises(ModelError, match="do not fit"):
@@ -239,7 +239,7 @@ def test_tensors_are_refused_before_they_are_read(folder, monkeypatch):
         ({"extra": 1}, "damaged .the file has an unknown field 'extra'"),
     ],
 )
-def test_model_json_of_a_stranger_is_checked(folder, changes, message):
+def test_model_json_is_validated(folder, changes, message):
     change(folder, **changes)
     with pytest.raises(ModelError, match=message) as caught:
         load_network(folder)
@@ -247,7 +247,7 @@ def test_model_json_of_a_stranger_is_checked(folder, changes, message):
     assert len(str(caught.value)) < 1000
 
 
-def test_what_model_json_lacks_is_named(folder):
+def test_missing_fields_of_model_json_are_reported(folder):
     content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     del content["arch"], content["mel"]
     (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")
@@ -258,14 +258,14 @@ def test_what_model_json_lacks_is_named(folder):
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe", b"[" * 100_000, b" " * (MAX_JSON + 1)], ids=["text", "deep", "large"]
 )
-def test_model_json_that_is_none_is_refused(folder, content):
+def test_invalid_model_json_is_refused(folder, content):
     (folder / "model.json").write_bytes(content)
     with pytest.raises(ModelError, match=r"model\.json: damaged"):
         read_info(folder)
 
 
 def test_names_from_a_hub_are_not_fetched(folder, monkeypatch):
-    """A name of timm can point to a server; loading a folder asks none."""
+    """A timm name can refer to a server; loading a folder contacts none."""
     import socket
 
     monkeypatch.setattr(socket.socket, "connect", lambda *address: pytest.fail("connected"))

@@ -1,4 +1,4 @@
-"""Download from the Hugging Face Hub: a stand-in server, the real library, an empty cache."""
+"""Download from the Hugging Face Hub: the real library, a stand-in server, an empty cache."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ ARCH = "spectrogram_cnn-w4-d2"
 
 @pytest.fixture
 def model(tmp_path):
-    """A model folder, with files beside it that are not of a model."""
+    """A model folder, which also contains files that do not belong to a model."""
     folder = tmp_path / "model"
     torch.manual_seed(0)
     mel = mel_config_for(ARCH, {"sr": 8000, "clip_seconds": 1.0, "n_mels": 32})
@@ -37,7 +37,7 @@ def model(tmp_path):
 
 
 def offline(hub):
-    """Nobody answers any more; and forget what this process knows."""
+    """Stop the server, and clear the caches of this process."""
     hub.close()
     fetch_model.cache_clear()
     read_encoder.cache_clear()
@@ -57,7 +57,7 @@ def test_names(name, expected):
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:a/b/c", "hf:../x", "hf:/etc", "hf:a b", "owner/name"])
-def test_names_that_are_none(name):
+def test_invalid_names(name):
     with pytest.raises(ModelError, match="must be hf:<owner>/<name>"):
         hub_name(name)
 
@@ -107,7 +107,7 @@ def test_the_command_line(hub, model, langid, write_audio, tone, tmp_path):
         ({}, "hf:me/other", hub_server.TOKEN, r"no such model, or it is private \(HTTP 404\)"),
         ({"private": True}, "hf:me/lid", "", r"it is private \(HTTP 401\)"),
         ({}, "hf:me/lid", "hf_wrong", r"the Hub refuses \(HTTP 401|cannot be reached"),
-        ({"gated": True}, "hf:me/lid", "", "asks you to accept conditions"),
+        ({"gated": True}, "hf:me/lid", "", "requires you to accept conditions"),
         ({}, "hf:me/lid@v9", "", "has no revision 'v9'"),
     ],
 )
@@ -132,8 +132,8 @@ def test_without_a_network(hub, model):
         LanguageIdentifier.load("hf:me/lid")
 
 
-def test_a_torn_download_is_resumed(hub, model):
-    """What breaks off is resumed by huggingface_hub, or by the next command; never used."""
+def test_an_interrupted_download_is_resumed(hub, model):
+    """A partial download is resumed by huggingface_hub or the next command, and never used."""
     hub.add("me/lid", model)
     hub.tear = 100
     with pytest.raises(ModelError, match=r"broke off|cannot be reached"):
@@ -144,19 +144,21 @@ def test_a_torn_download_is_resumed(hub, model):
     assert LanguageIdentifier.load("hf:me/lid").info.vocab == ("de", "es")
 
 
-def test_another_content_is_noticed(hub, model):
+def test_changed_content_is_detected(hub, model):
     hub.add("me/lid", model)
     hub.corrupt = True
-    with pytest.raises(ModelError, match=r"it is not what the Hub has as model\.safetensors"):
+    with pytest.raises(ModelError, match=r"it differs from model\.safetensors on the Hub"):
         LanguageIdentifier.load("hf:me/lid")
 
 
-def test_a_damaged_cache_is_noticed(hub, model):
+def test_a_damaged_cache_is_detected(hub, model):
     hub.add("me/lid", model)
     file = fetch_model("hf:me/lid") / "model.json"
     file.resolve().write_text(file.read_text().replace("de", "fr"))
     fetch_model.cache_clear()
-    with pytest.raises(ModelError, match=r"not what the Hub has as model\.json; remove this file"):
+    with pytest.raises(
+        ModelError, match=r"it differs from model\.json on the Hub; remove this file"
+    ):
         fetch_model("hf:me/lid")
 
 

@@ -126,7 +126,7 @@ def test_three_layer_groups(tmp_path):
     assert all(name.startswith("1.") for name in head)
 
 
-def test_the_name_says_what_it_takes(encoders):
+def test_the_name_determines_its_clips(encoders):
     arch = f"hf:{encoders('hubert')}"
     mel = mel_config_for(arch)
     assert (mel.sr, mel.kind, mel.clip_seconds) == (16_000, "waveform", 10.0)
@@ -141,7 +141,7 @@ def test_the_name_says_what_it_takes(encoders):
 
 
 def test_the_longest_clip(encoders):
-    """What Whisper and AST would cut off is refused instead."""
+    """Clips that Whisper and AST would cut off are refused."""
     whisper, ast = (f"hf:{encoders(kind)}" for kind in ("whisper", "ast"))
     assert mel_config_for(whisper).clip_seconds == 3.0
     with pytest.raises(AudioError, match="at most 3 s at once; clip_seconds=4 is more"):
@@ -184,7 +184,7 @@ def test_other_networks_are_stored_as_before():
     assert {t.dtype for t in stored_state(network).values()} <= {torch.float32, torch.int64}
 
 
-def test_weights_of_a_model_of_ours(encoders, tmp_path):
+def test_training_starts_from_a_trained_model(encoders, tmp_path):
     """The body of a trained model, with a new head."""
     arch = f"hf:{encoders('hubert')}"
     network = trained(encoders("hubert"))
@@ -195,7 +195,7 @@ def test_weights_of_a_model_of_ours(encoders, tmp_path):
     assert set(other[0].encoder.encoder.layer_norm.weight.tolist()) == {0.5}
     with pytest.raises(ModelError, match="pass --arch hf:tiny-hubert"):
         build_network(f"hf:{encoders('wav2vec2')}", 4, weights=folder)
-    with pytest.raises(ModelError, match="take --weights pretrained"):
+    with pytest.raises(ModelError, match="use --weights pretrained"):
         build_network(arch, 4, weights="imagenet")
     fresh = build_network(arch, 4, weights="none")
     assert set(fresh[0].encoder.encoder.layer_norm.weight.tolist()) == {1.0}
@@ -217,13 +217,13 @@ def changed(folder, tmp_path, name="config.json", **changes):
         ("config.json", {"num_hidden_layers": 10**6}, "num_hidden_layers=1000000 is out of bounds"),
         ("config.json", {"hidden_size": 10**9}, "hidden_size=1000000000 is out of bounds"),
         ("config.json", {"conv_dim": [8] * 1000}, "conv_dim has more than 64 values"),
-        ("config.json", {"hidden_act": "no-such"}, "do not make an encoder"),
+        ("config.json", {"hidden_act": "no-such"}, "do not describe an encoder"),
         ("config.json", {"num_hidden_layers": 3}, r"no weights for \d+ tensors of the encoder"),
         ("preprocessor_config.json", {"sampling_rate": 8000}, "takes sound at 8000 Hz; only"),
         (
             "preprocessor_config.json",
             {"feature_extractor_type": "ClapFeatureExtractor"},
-            "by 'ClapFeatureExtractor', which is not reproduced here",
+            "by 'ClapFeatureExtractor', which is not supported",
         ),
     ],
 )
@@ -270,7 +270,7 @@ def test_weights_in_half_precision_and_in_several_files(encoders, tmp_path, spee
         np.testing.assert_allclose(network(x), trained(encoders("hubert"))(x), atol=0.05)
 
 
-def test_settings_of_strangers_load_no_code(encoders, tmp_path):
+def test_settings_cannot_load_code(encoders, tmp_path):
     """Neither those of an encoder nor those in a model.json."""
     arch = changed(
         encoders("hubert"),
@@ -294,8 +294,8 @@ def test_settings_of_strangers_load_no_code(encoders, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"encoder": None}, "belong together"),
-        ({"arch": "resnet18"}, "belong together"),
+        ({"encoder": None}, "needs an encoder; others have none"),
+        ({"arch": "resnet18"}, "needs an encoder; others have none"),
         ({"encoder": {"name": "x"}}, "encoder lacks config, revision, sound"),
         ({"config": {"model_type": "hubert", "num_hidden_layers": 10**6}}, "out of bounds"),
         ({"config": {"model_type": "hubert", "hidden_size": "x" * 98}}, "out of bounds"),
@@ -317,7 +317,7 @@ def test_a_damaged_description_is_refused(encoders, tmp_path, change, message):
         read_info(folder)
 
 
-def test_a_small_folder_cannot_ask_for_much_memory(encoders, tmp_path):
+def test_a_small_folder_cannot_request_much_memory(encoders, tmp_path):
     """Shapes are compared with the file before anything is allocated."""
     arch = f"hf:{encoders('hubert')}"
     folder = write_folder(trained(encoders("hubert")), arch, tmp_path / "model")

@@ -1,4 +1,4 @@
-"""Networks: names, layer groups, and weights that are had or refused, never silently random."""
+"""Networks: names, layer groups, and weights, which are loaded or refused, never random."""
 
 import http.server
 import re
@@ -155,7 +155,7 @@ def test_layer_groups_are_those_of_fastai(arch):
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "convnext_tiny"])
-def test_layer_groups_hold_every_parameter_once(arch):
+def test_layer_groups_contain_every_parameter_once(arch):
     with _Weightless():
         network = build_network(arch, 3)
     groups = layer_groups(network)
@@ -230,7 +230,7 @@ def trained_state(arch):
 
 
 def assert_body_is(body, state):
-    """Tensor by tensor, for no body reorders its model; the file's last ones are its classifier."""
+    """Compare tensor by tensor: a body keeps the order, and the classifier is last in the file."""
     mine, theirs = without_counters(body.state_dict()), without_counters(state)
     assert len(mine) > 0.9 * len(theirs)
     assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=False))
@@ -314,8 +314,8 @@ def test_download_that_fails_names_url_cache_and_ways_out(server, tmp_path):
     assert "404" in text
 
 
-def test_imagenet_asks_the_published_address(server, monkeypatch):
-    """The real name and path on torchvision's server, with the host answering nothing."""
+def test_imagenet_weights_are_requested_from_the_published_address(server, monkeypatch):
+    """The real name and path on torchvision's server; the host is replaced."""
     asked = []
 
     def refuse(url, **options):
@@ -329,7 +329,7 @@ def test_imagenet_asks_the_published_address(server, monkeypatch):
     assert asked == [torchvision.models.ResNet152_Weights.DEFAULT.url]
 
 
-def test_timm_weights_that_cannot_be_had_are_an_error(monkeypatch):
+def test_timm_weights_that_cannot_be_downloaded_are_an_error(monkeypatch):
     timm = pytest.importorskip("timm")
 
     def refuse(*args, **kwargs):
@@ -341,7 +341,7 @@ def test_timm_weights_that_cannot_be_had_are_an_error(monkeypatch):
         build_network("resnet10t", 3, weights="imagenet")
 
 
-def test_body_of_a_model_folder_is_taken_over(tmp_path):
+def test_body_of_a_model_folder_is_used(tmp_path):
     torch.manual_seed(2)
     old = build_network(SMALL, 5)
     info = ModelInfo(SMALL, tuple("abcde"), MelConfig())
@@ -420,7 +420,7 @@ def test_loading_imports_no_fastai(tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["vit_giant_patch14_dinov2", "regnet_y_128gf"])
-def test_a_small_folder_cannot_name_a_giant(tmp_path, monkeypatch, arch):
+def test_a_small_folder_cannot_request_a_huge_network(tmp_path, monkeypatch, arch):
     """Shapes are compared before the weights of billions of parameters get memory."""
     if arch.startswith("vit"):
         pytest.importorskip("timm")

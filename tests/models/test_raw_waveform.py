@@ -1,4 +1,4 @@
-"""The networks that hear waveforms: the table of the paper, and what follows from it."""
+"""Networks for raw waveforms: layers and sizes as in the table of the paper."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The plain network for spectrograms: its name says its layers; it is trained like any other."""
+"""The plain network for spectrograms: its name gives its layers; it trains like any other."""
 
 import re
 

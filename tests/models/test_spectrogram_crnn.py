@@ -1,4 +1,4 @@
-"""The recurrent network for spectrograms: its name says its layers; trained like any other."""
+"""The recurrent network for spectrograms: its name gives its layers; it trains like others."""
 
 import re
 
@@ -45,7 +45,7 @@ def test_images_of_any_size_are_accepted(height, width):
 
 
 def test_time_counts():
-    """The order of the frames tells, as it does not to a network that only pools over time."""
+    """The order of frames matters, unlike in a network that only pools over time."""
     torch.manual_seed(0)
     network = build_network("spectrogram_crnn-w4-d1-u8", 2).eval()
     x = torch.rand(1, 3, 16, 40)

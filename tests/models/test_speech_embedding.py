@@ -1,4 +1,4 @@
-"""The body trained on speech: the published numbers, and a network as any other."""
+"""The body trained on speech: it gives the published values, and trains like any other."""
 
 import json
 import shutil
@@ -41,13 +41,13 @@ def session(name):
 
 
 def embeddings(x):
-    """Of windows, (n, 76, 32), by the published file: (n, 96)."""
+    """Compute embeddings, (n, 96), of windows, (n, 76, 32), with the published file."""
     [out] = session("embedding_model.onnx").run(None, {"input_1": x[..., None]})
     return out.reshape(len(x), 96)
 
 
 def decibels(y):
-    """What the published front end makes of a waveform in [-1, 1]: (n_frames, 32), dB."""
+    """Compute the published front end of a waveform in [-1, 1]: (n_frames, 32), dB."""
     [out] = session("melspectrogram.onnx").run(None, {"input": (y * 32_768)[None]})
     return out.reshape(-1, 32)
 
@@ -146,7 +146,7 @@ def test_an_arch_has_the_mel_config_it_requires():
 
 
 def states_of(published):
-    """The published tensors by the names of the ONNX file, which sort otherwise than its layers."""
+    """The published tensors by their names in the ONNX file, which are not in layer order."""
     body = published[0]
     convolutions = [m for m in body.modules() if isinstance(m, torch.nn.Conv2d)]
     names = ["model/conv2d", *(f"model/conv2d_{i}" for i in range(1, 20))]

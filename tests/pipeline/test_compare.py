@@ -1,4 +1,4 @@
-"""Several networks on one split: the table, the pairs, the shared images, going on."""
+"""Several networks on one split: the table, the pairs, the shared images, resuming."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ def compare(langid, tones, out, *more, archs=ARCHS):
     )  # fmt: skip
 
 
-def test_all_of_it_in_one_command(tones, langid, tmp_path, monkeypatch):
+def test_a_comparison_in_one_command(tones, langid, tmp_path, monkeypatch):
     out = tmp_path / "compared"
     code, text, err = compare(langid, tones, out, "--license", "cc-by-4.0")
     assert code == 0, err
@@ -87,7 +87,7 @@ def test_all_of_it_in_one_command(tones, langid, tmp_path, monkeypatch):
     assert [row["arch"] for row in again["networks"]] == [ARCHS[0], "m5-light"]
 
 
-def test_it_goes_on_after_an_interrupt(tones, langid, tmp_path, monkeypatch):
+def test_an_interrupted_comparison_is_resumed(tones, langid, tmp_path, monkeypatch):
     out, archs = tmp_path / "compared", ARCHS[:2]
     train = pipeline_train.train
 
@@ -133,7 +133,7 @@ def test_weights_of_one_network_are_refused(tones, langid, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_holds_one_split(tones, langid, tmp_path):
+def test_a_folder_has_one_split(tones, langid, tmp_path):
     out = tmp_path / "out"
     assert compare(langid, tones, out, "--seed", 1, archs=["resnet18", "resnet81"])[0] == 1
     code, _, err = compare(langid, tones, out, archs=ARCHS[:2])  # a mistake can be corrected
@@ -145,7 +145,7 @@ def test_a_folder_holds_one_split(tones, langid, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix} == before
 
 
-def test_a_folder_of_others_is_not_written_to(tones, langid, tmp_path):
+def test_a_foreign_folder_is_not_written_to(tones, langid, tmp_path):
     (tmp_path / "images").mkdir()
     code, _, err = compare(langid, tones, tmp_path)
     assert code == 1
@@ -153,7 +153,7 @@ def test_a_folder_of_others_is_not_written_to(tones, langid, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_files_that_one_kind_of_clip_lacks_are_told(tones, tmp_path, langid, monkeypatch):
+def test_files_missing_from_one_kind_of_clip_are_reported(tones, tmp_path, langid, monkeypatch):
     make, n_failed = pipeline_compare.prepare.make_images, {"squeezenet1_1": 1, "m3-light": 0}
 
     def lose(run, *rest, **named):
@@ -167,7 +167,7 @@ def test_files_that_one_kind_of_clip_lacks_are_told(tones, tmp_path, langid, mon
     assert "1 recordings or clips that failed" in err
 
 
-def test_a_disk_without_links_is_told_of(tones, tmp_path, langid, monkeypatch):
+def test_a_disk_without_links_is_reported(tones, tmp_path, langid, monkeypatch):
     def refuse(*_, **__):
         raise OSError(1, "Operation not permitted")
 
@@ -203,7 +203,7 @@ def test_pairs_without_difference_and_of_one_group():
         compare_paired(same, same[:2], ["a"] * 3)
 
 
-def test_the_table_says_what_is_undefined():
+def test_the_table_states_what_is_undefined():
     row = {
         "accuracy": 0.5, "accuracy_wilson": [0.2, 0.8], "accuracy_bootstrap": None,
         "macro_f1": 0.5, "cavg": None, "n_parameters": 2_000_000, "model_bytes": 8_000_000,

@@ -25,7 +25,7 @@ def read_metrics(out):
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """A copy of the trained run, to be changed."""
+    """A copy of the trained run, which a test may change."""
     return shutil.copytree(trained[0], tmp_path / "run")
 
 
@@ -36,7 +36,7 @@ def elsewhere(tmp_path_factory):
     return make_tones(folder, {"deu": 320, "es-MX": 1150, "pl": 700}, "xy", seed=9)
 
 
-def test_all_of_it_in_one_command(run, elsewhere, langid, monkeypatch):
+def test_all_evaluations_in_one_command(run, elsewhere, langid, monkeypatch):
     draw, drawn = page._draw, []
     monkeypatch.setattr(page, "_draw", lambda *args: drawn.append(args) or draw(*args))
     code, text, err = langid(
@@ -78,7 +78,7 @@ def test_all_of_it_in_one_command(run, elsewhere, langid, monkeypatch):
         assert part in (run / "report.html").read_text(encoding="utf-8").lower()
 
 
-def test_what_was_measured_stays_until_the_model_changes(run, elsewhere, langid):
+def test_results_are_kept_until_the_model_changes(run, elsewhere, langid):
     evaluate = ("evaluate", run, "--jobs", 1)
     assert langid(*evaluate, "--corpus", elsewhere, command=cli.main)[0] == 0
     other = read_metrics(run)["other"]
@@ -112,7 +112,7 @@ def test_finished_folds_are_kept(run, langid, monkeypatch):
     assert again["pooled"] == first["pooled"]
 
 
-def test_the_corpus_of_the_training_is_no_other_corpus(run, corpus, elsewhere, langid, tmp_path):
+def test_a_corpus_with_training_recordings_is_refused(run, corpus, elsewhere, langid, tmp_path):
     code, _, err = langid("evaluate", run, "--corpus", corpus, command=cli.main)
     assert code == 1
     assert "was trained or validated on" in err
@@ -122,14 +122,14 @@ def test_the_corpus_of_the_training_is_no_other_corpus(run, corpus, elsewhere, l
     shutil.copy(heard, copied / "deu" / "deu-x" / "heard.wav")
     code, _, err = langid("evaluate", run, "--corpus", copied, command=cli.main)
     assert code == 1
-    assert "1 recording of it was trained or validated on" in err
+    assert "was trained or validated on 1 recording of it" in err
 
 
 def test_a_corpus_without_a_shared_language_is_refused(run, langid, tmp_path):
     other = make_tones(tmp_path / "other", {"pl": 300, "cs": 1200}, "xy")
     code, _, err = langid("evaluate", run, "--corpus", other, command=cli.main)
     assert code == 1
-    assert "none of its languages (cs, pl) is one the model knows (de, es)" in err
+    assert "none of its languages (cs, pl) is a language of the model (de, es)" in err
 
 
 def test_too_many_folds_are_refused(run, langid):
@@ -138,7 +138,7 @@ def test_too_many_folds_are_refused(run, langid):
     assert "At most 4 folds are possible" in err
 
 
-def test_voices_of_the_same_name_are_pointed_out(run, langid, tmp_path):
+def test_speakers_of_the_same_name_are_reported(run, langid, tmp_path):
     other = make_tones(tmp_path / "other", {"de": 320, "es": 1150}, "ax", seed=7)
     assert langid("evaluate", run, "--corpus", other, command=cli.main)[0] == 0
     [found] = read_metrics(run)["other"]
@@ -147,7 +147,7 @@ def test_voices_of_the_same_name_are_pointed_out(run, langid, tmp_path):
     assert any("have the name" in x for x in found["warnings"]) == bool(heard)
 
 
-def test_a_held_out_language_tries_the_answer_unknown(langid, tmp_path):
+def test_the_answer_unknown_is_tested_on_a_held_out_language(langid, tmp_path):
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 1200, "fr": 2500}, "abcdef")
     argv = ["--out", tmp_path / "out", "--epochs", "1,2,1", "--false-alarm-rate", "0.3"]
     code, text, err = langid(folder, *argv, "--hold-out", "fr", *QUICK)
@@ -164,7 +164,7 @@ def test_a_held_out_language_tries_the_answer_unknown(langid, tmp_path):
     assert len(pd.read_csv(tmp_path / "out" / "predictions_held_out.csv")) == 12
 
 
-def test_few_validation_recordings_choose_no_threshold(trained):
+def test_few_validation_recordings_give_no_threshold(trained):
     out, text = trained
     assert read_info(out / "model").calibration.threshold is None
     assert "too few to choose a threshold for a false-alarm rate of 0.05" in text
@@ -180,8 +180,8 @@ def test_an_older_model_is_calibrated_by_evaluating(run, langid):
     assert json.loads(file.read_text())["calibration"] == expected
 
 
-def test_a_fold_begun_on_another_split_is_begun_anew(run, langid, monkeypatch):
-    """A checkpoint of another split has heard what the fold now tests."""
+def test_a_fold_of_another_split_is_restarted(run, langid, monkeypatch):
+    """A checkpoint of another split was trained on recordings that the fold now tests."""
 
     def stop(fold_run, *_, **__):
         (fold_run.checkpoints).mkdir()
@@ -227,7 +227,7 @@ def test_variants_train_folds_and_are_never_tested(langid, tmp_path):
     assert metrics["baseline"]["n_train_clips"] == clean == len(clips) / 2
 
 
-def test_a_corpus_that_changed_since_training_is_not_folded(langid, tmp_path):
+def test_a_corpus_that_changed_since_training_is_not_cross_validated(langid, tmp_path):
     folder, out = make_tones(tmp_path / "tones", {"de": 300, "es": 1200}), tmp_path / "out"
     assert langid(folder, "--out", out, "--epochs", "1,0,0", *QUICK)[0] == 0
     shutil.copytree(folder / "de" / "de-a", folder / "de" / "de-e")
@@ -253,7 +253,7 @@ def test_the_false_alarm_rate_is_remembered(run, langid):
         (["--root", "x"], "add --corpus OTHER"),
     ],
 )
-def test_slips_are_told_before_any_work_and_not_remembered(run, langid, argv, message):
+def test_wrong_options_are_refused_before_any_work_and_not_stored(run, langid, argv, message):
     before = (run / "run.json").read_text()
     code, _, err = langid("evaluate", run, *argv, command=cli.main)
     assert code == 1
@@ -262,7 +262,7 @@ def test_slips_are_told_before_any_work_and_not_remembered(run, langid, argv, me
     assert (run / "run.json").read_text() == before
 
 
-def test_what_cannot_be_compared_with_the_training_is_refused(run, elsewhere, langid, tmp_path):
+def test_a_corpus_that_cannot_be_checked_for_leaks_is_refused(run, elsewhere, langid, tmp_path):
     state = json.loads((run / "run.json").read_text())
     state["corpus_found"]["root"] = str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(state))
@@ -271,7 +271,7 @@ def test_what_cannot_be_compared_with_the_training_is_refused(run, elsewhere, la
     assert "restore the corpus of the run" in err
 
 
-def test_recordings_that_are_gone_are_no_obstacle_but_to_robustness(run, corpus, langid, tmp_path):
+def test_missing_recordings_only_prevent_robustness(run, corpus, langid, tmp_path):
     state = json.loads((run / "run.json").read_text())
     state["corpus_found"]["root"] = str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(state))
@@ -283,7 +283,7 @@ def test_recordings_that_are_gone_are_no_obstacle_but_to_robustness(run, corpus,
     assert (run / "report.html").exists()  # of the test before
 
 
-def test_the_card_tells_the_licence(run, langid):
+def test_the_card_states_the_licence(run, langid):
     assert "license: unknown" in (run / "model" / "README.md").read_text()
     assert langid("evaluate", run, "--license", "cc-by-4.0", command=cli.main)[0] == 0
     assert "license: cc-by-4.0" in (run / "model" / "README.md").read_text()

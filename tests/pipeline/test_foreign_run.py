@@ -1,4 +1,4 @@
-"""A run folder that comes from somebody else names no file outside the folders it speaks of."""
+"""A foreign run folder cannot name files outside its corpus and its images."""
 
 import shutil
 
@@ -17,7 +17,7 @@ def run(trained, tmp_path):
 
 
 def change(table, column, value):
-    """Another value in the first row that is tested."""
+    """Change a value in the first row of the test split."""
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
     tested = rows.index[rows["path"].str.contains("-d/") | (rows.index == 0)][-1]
     rows.loc[tested, column] = value
@@ -26,7 +26,7 @@ def change(table, column, value):
 
 @pytest.mark.parametrize("path", ["../../secret.wav", "/etc/passwd", "C:\\a.wav"])
 @pytest.mark.parametrize("command", [("evaluate", "--jobs", 1), TRAIN], ids=["evaluate", "train"])
-def test_recordings_lie_below_the_root(run, langid, path, command):
+def test_recordings_are_below_the_root(run, langid, path, command):
     change(run / "index.csv", "path", path)
     code, _, err = langid(*command, run, command=cli.main)
     assert (code, err.count("\n")) == (1, 1)
@@ -35,7 +35,7 @@ def test_recordings_lie_below_the_root(run, langid, path, command):
 
 @pytest.mark.parametrize("image", ["../../secret.png", "/etc/passwd", "C:\\a.png", "de/.."])
 @pytest.mark.parametrize("command", [("evaluate", "--jobs", 1), TRAIN], ids=["evaluate", "train"])
-def test_images_lie_in_their_folder(run, langid, image, command):
+def test_images_are_in_their_folder(run, langid, image, command):
     change(run / "images" / "images.csv", "image", image)
     code, _, err = langid(*command, run, command=cli.main)
     assert (code, err.count("\n")) == (1, 1)

@@ -1,4 +1,4 @@
-"""A model of the Hugging Face Hub beside a run: tiny ones, made here, without a network."""
+"""Models of the Hugging Face Hub compared with a run: tiny ones, made here, without a network."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def by_hand(hub, run, corpus):
     return hits
 
 
-def test_it_stands_beside_the_run(run, hub, corpus, langid):
+def test_a_hub_model_is_compared_with_the_run(run, hub, corpus, langid):
     code, text, err = evaluate(langid, run, f"hf:{hub}")
     assert code == 0, err
     metrics = json.loads((run / "metrics.json").read_text())
@@ -85,7 +85,7 @@ def test_it_stands_beside_the_run(run, hub, corpus, langid):
     assert json.loads((run / "metrics.json").read_text())["hub"] == metrics["hub"]
 
 
-def test_languages_that_one_side_lacks_are_left_out(langid, tmp_path, hub):
+def test_languages_that_one_model_lacks_are_left_out(langid, tmp_path, hub):
     from command_line import QUICK
 
     folder = make_tones(tmp_path / "tones", {"de": 300, "es": 1200, "it": 2000})
@@ -144,14 +144,14 @@ def test_a_short_recording_is_repeated_and_a_lost_one_missed(hub, tmp_path, writ
         list(_sounds(tmp_path, clips.assign(offset=2.0), HUB_SR, MelConfig(clip_seconds=3.0)))
 
 
-def test_labels_that_match_nothing_are_told(run, langid, tmp_path):
+def test_labels_that_match_no_language_are_reported(run, langid, tmp_path):
     folder = save_wav2vec2(tmp_path / "other", ["LABEL_0", "LABEL_1", "deu"])
     code, _, err = evaluate(langid, run, f"hf:{folder}")
     assert code == 1
-    assert "of its labels (LABEL_0, LABEL_1, deu) 1 match those of the run (de, es)" in err
+    assert "only 1 of its labels (LABEL_0, LABEL_1, deu) match those of the run (de, es)" in err
 
 
-def test_what_cannot_be_loaded_is_told(hub, tmp_path, run, langid):
+def test_models_that_cannot_be_loaded_are_refused(hub, tmp_path, run, langid):
     body = save_wav2vec2(tmp_path / "body", ["de", "es"], head=False)
     with pytest.raises(ModelError, match=r"no weights for classifier\.bias"):
         load_hub(str(body))
@@ -172,7 +172,7 @@ def test_what_cannot_be_loaded_is_told(hub, tmp_path, run, langid):
     assert text == ""  # before the test is done again
 
 
-def test_code_of_strangers_is_not_run(hub, tmp_path):
+def test_code_in_a_model_is_not_run(hub, tmp_path):
     folder = shutil.copytree(hub, tmp_path / "strange")
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "strange", "auto_map": {"AutoConfig": "strange.Config"}}
@@ -182,7 +182,7 @@ def test_code_of_strangers_is_not_run(hub, tmp_path):
         load_hub(str(folder))
 
 
-def test_weights_that_do_not_fit_are_told(hub, tmp_path):
+def test_weights_that_do_not_fit_are_refused(hub, tmp_path):
     folder = shutil.copytree(hub, tmp_path / "cut")
     tensors = load_file(folder / "model.safetensors")
     tensors["classifier.weight"] = tensors["classifier.weight"][:2].contiguous()

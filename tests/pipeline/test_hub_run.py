@@ -39,7 +39,7 @@ def test_train_and_predict(langid, corpus, recording, tmp_path, kind):
     assert {answer["label"] for answer in json.loads(text)["answers"]} == {"de", "es"}
 
 
-def test_resumed_and_tested_again(langid, corpus, tmp_path):
+def test_a_run_is_resumed_and_tested_again(langid, corpus, tmp_path):
     """Cached features; the same command resumes; `evaluate` finds what was tested before."""
     encoder, run = save_encoder(tmp_path / "encoder"), tmp_path / "run"
     command = (corpus, "--arch", f"hf:{encoder}", "--out", run, *QUICK, "--cache-frozen")
@@ -82,7 +82,7 @@ def test_answers_are_those_of_the_test(langid, corpus, recording, tmp_path):
 
 
 def test_a_run_keeps_its_commit(hub, langid, corpus, tmp_path):
-    """Resumed after the branch has moved, it is the run that was begun."""
+    """A run that is resumed after the branch has moved still uses the first commit."""
     repo = hub.add("you/hubert", save_encoder(tmp_path / "encoder"))
     began_with, run = repo.sha, tmp_path / "run"
     command = (corpus, "--arch", "hf:you/hubert", "--out", run, *QUICK)

@@ -1,4 +1,4 @@
-"""A run with another column as its class: everything printed and written speaks of that column."""
+"""A run with another column as its class: all texts use the name of that column."""
 
 import json
 import re
@@ -14,7 +14,7 @@ MEL = {"sr": 8000, "clip_seconds": 1.0, "n_fft": 256, "hop_length": 128, "n_mels
 
 @pytest.fixture(scope="module")
 def trained_by_gender(tmp_path_factory, write_audio, tone):
-    """Low and high tones in two languages: a run by gender, and the lines that it told."""
+    """Low and high tones in two languages: a run by gender, and the lines that it printed."""
     root = tmp_path_factory.mktemp("made") / "voices"
     rows = ["path,language,speaker,gender"]
     for n in range(16):
@@ -49,7 +49,7 @@ def test_the_model_names_the_values_of_the_column(trained_by_gender):
     assert run.corpus().label == "gender"
 
 
-def test_report_and_card_speak_of_the_column(trained_by_gender):
+def test_report_and_card_use_the_name_of_the_column(trained_by_gender):
     folder = trained_by_gender[0].folder
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<h1>Gender of speech: f, m</h1>" in page

@@ -39,7 +39,7 @@ def model(tmp_path):
     return folder
 
 
-def test_there_and_back(logged_in, langid, model, tmp_path):
+def test_a_pushed_model_is_loaded_from_the_hub(logged_in, langid, model, tmp_path):
     code, text, err = langid("push", model.parent, "me/lid", command=cli.main)
     assert code == 0, err
     repo = logged_in.repos["me/lid"]
@@ -83,7 +83,7 @@ def test_public(logged_in, model):
         lf.push(model, "me/closed", public=True)
 
 
-def test_onnx_goes_along_if_it_is_of_this_model(logged_in, model, capsys):
+def test_onnx_is_sent_if_it_was_exported_from_this_model(logged_in, model, capsys):
     (model / "model.onnx").write_bytes(b"onnx")
     lf.push(model, "me/lid")
     assert "model.onnx" not in logged_in.repos["me/lid"].files
@@ -99,7 +99,7 @@ def test_without_a_card(logged_in, model, capsys):
     assert "no card    README.md is missing" in capsys.readouterr().out
 
 
-def test_what_is_not_ours_is_not_mixed_with(logged_in, model):
+def test_a_repository_with_other_content_is_refused(logged_in, model):
     logged_in.repos["me/hubert"] = hub_server.Repo({"config.json": b"{}"}, private=True)
     with pytest.raises(ModelError, match=r"holds something else \(config\.json"):
         lf.push(model, "me/hubert")
@@ -111,7 +111,7 @@ def test_what_is_not_ours_is_not_mixed_with(logged_in, model):
     [
         ("", "me/lid", r"the Hub refuses|no such model|Token"),
         ("hf_wrong", "me/lid", r"\(HTTP 401"),
-        (hub_server.TOKEN, "you/lid", r"the Hub refuses \(HTTP 403.*token that may do this"),
+        (hub_server.TOKEN, "you/lid", r"the Hub refuses \(HTTP 403.*token that permits this"),
         (hub_server.TOKEN, "lid", r"must be <owner>/<name>"),
         (hub_server.TOKEN, "me/lid@v1", r"must be <owner>/<name>"),
         (hub_server.TOKEN, "a b/c", r"must be hf:<owner>/<name>"),

@@ -40,7 +40,7 @@ class Count(Callback):
 
 
 class FakeMLflow:
-    """Notes what MLflow is told."""
+    """Record what is logged to MLflow."""
 
     told: ClassVar[list] = []
 
@@ -51,7 +51,7 @@ class FakeMLflow:
 
 @pytest.fixture(scope="module")
 def called(corpus, tmp_path_factory):
-    """Result of one call, its callback, and the lines that it told."""
+    """Result of one call, its callback, and the lines that it printed."""
     count, lines = Count(), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "mlflow", FakeMLflow)
@@ -117,12 +117,12 @@ def test_callbacks_are_called_in_every_stage(called):
     assert (count.n_stages, count.n_epochs) == (3, 3)
 
 
-def test_mlflow_is_told_each_epoch(called):
+def test_each_epoch_is_logged_to_mlflow(called):
     values = {"train_loss", "valid_loss", "accuracy"}
     assert FakeMLflow.told == [(step, values) for step in range(3)]
 
 
-def test_the_result_holds_what_was_written(called):
+def test_the_result_contains_what_was_written(called):
     result, _, _ = called
     assert result.metrics == json.loads((result.folder / "metrics.json").read_text())
     assert result.accuracy == result.metrics["test"]["recordings"]["accuracy"]
@@ -141,7 +141,7 @@ def test_a_notebook_shows_metrics_and_confusion(called):
     assert f"<td>{test['recordings']['balanced_accuracy']:.4f}</td>" in html
 
 
-def test_a_result_shows_no_markup_of_strangers(tmp_path):
+def test_a_result_escapes_markup(tmp_path):
     rates = {"accuracy": 0.5, "accuracy_wilson": [0.1, 0.9]}
     answers = {"largest": "<b>", "largest_share": 0.5, "always": "<b>", "never": []}
     test = {"n_recordings": 2, "recordings": rates, "answers": answers}
@@ -171,14 +171,14 @@ def test_a_run_is_evaluated_again(called):
     assert lines[-1] == f"model      {result.model}"
 
 
-def test_a_slip_shows_before_the_work(corpus, tmp_path):
+def test_a_wrong_setting_is_refused_before_any_work(corpus, tmp_path):
     for wrong in ({"epochs": (1,)}, {"lr": 20.0}, {"settings": lf.TrainSettings(mixup=11)}):
         with pytest.raises(lf.RunError):
             lf.train(corpus, out=tmp_path / "run", **wrong)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_seed_is_that_of_all_settings(corpus, tmp_path, monkeypatch):
+def test_one_seed_applies_to_all_settings(corpus, tmp_path, monkeypatch):
     jobs = []
     monkeypatch.setattr("langid_fastai.pipeline.run.train_and_test", jobs.append)
     lf.train(corpus, seed=7, arch="m5", mel={"sr": 8000})
@@ -196,7 +196,7 @@ def test_a_missing_log_tool_is_one_line(tool, corpus, tmp_path, langid, monkeypa
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_line_knows_every_log_tool():
+def test_the_command_line_offers_every_log_tool():
     assert tuple(Log) == LOGS
 
 

@@ -1,4 +1,4 @@
-"""The main job through the command line: whole, killed and gone on with, and refused."""
+"""Training through the command line: complete, killed and resumed, and refused."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def flat(content):
         yield content
 
 
-def test_a_run_leaves_what_the_map_says(trained):
+def test_a_run_writes_the_documented_files(trained):
     out, _ = trained
     for name in shlex.split(
         "run.json index.csv images/mel.json images/images.csv images/failed.csv history.csv "
@@ -51,7 +51,7 @@ def test_a_run_leaves_what_the_map_says(trained):
     assert set(predictions["path"]) == set(index.loc[index["split"] == "test", "path"])
 
 
-def test_a_run_says_what_it_found_and_does(trained):
+def test_a_run_reports_its_corpus_and_settings(trained):
     out, text = trained
     for part in (
         "a folder per language",
@@ -65,7 +65,7 @@ def test_a_run_says_what_it_found_and_does(trained):
         assert part in text
 
 
-def test_every_number_printed_stands_in_metrics_json(trained):
+def test_every_printed_number_is_in_metrics_json(trained):
     out, text = trained
     metrics = json.loads((out / "metrics.json").read_text())
     known = {value for value in flat(metrics) if isinstance(value, (int, float))}
@@ -101,13 +101,13 @@ def test_every_number_printed_stands_in_metrics_json(trained):
     assert n_checked > 40
 
 
-def test_no_group_stands_on_two_sides(trained):
+def test_no_group_is_in_two_splits(trained):
     index = pd.read_csv(trained[0] / "index.csv")
     assert index.groupby("group")["split"].nunique().max() == 1
     assert set(index["split"]) == {"train", "valid", "test"}
 
 
-def test_the_same_command_again_only_tests(trained, corpus, langid):
+def test_repeating_the_command_only_repeats_the_test(trained, corpus, langid):
     out, _ = trained
     before = json.loads((out / "metrics.json").read_text())["test"]
     image = next((out / "images").rglob("*.png"))
@@ -122,7 +122,7 @@ def test_the_same_command_again_only_tests(trained, corpus, langid):
     assert json.loads((out / "metrics.json").read_text())["test"] == before
 
 
-def test_evaluate_gives_the_same_figures_from_the_model_folder(trained, langid, tmp_path):
+def test_evaluate_gives_the_same_metrics_from_the_model_folder(trained, langid, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(trained[0], out)
     before = json.loads((out / "metrics.json").read_text())
@@ -151,8 +151,8 @@ train_main()
 
 
 @pytest.mark.slow
-def test_killed_in_stage_two_it_goes_on(trained, corpus, langid, tmp_path):
-    """SIGKILL after the first epoch of stage 2; started again, it ends as the unbroken run."""
+def test_a_run_killed_in_stage_two_is_resumed(trained, corpus, langid, tmp_path):
+    """SIGKILL after the first epoch of stage 2; resumed, it gives the uninterrupted result."""
     out = tmp_path / "killed"
     argv = [corpus, "--out", out, "--epochs", "1,3,1", *QUICK]
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, argv)], capture_output=True)
@@ -228,7 +228,7 @@ def test_a_language_without_a_readable_recording_stops_the_run(corpus, langid, t
     assert "failed.csv" in err
 
 
-def test_a_language_with_one_speaker_is_refused_unless_told(corpus, langid, tmp_path):
+def test_a_language_with_one_speaker_is_refused_unless_leaks_are_allowed(corpus, langid, tmp_path):
     few = tmp_path / "few"
     shutil.copytree(corpus, few)
     for speaker in "abc":
@@ -250,7 +250,7 @@ def test_a_language_with_one_speaker_is_refused_unless_told(corpus, langid, tmp_
 
 
 def test_a_split_that_leaks_is_refused_and_the_audit_shows_it(corpus, langid, tmp_path):
-    """The corpus brings a test split in which one file is a copy of a training file."""
+    """The corpus has its own test split, with a copy of a training file."""
     leaky = tmp_path / "leaky"
     for i, speaker in enumerate("abcd"):
         for language in ("de", "es"):
@@ -286,7 +286,7 @@ def test_a_folder_of_another_run_is_refused(trained, corpus, langid, change, mes
     assert "choose another --out" in err
 
 
-def test_a_slip_before_any_work_does_not_bind_the_folder(corpus, langid, tmp_path):
+def test_an_error_before_any_work_leaves_the_folder_free(corpus, langid, tmp_path):
     argv = [corpus, "--out", tmp_path / "out", "--epochs", "1,0,0", *QUICK]
     assert langid(*argv, "--speaker", "no group")[0] == 1
     assert langid(*argv, "--arch", "resnet19")[0] == 1
@@ -296,7 +296,7 @@ def test_a_slip_before_any_work_does_not_bind_the_folder(corpus, langid, tmp_pat
     assert "batch_size was 4, now 8" in err
 
 
-def test_the_corpus_is_the_same_however_it_is_named(corpus, langid, tmp_path, monkeypatch):
+def test_other_spellings_of_its_path_are_the_same_corpus(corpus, langid, tmp_path, monkeypatch):
     argv = ["--out", tmp_path / "out", "--jobs", "1", *MEL]
     assert langid("prepare", corpus, *argv, command=cli.main)[0] == 0
     monkeypatch.chdir(corpus.parent)
@@ -310,7 +310,7 @@ def test_a_file_in_place_of_the_run_folder_is_refused(corpus, langid, tmp_path):
     assert "is a file" in err
 
 
-def test_an_interrupt_says_how_to_go_on(corpus, langid, tmp_path, monkeypatch):
+def test_an_interrupt_prints_how_to_resume(corpus, langid, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -320,7 +320,7 @@ def test_an_interrupt_says_how_to_go_on(corpus, langid, tmp_path, monkeypatch):
     assert "repeat the command to resume" in err
 
 
-def test_a_folder_that_is_no_run_is_refused(corpus, langid, tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(corpus, langid, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     code, _, err = langid(corpus, "--out", tmp_path, *QUICK)
     assert code == 1
@@ -361,7 +361,7 @@ def test_a_corpus_that_changed_since_training_is_refused(trained, corpus, langid
         ([], 2, "Missing argument"),
     ],
 )
-def test_slips_get_one_clear_line(corpus, langid, tmp_path, argv, code, message):
+def test_wrong_options_give_one_clear_line(corpus, langid, tmp_path, argv, code, message):
     argv = [str(corpus) if a == "CORPUS" else a for a in argv]
     got, _, err = langid(*QUICK, *argv, "--out", tmp_path / "out")
     assert (got, message in err) == (code, True), err
@@ -371,7 +371,7 @@ def test_slips_get_one_clear_line(corpus, langid, tmp_path, argv, code, message)
         assert len(err.splitlines()) == 1
 
 
-def test_weights_that_cannot_be_had_stop_the_run(corpus, langid, tmp_path, monkeypatch):
+def test_weights_that_cannot_be_downloaded_stop_the_run(corpus, langid, tmp_path, monkeypatch):
     import torch
 
     def refuse(*args, **kwargs):
@@ -398,8 +398,8 @@ def test_transfer_from_another_run(trained, corpus, langid, tmp_path):
     assert "WARNING" not in text
 
 
-def test_a_body_that_knows_other_clips_is_told_of(trained, corpus, langid, tmp_path):
-    """Before the images are made, which is long; a run folder is as good as its model folder."""
+def test_a_body_trained_on_other_clips_is_reported(trained, corpus, langid, tmp_path):
+    """Before the slow export of images; a run folder is accepted like its model folder."""
     argv = [corpus, "--out", tmp_path / "out", *QUICK, "--weights", trained[0]]
     code, text, _ = langid(*argv, "--epochs", "1,0,0", "--n-mels", "40")
     assert code == 0
@@ -407,7 +407,7 @@ def test_a_body_that_knows_other_clips_is_told_of(trained, corpus, langid, tmp_p
     assert 0 < text.index(warning) < text.index(made)
 
 
-def test_transfer_to_a_test_that_was_heard_is_refused_unless_told(
+def test_weights_trained_on_test_speakers_are_refused_unless_allowed(
     trained, corpus, langid, tmp_path
 ):
     """Another split of the same corpus tests speakers that the old model was trained on."""
@@ -434,8 +434,8 @@ def test_split_writes_an_index_that_trains(corpus, langid, tmp_path):
     assert ours.equals(pd.read_csv(file).set_index("path")["split"])
 
 
-def test_published_figures_stand_beside_ours_on_the_kaggle_set(corpus, langid, tmp_path):
-    """When the test side is the published one: its six speakers."""
+def test_published_results_are_shown_for_the_kaggle_set(corpus, langid, tmp_path):
+    """If the test split is the published one, with its six speakers."""
     folder = tmp_path / "kaggle"
     for n, file in enumerate(sorted(corpus.rglob("*.wav"))):
         y, sr = sf.read(file)
@@ -456,12 +456,12 @@ def test_published_figures_stand_beside_ours_on_the_kaggle_set(corpus, langid, t
     assert "0.9463" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_published_figures_do_not_stand_beside_other_corpora(trained):
+def test_published_results_are_not_shown_for_other_corpora(trained):
     assert "published" not in json.loads((trained[0] / "metrics.json").read_text())
 
 
 def test_a_language_named_unknown_is_refused_before_the_work(tmp_path, langid):
-    """It is the answer for none of a model's languages, and its folder could not be loaded."""
+    """The label is reserved for the answer "none of these", and the model could not be loaded."""
     corpus, out = make_tones(tmp_path / "tones", {"de": 300, "unknown": 1200}), tmp_path / "out"
     code, _, error = langid(corpus, "--out", out, *QUICK)
     assert code == 1

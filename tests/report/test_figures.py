@@ -1,4 +1,4 @@
-"""Pictures hold the points they were given; sound is the clip that was scored, nothing else."""
+"""Figures contain the given points; audio is exactly the clip that was scored."""
 
 import base64
 import io
@@ -66,7 +66,7 @@ def test_a_single_epoch_and_a_diverged_one_are_drawn():
 
 @pytest.mark.parametrize("falling", [True, False])
 def test_det_curve_is_of_normal_deviates_and_marks_the_equal_error_rate(falling):
-    """Whichever way the thresholds run; a rate of nothing ends the curve at the border."""
+    """In any order of the thresholds; a rate of zero ends the curve at the border."""
     false_alarm, miss = [0.0, 0.0, 0.02, 0.1, 0.3], [0.9, 0.4, 0.1, 0.02, 0.0]
     if falling:
         false_alarm, miss = false_alarm[::-1], miss[::-1]
@@ -179,7 +179,7 @@ def test_the_clip_is_the_one_that_was_scored(tmp_path):
 
 @pytest.fixture(scope="module")
 def written(run_metrics, tmp_path_factory):
-    """A run folder with its corpus beside it, and something that is nobody's business."""
+    """A run folder, its corpus next to it, and a private file."""
     folder = tmp_path_factory.mktemp("written")
     write_run(folder / "run", run_metrics, corpus=folder / "corpus")
     sf.write(folder / "secret.wav", speech(4, MEL.sr, 99), MEL.sr)
@@ -189,7 +189,7 @@ def written(run_metrics, tmp_path_factory):
 
 @pytest.fixture
 def run(written, tmp_path, quick_report):
-    """A copy, to be changed."""
+    """A copy, which a test may change."""
     return shutil.copytree(written, tmp_path, dirs_exist_ok=True)
 
 

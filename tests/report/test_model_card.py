@@ -1,4 +1,4 @@
-"""The model card: what the Hub reads, what a reader sees, and what strangers cannot put into it."""
+"""The model card: metadata of the Hub, visible text, and escaped names."""
 
 import copy
 import re
@@ -31,7 +31,7 @@ MEL = MelConfig(sr=16_000, clip_seconds=5.0, n_mels=96)
 
 @pytest.fixture
 def folder(tmp_path):
-    """A model folder, as far as the card looks at it."""
+    """A model folder with the files that the card uses."""
     folder = tmp_path / "model"
     folder.mkdir()
     write_info(folder, ModelInfo("resnet18", ("de", "en", "es"), MEL))
@@ -55,7 +55,7 @@ def metrics():
 
 
 def rename(metrics, names):
-    """The same figures of other languages."""
+    """The same metrics, with other languages."""
     names = dict(zip(metrics["test"]["confusion"]["labels"], names, strict=True))
     metrics["test"]["confusion"]["labels"] = list(names.values())
     for section in (metrics["test"], metrics["corpus"]):
@@ -88,7 +88,7 @@ def paragraphs(card):
 
 
 def shape(card):
-    """What the page is made of, block by block, and what stands within."""
+    """Blocks of the page, and the elements within each."""
     tokens = markdown.parse(body(card))
     within = {child.type for token in tokens for child in token.children or []}
     return [(token.type, token.tag) for token in tokens], within
@@ -317,12 +317,12 @@ HOSTILE = (
 
 
 def shown(text):
-    """What a reader should see of a text: all of it, in one line."""
+    """The visible form of a text: all of it, in one line."""
     return " ".join(text.split())
 
 
 def put(metrics, text):
-    """The same text wherever a stranger could have put one."""
+    """Put a text into every field that others may control."""
     rename(metrics, [text, "en", "es"])
     languages = metrics["other"][0]["languages"]
     metrics["other"][0]["languages"] = {text: languages["de"], "en": languages["en"]}

@@ -22,13 +22,13 @@ def coarse_pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def run_metrics():
-    """Everything measured; for tests that only look."""
+    """All metrics, for tests that do not change them."""
     return make_metrics()
 
 
 @pytest.fixture
 def metrics(run_metrics):
-    """The same, to be changed."""
+    """The same, which a test may change."""
     return copy.deepcopy(run_metrics)
 
 
@@ -201,7 +201,7 @@ def test_languages_without_recordings_have_no_rates(metrics, show):
 
 
 def test_long_tables_are_folded(show):
-    metrics = make_metrics(Test(tuple(f"l{i}" for i in range(12)), n_voices=18, n_per_voice=1))
+    metrics = make_metrics(Test(tuple(f"l{i}" for i in range(12)), n_speakers=18, n_per_speaker=1))
     metrics["other"][0]["languages"] = {}
     shown = show(metrics)
     assert shown.text.count("All 12 languages") == 1

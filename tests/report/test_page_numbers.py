@@ -69,7 +69,7 @@ def test_every_number_on_the_page_is_in_metrics_json(run_metrics, plain):
 
 
 def test_every_measure_is_on_the_page(run_metrics, plain):
-    """Each rate of these sections, rounded, and what it is made of."""
+    """Each rate of these sections, rounded, and the counts behind it."""
     shown = {
         "test": {k: v for k, v in run_metrics["test"].items() if k not in ("det", "costs")},
         "calibration": {
@@ -115,7 +115,7 @@ def test_differences_are_those_of_the_values_next_to_them(run_metrics, plain):
 
 
 def test_bars_are_at_their_values(run_metrics, plain):
-    """A gauge holds its rate, and its interval from the low end."""
+    """A gauge shows its rate, and its interval from the lower bound."""
     values = [100 * x for x in flat(run_metrics) if isinstance(x, float)]
     styles = plain.values("style")
     assert len(styles) == 2 * 5
@@ -151,7 +151,7 @@ def test_rows_contain_matching_values(run_metrics, plain):
 
 
 def test_each_section_shows_its_own_values(run_metrics, plain):
-    """Figures that stand in several places on the page stand in each."""
+    """A value that is shown in several places is the same in each."""
     test, other, cross = (
         run_metrics["test"],
         run_metrics["other"][0],

@@ -115,7 +115,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def spellings(path: str) -> Iterator[str]:
-    """Yield other spellings: of Windows, and with letters and accents in one or two characters."""
+    """Yield spellings of a path: composed or decomposed accents, slashes or backslashes."""
     for form in ("NFC", "NFD"):
         for name in (path, path.replace("\\", "/")):
             yield unicodedata.normalize(form, name)

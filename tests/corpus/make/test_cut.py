@@ -420,7 +420,7 @@ def test_failures_are_listed_and_the_rest_is_cut(interviews, tmp_path, langid):
         "corpus", "cut", interviews, "--out", out, "--jobs", 1, command=cli.main
     )
     assert code == 1
-    assert "2 of 8 recordings gave no utterance" in err
+    assert "2 of 8 recordings have no utterances" in err
     failed = pd.read_csv(out / "failed.csv").set_index("path")["reason"]
     assert "Format not recognised" in failed["de/anna/0.wav"]
     assert failed["es/carla/1.wav"] == "has no utterance of 3 to 15 s"

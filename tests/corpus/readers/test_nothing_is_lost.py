@@ -21,7 +21,7 @@ def folders(root):
 
 
 def by_index(root):
-    """Return a folder with an index of some of its files, some rows of which are of no use."""
+    """Return a folder whose index lists some of its files, and has unusable rows."""
     lines = ["path,language,speaker", "de/1.wav,de,a", "de/2.wav,es,b", "./de/2.wav,es,b", ",,", ""]
     return releases.write(root, {"index.csv": "\n".join(lines), "de/1.wav": "", "de/2.wav": ""})
 

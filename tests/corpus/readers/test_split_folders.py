@@ -134,7 +134,7 @@ def test_language_and_split_in_one_name(plant, form):
 
 
 def test_splits_at_two_depths(plant):
-    """The depth with more splits is used: a wrapper folder may be named after one."""
+    """The depth with more splits is used: a wrapper folder may have the name of a split."""
     corpus = read_corpus(plant(*(f"train/{x}/{s}/1.wav" for x in "ab" for s in ("train", "test"))))
     assert column(corpus, "split")["train/a/test/1.wav"] == "test"
     both = read_corpus(plant(*(f"test/{x}/{s}/1.wav" for x in "ab" for s in ("train", "test"))))
