@@ -195,6 +195,10 @@ def usual_channel(path: str | Path, channel: Channel | None) -> int | None:
     ----------
     path : as in `load_audio`
     channel : `channel` of the model's `MelConfig`
+
+    Raises
+    ------
+    AudioError : the file is missing, empty or unreadable
     """
     number = channel_number(channel)
     if number is None or number <= (n_channels := count_channels(path)):

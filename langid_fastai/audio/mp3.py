@@ -39,6 +39,10 @@ def encode_mp3(y: np.ndarray, sr: int, kbits: float) -> bytes:
     y : mono waveform, (n_samples,), in [-1, 1]
     sr : sampling rate, Hz; a key of `MP3_RATES`
     kbits : bit rate, kb/s; LAME uses the nearest one in `MP3_BIT_RATES`
+
+    Returns
+    -------
+    content : bytes of the MP3 file
     """
     low, high = MP3_RATES[sr]
     level = (high - kbits) / (high - low)

@@ -11,6 +11,7 @@ __all__ = ["BLOCK_SECONDS", "CONVERT", "Sound"]
 
 # Length of a block, s.
 BLOCK_SECONDS = 10.0
+# Remedy in error messages about a file that cannot be read.
 CONVERT = "if it plays elsewhere, convert it, e.g. with: ffmpeg -i FILE FILE.flac"
 
 

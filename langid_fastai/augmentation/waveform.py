@@ -246,6 +246,16 @@ def augment_waveform(
 def add_white_noise(y: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:
     """Add white noise whose power is exactly `snr` dB below the mean power of the waveform.
 
+    Parameters
+    ----------
+    y : waveform, (n_samples,)
+    snr : signal-to-noise ratio, dB
+    rng : random generator of the noise
+
+    Returns
+    -------
+    y : float64, (n_samples,)
+
     Examples
     --------
     >>> y = np.sin(np.arange(16_000) / 10)
@@ -259,7 +269,18 @@ def add_white_noise(y: np.ndarray, snr: float, rng: np.random.Generator) -> np.n
 
 
 def change_speed(y: np.ndarray, sr: int, speed: float) -> np.ndarray:
-    """Play a waveform `speed` times as fast, which also shifts the pitch, as ``sox speed`` does."""
+    """Play a waveform `speed` times as fast, which also shifts the pitch, as ``sox speed`` does.
+
+    Parameters
+    ----------
+    y : waveform, (n_samples,)
+    sr : sampling rate of `y` and of the result, Hz
+    speed : factor; above 1, the result is shorter
+
+    Returns
+    -------
+    y : about (n_samples / speed,), with the dtype of `y`
+    """
     return soxr.resample(y, speed * sr, sr)
 
 

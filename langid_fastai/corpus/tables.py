@@ -309,9 +309,8 @@ def _named(
     rows.columns = pd.Index(final)
     if any(name != name.strip() for name in names):  # "path, language"
         rows = rows.apply(lambda column: column.str.strip())
-    if (
-        not is_quoted
-    ):  # Excel also quotes some fields in tables with tabs; file names and labels have no quotes
+    if not is_quoted:
+        # Excel also quotes some fields in tables with tabs; file names and labels have no quotes.
         for name in {*known} & {*final}:
             rows[name] = rows[name].str.replace(r'^"(.*)"$', r"\1", regex=True)
     empty = [f"Unnamed: {at}" for at, name in enumerate(names) if not name.strip()]

@@ -138,7 +138,7 @@ def crawl_site(
             found = _with_earlier(index, folder / "found.csv")
             write_index(found, folder / "found.csv")
             cache.end()
-            missing = index[~_lie_in(folder, index)] if download else index[:0]
+            missing = index[~_is_downloaded(folder, index)] if download else index[:0]
             for row in track(missing.to_dict("records"), total=len(missing), what="recordings"):
                 try:
                     fetch_file(client, cache, row["url"], folder / row["path"])
@@ -149,9 +149,9 @@ def crawl_site(
             write_index(failed, folder / "failed.csv")
             if (folder / "found.csv").exists():
                 known = read_index(folder / "found.csv")
-                here = known[_lie_in(folder, known)].reset_index(drop=True)
+                here = known[_is_downloaded(folder, known)].reset_index(drop=True)
                 write_index(here, folder / "index.csv")
-    n_fetched = int(_lie_in(folder, missing).sum())
+    n_fetched = int(_is_downloaded(folder, missing).sum())
     return Crawl(found, here, failed, n_fetched, tuple(search.passed_over))
 
 
@@ -279,7 +279,7 @@ def _with_earlier(index: pd.DataFrame, path: Path) -> pd.DataFrame:
     return make_index(rows.to_dict("records"))
 
 
-def _lie_in(folder: Path, index: pd.DataFrame) -> pd.Series:
+def _is_downloaded(folder: Path, index: pd.DataFrame) -> pd.Series:
     return index["path"].map(lambda path: (folder / path).exists()).astype(bool)
 
 

@@ -116,6 +116,10 @@ def choose_threshold(scores: np.ndarray, false_alarm_rate: float) -> float | Non
     -------
     threshold : probability; None if there are too few recordings for the rate, n < 1 / rate - 1
 
+    Raises
+    ------
+    ModelError : the rate is not between 0 and 1
+
     Examples
     --------
     >>> choose_threshold(np.linspace(0.5, 1.0, 51), 0.05)
@@ -143,6 +147,10 @@ def calibrate(
     log_probs : (n_clips, n_languages), uncalibrated scores of the network
     vocab : (n_languages,), the languages of the columns
     false_alarm_rate : see `choose_threshold`
+
+    Raises
+    ------
+    ModelError : see `average_clips`, `encode` and `choose_threshold`
     """
     recordings, means = average_clips(clips, log_probs)
     temperature = fit_temperature(encode(recordings, means, vocab), means)

@@ -22,6 +22,19 @@ def wilson_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[f
 
     It is valid even if all trials succeed.
 
+    Parameters
+    ----------
+    n_correct, n : number of successes and of trials
+    confidence : probability that the interval contains the proportion, 0 to 1
+
+    Returns
+    -------
+    low, high : in [0, 1]
+
+    Raises
+    ------
+    ModelError : `n` is below 1, or `n_correct` is not in 0 to `n`
+
     Examples
     --------
     >>> low, high = wilson_interval(511, 540)
@@ -61,6 +74,10 @@ def bootstrap_interval(
     -------
     interval : (..., 2), low and high of each value of the statistic, NaN where it is NaN in every
         draw; None if there is only one group, since the variation between groups is unknown
+
+    Raises
+    ------
+    ModelError : `groups` is empty
 
     Examples
     --------

@@ -43,6 +43,10 @@ def compare_paired(
         and `n_only_theirs`, recordings that only one system identified correctly; `mcnemar_p`,
         two-sided p-value, not corrected for multiple comparisons
 
+    Raises
+    ------
+    ModelError : the arguments differ in length, or are empty
+
     References
     ----------
     .. [1] Q. McNemar, "Note on the sampling error of the difference between correlated proportions

@@ -33,6 +33,10 @@ def predict_images(learn: Learner, images: Sequence[Path | bytes]) -> np.ndarray
     -------
     log_probs : float32, (n_images, n_languages), natural logarithm, columns in the order of
         `learn.dls.vocab`
+
+    Raises
+    ------
+    ModelError : there are no images
     """
     import torch
 
@@ -93,6 +97,10 @@ def predictions_table(
     The columns are `RECORDING_COLUMNS`, `predicted` (language with the highest probability),
     `score` (its probability), and the probability of each language, `p_<label>`. Probabilities are
     rounded to 6 digits.
+
+    Raises
+    ------
+    ModelError : the scores do not match the table or the vocab, or are not log-probabilities
     """
     labels = [str(label) for label in vocab]
     log_probs = validate_scores(recordings, log_probs, RECORDING_COLUMNS)

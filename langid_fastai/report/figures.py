@@ -175,9 +175,8 @@ def det_figure(
     def place(rates: Any) -> np.ndarray:
         return norm.ppf(np.clip(rates, DET_LOWEST, 1 - DET_LOWEST))
 
-    order = np.lexsort(
-        (-np.asarray(miss), np.asarray(false_alarm))
-    )  # from the fewest false alarms to the fewest misses
+    # From the fewest false alarms to the fewest misses.
+    order = np.lexsort((-np.asarray(miss), np.asarray(false_alarm)))
     x, y = place(false_alarm)[order], place(miss)[order]
     ends = place([DET_LOWEST, DET_TICKS[-1]])
     # Do not draw along the edges of the axes, where a rate is off the scale.

@@ -86,7 +86,12 @@ def read_folders(found: Found, *, speaker: str | None = None) -> Corpus:
 
 
 def compile_speaker(speaker: str | None) -> re.Pattern[str] | None:
-    """Compile the user's regular expression for speakers; it must have the group ``speaker``."""
+    """Compile the user's regular expression for speakers; None if there is none.
+
+    Raises
+    ------
+    CorpusError : it is not a regular expression, or has no group named ``speaker``
+    """
     if speaker is None:
         return None
     try:
