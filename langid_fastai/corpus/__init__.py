@@ -9,6 +9,8 @@ of corpora; `make` makes one corpus from another.
 LANGUAGE = "language"
 # Columns that `measure_audio` computes.
 MEASURED = ("duration", "sr", "digest")
+# Folder in a corpus with the records of `langid_fastai.corpus.s3`.
+SYNC_FOLDER = ".langid-sync"
 # Default fractions of the recordings for validation and test, if a corpus has no split.
 VALID = 0.15
 TEST = 0.15

@@ -32,6 +32,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from langid_fastai.corpus import SYNC_FOLDER
 from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.dependencies import needs
@@ -46,7 +47,6 @@ __all__ = ["Synced", "fetch_corpus", "sync_corpus"]
 
 ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
 MD5 = re.compile(r"[0-9a-f]{32}")
-NOTES = ".langid-sync"
 TABLES = (".csv", ".tsv")
 N_THREADS = 8  # small files mostly wait for the server
 LONGEST_STANDSTILL = 3600.0  # s; a partial download that has not grown for this long is removed
@@ -288,7 +288,7 @@ class _Pair:
         there = bucket.list()
         self.there = {n: _as_object(info) for n, info in there.items() if not _is_hidden(n)}
         key = hashlib.sha256(f"{_endpoint(bucket)} {bucket.url}".encode()).hexdigest()[:16]
-        self.notes = folder / NOTES / f"{key}.json"
+        self.notes = folder / SYNC_FOLDER / f"{key}.json"
         self.noted = read_json(self.notes)
 
     def download(self, delete: bool) -> Synced:

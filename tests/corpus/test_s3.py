@@ -143,6 +143,11 @@ def test_corpus_in_s3(stored, corpus, tmp_path):
     assert found.notes[:-1] == read_corpus(corpus).notes
 
 
+def test_records_of_copies_are_not_files_of_the_corpus(stored, corpus):
+    assert (corpus / ".langid-sync").is_dir()
+    assert "langid-sync" not in str(read_corpus(corpus).notes)
+
+
 def test_the_copy_is_a_mirror(stored):
     n = len(read_corpus("s3://speech/my/tones").index)
     [key, *_] = stored.things()

@@ -281,13 +281,12 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(
 ):
     from langid_fastai.cli import train
 
-    def stop(lines):
-        for line in lines:
-            if line.startswith("all "):
-                raise KeyError("killed")
+    def stop(line):
+        if line.startswith("all "):
+            raise KeyError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "say", stop)
+        patch.setattr(train, "tell", stop)
         patch.setattr(
             "sys.argv", ["langid-train", *map(str, [corpus, "--out", tmp_path, *OPTIONS])]
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from langid_fastai.audio import AUDIO_SUFFIXES
+from langid_fastai.corpus import SYNC_FOLDER
 from langid_fastai.utils.folder_lock import LOCK
 from langid_fastai.utils.text import is_one_line
 
@@ -83,8 +84,9 @@ def path_below(root: Path, path: str) -> str | None:
 def _walk(root: Path, others: dict[str, str]) -> Iterator[tuple[str, bool]]:
     """Yield the path of each file, and whether it is hidden; add unreadable folders to `others`.
 
-    Links to folders are followed last, and each folder is entered once, so that a folder is listed
-    under its own name, and links cannot form a loop.
+    The library's own `LOCK` and `SYNC_FOLDER` are not files of the corpus. Links to folders are
+    followed last, and each folder is entered once, so that a folder is listed under its own name,
+    and links cannot form a loop.
     """
 
     def note(error: OSError) -> None:
@@ -99,14 +101,14 @@ def _walk(root: Path, others: dict[str, str]) -> Iterator[tuple[str, bool]]:
                 folders.clear()
                 continue
             seen.add(real)
-            folders.sort()
+            folders[:] = sorted(name for name in folders if name != SYNC_FOLDER)
             below_links = (Path(folder, name) for name in folders)
             tops += [link for link in below_links if link.is_symlink()]
             below = Path(folder).relative_to(root)
             prefix = "" if folder == str(root) else f"{below.as_posix()}/"
             is_hidden = any(_is_hidden(part) for part in below.parts)
             for file in files:
-                if file != LOCK:  # of this library
+                if file != LOCK:
                     yield prefix + file, is_hidden or _is_hidden(file)
 
 
