@@ -3,7 +3,8 @@
 In this package the slot after a name in a docstring, ``y : (n_samples,), in [-1, 1]``, holds shape
 and unit, and the type is only stated in the annotation. Griffe takes that slot for a type. This
 extension moves it to the description and fills in annotation and default. It also reads the form
-``AudioError : reason`` of ``Raises`` and ``Warns``, and drops the ``::`` of reStructuredText.
+``AudioError : reason`` of ``Raises`` and ``Warns``, drops the ``::`` of reStructuredText, and links
+`names` of the package.
 """
 
 import re
@@ -20,9 +21,17 @@ class DocstringShapes(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
         """Rewrite, after the whole package is loaded."""
-        for member in pkg.members.values():
-            if member.is_alias and member.target_path.startswith(f"{pkg.path}."):
-                self._rewrite_below(member.final_target)
+        self.public = {
+            name: member.final_target
+            for name, member in pkg.members.items()
+            if member.is_alias and member.target_path.startswith(f"{pkg.path}.")
+        }
+        self.methods = {
+            name: [method for method, m in obj.members.items() if m.docstring]
+            for name, obj in self.public.items()
+        }
+        for obj in self.public.values():
+            self._rewrite_below(obj)
 
     def _rewrite_below(self, obj: griffe.Object) -> None:
         if obj.is_class:
@@ -37,25 +46,41 @@ class DocstringShapes(griffe.Extension):
 
     def _rewrite(self, obj: griffe.Object, section: griffe.DocstringSection) -> None:
         if section.kind is K.text:
-            section.value = _without_colons(section.value)
+            section.value = self._link(obj, _without_colons(section.value))
         elif section.kind is K.examples:
             section.value = [
-                (kind, _without_colons(text) if kind is K.text else text)
+                (kind, self._link(obj, _without_colons(text)) if kind is K.text else text)
                 for kind, text in section.value
             ]
         elif section.kind in {K.raises, K.warns}:
             for item in section.value:
                 name, _, reason = str(item.annotation).partition(" : ")
-                item.annotation, item.description = name, _join(reason, item.description)
+                text = _join(reason, item.description)
+                item.annotation, item.description = name, self._link(obj, text)
         elif section.kind in {K.parameters, K.other_parameters, K.attributes}:
             for item in section.value:
-                item.description = _join(item.annotation, item.description)
+                item.description = self._link(obj, _join(item.annotation, item.description))
                 item.annotation, item.value = _annotation_and_default(obj, item.name)
         elif section.kind in {K.returns, K.yields}:
             alone = len(section.value) == 1
             for item in section.value:
-                item.description = _join(item.annotation, item.description)
+                item.description = self._link(obj, _join(item.annotation, item.description))
                 item.annotation = getattr(obj, "returns", None) if alone else None
+
+    def _link(self, obj: griffe.Object, text: str) -> str:
+        """Link `name` and `Class.method` if they are public, and `method` in its own class."""
+        owner = obj.name if obj.is_class else obj.parent.name
+
+        def link(name: re.Match[str]) -> str:
+            first, _, method = name[1].partition(".")
+            if first in self.methods.get(owner, ()):
+                first, method = owner, first
+            known = first in self.public and (not method or method in self.methods[first])
+            if not known or (method or first) == obj.name:
+                return name[0]
+            return f"[{name[0]}][langid_fastai.{first}{'.' if method else ''}{method}]"
+
+        return re.sub(r"(?<![`\w])`([A-Za-z_][\w.]*)`(?!`)", link, text)
 
 
 def _default_of_option(obj: griffe.Object, default: Any) -> Any:
@@ -85,5 +110,5 @@ def _without_colons(text: str) -> str:
 
 def _join(slot: Any, description: str) -> str:
     # Griffe reads ``float32, (n_samples,)`` as a tuple, and puts it into parentheses.
-    text = re.sub(r"^\(((?:u?int|float)\d+, .+)\)$", r"\1", str(slot or ""))
+    text = re.sub(r"^\(([^()]+, \(.+)\)$", r"\1", str(slot or ""))
     return "\n".join(part for part in (text, description) if part)

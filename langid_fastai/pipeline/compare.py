@@ -85,7 +85,7 @@ def compare(
         and length; networks that need their own kind of image (`mel_config_for`) get clips of the
         same length
     augment : see `export_images`
-    false_alarm_rate : see `calibrate`
+    false_alarm_rate : see `train`
     license : licence of the models, for their model cards
     command : command line that the user typed, for the reports
     n_jobs : number of processes that make images; -1 for all cores

@@ -123,7 +123,8 @@ def train(
     settings : all other settings of training
     mel : settings of the images, or a dict of those that differ from the defaults for `arch`
     augment : settings of the augmented variants of the training clips; by default no variants
-    false_alarm_rate : see `calibrate` in `langid_fastai.pipeline.train`
+    false_alarm_rate : fraction of recordings in known languages that may be rejected as unknown; by
+        default 0.05, or the previous value of the run
     license : licence of the model, for its model card, such as ``cc-by-4.0``
     n_jobs : number of worker processes; -1 for all cores
     tell : called with each line of progress text; by default `print`

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from langid_fastai.corpus import LANGUAGE, TEST, VALID
 from langid_fastai.utils.options import option
@@ -28,11 +28,6 @@ NAMES_HELP = (
     "time_mask, high_pass, white_noise, pitch, polarity, gain, background_noise, speed, room, mp3. "
     "Each may have a range, such as white_noise:10..20 for an SNR of 10 to 20 dB."
 )
-
-
-def _seed(of: str) -> Any:
-    """Return the field `seed`; on the command line it is one option for all settings."""
-    return option(0, help=f"Random seed for {of}.")
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ class CorpusSettings:
         TEST,
         help="Fraction of the recordings used for testing; ignored if the corpus has a test split.",
     )
-    seed: int = _seed("the split")
+    seed: int = option(0, help="Random seed for the split.")
     allow_leaks: bool = option(
         False,
         help="Allow the same speaker or recording in both training and test data. The results are "
@@ -185,7 +180,9 @@ class TrainSettings:
         help="Speed up training of the head: compute the features of the frozen body only once "
         "and reuse them in every epoch.",
     )
-    seed: int = _seed("the split, weight initialisation, shuffling and dropout")
+    seed: int = option(
+        0, help="Random seed for the split, weight initialisation, shuffling and dropout."
+    )
     mixup: float = option(
         0.0, panel=AUGMENTATION, help="Alpha parameter of mixup, such as 0.4; 0 turns mixup off."
     )
@@ -245,14 +242,15 @@ class AugmentSettings:
         panel=AUGMENTATION,
         help="Folder of noise recordings, required for background_noise.",
     )
-    seed: int = _seed("the split and the variants")
+    seed: int = option(0, help="Random seed for the split and the variants.")
 
     def plan(self) -> VariantPlan | None:
         """Return the plan of the variants, or None if `names` is None.
 
         Raises
         ------
-        RunError : see `choose_plan`
+        RunError : see `VariantPlan`; or `copies` or `noises` is given without `names`; or the extra
+            ``augment`` is not installed
         """
         from langid_fastai.augmentation.plan import choose_plan
 
