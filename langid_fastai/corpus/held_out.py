@@ -74,7 +74,7 @@ def put_back(corpus: Corpus, held_out: pd.DataFrame) -> Corpus:
         )
     n = len(kept) - len(corpus.index)
     names = ", ".join(sorted(held_out["language"].unique()))
-    notes = [f"{names} held out of training: {count(n, 'recording')} to test the answer unknown"]
+    notes = [f"held out of training, to test the answer unknown: {names} ({count(n, 'recording')})"]
     if len(dropped):
         left_out = count(len(dropped), "recording")
         notes.append(

@@ -30,7 +30,7 @@ def test_held_out_language_is_in_the_test_split_only():
     assert len(french) == 6
     assert set(french["split"]) == {"test"}
     assert held_out_languages(split.index) == ["fr"]
-    assert "fr held out of training: 6 recordings to test the answer unknown" in split.notes
+    assert "held out of training, to test the answer unknown: fr (6 recordings)" in split.notes
     assert split.index["path"].is_monotonic_increasing
 
 
