@@ -73,6 +73,7 @@ def clips_of(
     ----------
     blocks : consecutive pieces of one mono recording at `config.sr`, each (n_samples,); for a
         waveform in memory, ``[y]``
+    config : settings of the images; sampling rate and length of a clip are used
 
     Yields
     ------
@@ -316,6 +317,7 @@ def mel_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     Parameters
     ----------
     y : mono waveform, (n_samples,), in [-1, 1], at `config.sr`
+    config : settings of the image
 
     Returns
     -------

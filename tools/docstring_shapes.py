@@ -34,9 +34,8 @@ class DocstringShapes(griffe.Extension):
             self._rewrite_below(obj)
 
     def _rewrite_below(self, obj: griffe.Object) -> None:
-        if obj.is_class:
-            for parameter in obj.parameters:
-                parameter.default = _default_of_option(obj, parameter.default)
+        for parameter in getattr(obj, "parameters", ()):
+            parameter.default = _default(obj, parameter.default)
         if obj.docstring:
             for section in obj.docstring.parsed:
                 self._rewrite(obj, section)
@@ -83,16 +82,16 @@ class DocstringShapes(griffe.Extension):
         return re.sub(r"(?<![`\w])`([A-Za-z_][\w.]*)`(?!`)", link, text)
 
 
-def _default_of_option(obj: griffe.Object, default: Any) -> Any:
-    """Return ``x`` for a field ``option(x, help=…)`` of a dataclass, constants by their value."""
-    if not isinstance(default, griffe.ExprCall) or str(default.function) != "option":
-        return default
-    arguments = [a for a in default.arguments if not isinstance(a, griffe.ExprKeyword)]
-    default = arguments[0] if arguments else None
+def _default(obj: griffe.Object, default: Any) -> Any:
+    """Return ``x`` for a field ``option(x, help=…)`` of a dataclass, numbers and text by value."""
+    if isinstance(default, griffe.ExprCall) and str(default.function) == "option":
+        arguments = [a for a in default.arguments if not isinstance(a, griffe.ExprKeyword)]
+        default = arguments[0] if arguments else None
     if isinstance(default, griffe.ExprName):
-        with suppress(KeyError, griffe.AliasResolutionError):
+        with suppress(KeyError, AttributeError, griffe.AliasResolutionError):
             constant = obj.module.members[default.name]
-            default = (constant.final_target if constant.is_alias else constant).value
+            value = (constant.final_target if constant.is_alias else constant).value
+            default = value if isinstance(value, str) else default
     return default
 
 

@@ -159,6 +159,7 @@ def export_images(
     corpus : corpus with splits; its augmented variants are only exported for training
     folder : folder of the images, created if needed; it must be empty, or contain images of the
         same `config` and `augment`
+    config : settings of the images
     augment : augmented variants to make of each training clip, in addition to the clip itself;
         recordings that are already variants get none
     n_jobs : number of processes; -1 for all cores

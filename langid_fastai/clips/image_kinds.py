@@ -76,6 +76,7 @@ def feature_image(y: np.ndarray, config: MelConfig = MelConfig()) -> np.ndarray:
     Parameters
     ----------
     y : mono waveform, (n_samples,), in [-1, 1], at `config.sr`
+    config : settings of the image
 
     Returns
     -------

@@ -103,6 +103,7 @@ def mix_corpus(
     ----------
     corpus : measured and split corpus with speakers, from `read_voices`; clean recordings are used
     folder : output folder; new, empty, or with mixtures of the same corpus and settings
+    config : settings of the mixtures
     n_jobs : number of processes; -1 for all cores
 
     Returns
