@@ -108,6 +108,8 @@ def _without_colons(text: str) -> str:
 
 
 def _join(slot: Any, description: str) -> str:
+    text = str(slot or "")
     # Griffe reads ``float32, (n_samples,)`` as a tuple, and puts it into parentheses.
-    text = re.sub(r"^\(([^()]+, \(.+)\)$", r"\1", str(slot or ""))
+    if isinstance(slot, griffe.ExprTuple) and "(" in text[1:]:
+        text = text[1:-1]
     return "\n".join(part for part in (text, description) if part)

@@ -1,46 +1,12 @@
 """Augment waveforms by named transforms.
 
-Each transform has one parameter, drawn uniformly from a range. Most transforms are from
-audiomentations (extra `augment`); the others are also used for the table of robustness. The range
-is given after the name::
-
-    white_noise                  the default range
-    white_noise:10..20           another range
-    white_noise:10               a fixed value
-
-================  =====================================  ==========  ===============================
-name              parameter                              range       transform
-================  =====================================  ==========  ===============================
-time_mask         fraction of the duration that is       0.05..0.2   `TimeMask`
-                  silenced, in one piece
-high_pass         cutoff in Hz, 12 to 24 dB per octave   50..600     `HighPassFilter` (drawn on the
-                                                                     mel scale)
-white_noise       signal-to-noise ratio, dB              5..30       `add_white_noise`
-pitch             semitones, at constant tempo           -2..2       `PitchShift` (Signalsmith)
-polarity          none: samples are multiplied by -1                 `PolarityInversion`
-gain              dB                                     -12..12     `Gain`
-background_noise  signal-to-noise ratio, dB; a random    3..30       `AddBackgroundNoise`
-                  piece of a file in the noise folder
-speed             factor, as on a tape: also changes     0.9..1.1    `change_speed`
-                  the pitch and the duration
-room              absorption of the walls of a small     0.1..0.4    `RoomSimulator`: a room of 4 to
-                  room; less gives longer                            6 m by image sources, order 10
-                  reverberation
-mp3               bit rate of MP3, kb/s; at least 32     8..32       `code_mp3` of `audio.mp3`
-                  above 24 kHz
-================  =====================================  ==========  ===============================
-
-The default ranges are realistic, and keep the language recognisable. The range of speed is that of
-Ko et al. 2015, "Audio augmentation for speech recognition"; pitch shifts of more than two semitones
-sound unnatural.
-
 Conventions: `y` is ``(n_samples,)`` float32; it is not clipped at full scale. Random values depend
 only on the seed: the global generators of `random` and numpy, used by audiomentations, are seeded
 for each call and restored after it. (So do not call it from multiple threads at once.)
 
-Contents: `Augmentation`, a transform and its range; `parse_augmentations`, from text;
-`augment_waveform`, for one waveform; `add_white_noise` and `change_speed`; `validate_rate`,
-`require_extra` and `find_noises`, for checks before long work.
+Contents: `Augmentation`, a transform and its range, with a table of all transforms;
+`parse_augmentations`, from text; `augment_waveform`, for one waveform; `add_white_noise` and
+`change_speed`; `validate_rate`, `require_extra` and `find_noises`, for checks before long work.
 """
 
 from __future__ import annotations
@@ -127,10 +93,33 @@ AUGMENTATIONS: dict[str, _Transform] = {
 class Augmentation:
     """A transform, and the range of its parameter.
 
+    The parameter is drawn uniformly from the range. On the command line, the range is given after
+    the name: ``white_noise:10..20``, ``white_noise:10`` for a fixed value, ``white_noise`` for the
+    default range. The default ranges are realistic, and keep the language recognisable.
+
+    | name | parameter | default range |
+    |---|---|---|
+    | `time_mask` | fraction of the duration that is silenced, in one piece | 0.05..0.2 |
+    | `high_pass` | cutoff in Hz, 12 to 24 dB per octave | 50..600 |
+    | `white_noise` | signal-to-noise ratio, dB | 5..30 |
+    | `pitch` | semitones, at constant tempo; more than 2 sound unnatural | -2..2 |
+    | `polarity` | none: samples are multiplied by -1 | |
+    | `gain` | dB | -12..12 |
+    | `background_noise` | SNR of a random piece of a file in the noise folder, dB | 3..30 |
+    | `speed` | factor, as on a tape: also changes pitch and duration | 0.9..1.1 |
+    | `room` | absorption of the walls of a small room; less gives longer reverberation | 0.1..0.4 |
+    | `mp3` | bit rate of MP3, kb/s; at least 32 above 24 kHz | 8..32 |
+
+    Most transforms are from audiomentations: `TimeMask`, `HighPassFilter` (drawn on the mel scale),
+    `PitchShift` (Signalsmith), `PolarityInversion`, `Gain`, `AddBackgroundNoise` and
+    `RoomSimulator` (a room of 4 to 6 m by image sources, order 10). `add_white_noise`,
+    `change_speed` (with the range of Ko et al. 2015, "Audio augmentation for speech recognition")
+    and `code_mp3` of `audio.mp3` are also used for the table of robustness.
+
     Parameters
     ----------
-    name : one of `AUGMENTATIONS`
-    low, high : range of the parameter; units and defaults are in the table of the module docstring
+    name : a name in the table
+    low, high : range of the parameter, in the units of the table; by default, the range there
 
     Raises
     ------
