@@ -216,7 +216,8 @@ def load_learner(folder: str | Path, dls: DataLoaders) -> Learner:
     network, info = load_network(folder)
     if list(info.vocab) != list(dls.vocab):
         raise ModelError(
-            f"{folder} has the languages {list(info.vocab)}, but the images have {list(dls.vocab)}"
+            f"{folder} has the languages {list(info.vocab)}, but the images have "
+            f"{list(dls.vocab)}; use images of the same languages"
         )
     return wrap_network(dls, network, info.arch, weights=folder, precision="fp32")
 
@@ -287,12 +288,17 @@ def _image_files(images: Path, clips: pd.DataFrame | None) -> tuple[list[str], l
         )
     for split, files in (("train", train), ("valid", valid)):
         if not files:
-            raise RunError(f"{images}: no images in {split}/<language>/*.png")
+            raise RunError(
+                f"{images}: no images in {split}/<language>/*.png; make them with `langid prepare "
+                "CORPUS`"
+            )
     trained, validated = (set(map(parent_label, files)) for files in (train, valid))
     if len(trained) < 2:
         raise RunError(f"{images / 'train'}: has only one language; at least two are needed")
     if only_valid := validated - trained:
-        raise RunError(f"{images}: {sorted(only_valid)} are in valid but not in train")
+        raise RunError(
+            f"{images}: {sorted(only_valid)} are in valid but not in train; add training images"
+        )
     return train, valid
 
 

@@ -67,8 +67,8 @@ class MelConfig:
         deltas
     win_length : length of the Hann window, samples; it is centred in the frame and zero-padded, as
         in librosa. None is `n_fft`
-    channel : channel to use: ``left``, ``right`` or a channel number, from 1, and stored as a
-        number. None is the mean of the channels
+    channel : channel to use: ``left``, ``right`` or a channel number, from 1; stored as a number.
+        None is the mean of the channels
 
     Raises
     ------

@@ -310,7 +310,7 @@ class LanguageIdentifier:
         paths = (os.fspath(file) for file in files)
         if dask is not None:
             if precision != "fp32":
-                raise ModelError(f"precision={precision!r} is not available on a cluster")
+                raise ModelError(f"precision={precision!r} is not available with dask; use 'fp32'")
             return bulk.predict_on_cluster(paths, self, request, dask)
         engine = self.engine
         if self.folder is not None:

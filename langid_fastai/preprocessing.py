@@ -247,7 +247,7 @@ def mel_scale(S: np.ndarray, filters: scipy.sparse.csr_array | None = None) -> n
     Parameters
     ----------
     S : power spectrogram, (1 + n_fft // 2, n_frames)
-    filters : matrix from `mel_filters`; by default, with its default arguments
+    filters : matrix from `mel_filters`; by default, ``mel_filters()``
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Train a network in the stages of a schedule; an interrupted training can be resumed.
+"""Train a network in the stages of a schedule; interrupted training can be resumed.
 
 By default, the head is trained on a frozen body, then all layers with learning rates that increase
 from the early layers to the head, then the head again; see `langid_fastai.models.schedules`.
@@ -67,7 +67,7 @@ def fit_stages(
         trains on its share of the images (`langid_fastai.callbacks.distributed`)
     stages : the schedule; modify a stage with `dataclasses.replace`
     checkpoints : folder for the training state after the last finished epoch. A state with the same
-        schedule and seed is resumed; the result is that of an uninterrupted training (nearly so in
+        schedule and seed is resumed; the result is that of uninterrupted training (nearly so in
         float16, since the loss scale is reset). None stores no state
     seed : random seed for the order of images and for dropout; each epoch's seed is derived from it
     cache_frozen : compute the features of a frozen body once and train the head on them. This is

@@ -1,6 +1,6 @@
 """Render the model description and the result for a recording as HTML, with a spectrogram.
 
-Labels are not trusted: they may come from an untrusted model folder.
+Labels are escaped, since they may come from an untrusted model folder.
 
 Contents: `about_html` for the model, `result_html` for a recording, `error_html` for an error;
 `sentence` formats an error message; `STYLE` is the style sheet.

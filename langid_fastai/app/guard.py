@@ -3,7 +3,7 @@
 By default, Gradio fetches URLs given in a request. Here recordings must be uploaded, so that nobody
 can make this machine send requests to another (SSRF). A Content Security Policy prevents the page
 from loading anything from other hosts. Requests from other web pages in the same browser are
-rejected, both those with a foreign ``Origin`` and those to a host name that resolves to this
+rejected: those with a foreign ``Origin``, and those to a foreign host name that resolves to this
 machine (``Host``; DNS rebinding).
 
 `Guard` is ASGI middleware: https://asgi.readthedocs.io/en/latest/specs/www.html
@@ -133,7 +133,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body that was already read, then what follows."""
+    """Return a `receive` function that repeats the body already read, then continues."""
     rest: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

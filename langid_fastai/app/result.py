@@ -34,7 +34,7 @@ class Limits:
 
     Raises
     ------
-    RunError : a limit is not above 0 and finite
+    RunError : a limit is not a finite number above 0
     """
 
     max_mb: float = 50.0

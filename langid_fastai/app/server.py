@@ -72,7 +72,7 @@ def serve(
     Notes
     -----
     Call this in a process that does nothing else, because it changes environment variables: it
-    turns off Gradio's telemetry, and proxies, which must not handle the server's calls to itself.
+    turns off Gradio's telemetry, and proxies for the server's requests to itself.
     """
     _validate_installed()
     _validate_address(host, port)
@@ -269,7 +269,7 @@ def _validate_address(host: str, port: int) -> None:
     except OSError as error:
         raise RunError(
             f"cannot listen on {host}, port {port} ({error.strerror}); choose another --port, or "
-            "for --host an address of this machine"
+            "a --host that is an address of this machine"
         ) from error
 
 

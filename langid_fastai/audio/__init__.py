@@ -1,4 +1,4 @@
-"""Read audio: any file, FFmpeg container or raw stream to mono float32 samples."""
+"""Read any audio file, FFmpeg container or raw stream as mono float32 samples."""
 
 # Default sampling rate that audio is resampled to, Hz.
 DEFAULT_SR = 22_050

@@ -83,7 +83,7 @@ def open_container(path: str | Path, part: Part, refusal: str | None = None) -> 
             raise AudioError(f"{path}: no samples in it")
         # Not from the header, which has half the rate for aac with spectral band replication.
         sr = first.sample_rate
-        # Lossy codecs decode to floats whatever the resolution of their source.
+        # Lossy codecs decode to floats, regardless of the resolution of their source.
         is_fine = first.format.name in FINE or stream.codec_context.name.startswith("pcm_f")
         blocks = _gathered((_samples(f, sr, path) for f in chain([first], frames)), sr)
         n_channels = len(first.layout.channels)

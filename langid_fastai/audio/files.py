@@ -5,7 +5,7 @@ seconds. Channels are averaged to mono, or one is chosen (`langid_fastai.audio.c
 resampled by soxr at its quality "HQ", as in `librosa.load`. Files are read block by block, so
 memory use does not grow with their length.
 
-libsndfile reads wav, flac, ogg, opus, mp3, aiff, sph and more; what it refuses (m4a, aac, mp4,
+libsndfile reads wav, flac, ogg, opus, mp3, aiff, sph and more; what it cannot read (m4a, aac, mp4,
 webm, flac in ogg, …) is read by FFmpeg, with the extra `formats`. The format is detected from the
 content, not the suffix. Concatenated files, and files longer than their header states, are read to
 the end (`langid_fastai.audio.parts`). A truncated file is read as far as it goes if its format
@@ -101,7 +101,7 @@ def load_audio(
 def stream_audio(
     path: str | Path, *, sr: int = DEFAULT_SR, channel: Channel | None = None
 ) -> Iterator[np.ndarray]:
-    """Read a recording block by block as mono at `sr`; the joined blocks equal `load_audio`.
+    """Read a recording block by block as mono at `sr`; the joined blocks are those of `load_audio`.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def write_sound(
 def _sounds(path: str | Path) -> Generator[tuple[Sound, Part]]:
     """Open the recordings in a file, one after the other.
 
-    If one after the first cannot be read, a warning is logged and the first is not lost.
+    If any but the first cannot be read, it is skipped with a warning.
     """
     parts = _parts(path)
     for i, part in enumerate(parts):
@@ -318,7 +318,10 @@ def _sounds(path: str | Path) -> Generator[tuple[Sound, Part]]:
             try:
                 sound = stack.enter_context(_opened(path, part, is_whole=len(parts) == 1))
                 if not LOWEST_SR <= sound.sr <= HIGHEST_SR:
-                    raise AudioError(f"{path}: damaged header: sampling rate {sound.sr} Hz")
+                    raise AudioError(
+                        f"{path}: damaged header: its sampling rate is {sound.sr} Hz, not "
+                        f"{LOWEST_SR} to {HIGHEST_SR}"
+                    )
             except AudioError as error:
                 if i == 0:
                     raise

@@ -122,7 +122,7 @@ def sound_level(y: np.ndarray, sr: int) -> float:
 def is_silent(y: np.ndarray, sr: int) -> bool:
     """Return whether a waveform is silent by the rules of this module.
 
-    If it is not, usually only the beginning is analysed.
+    Only as much is analysed as is needed to find sound.
 
     Parameters
     ----------

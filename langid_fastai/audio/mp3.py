@@ -27,7 +27,7 @@ PEAK = 0.5  # peak before lossy coding, which overshoots: the result stays withi
 
 
 def writes_mp3() -> bool:
-    """Return whether the installed libsndfile can write MP3; that in soundfile's wheels can."""
+    """Return whether the installed libsndfile can write MP3; the one in soundfile's wheels can."""
     return "MP3" in sf.available_formats()
 
 
@@ -64,7 +64,7 @@ def code_mp3(y: np.ndarray, sr: int, kbits: float) -> np.ndarray:
 
     Parameters
     ----------
-    y, sr, kbits : as in `encode_mp3`, but `y` may have any peak
+    y, sr, kbits : as in `encode_mp3`, but `y` may exceed [-1, 1]
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """Find the runs of frames in an MPEG audio stream (mp3, mp2), without decoding them.
 
-The duration of an mp3 is read from its Xing frame at the beginning, or estimated from the bit rate
-of the first frame. If the file was concatenated, cut or streamed, both are wrong, and libsndfile
-stops too early. Unless the size in the Xing frame is that of the file, this module reads all frame
-headers, which takes a few hundredths of the time of decoding.
+libsndfile reads the duration of an mp3 from the Xing frame at its beginning, or estimates it from
+the bit rate of the first frame. If the file was concatenated, cut or streamed, both are wrong, and
+libsndfile stops too early. Unless the Xing frame states the actual size of the file, this module
+reads all frame headers, which takes a few percent of the decoding time.
 
 Sources: ISO 11172-3 and 13818-3 (frames); G. Bouvigne, "MP3 Info Tag revision 1 specification" (the
 frame with the length, marked ``Xing`` or ``Info``); id3.org (ID3v2).
@@ -106,7 +106,7 @@ class Counted(NamedTuple):
 
 
 def _count(content: mmap.mmap, start: int) -> Counted:
-    """Read the headers of all frames of one kind, up to other bytes or a frame with a length."""
+    """Read the headers of frames of one kind, up to other bytes or a frame that states a length."""
     first = _frame(content[start : start + 4])
     if first is None:
         raise ValueError(f"no frame at byte {start}")
@@ -142,7 +142,7 @@ def _resumed(content: mmap.mmap, at: int, first: Frame) -> int | None:
 
 
 def _run(content: mmap.mmap, start: int, counted: Counted) -> Run:
-    """Make a run, with the number of frames if a decoder would use a wrong one."""
+    """Make a run; prepend the number of frames if a decoder would use a wrong one."""
     first, n, stated = counted.first, counted.n, counted.stated
     is_truncated = stated is not None and stated > n and counted.end == len(content)
     is_right = stated in (n, n + 1) or is_truncated
@@ -185,7 +185,7 @@ def _frame(header: bytes) -> Frame | None:
 
 
 def _stated(content: mmap.mmap, at: int, frame: Frame) -> int | None:
-    """Return the number of frames stated in a frame, 0 if unknown; None if it contains audio."""
+    """Return the number of frames that a Xing frame states, 0 if unknown; None for other frames."""
     if frame.layer != LAYER_3:
         return None
     mark = at + 4 + frame.side
@@ -197,7 +197,7 @@ def _stated(content: mmap.mmap, at: int, frame: Frame) -> int | None:
 
 
 def _is_as_stated(content: mmap.mmap, at: int, first: Frame, stated: int) -> bool:
-    """Return whether the file has a constant bit rate, and its stated size and number of frames."""
+    """Return whether the bit rate is constant, and the size and number of frames are as stated."""
     mark = at + 4 + first.side
     if content[mark : mark + 4] != b"Info" or content[mark + 7] & 3 != 3:
         return False
@@ -208,7 +208,7 @@ def _is_as_stated(content: mmap.mmap, at: int, first: Frame, stated: int) -> boo
 
 
 def _new_head(header: bytes, first: Frame, n: int) -> bytes:
-    """Make a frame that states a number of frames, as encoders do."""
+    """Make a Xing frame that states `n` frames, as encoders do."""
     bits = int.from_bytes(header, "big") | 1 << 16  # no checksum
     bits = bits & ~(15 << 12) | 14 << 12  # the highest bit rate, for a frame that is long enough
     start = bits.to_bytes(4, "big")
@@ -233,7 +233,7 @@ def _next_frame(content: mmap.mmap, at: int, longest: int | None = None) -> int 
 
 
 def _is_sure(content: mmap.mmap, at: int) -> bool:
-    """Return whether several frames of one kind begin here, or fewer up to the end of the file."""
+    """Return whether `SURE` frames of one kind follow, or fewer up to the end of the file."""
     kinds = set()
     for _ in range(SURE):
         frame = _frame(content[at : at + 4])

@@ -88,7 +88,7 @@ class Part:
     head : bytes to prepend: a header with the correct size, or the first frame of an mp3 with the
         correct number of frames
     samples : position of the samples, bytes, if the header has no usable size; they end at `end`
-    promised : size in the header, as a multiple of the size in the file
+    promised : ratio of the size stated in the header to the actual size
     for_ffmpeg : whether to use FFmpeg without trying libsndfile, which accepts any content in files
         with some suffixes (mp3, au, snd)
     is_flac : whether the format is FLAC: its decoder stops at the length in the header, so any
@@ -209,7 +209,7 @@ def _parts_at(content: mmap.mmap, start: int) -> list[Part]:
 
 
 def _is_adts(head: bytes) -> bool:
-    """Return whether this is aac in ADTS: 12 one bits and layer 0, unlike mp3 (ISO 13818-7)."""
+    """Return whether a header is of aac in ADTS: 12 ones and layer 0, unlike mp3 (ISO 13818-7)."""
     return len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0
 
 
@@ -276,7 +276,7 @@ def _padded(size: int, form: Chunks) -> int:
 
 
 def _sphere(content: mmap.mmap, start: int) -> Part:
-    """Return a NIST SPHERE part, which libsndfile reads to its end, whatever its header states."""
+    """Return a NIST SPHERE part, which libsndfile reads to its end, regardless of its header."""
     header = content[start : start + 1024]
     counts = {
         name: int(value)

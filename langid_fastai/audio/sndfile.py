@@ -94,7 +94,7 @@ def open_sndfile(path: str | Path, part: Part, *, is_whole: bool = True) -> Iter
 
 
 def _without_header(header: sf.SoundFile, section: Section) -> sf.SoundFile:
-    """Open a section without a header as samples of the format in a given header."""
+    """Open a section that has no header, as samples in the format of another header."""
     is_big = header.format in BIG_ENDIAN and header.endian != "LITTLE"
     return _ForwardFile(
         section,

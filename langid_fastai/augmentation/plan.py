@@ -1,7 +1,7 @@
 """Plan the augmented variants of each training recording, and store the plan.
 
-A folder of variants, or of images of them, stores its plan in ``augment.json``, so that variants of
-different plans are never mixed.
+The plan of a folder of variants, or of their images, is in its ``augment.json``, so that variants
+of different plans are never mixed.
 
 Contents: `VariantPlan`; `make_plan` and `choose_plan` make one from options; `note_plan`,
 `read_plan` and `refuse_other_plan` write, read and compare the file; `refuse_useless` rejects
@@ -171,7 +171,7 @@ def refuse_useless(plan: VariantPlan | None, kind: str, sr: int) -> None:
     Parameters
     ----------
     plan : plan of the variants; None for no variants
-    kind : kind of clip, see `MelConfig`; none shows the level, and only waveforms have a sign
+    kind : kind of clip, see `MelConfig`; no kind shows the level, only waveforms show the polarity
     sr : sampling rate of the clips, Hz
 
     Raises

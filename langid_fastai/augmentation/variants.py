@@ -154,8 +154,8 @@ def _variant_files(
 ) -> dict[str, dict[str, str]]:
     """Return the paths of variants: path of the recording → name of the variant → path.
 
-    If two files of a folder differ only in their suffixes, or the corpus already has a file of that
-    name, the file name of a variant contains that of its recording with the suffix.
+    A variant is named after its recording, without the suffix. The suffix is kept if two names
+    would be equal otherwise, or if the corpus has a file of that name.
     """
     taken = set(index["path"])
     short = paths.map(lambda path: PurePosixPath(path).with_suffix("").as_posix())
@@ -182,7 +182,7 @@ def _variant_rows(sources: pd.DataFrame, files: dict[str, dict[str, str]]) -> pd
 def _write_recording(
     root: Path, folder: Path, plan: VariantPlan, task: tuple[str, dict[str, str]]
 ) -> tuple[int, str]:
-    """Link a recording and write its variants; return their number and the reason of failure."""
+    """Link a recording and write its variants; return their number and the reason for a failure."""
     path, targets = task
     source, link = root / path, folder / path
     try:

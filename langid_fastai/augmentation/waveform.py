@@ -290,7 +290,7 @@ def validate_rate(augmentation: Augmentation, sr: int) -> None:
         raise AudioError(f"{augmentation}: libsndfile is too old to write MP3; upgrade soundfile")
     if augmentation.name == "mp3" and sr not in MP3_RATES:
         rates = ", ".join(map(str, MP3_RATES))
-        raise AudioError(f"{augmentation} at {sr} Hz: the sampling rates of MP3 are {rates} Hz")
+        raise AudioError(f"{augmentation} at {sr} Hz: MP3 supports only {rates} Hz; leave it out")
     if augmentation.name == "high_pass" and augmentation.high >= sr / 2:
         raise AudioError(
             f"{augmentation} at {sr} Hz: the filter may remove everything; end the range below "

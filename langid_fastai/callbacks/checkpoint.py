@@ -41,8 +41,8 @@ RANK_STEP = 1_000_000_007  # between the seeds of ranks; those of epochs are clo
 class Checkpointer(Callback):
     """Seed each epoch, record it in the history, and save a checkpoint after it.
 
-    The random seed of an epoch depends only on `seed` and the number of the epoch, so a resumed
-    training has the same shuffling and dropout as an uninterrupted one.
+    The random seed of an epoch depends only on `seed` and the number of the epoch, so resumed
+    training has the same shuffling and dropout as uninterrupted training.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Launch:
-    """One of the processes of a distributed training.
+    """One of the processes in distributed training.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def same_weights(model: nn.Module) -> None:
 
 
 def total(*numbers: float, device: torch.device) -> list[float]:
-    """Return the sum over all processes of each number."""
+    """Sum each number over all processes."""
     if not dist.is_initialized():
         return list(numbers)
     kind = torch.float32 if device.type == "mps" else torch.float64

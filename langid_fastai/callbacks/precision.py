@@ -32,7 +32,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """Return the device of a name; by default a GPU, or the CPU if there is none.
+    """Return the device with this name; by default a GPU, or the CPU if there is none.
 
     Raises
     ------

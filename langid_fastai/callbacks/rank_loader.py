@@ -1,4 +1,4 @@
-"""Load the share of one process of a distributed training from a fastai DataLoader.
+"""Load the share of one process in distributed training from a fastai DataLoader.
 
 Separate from `langid_fastai.callbacks.distributed`, because importing `fastai.distributed` requires
 accelerate (extra `distributed`), which training in one process does not.

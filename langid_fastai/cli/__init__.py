@@ -17,7 +17,7 @@ STOPPED = 130  # exit code after Ctrl-C, as in shells
 
 
 def main() -> NoReturn:
-    """Run `langid`; report errors that the user can fix in one line, with exit code 1."""
+    """Run `langid`; for an error that the user can fix, print one line and exit with code 1."""
     from langid_fastai.cli.group import app
 
     _run(app)

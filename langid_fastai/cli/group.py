@@ -35,7 +35,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Handle the options of `langid`; allow only training in several launched processes."""
+    """Handle the options of `langid`; allow only `langid train` in distributed processes."""
     from langid_fastai.errors import RunError
     from langid_fastai.utils.environment import n_launched
 

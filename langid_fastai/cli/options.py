@@ -84,8 +84,8 @@ def parse_labels(
 ) -> tuple[str, ...] | None:
     """Return the labels of an option that may be repeated; None if it was not given.
 
-    A text is a single label if it is in `known` or, if `known` is empty, if the option is given
-    more than once. Otherwise it is split at commas that are not inside quotation marks.
+    A text in `known` is a single label; so is each text if `known` is empty and the option is given
+    more than once. All other texts are split at commas outside quotation marks.
 
     Examples
     --------

@@ -231,13 +231,13 @@ def _validate_usage(
     if form in (Format.RTTM, Format.LABELS) and not in_time:
         raise typer.BadParameter("--rttm and --labels are formats of a timeline; add --timeline")
     if form is Format.LABELS and len(names) > 1:
-        raise typer.BadParameter(f"--labels makes a track of one file, not of {len(names)}")
+        raise typer.BadParameter(f"--labels prints a track of one file, not of {len(names)}")
     if in_time and top_k is not None:
         raise typer.BadParameter("--top-k is not for timelines: a segment has one language")
     if follow and names != [STDIN]:
         raise typer.BadParameter("--follow reads stdin: MODEL - --follow --sr 22050")
     if follow and sr is None:
-        raise typer.BadParameter("raw audio has no header; add its rate, as in --follow --sr 22050")
+        raise typer.BadParameter("--follow needs the sampling rate, such as --sr 22050")
     if sr is not None and not follow:
         raise typer.BadParameter("--sr is for --follow only; files contain their sampling rate")
 
@@ -252,10 +252,11 @@ def _validate_channel(channel: str | None, form: Format, follow: bool, out: str 
         channel_number(channel)
         return False
     if form is Format.LABELS:
-        raise typer.BadParameter("--labels makes a track of one channel; add --channel left")
+        raise typer.BadParameter("--labels prints one channel; use --channel left instead of each")
     if out is not None:
         raise typer.BadParameter(
-            "--out has one answer per recording; use --json or --csv, or --channel left, then right"
+            "--out has one answer per recording, not per channel; print with --json or --csv, or "
+            "run --channel left, then --channel right"
         )
     return True
 
@@ -333,7 +334,7 @@ def _until_interrupted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _expanded(arguments: list[str], own: Container[Path]) -> Iterator[str]:
     """Yield the recordings that the arguments name; those of a folder or pattern are sorted.
 
-    Our `own` files, which a pattern may match, are passed over.
+    The files of the output table (`own`), which a pattern may match, are skipped.
     """
     for argument in arguments:
         if is_url(argument):
@@ -373,7 +374,7 @@ def _in_index(index: Path) -> Iterator[str]:
             raise CorpusError(f"{index}: no column `path`, so it is not an index of recordings")
         for row in table:
             if not (path := row["path"]):
-                raise CorpusError(f"{index}: line {table.line_num} has no path")
+                raise CorpusError(f"{index}: line {table.line_num} has no path; add it")
             yield path if is_url(path) else str(index.parent / path)
 
 
@@ -391,7 +392,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _source(name: str) -> str | BinaryIO:
-    """Return the source to read; a folder here is one in which no audio was found."""
+    """Return the source to read; raise for a folder, since no audio was found in it."""
     if name != STDIN and Path(name).is_dir():
         raise AudioError(f"{name}: a folder without audio files")
     return sys.stdin.buffer if name == STDIN else name

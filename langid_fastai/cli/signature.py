@@ -8,8 +8,8 @@
 The dataclasses define the defaults, rules and help texts. A parameter whose type is a settings
 dataclass becomes one option for each field declared with `option`; the function is called with an
 instance of the dataclass. A parameter that is a dict annotated with a dataclass gets only the
-fields that the user gave, for defaults that depend on other options. A field that several
-dataclasses have is one option, whose value all of them get. A parameter of the command replaces a
+fields that the user gave, for defaults that depend on other options. A field shared by several
+dataclasses is one option, and all of them get its value. A parameter of the command replaces a
 field of the same name.
 """
 

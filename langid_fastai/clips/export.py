@@ -98,7 +98,7 @@ class Place:
         return {path: file_stamp(self.root / path) for path in paths}
 
     def list_images(self) -> set[str]:
-        """Return the paths of existing images and of partial files of a killed export."""
+        """Return the paths of existing images and of partial files left by a killed export."""
         return {path.relative_to(self.folder).as_posix() for path in _image_files(self.folder)}
 
     def remove(self, images: set[str]) -> None:
@@ -246,7 +246,7 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
     Returns
     -------
     clips : one row per image: `image` (relative to `folder`), `offset`, and the index columns;
-        `variant` also names the augmentation by the export, which only training clips have
+        `variant` also names the augmentation made by the export (training clips only)
 
     Raises
     ------
@@ -267,7 +267,7 @@ def read_clips(folder: str | Path, index: pd.DataFrame, split: str | None = None
 
 
 def _made_variants(clips: pd.DataFrame) -> pd.Series:
-    """Return the name of the augmentation made by the export, for each clip; empty if none."""
+    """Return, for each clip, the name of the augmentation made by the export; empty if none."""
     return clips["image"].str.extract(MADE_VARIANT, expand=False).fillna("")
 
 
@@ -360,7 +360,7 @@ def _kept(
 
 
 def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield images below the folder, and partial files of a killed export."""
+    """Yield images below the folder, and partial files left by a killed export."""
     yield from folder.glob(f"*{UNFINISHED}")
     for split, suffix in product(SPLITS, set(SUFFIXES.values())):
         yield from (folder / split).glob(f"*/*{suffix}")

@@ -22,8 +22,8 @@ second-order deltas at a twelfth. 99 % of the values of real speech are within t
 The values equal those of `librosa.feature.mfcc`, `librosa.feature.delta` (width 9) and
 `librosa.feature.chroma_stft` (tuning 0) to 1e-3, before they are quantised to 8 bits.
 
-Contents: `feature_image`, for any kind; `mfcc`, `delta`, `chroma`; for use by other implementations
-`cepstral_ranges`, `cepstral_basis`, `delta_kernel`, `chroma_filters`.
+Contents: `feature_image`, for any kind; `mfcc`, `delta`, `chroma`; and, for other
+implementations of these, `cepstral_ranges`, `cepstral_basis`, `delta_kernel`, `chroma_filters`.
 
 References: S. Davis and P. Mermelstein, "Comparison of parametric representations for monosyllabic
 word recognition in continuously spoken sentences", IEEE Trans. ASSP 28(4), 1980; S. Furui,

@@ -1,6 +1,6 @@
 """``images.csv``, the manifest of an export: the recording and offset of each image.
 
-Contents: `JOURNAL`, its columns and their types; `read_journal`, `csv_lines`, `write_table`;
+Contents: `JOURNAL`, the columns and their types; `read_journal`, `csv_lines`, `write_table`;
 `image_stems`, unique and valid names for the images of each recording.
 """
 

@@ -183,7 +183,7 @@ def speak(
         espeak.espeak_SetSynthCallback(collect)
         if espeak.espeak_SetVoiceByName(f"{language}+{voice}".encode()):
             raise CorpusError(
-                f"language={language!r} is not a language of eSpeak NG, e.g. it or en-us"
+                f"language={language!r} must be a language of eSpeak NG, e.g. it or en-us"
             )
         for parameter, value in [(_RATE, rate), (_PITCH, pitch), (_VOLUME, VOLUME)]:
             espeak.espeak_SetParameter(parameter, value, 0)

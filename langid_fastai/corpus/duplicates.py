@@ -1,9 +1,9 @@
 """Find byte-identical files without reading every file to its end.
 
 Copies have the same size and the same beginning. Among many recordings of about the same length,
-many share a size by chance (nearly all among millions, spread over some hundred thousand sizes),
-but different recordings hardly ever share their first half second. So sizes are compared first,
-then beginnings, and only files that agree in both are read completely.
+many share a size by chance (among millions, nearly all, since there are only some hundred thousand
+sizes), but different recordings hardly ever share their first half second. So sizes are compared
+first, then beginnings, and only files that agree in both are read completely.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ Conventions
 Folds are numbered from 1. A fold contains whole groups, and groups that share a speaker, a
 recording or a byte-identical file are in the same fold. Folds are balanced by the number of
 readable clean recordings per language and, where known, gender; augmented variants follow their
-group and are only used for training. The same index and seed give the same folds, whatever the row
-order.
+group and are only used for training. The same index and seed give the same folds, in any order of
+rows.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def make_folds(corpus: Corpus, n_folds: int, *, seed: int = 0) -> tuple[Corpus, 
     ----------
     corpus : corpus from `measure_audio`; its own test split is excluded, and its own validation
         split is treated as training data
-    n_folds : number of folds, at least 3; 14 gives the folds of its author for the Kaggle set
+    n_folds : number of folds, at least 3; 14 gives the original folds of the Kaggle dataset
     seed : random seed for the order of groups of equal size
 
     Returns
@@ -129,8 +129,8 @@ def _pool(corpus: Corpus) -> tuple[pd.DataFrame, list[str]]:
     if pool.empty:
         raise CorpusError(
             f"all {len(index)} recordings are in test by the corpus's own split, which cross-"
-            "validation excludes; pass the folder below it, or an index CSV with an empty column "
-            "'split'"
+            "validation excludes; pass the folder of this split, or an index CSV with an empty "
+            "column 'split'"
         )
     notes = []
     if n_test := len(index) - len(pool):
@@ -235,7 +235,7 @@ def _has_author_folds(clean: pd.DataFrame) -> bool:
 
 
 def _author_folds(clean: pd.DataFrame) -> dict[str, int]:
-    """Return the fold of each speaker: in descending order of IDs per language and gender."""
+    """Return the fold of each speaker: its rank by descending ID in its language and gender."""
     speakers = _speakers(clean).sort_values("speaker", ascending=False)
     fold = speakers.groupby(["language", "gender"]).cumcount() + 1
     return dict(zip(speakers["speaker"], fold.tolist(), strict=True))
@@ -253,8 +253,8 @@ def _protocol(clean: pd.DataFrame, n_folds: int, seed: int, names: str, *, is_au
     """Describe the folds in one sentence."""
     unit = "speakers" if (clean["speaker"] != "").all() else "groups (speakers, videos or folders)"
     how = (
-        "those of the set's author: of the sorted speaker IDs of each language and gender the "
-        "last is in fold 1, the last but one in fold 2, and so on"
+        "those of the set's author: for each language and gender, the speaker with the last ID is "
+        "in fold 1, the last but one in fold 2, and so on"
         if is_author
         else f"balanced over {names}{' and genders' if _knows_gender(clean) else ''}, seed {seed}"
     )

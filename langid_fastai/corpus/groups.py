@@ -54,7 +54,7 @@ def join_groups(
 
 
 def is_usable(rows: pd.DataFrame) -> pd.Series:
-    """Select the rows that count in a split or fold: clean, and not known to give no image.
+    """Select the rows that count in a split or fold: clean, not known to be too short or damaged.
 
     If damaged files counted, one could be the only file of a language in the test split.
     """

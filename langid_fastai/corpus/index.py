@@ -13,8 +13,8 @@ Conventions
 `speaker`
     The speaker; empty if unknown, never invented.
 `group`
-    Name of the recordings that must stay in one split: the speaker, else another known unit (a
-    video, a folder), else the recording itself.
+    Name shared by the recordings that must stay in one split: the speaker, else another known unit
+    (a video, a folder), else the recording itself.
 `split`
     ``train``, ``valid`` or ``test``; empty before the split is made.
 `variant`
@@ -263,7 +263,7 @@ def used_rows(index: pd.DataFrame) -> pd.DataFrame:
 
 
 def index_hash(index: pd.DataFrame) -> str:
-    """Return a hash of the columns `COLUMNS`, 16 hexadecimal digits, whatever the row order."""
+    """Return a hash of the columns `COLUMNS`, regardless of row order: 16 hexadecimal digits."""
     content = index[list(COLUMNS)].sort_values("path").to_csv(index=False)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 

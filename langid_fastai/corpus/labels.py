@@ -57,8 +57,8 @@ def use_label(
     if label not in index or label in NEVER:
         usable = [repr(column) for column in index.columns if column not in NEVER]
         raise CorpusError(
-            f"{source}: --label {label} must be a column of text in the index, other than those "
-            f"that a run needs; it has {list_some(usable, 20) or 'none'}"
+            f"{source}: --label {label} must be a text column of the index that a run does not "
+            f"use otherwise: {list_some(usable, 20) or 'it has none'}"
         )
     has_label = index[label].str.strip() != ""
     if not has_label.any():

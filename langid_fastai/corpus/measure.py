@@ -61,9 +61,9 @@ def summarize_corpus(corpus: Corpus) -> dict[str, Any]:
     Returns
     -------
     summary : `layout`, `label`, `notes`, `n_recordings`, `n_speakers` (known ones, including those
-        of mixtures), `hours`, and under `languages` the `recordings`, `groups` and `hours` of each
-        split; recordings and hours refer to clean audio, `n_variants` to the augmented variants
-        used in training
+        of mixtures), `hours`, `languages` (`recordings`, `groups` and `hours` of each language and
+        split), and `n_variants`, the number of augmented variants used in training; recordings and
+        hours are those of clean audio
     """
     index = used_rows(corpus.index)
     is_clean = index["variant"] == ""

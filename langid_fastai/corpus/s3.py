@@ -244,7 +244,7 @@ def _download(bucket: Store, name: str, s3_object: S3Object, path: Path) -> None
 def _is_whole(bucket: Store, name: str, s3_object: S3Object, path: Path) -> bool:
     """Return whether a file equals an object, by its MD5.
 
-    Without an MD5, the size is compared, and that the object has not changed since it was listed.
+    Without an MD5, check the size, and that the object has not changed since it was listed.
     """
     if path.stat().st_size != s3_object.size:
         return False
@@ -420,5 +420,5 @@ class _Pair:
 
 
 def _is_hidden(name: str) -> bool:
-    """Return whether a part of a name begins with a dot; names with ``../`` are refused instead."""
+    """Return whether a part of a valid name begins with a dot; a name with ``../`` is not valid."""
     return not refusal(name) and any(part.startswith(".") for part in name.split("/"))

@@ -9,8 +9,8 @@ Conventions
 -----------
 Fractions and balance refer to the number of clean recordings per language and, where known, gender.
 Test and validation rows of the corpus's own split are kept; a missing split is drawn from all other
-rows, including its own training rows. The same index and seed give the same split, whatever the row
-order.
+rows, including its own training rows. The same index and seed give the same split, in any order of
+rows.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def _split_known(corpus: Corpus, shares: dict[str, float], seed: int, allow_leak
         there = " and ".join(sorted(index["split"].unique()))
         raise CorpusError(
             f"all {len(index)} recordings are in {there} by the corpus's own split, and none in "
-            "train; add recordings to train on, or ignore its split: pass the folder below it, or "
-            "an index CSV with an empty column 'split'"
+            "train; add recordings to train on, or ignore the split: pass the folder of the split, "
+            "or an index CSV with an empty column 'split'"
         )
     if not fractions:
         split = index["split"].replace("", "train")
@@ -193,7 +193,7 @@ def confounded_rates(index: pd.DataFrame, *, label: str = LANGUAGE) -> str | Non
 
 
 def contradicting_labels(index: pd.DataFrame, *, label: str = LANGUAGE) -> str | None:
-    """Return a warning if identical files have two labels, so that one of them is wrong.
+    """Return a warning if identical files have different labels, since one must be wrong.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def contradicting_labels(index: pd.DataFrame, *, label: str = LANGUAGE) -> str |
     paths = known.loc[known["digest"] == n_labels.index[n_labels > 1][0], "path"]
     return (
         f"{count(int((n_labels > 1).sum()), 'recording')} labelled with two {noun(label, 2)}, e.g. "
-        f"{list_some(list(paths), 2)}; one of the labels is wrong, so remove it"
+        f"{list_some(list(paths), 2)}; one label of each is wrong: remove it from the corpus"
     )
 
 
@@ -253,7 +253,7 @@ def _place_groups(
     The shuffles depend on `seed` alone.
     """
     clean = rows[is_usable(rows)]
-    row, names = pd.factorize(group[clean.index], sort=True)  # whatever the row order
+    row, names = pd.factorize(group[clean.index], sort=True)  # regardless of row order
     language, languages = pd.factorize(clean["language"], sort=True)
     # Languages are balanced, and genders within each language.
     gender = clean.groupby(["language", *({"gender"} & {*clean})]).ngroup().to_numpy()
@@ -276,7 +276,7 @@ def _place_groups(
 def _place(
     counts: csr_array, wanted: np.ndarray, order: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Place groups one by one, each into the split with the largest relative lack of such rows."""
+    """Place groups one by one, each into the split that is furthest below its wanted counts."""
     got = np.zeros_like(wanted)
     placed = np.zeros(len(order), dtype=int)
     for g in order:

@@ -1,7 +1,7 @@
 """Access files at an fsspec address: ``s3://bucket/folder``, ``gs://…``, ``file:///folder``.
 
-The fsspec implementation for the address, e.g. s3fs for ``s3://``, must be installed. It finds its
-credentials itself; for S3, like all AWS tools, in ``AWS_ACCESS_KEY_ID`` and
+The fsspec implementation for the address, e.g. s3fs for ``s3://``, must be installed. It reads the
+credentials itself: for S3, as all AWS tools do, from ``AWS_ACCESS_KEY_ID`` and
 ``AWS_SECRET_ACCESS_KEY``, ``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ``~/.aws``, or the role of the
 machine.
 """
@@ -106,7 +106,7 @@ class Store:
             self.fs.get_file(f"{self.root}/{name}", str(path))
 
     def put(self, path: Path, name: str, *, part_bytes: int | None = None) -> None:
-        """Upload a file; S3 gets large files in parts, and lists them only once complete."""
+        """Upload a file; large files are sent to S3 in parts, and appear once complete."""
         path.open("rb").close()  # so that a read error is not reported as one of the store
         options = {"chunksize": part_bytes} if part_bytes else {}
         with self.translated_errors():

@@ -145,7 +145,7 @@ def read_json_lines(path: Path) -> Table:
 
 
 def _read_text(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Decode a file; its lines end with a line feed."""
+    """Decode a file; if its lines end with carriage returns only, make them line feeds."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -200,7 +200,7 @@ def _fields(line: str, separator: str, path: Path) -> list[str]:
 def _regular(
     text: str, separator: str, is_quoted: bool, n_columns: int, n_head: int
 ) -> pd.DataFrame | None:
-    """Read a table with one full row per line, fast, with pandas; return None for any other."""
+    """Read a table with one full row per line with pandas, quickly; return None for any other."""
     try:
         rows = pd.read_csv(
             io.StringIO(text),
@@ -270,7 +270,7 @@ def _holds_rows(fields: list[str], separator: str, n_columns: int) -> bool:
 
 def _unclosed(path: Path, first: int, last: int) -> CorpusError:
     return CorpusError(
-        f"{path}: line {first}: a quoted field runs on to line {last} and swallows the rows "
+        f"{path}: line {first}: a quoted field runs on to line {last} and includes the rows "
         'between; close its quotation mark, write "" for one inside a field, or save the table '
         "with tabs as .tsv, which is read without quotes"
     )
@@ -279,7 +279,7 @@ def _unclosed(path: Path, first: int, last: int) -> CorpusError:
 def _even(
     lines: Iterator[tuple[int, list[str]]], names: Sequence[str], path: Path
 ) -> tuple[dict[int, list[str]], dict[str, str]]:
-    """Give all rows as many fields as the header has; leave out empty rows."""
+    """Give all rows as many fields as the header; leave out empty rows."""
     rows, left_out, n_columns = {}, {}, len(names)
     for number, fields in lines:
         if len(fields) != n_columns:
@@ -299,7 +299,7 @@ def _even(
 def _named(
     rows: pd.DataFrame, names: Sequence[str], known: Collection[str], is_quoted: bool
 ) -> pd.DataFrame:
-    """Give each column a unique name; drop columns without name and content."""
+    """Give each column a unique name; drop columns that have neither name nor content."""
     final: list[str] = []
     for at, name in enumerate(name.strip() for name in names):
         name = name.lower() if name.lower() in known and name.lower() not in names else name

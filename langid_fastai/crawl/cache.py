@@ -77,11 +77,11 @@ class CrawlCache:
         elif folder.exists() and not all(
             path.name == ".crawl" or is_left(path) for path in folder.iterdir()
         ):
-            raise CorpusError(f"{folder} contains other files than a crawl; choose a new folder")
+            raise CorpusError(f"{folder} contains files not from a crawl; choose a new folder")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock the folder, since two crawls would exceed the rate and write to the same files.
+        """Lock the folder, since two crawls would exceed the rate limit and mix their files.
 
         Raises
         ------

@@ -6,7 +6,7 @@ Conventions
   a host; a longer ``Crawl-delay`` or ``Request-rate`` in robots.txt is obeyed.
 - robots.txt is read once per host, by Protego, according to RFC 9309: ``*`` and ``$`` are
   supported, and the longest rule wins. If it does not exist (HTTP 404), everything is allowed; 401
-  and 403 forbid everything; after other errors, the host is not crawled (2.3.1.3 and 2.3.1.4).
+  and 403 forbid everything; after other errors, the host is not crawled (RFC 9309, 2.3.1.3-4).
 - After HTTP 408, 429 or 5xx or a lost connection, a request is repeated after 1, 2, 4 … s, or after
   the time in ``Retry-After``. If this is longer than `LONGEST_WAIT`, or `MOST_LOST` addresses fail
   in succession, `ServerLost` ends the crawl.
@@ -127,7 +127,7 @@ class PoliteClient:
     ----------
     addresses : addresses of the allowed hosts
     manners : contact address, rate and limits
-    sleep, clock : functions that wait for, and return, seconds; replaced in tests
+    sleep, clock : functions that wait, and that return the time, in s; replaced in tests
     """
 
     def __init__(

@@ -104,7 +104,7 @@ def crawl_site(
     site : structure of the site; default: audio-lingua
     manners : contact address and rate; see `Manners`
     languages : labels of the languages to fetch; default: all
-    most_pages : maximum number of pages to read per list; longer lists are in ``failed.csv``
+    most_pages : maximum number of pages to read per list; ``failed.csv`` names longer ones
     download : whether to download the recordings, or read only the pages
 
     Returns

@@ -200,7 +200,7 @@ def read_start(html: str, url: str, site: Site) -> list[str]:
 def read_list(html: str, url: str, site: Site) -> ListPage:
     """Read the recordings on a page of a list, and links to articles.
 
-    Links are returned if the page has no boxes, and for boxes without audio or a speaker.
+    Links to articles are read if the page has no boxes, and from boxes without audio or speaker.
 
     Examples
     --------
@@ -275,7 +275,7 @@ def _links(within: Tag, selector: str, base: str) -> list[str]:
 
 
 def _read_box(box: Tag, base: str, site: Site) -> list[dict[str, str]]:
-    """Return the recordings of a box, usually one, all with the metadata of the box."""
+    """Return the recordings of a box (usually one), each with the metadata of the box."""
     in_text = re.findall(r"https?://\S+[^\s.,;:)]", box.get_text(" "))
     urls = [
         u

@@ -199,7 +199,7 @@ def count_answers(confusion: np.ndarray, vocab: list[str]) -> dict[str, Any]:
 
 
 def list_warnings(recordings: pd.DataFrame, vocab: list[str], answers: dict[str, Any]) -> list[str]:
-    """List the limits of the results, one sentence each; `answers` is from `count_answers`."""
+    """List the limitations of the results, one sentence each; `answers` is from `count_answers`."""
     unit = "speaker" if (recordings["speaker"] == recordings["group"]).all() else "group"
     n_groups = recordings.groupby("language")["group"].nunique()
     sentences = []

@@ -209,7 +209,7 @@ def measure_unknown(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Test the threshold on known and held-out languages: section `unknown` of ``metrics.json``.
+    """Compute section `unknown` of ``metrics.json``: the fractions rejected by the threshold.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def _separation(
 def _by_language(
     rows: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], threshold: float | None
 ) -> dict[str, Any]:
-    """Compute, by held-out language, the rate of rejection and the languages it was taken for."""
+    """Compute how often each held-out language was rejected or taken for another."""
     highest = np.exp(log_probs.max(axis=1))
     named = pd.Series(np.asarray(list(vocab), dtype=object)[log_probs.argmax(axis=1)])
     languages = {}

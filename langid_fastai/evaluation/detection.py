@@ -270,7 +270,7 @@ class Trials:
 
     @cached_property
     def pooled(self) -> Curve:
-        """Curve of all trials, weighted as their rows."""
+        """Curve of all trials, weighted like their rows."""
         return self._pool(self.weights)
 
     @cached_property

@@ -136,7 +136,7 @@ class _Units:
         return csr_array((np.ones(len(unit)), (row, unit)), shape=shape)
 
     def right(self, named: csr_array) -> csr_array:
-        """Keep, in a table with a row per language, only the counts of each unit's own language."""
+        """Keep only the counts of each unit's own language, in a table with a row per language."""
         own = csr_array(
             (np.ones(len(self.truth_of)), (self.truth_of, np.arange(len(self.truth_of)))),
             shape=named.shape,

@@ -65,8 +65,8 @@ def compare_paired(
     ours, theirs = np.asarray(hits, dtype=bool), np.asarray(their_hits, dtype=bool)
     if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours) == len(groups) > 0:
         raise ModelError(
-            f"hits of shapes {ours.shape} and {theirs.shape}, and {len(groups)} groups, must be of "
-            "the same recordings, at least one"
+            f"hits of shapes {ours.shape} and {theirs.shape}, and {len(groups)} groups, must have "
+            "one value for each recording, and at least one"
         )
     gain = ours.astype(int) - theirs
     interval = bootstrap_interval(

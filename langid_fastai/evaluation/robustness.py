@@ -91,7 +91,7 @@ class Condition:
 
 
 class DegradedClip(NamedTuple):
-    """A clip under one condition: the condition, row in the table, and PNG (or WAV) content."""
+    """A degraded clip: its condition, its row in the table, and its PNG (or WAV) file as bytes."""
 
     condition: str
     row: int
@@ -103,7 +103,7 @@ def degrade(y: np.ndarray, sr: int, condition: Condition, rng: np.random.Generat
 
     Parameters
     ----------
-    y : (n_samples,), float, with any peak; the result is not clipped
+    y : mono waveform, (n_samples,), float; it and the result may exceed [-1, 1]
     sr : sampling rate, Hz
     condition : one of `CONDITIONS`
     rng : random generator of the noise
@@ -125,7 +125,7 @@ def degrade(y: np.ndarray, sr: int, condition: Condition, rng: np.random.Generat
     """
     y = np.asarray(y, dtype=np.float32)
     if y.ndim != 1 or not y.size:
-        raise AudioError(f"y.shape={y.shape} must be (n_samples,), at least one; pass one clip")
+        raise AudioError(f"y.shape={y.shape} must be (n_samples,), not empty; pass one clip")
     return condition.change(y, sr, rng).astype(np.float32, copy=False)
 
 
@@ -197,7 +197,7 @@ def degraded_clips(
 def measure_conditions(
     scores: Mapping[str, tuple[pd.DataFrame, np.ndarray]], vocab: Sequence[str], *, seed: int = 0
 ) -> dict:
-    """Compute the metrics under each condition: section `robustness` of ``metrics.json``.
+    """Compute section `robustness` of ``metrics.json``: the metrics under each condition.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ METRICS = (
 def evaluate(
     clips: pd.DataFrame, log_probs: np.ndarray, vocab: Sequence[str], *, seed: int = 0
 ) -> dict[str, Any]:
-    """Compute the metrics of a test: section `test` of ``metrics.json``.
+    """Compute section `test` of ``metrics.json``: all metrics of a test.
 
     Parameters
     ----------

@@ -157,7 +157,7 @@ class AnswersFile:
 
 
 def own_files(out: str | Path) -> set[Path]:
-    """Return the files that a table and its resuming consist of, as absolute paths."""
+    """Return the absolute paths of a table and of the files that are needed to resume it."""
     path = Path(out).resolve()
     names = (path.name, f"{path.name}.json", f"{path.name}.jsonl", FAILED, LOCK)
     return {path.with_name(name) for name in names}

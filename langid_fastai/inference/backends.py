@@ -214,7 +214,7 @@ def torch_engine(
 
 
 def _device(name: str | None, precision: Precision) -> torch.device:
-    """Return the device of that name; raise unless it exists and supports the precision."""
+    """Return the device with this name; raise unless it exists and supports the precision."""
     import torch
 
     if name is None:
@@ -243,7 +243,7 @@ def _arithmetic(device: torch.device, precision: Precision) -> AbstractContextMa
 def _fresh_session(
     folder: Path, info: ModelInfo, device: str | None, quick_start: bool
 ) -> onnxruntime.InferenceSession | None:
-    """Open ``model.onnx``; None, with a warning, if it was exported from another model."""
+    """Open ``model.onnx``; return None and warn if it was exported from another model."""
     with needs("onnx", f"{folder / ONNX_FILE}", ModelError):
         import onnxruntime
 

@@ -162,7 +162,7 @@ def predict_on_cluster(
     Raises
     ------
     RunError : the cluster cannot be used
-    ModelError : a machine has no model in that folder, or another one
+    ModelError : a machine has no model in that folder, or a different one
     """
     work = partial(_predict_one, identifier=identifier, request=request)
     done: dict[int, Prediction] = {}
@@ -250,7 +250,7 @@ def _reason(error: AudioError, path: str) -> str:
 
 @dataclass
 class _Recording:
-    """Pieces and scores of one recording that have been received so far."""
+    """Pieces and scores received so far for one recording."""
 
     path: str
     notes: list[tuple[bool, Any]] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """Turn the log-probabilities of a model into answers, according to the options of a call.
 
-The scores of a model are for its own languages only, whatever the input. The options `candidates`,
+A model only scores its own languages, even for other input. The options `candidates`,
 `prior` and `unknown` refine the answer:
 
 - The *posterior* is the sum of the log-probabilities of the candidates and the log of their prior,
@@ -137,7 +137,7 @@ def answers_of(log_probs: np.ndarray, choice: Choice, top_k: int) -> list[Answer
 
     Returns
     -------
-    answers : most probable first, after "unknown" if that is the answer
+    answers : most probable first; preceded by "unknown" if no language is probable enough
     """
     scores = np.exp(choice.log_posterior(log_probs))
     order = np.argsort(-scores, kind="stable")

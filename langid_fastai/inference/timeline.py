@@ -164,7 +164,7 @@ class _Hop:
 
 @dataclass(frozen=True)
 class _Window:
-    """A window of one clip and its hops; not `spoken` if all of them were pauses at its end."""
+    """A window of one clip, and its hops; `spoken` unless all are pauses in the audio so far."""
 
     y: np.ndarray
     hops: tuple[_Hop, ...]
@@ -180,7 +180,7 @@ def _measured(
 
 
 def _windows(measured: Iterable[tuple[Any, Measures]]) -> Iterator[_Window]:
-    """Yield windows in order; the last window of a hop decides whether the hop is a pause."""
+    """Yield windows in order; `pause` of a hop is final in the last window that contains it."""
     held: deque[_Hop] = deque()
     loudest = 0.0
     end = 0
@@ -249,7 +249,7 @@ def _states(hop: _Hop, choice: Choice, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _merged(hops: Iterable[tuple[_Hop, str, float]], sr: int, longest: float) -> Iterator[Segment]:
-    """Join adjacent hops with the same label to segments, leaving out pauses."""
+    """Join adjacent hops with the same label into segments, leaving out pauses."""
     run: _Run | None = None
     for hop, label, score in hops:
         if run and (hop.pause or label != run.label):

@@ -234,7 +234,7 @@ def _family_of(config: Mapping[str, Any], name: str) -> Family:
 
 
 def _read_sound(folder: Path, arch: str) -> dict[str, Any]:
-    """Read the settings of the feature extractor, which newer versions nest in the processor's."""
+    """Read the settings of the feature extractor; newer versions nest them in the processor's."""
     if (file := folder / "preprocessor_config.json").exists():
         return _read(file)
     if (file := folder / "processor_config.json").exists():

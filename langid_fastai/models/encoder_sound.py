@@ -2,7 +2,7 @@
 
 Each layer reproduces in torch a feature extractor that `transformers` implements in NumPy, so
 training, prediction and ``model.onnx`` compute the same features, on any device and with any
-version of `transformers`. The layers compute in float32, whatever the precision of training.
+version of `transformers`. The layers compute in float32, regardless of the training precision.
 
 Every layer first scales the loudest sample to 1, as in stored clips, which do not keep the level of
 the recording (`langid_fastai.clips.waveforms`). Whisper, AST and encoders whose input is not
@@ -42,7 +42,7 @@ def make_front_end(info: EncoderInfo) -> nn.Module:
 
 
 class _FrontEnd(nn.Module):
-    """Divide by the loudest sample, then call the features of an encoder, in float32."""
+    """Divide by the loudest sample, then compute the features of an encoder, in float32."""
 
     def __init__(self, features: nn.Module) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class _Waveform(nn.Module):
 
 
 class _WhisperMel(nn.Module):
-    """Compute a mel spectrogram of 30 s, as log10 of power."""
+    """Compute the log10 mel spectrogram of a clip padded to 30 s."""
 
     kernel: torch.Tensor
     filters: torch.Tensor
@@ -95,7 +95,7 @@ class _WhisperMel(nn.Module):
 
 
 class _AstMel(nn.Module):
-    """Compute a mel spectrogram as in Kaldi, as natural logarithm of power, up to 10.24 s."""
+    """Compute Kaldi's natural-log mel spectrogram of a clip padded to 10.24 s."""
 
     kernel: torch.Tensor
     filters: torch.Tensor

@@ -347,7 +347,7 @@ def validate_tensors(folder: Path, info: ModelInfo) -> None:
 
 
 def model_folder(folder: Path) -> Path:
-    """Find the model folder that a path or ``hf:owner/name`` stands for; a path may be of a run.
+    """Find the model folder for a path, which may be that of a run, or for ``hf:owner/name``.
 
     Raises
     ------

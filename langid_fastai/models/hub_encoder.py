@@ -233,7 +233,7 @@ def _only_encoder(model: Any) -> nn.Module:
 
 
 def _load_published(encoder: nn.Module, arch: str, info: EncoderInfo) -> None:
-    """Load the weights of the Hub, or of a local folder in its format, into an encoder."""
+    """Load weights from the Hub, or from a local folder in its format, into an encoder."""
     import transformers
 
     pinned = arch if info.revision is None else f"{PREFIX}{info.name}@{info.revision}"
@@ -297,7 +297,7 @@ def _no_safetensors(arch: str, folder: Path) -> ModelError:
 
 
 def _converted(repository: str) -> str | None:
-    """Return the arch of the pull request with converted safetensors; None if there is none."""
+    """Return the name of the Hub's pull request with safetensors; None if there is none."""
     from huggingface_hub import HfApi
 
     with suppress(ModelError), hub_errors(repository):  # only for a hint

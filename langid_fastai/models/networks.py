@@ -9,10 +9,10 @@ the head are built without importing fastai, which would delay a prediction by s
 `langid_fastai.models.raw_waveform` and `langid_fastai.models.hub_encoder`, which take
 ``(n, 1, n_samples)``.
 
-Weights are ``pretrained`` (published weights, trained on ImageNet for torchvision and timm, where
-the older name ``imagenet`` is also accepted, and on speech for ``speech_embedding``), ``none``, or
-a path to a torchvision state dict (``.pth``, ``.safetensors``) or to a model folder of this library
-for the weights of its body. Weights that are unavailable raise an error.
+Weights are ``none``, ``pretrained``, or the path of a torchvision state dict (``.pth``,
+``.safetensors``) or of a model folder of this library, whose body is used. Published weights were
+trained on ImageNet (torchvision and timm; ``imagenet`` is the older name of ``pretrained``) or on
+speech (``speech_embedding``). Unavailable weights raise an error.
 """
 
 from __future__ import annotations

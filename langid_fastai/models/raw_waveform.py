@@ -190,7 +190,7 @@ def _first(layers: RawLayers) -> nn.Sequential:
 
 
 def _pool() -> nn.MaxPool1d:
-    """Make a pooling layer that keeps an incomplete last window, as in the paper: 125 to 32."""
+    """Make a pooling layer that keeps an incomplete last window, as in the paper: 125 → 32."""
     return nn.MaxPool1d(POOL, ceil_mode=True)
 
 

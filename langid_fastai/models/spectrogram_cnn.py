@@ -6,7 +6,7 @@
     spectrogram_cnn-w64-d5        5 blocks, the first of 64 channels
     spectrogram_cnn-w16-plain     no batch norm
 
-A block is a 3 × 3 convolution with same padding, batch norm, ReLU, and 2 × 2 maximum pooling; each
+A block is a 3 × 3 convolution with zero padding, batch norm, ReLU, and 2 × 2 maximum pooling; each
 block has twice the channels of the previous one, up to 512. The head is the maximum and mean of
 each feature map, a dense layer of 128 units, dropout of 0.5 (Srivastava et al. 2014) and a dense
 layer with one output per language. Images of any size are accepted.

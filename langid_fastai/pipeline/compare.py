@@ -216,7 +216,7 @@ def _validate(archs: Sequence[str], weights: str) -> None:
         )
     for arch in archs:
         if not re.fullmatch(r"\w[\w.-]*", arch) or arch in SHARED.values():
-            raise RunError(f"network {arch!r} cannot name a folder; compare others")
+            raise RunError(f"network {arch!r} cannot be the name of a folder; compare others")
     if weights not in (*PUBLISHED, "none"):
         raise RunError(
             f"weights {weights!r} must be pretrained or none: a file or a model folder fits one "
@@ -309,7 +309,7 @@ def _row(folder: Path, arch: str, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_answers(folder: Path) -> pd.DataFrame:
-    """Return whether each test recording was identified correctly, and its group, by path."""
+    """Return, by path, the group of each test recording and whether it was identified correctly."""
     table = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
     table["is_right"] = table["language"] == table["predicted"]
     return table.set_index("path")[["is_right", "group"]]

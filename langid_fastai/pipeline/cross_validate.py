@@ -140,7 +140,7 @@ def _read_folds(run: Run, n_folds: int) -> tuple[Corpus, str]:
     """Read the corpus of a run without its split, and add a column `fold`."""
     remembered = run.read()
     if "plan" not in remembered:
-        raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
+        raise RunError(f"{run.folder}: not trained; run langid-train CORPUS --out {run.folder}")
     known = {field.name for field in fields(CorpusSettings)}
     noted = {k: v for k, v in (DEFAULTS | remembered["corpus"]).items() if k in known}
     settings = CorpusSettings(**noted).resolved()
@@ -173,7 +173,7 @@ def _train_settings(run: Run, device: str | None) -> TrainSettings:
     if found.start is not None:
         raise RunError(
             f"{run.folder} started from the model in {found.weights}, which may have been trained "
-            "on what a fold tests; cross-validate a run with other --weights"
+            "on recordings that a fold tests; cross-validate a run with other --weights"
         )
     return found
 

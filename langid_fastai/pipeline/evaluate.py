@@ -78,7 +78,7 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
     """
     info, corpus, remembered = read_info(run.model), run.corpus(), run.read()
     if "plan" not in remembered:
-        raise RunError(f"{run.folder}: not trained yet; langid-train CORPUS --out {run.folder}")
+        raise RunError(f"{run.folder}: not trained; run langid-train CORPUS --out {run.folder}")
     known, held_out = clips_to_test(run, corpus, info)
     raw = evaluation.predict_images(learn, [run.images / image for image in known["image"]])
     scores = evaluation.apply_temperature(raw, info.calibration.temperature)
@@ -225,7 +225,7 @@ def keep_sections(run: Run, sections: dict[str, Any]) -> dict[str, Any]:
     """
     earlier = read_metrics(run)
     if "test" not in sections and not earlier:
-        raise RunError(f"{run.folder}: not tested yet; langid evaluate {run.folder}")
+        raise RunError(f"{run.folder}: not tested; run langid evaluate {run.folder}")
     if "run" in sections and earlier:
         same = all(
             earlier["run"].get(name) == sections["run"][name]
@@ -361,8 +361,8 @@ def _same_names(home: Corpus, other: Corpus) -> list[str]:
     if not same:
         return []
     warning = (
-        f"{count(len(same), 'group')} of this corpus ({list_some(same, 3)}) have the name of one "
-        "that was trained on; if the speakers are the same, these results are too optimistic"
+        f"{count(len(same), 'group')} of this corpus ({list_some(same, 3)}) have the name of a "
+        "group used in training; if the speakers are the same, these results are too optimistic"
     )
     return [warning]
 

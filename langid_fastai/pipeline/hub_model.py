@@ -1,4 +1,4 @@
-"""Compare a run with a model of the Hugging Face Hub on the same test: section `hub`.
+"""Compare a run with a model of the Hugging Face Hub on the same test recordings.
 
 ::
 
@@ -49,8 +49,8 @@ __all__ = ["HubModel", "assess_against", "load_hub", "validate_against"]
 
 BATCH = 8  # clips scored at once; on a CPU, larger batches are no faster
 WARNING = (
-    "what the other model was trained on is not known here; if it was trained on these recordings, "
-    "its results are too good"
+    "the training data of the other model are unknown; if they include these recordings, its "
+    "results are too optimistic"
 )
 
 
@@ -273,7 +273,7 @@ def _sounds(
 
 
 def _among(log_probs: np.ndarray, labels: list[str] | tuple[str, ...], shared: list[str]) -> Any:
-    """Return the log-probabilities of shared labels, summed over equal labels and normalised."""
+    """Return log-probabilities of shared labels; probabilities of equal ones are added."""
     columns = [[k for k, label in enumerate(labels) if label == wanted] for wanted in shared]
     scores = np.stack([np.logaddexp.reduce(log_probs[:, c], axis=1) for c in columns], axis=1)
     return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)

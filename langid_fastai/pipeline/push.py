@@ -150,6 +150,6 @@ def _refuse_other(repository: str, files: set[str]) -> None:
     """Check that the repository is empty or contains a model of this library."""
     if "model.json" not in files and (others := sorted(files - OURS)):
         raise ModelError(
-            f"{PREFIX}{repository} holds something else ({others[0]}, …), not a model of this "
+            f"{PREFIX}{repository} contains other files ({others[0]}, …), not a model of this "
             "library; choose another name"
         )

@@ -6,7 +6,7 @@
       run.json             settings, and findings of each step
       index.csv            the split clip index
       images/              spectrograms, mel.json, images.csv, failed.csv
-      checkpoints/         state that an interrupted training resumes from
+      checkpoints/         state to resume interrupted training from
       history.csv          one row per epoch
       model/               model.json, model.safetensors
       metrics.json         everything that was measured
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the state that an interrupted training resumes from."""
+        """Folder of the state to resume interrupted training from."""
         return self.folder / "checkpoints"
 
     @property

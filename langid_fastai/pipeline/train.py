@@ -65,7 +65,7 @@ __all__ = [
 
 
 DEFAULT_FALSE_ALARM_RATE = 0.05
-# Settings that may differ when a training is resumed, as they are stored.
+# Settings that may differ when training is resumed, as they are stored.
 OF_THE_MACHINE = {"device": None, "workers": None, "precision": None}
 REVISION = "encoder_revision"  # in run.json: commit of an encoder of the Hugging Face Hub
 
@@ -360,7 +360,7 @@ def _binding(settings: TrainSettings, schedule: str) -> dict[str, Any]:
 
 
 def _pinned(arch: str, revision: str | None) -> str:
-    """Add to an encoder's name the commit that the run began with, as its branch may move."""
+    """Add the commit that the run began with to an encoder's name, since a branch may move."""
     return f"{arch}@{revision}" if revision and "@" not in arch else arch
 
 
@@ -371,7 +371,7 @@ def _group_hashes(index: pd.DataFrame) -> set[str]:
 
 
 def _trained_on_before(settings: TrainSettings) -> set[str]:
-    """Return hashes of all groups that the initial model, or its initial model, was trained on."""
+    """Return hashes of all groups that the initial model, or one before it, was trained on."""
     from langid_fastai.models.folder import read_info
 
     return (
@@ -389,8 +389,9 @@ def _refuse_trained_on(run: Run, corpus: Corpus, settings: TrainSettings) -> Non
     if n_known and not remembered["corpus"]["allow_leaks"]:
         raise CorpusError(
             f"the model in {settings.weights} was trained on {n_known} of the {len(tested)} groups "
-            "(speakers, videos, …) tested here; use the same split (--seed), other recordings for "
-            "the test; or --allow-leaks, and the report will say that results are too optimistic"
+            "(speakers, videos, …) tested here; use the same split (--seed), test on other "
+            "recordings, or add --allow-leaks, and the report will state that results are too "
+            "optimistic"
         )
     found = remembered["corpus_found"]
     if n_known:

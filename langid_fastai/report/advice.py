@@ -58,7 +58,7 @@ def advise(
     corpus : summary of the corpus, from `summarize_corpus`
     plan : description of the network, from `make_network`; `arch` and `weights` are used
     metrics : content of ``metrics.json`` after the test; None before training
-    folder : run folder, for commands
+    folder : run folder, for the suggested commands
 
     Returns
     -------

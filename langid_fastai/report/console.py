@@ -216,7 +216,7 @@ def result_lines(metrics: dict[str, Any], folder: object = "RUN") -> Iterator[st
     Parameters
     ----------
     metrics : from `assess_test`
-    folder : run folder, for commands that are suggested
+    folder : run folder, for the suggested commands
     """
     test = metrics["test"]
     if metrics["corpus"]["leaks"]:

@@ -114,7 +114,7 @@ def encode_audio(y: np.ndarray, sr: int) -> tuple[str, bytes]:
     Parameters
     ----------
     y : (n_samples,), in [-1, 1]
-    sr : sampling rate, Hz; FLAC is used if MP3 or libsndfile does not support MP3 at this rate
+    sr : sampling rate, Hz; FLAC is used if MP3 does not support it or libsndfile has no MP3
 
     Returns
     -------

@@ -170,7 +170,7 @@ def _corpus_name(source: str) -> str:
 
 @cache  # compiling takes longer than filling
 def _template() -> jinja2.Template:
-    """Load the card template: it escapes all values, and fails on a name missing in the metrics."""
+    """Load the card template; rendering escapes all values and fails if one is missing."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=False,  # would escape HTML only; `finalize` escapes Markdown and HTML

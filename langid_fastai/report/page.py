@@ -131,7 +131,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
 def _draw(
     metrics: dict[str, Any], folder: Path, confusion: Callable[..., Figure]
 ) -> dict[str, Picture]:
-    """Draw all plots of the run, without those of other corpora, by name."""
+    """Draw all plots of the run by name, except those of other corpora."""
     test, calibration = metrics["test"], metrics["calibration"]
     history = pd.DataFrame(metrics["training"]["history"])
     counts = test["confusion"]
@@ -161,7 +161,7 @@ def _cuts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _confusions(confusion: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """Return the most frequent mistakes: language spoken, language predicted, recordings."""
+    """Return the most frequent mistakes: true language, predicted one, number of recordings."""
     labels, matrix = confusion["labels"], confusion["matrix"]
     found = [
         (spoken, named, n)
@@ -208,7 +208,7 @@ def _mistake(images: Path, audio_root: Path | None, loss: dict[str, Any]) -> dic
 
 @cache  # compiling takes longer than filling
 def _template() -> jinja2.Template:
-    """Load the page template: it escapes all values, and fails on a name missing in the metrics."""
+    """Load the page template; rendering escapes all values and fails if one is missing."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -30,7 +30,7 @@ def library_versions(*others: str) -> dict[str, str]:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device that torch has under a name, such as ``cpu`` or ``cuda:1``.
+    """Return the torch device with this name, such as ``cpu`` or ``cuda:1``.
 
     Raises
     ------

@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError : the file cannot be written; `path` is the filename of the error. If the disk is full,
-        replaces any other error of the block
+        it replaces any other error of the block
 
     Examples
     --------
@@ -177,12 +177,12 @@ def is_url(address: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return ``~/.cache/langid_fastai``, or that below ``XDG_CACHE_HOME``."""
+    """Return ``$XDG_CACHE_HOME/langid_fastai``, by default ``~/.cache/langid_fastai``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "langid_fastai"
 
 
 def _denial(unfinished: Path) -> OSError | None:
-    """Return the error of writing more bytes, which torch and libsndfile do not report."""
+    """Return the error raised by writing more bytes, which torch and libsndfile do not report."""
     try:
         with unfinished.open("ab") as stream:
             stream.write(PROBE)

@@ -66,8 +66,8 @@ def alone_in(folder: Path, error: type[LangidError]) -> Iterator[None]:
 
     Parameters
     ----------
-    folder : created if needed, and an empty file ``.lock`` in it, which is kept. A folder that was
-        created here is removed if it is otherwise still empty at the end
+    folder : folder to lock, created if needed; the empty file ``.lock`` in it is kept. A folder
+        created here that contains nothing else at the end is removed
     error : type of error to raise
 
     Raises

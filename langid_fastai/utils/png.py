@@ -1,7 +1,7 @@
 """Write greyscale images as PNG files, quickly and atomically.
 
-Pillow takes three times as long, a fifth of the time of an export, since it tries every filter on
-every row. Here, all rows use the same filter, and only runs are compressed. Images of speech become
+Pillow takes three times as long (a fifth of the export time), since it tries every filter on every
+row. Here, all rows use the same filter, and only runs are compressed. Images of speech become
 larger by less than a tenth.
 
 References: *Portable Network Graphics*, 3rd edition, W3C Recommendation, 2025; chapters 5 (chunks)

@@ -94,7 +94,7 @@ def too_large(memory: int) -> TaskFailure:
 
 @contextmanager
 def limited(limits: tuple[float, int], traceback_file: str = os.devnull) -> Iterator[None]:
-    """Limit tasks inside the block, s and bytes; `restart_time_limit` starts the time."""
+    """Limit tasks in the block: time (s), from `restart_time_limit` on, and memory (bytes)."""
     with Path(traceback_file).open("w") as file, _memory_limit(limits[1]):
         _watch[:] = [limits[0], file]
         try:

@@ -177,7 +177,7 @@ def test_a_file_on_stdin_has_a_timeline_too(predict, folder, feed):
         (["a.wav", "--timeline", "--rttm", "--csv"], "one of --json, --csv, --rttm and --labels"),
         (["a.wav", "--timeline", "--top-k", "2"], "--top-k is not for timelines: a segment has"),
         (["-", "--timeline", "--follow", "--sr", "8000"], "choose --timeline for recordings or"),
-        (["-", "--follow"], "raw audio has no header; add its rate"),
+        (["-", "--follow"], "--follow needs the sampling rate"),
         (["a.wav", "--follow", "--sr", "8000"], "--follow reads stdin"),
         (["a.wav", "--timeline", "--sr", "8000"], "--sr is for --follow only; files contain"),
     ],

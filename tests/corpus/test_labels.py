@@ -48,10 +48,10 @@ def test_a_column_that_is_not_there(plant):
     file.write_text("path,language,accent\n1.wav,de,\n2.wav,es,\n", encoding="utf-8")
     assert "needs the columns 'path' and 'gender'; it has 'path'" in refusal(file, label="gender")
     assert "--label accent: this column is empty in all rows" in refusal(file, label="accent")
-    assert "--label path must be a column of text" in refusal(file, label="path")
+    assert "--label path must be a text column" in refusal(file, label="path")
     folders = plant("de/1.wav", "es/2.wav")
     file.unlink()
-    assert "--label gender must be a column of text" in refusal(folders, label="gender")
+    assert "--label gender must be a text column" in refusal(folders, label="gender")
 
 
 def test_one_class(plant):

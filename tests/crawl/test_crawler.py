@@ -127,7 +127,7 @@ def test_only_the_table(web, crawl, tmp_path):
 def test_folders_with_other_content(web, crawl, tmp_path):
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "index.csv").write_text("mine")
-    with pytest.raises(CorpusError, match="contains other files than a crawl"):
+    with pytest.raises(CorpusError, match="contains files not from a crawl"):
         crawl()
     (tmp_path / "file").write_text("")
     with pytest.raises(CorpusError, match="is a file; choose a new folder"):

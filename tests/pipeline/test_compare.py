@@ -115,8 +115,8 @@ def test_an_interrupted_comparison_is_resumed(tones, langid, tmp_path, monkeypat
         (["resnet18"], "must be two or more"),
         (["resnet18", "resnet18"], "two or more different ones"),
         (["resnet18", "resnet81"], "resnet81"),
-        (["resnet18", "../m3"], "cannot name a folder"),
-        (["resnet18", "images"], "cannot name a folder"),
+        (["resnet18", "../m3"], "cannot be the name of a folder"),
+        (["resnet18", "images"], "cannot be the name of a folder"),
     ],
 )
 def test_a_wrong_list_of_networks_is_refused_before_any_work(tones, langid, tmp_path, archs, said):

@@ -101,7 +101,7 @@ def test_without_a_card(logged_in, model, capsys):
 
 def test_a_repository_with_other_content_is_refused(logged_in, model):
     logged_in.repos["me/hubert"] = hub_server.Repo({"config.json": b"{}"}, private=True)
-    with pytest.raises(ModelError, match=r"holds something else \(config\.json"):
+    with pytest.raises(ModelError, match=r"contains other files \(config\.json"):
         lf.push(model, "me/hubert")
     assert logged_in.repos["me/hubert"].files == {"config.json": b"{}"}
 

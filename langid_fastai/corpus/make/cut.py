@@ -125,8 +125,8 @@ def cut_corpus(
 
     Raises
     ------
-    CorpusError : `folder` contains something else or is inside the corpus, or no recording gave an
-        utterance
+    CorpusError : `folder` contains something else or is inside the corpus, or no recording yields
+        an utterance
     AudioError : `channel` is invalid
     RunError : `n_jobs` is 0
 
@@ -183,7 +183,7 @@ def _cut(
     write_index(result.failed, folder / "failed.csv")
     if result.index.empty:
         raise CorpusError(
-            f"{corpus.root}: no recording gave an utterance of {rules.shortest:g} to "
+            f"{corpus.root}: no recording yields an utterance of {rules.shortest:g} to "
             f"{rules.longest:g} s; see {folder / 'failed.csv'} for the reasons"
         )
     write_index(result.recordings, folder / "recordings.csv")
@@ -203,10 +203,10 @@ def _kept(source: Path, folder: Path) -> dict[str, Any] | None:
 
 
 def _cut_recording(root: Path, out: Path, rules: CutRules, task: Task) -> dict[str, Any] | str:
-    """Cut one recording into a folder, atomically; return its note, or the reason of a failure.
+    """Cut one recording into a folder, atomically; return its note, or the reason for a failure.
 
-    The folder has the full name of the file, so that ``anna.wav`` and ``anna/001.wav`` do not
-    collide.
+    The name of the folder includes the suffix of the file, so that ``anna.wav`` and
+    ``anna/001.wav`` do not collide.
     """
     source, folder, channel = root / task.path, out / task.folder, task.channel
     unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")  # next to it, on the same disk
@@ -246,7 +246,7 @@ def _gather(
 
     Parameters
     ----------
-    notes : the note of each task, or the reason of its failure
+    notes : the note of each task, or the reason for its failure
     """
     known = [c for c in corpus.index.columns if c not in OF_THE_WHOLE]
     rows: list[dict[str, Any]] = []

@@ -74,7 +74,7 @@ def read_voices(
     test: float = TEST,
     seed: int = 0,
 ) -> Corpus:
-    """Read, measure and split a corpus for mixing: by speaker and gender, whatever the language.
+    """Read, measure and split a corpus for mixing: by speaker and gender, regardless of language.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def _cast(corpus: Corpus, config: MixConfig) -> dict[str, list[Voice]]:
             )
             raise CorpusError(
                 f"{corpus.root}: {count(len(cast[split]), 'known speaker')} for {split}, but "
-                f"mixtures of {config.speakers} need as many in each split; {way_out}"
+                f"mixtures of {config.speakers} speakers need as many in each split; {way_out}"
             )
     return cast
 

@@ -170,7 +170,7 @@ def place_stretches(n_samples: int, n_speakers: int, overlap: float) -> tuple[in
 
     Let k stretches be d long and begin s apart, as fractions of the mixture: d + (k - 1) s = 1. If
     at most two overlap (d <= 2 s), neighbours overlap k - 1 times by d - s, in total k d - 1.
-    Otherwise, only during the first s and the last s does one speaker speak alone: the overlap is
+    Otherwise, one speaker speaks alone only during the first s and the last s: the overlap is
     1 - 2 s.
 
     Parameters

@@ -2,8 +2,8 @@
 
 A frame is quiet if its level is `pause_db` or more below the speech level, and a pause is a run of
 quiet frames of at least `min_pause`. This is the energy criterion of Rabiner & Sambur [1]_; their
-zero-crossing criterion, which finds a weak fricative at the edge of a word, is replaced by a margin
-of the surrounding pauses that every utterance keeps.
+zero-crossing criterion, which finds a weak fricative at the edge of a word, is replaced by a
+margin: every utterance includes a part of the pauses around it.
 
 As a consequence, speech that is `pause_db` softer than the rest of a recording, e.g. by an
 interviewer far from the microphone, counts as a pause and is left out.

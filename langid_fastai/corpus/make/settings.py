@@ -27,9 +27,9 @@ class CutRules:
     Parameters
     ----------
     shortest, longest : limits of the duration of an utterance, including margins, s
-    pause_db : level of a pause below the speech level, dB
-    min_pause : shortest pause, s; silence below 0.25 s is part of articulation, e.g. a stop closure
-        (F. Goldman-Eisler, "Psycholinguistics", 1968)
+    pause_db : how far the level of a pause is below the speech level, dB
+    min_pause : shortest pause, s; silence shorter than 0.25 s is part of articulation, e.g. a
+        stop closure (F. Goldman-Eisler, "Psycholinguistics", 1968)
 
     Raises
     ------
@@ -72,7 +72,7 @@ class MixConfig:
     Parameters
     ----------
     n : total number of mixtures in all splits
-    speakers : maximum number of speakers in a mixture; numbers from 1 are equally frequent
+    speakers : maximum number of speakers in a mixture; all numbers from 1 are equally frequent
     seconds : duration of a mixture, s
     sr : sampling rate, Hz
     levels : range of the level of each further speaker relative to the first, dB

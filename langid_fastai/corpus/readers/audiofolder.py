@@ -6,7 +6,8 @@ https://huggingface.co/docs/datasets/audio_dataset::
     data/train/metadata.csv      file_name,label,…        or metadata.jsonl, one object per line
 
 `file_name` is relative to the folder of the table. The class is the first of the columns `LABELS`
-that the table has, otherwise the folder. Splits are folders named after them, or a column `split`.
+that the table has, otherwise the folder. Splits are given by folder names
+or a column `split`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def read_audiofolder(found: Found) -> Corpus:
 
 
 def _first(row: dict[str, str], names: tuple[str, ...]) -> str:
-    """Return the first value in these columns, whose names may have capitals."""
+    """Return the first value in these columns, ignoring the case of their names."""
     lower = {name.lower(): value for name, value in row.items()}
     return next((lower[name] for name in names if lower.get(name)), "")
 

@@ -17,7 +17,7 @@ __all__ = ["Found", "find_audio", "path_below", "spellings"]
 
 NOT_AUDIO = "not audio by the suffix"
 HIDDEN = "hidden"
-UNFIT = "the name has a line break or invalid Unicode and does not fit into a table"
+UNFIT = "the name has a line break or invalid Unicode and cannot be listed in a table"
 LOCKED = "the folder cannot be listed"
 
 

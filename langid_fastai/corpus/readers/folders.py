@@ -8,10 +8,10 @@
 
 `langid_fastai.corpus.readers.split_folders` decides which folders are splits.
 
-A split without leaks requires the speakers. With `speaker`, a regular expression with a group
+A split without leaks requires known speakers. With `speaker`, a regular expression with a group
 ``(?P<speaker>…)`` that is searched in each path, all files of a speaker stay in one split. Without
-it, files in the same sub-folder of a language stay in one split, provided that any language has two
-or more sub-folders. If each language has at most one (``de/clips/``), sub-folders cannot be
+it, files in the same sub-folder of a language stay in one split, provided that some language has
+two or more sub-folders. If each language has at most one (``de/clips/``), sub-folders cannot be
 speakers, and each file is its own group.
 """
 
@@ -108,7 +108,9 @@ def compile_speaker(speaker: str | None) -> re.Pattern[str] | None:
 def _speaker(pattern: re.Pattern[str], path: str) -> str:
     match = pattern.search(path)
     if not match or not match["speaker"]:
-        raise CorpusError(f"--speaker {pattern.pattern!r} finds no speaker in {path!r}")
+        raise CorpusError(
+            f"--speaker {pattern.pattern!r} finds no speaker in {path!r}; it must match every path"
+        )
     return match["speaker"]
 
 

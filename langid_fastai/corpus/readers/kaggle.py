@@ -1,8 +1,8 @@
 """Reader for the Kaggle set `toponowicz/spoken-language-identification`.
 
-German, English and Spanish (some copies: French) from LibriVox, 90 speakers, ten-second FLAC at
-22 050 Hz. File names have all labels (dataset README; the transformation index from the code of the
-dataset's repository)::
+German, English and Spanish (in some copies French) from LibriVox, 90 speakers, ten-second FLAC at
+22 050 Hz. File names have all labels, as described in the dataset's README and, for the variant, in
+its code::
 
     de_f_63f5b79c76cf5a1a4bbd1c40f54b166e.fragment12.noise3.flac
     │  │ └ recording ID, one per speaker   │         └ variant, absent on clean audio
@@ -12,8 +12,8 @@ dataset's repository)::
 Each training fragment has 29 versions (clean, 8 speeds, 8 pitches, 12 noises), so a split by file
 would put the same ten seconds in training and test; here the recording ID, which is the speaker, is
 the group. Folders differ between copies (``train/train/``, ``test/de/``, ``build/test/``, one per
-language), so files are found in any folder and labelled by their names; only the split is that of a
-folder named ``test``, ``train`` or similar. If there is no such folder, the six test speakers are
+language), so files are found in any folder and labelled by their names; only the split is given by
+a folder named ``test``, ``train`` or similar. If there is no such folder, the six test speakers are
 recognised by their IDs.
 """
 

@@ -64,7 +64,10 @@ def read_kaldi(found: Found, *, root: Path | None = None) -> Corpus:
         pairs = {name: _read_pairs(folder / name) for name in TABLES}
         left_out |= dict.fromkeys((prefix + n for n in TABLES if prefix + n in found.others), READ)
         if not pairs["utt2lang"]:
-            raise CorpusError(f"{folder / 'utt2lang'}: missing or empty; it names the languages")
+            raise CorpusError(
+                f"{folder / 'utt2lang'}: missing or empty; it must list the language of each "
+                "utterance"
+            )
         for utterance, (line, file) in pairs["wav.scp"].items():
             path = _below(file, f"{folder / 'wav.scp'}: line {line}", folder, top)
             language = pairs["utt2lang"].get(utterance, (0, ""))[1]
@@ -96,7 +99,9 @@ def _read_pairs(file: Path) -> dict[str, tuple[int, str]]:
     for number, line in enumerate(lines, 1):
         key, *value = line.split(maxsplit=1)[:2] or [""]
         if key in pairs:
-            raise CorpusError(f"{file}: line {number}: {key!r} is also in line {pairs[key][0]}")
+            raise CorpusError(
+                f"{file}: line {number}: {key!r} is also in line {pairs[key][0]}; remove one"
+            )
         if key:
             pairs[key] = number, "".join(value).strip()
     return pairs

@@ -104,7 +104,7 @@ def _find_speakers(root: Path, paths: list[str]) -> Path | None:
 
 
 def _split_of(root: Path, path: str) -> str:
-    """Return the split by the innermost folder named after a subset, possibly the root itself."""
+    """Return the split of the innermost folder named after a subset, possibly the root itself."""
     folders = [root.resolve().name, *PurePosixPath(path).parts[:-1]]
     words = (folder.split("-")[0] for folder in reversed(folders) if "-" in folder)
     return next(filter(None, map(split_named, words)), "")

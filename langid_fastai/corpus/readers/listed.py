@@ -48,9 +48,9 @@ def read_listing(
     Parameters
     ----------
     tables : paths below the root; CSV, TSV or JSON lines
-    place : function that returns the path of the file, given the folder of the table, ending with
-        ``/``, and the row, including its `table`; a file with another suffix is accepted, since it
-        may have been converted
+    place : function from the folder of the table (ending with ``/``) and the row (including its
+        `table`) to the path of the file; a file with another suffix is accepted, since it may have
+        been converted
     needs, names : see `read_table`
 
     Returns
@@ -89,12 +89,12 @@ def read_listing(
 def tables_beside_audio(
     found: Found, names: Sequence[str], folder_of: Callable[[str], str]
 ) -> list[str]:
-    """Return the tables of each folder in which at least one table has a folder of audio files.
+    """Return the tables, except in folders where no table has a folder of audio files.
 
     Parameters
     ----------
     names : names of the tables
-    folder_of : function that returns the folder above the audio files, given the path of a table
+    folder_of : function from the path of a table to the folder above its audio files
     """
     folders = {folder for path in found.audio for folder in _parents(path)}
     tables = found.named(*names)
@@ -122,7 +122,7 @@ def known(text: str) -> str:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """Yield the folder of a file, and that above it."""
+    """Yield the folder of a file, and its parent folder."""
     for _ in range(2):
         path = path.rpartition("/")[0]
         yield path

@@ -67,7 +67,7 @@ class Layout:
 
 
 def _most(pattern: re.Pattern[str], *, of_paths: bool = False) -> Callable[[Found], bool]:
-    """Return a function that checks whether most names (or paths) of audio files match."""
+    """Return a function that checks whether most names (or paths) of audio files fit a pattern."""
 
     def fits(found: Found) -> bool:
         names = found.audio if of_paths else [p.rpartition("/")[2] for p in found.audio]
@@ -179,7 +179,7 @@ def _read_folder(root: Path, speaker: str | None, base: Path | None, label: str)
         index, without_label = use_label(index, label, root)
     elif (index[LANGUAGE] == "").all():
         raise CorpusError(
-            f"{root}: {corpus.layout} has no column of languages; choose the column of the "
+            f"{root}: {corpus.layout} has no column with languages; choose the column of the "
             f"class with --label: it has {list_some([repr(c) for c in index.columns], 20)}"
         )
     used = set(corpus.index["path"])

@@ -90,7 +90,7 @@ def sub_folders(folders: Iterable[Parts], depth: int = 1) -> dict[str, set[str]]
 
 
 def _splits_on_top(folders: set[Parts]) -> tuple[dict[str, tuple[str, str]], list[str]]:
-    """Return split and class (empty if it is below) of the top folders that are splits; notes."""
+    """Return split and class (empty if that is a folder below) of top split folders, and notes."""
     below = sub_folders(folders)
     named = {name: split for name in below if (split := split_named(name))}
     classes = {name.lower() for name in below if name not in named}
@@ -120,7 +120,7 @@ def _splits_on_top(folders: set[Parts]) -> tuple[dict[str, tuple[str, str]], lis
 def _joined_names(names: Iterable[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Return split and class of names such as ``de_test``, and notes.
 
-    Both are empty unless all names have both parts, and a class has two splits.
+    Both are empty unless all names have both parts, and at least one class has two splits.
     """
     joined: dict[str, tuple[str, str]] = {}
     for name in names:
@@ -137,7 +137,7 @@ def _joined_names(names: Iterable[str]) -> tuple[dict[str, tuple[str, str]], lis
 
 
 def _splits_below(folders: set[Parts]) -> tuple[dict[Parts, str], list[str]]:
-    """Return the split folders below the classes, as their parts down to the split, and notes.
+    """Return the split of each split folder below the classes, by the parts of its path, and notes.
 
     All are at the same depth: the first at which all names are splits, or all classes have the same
     split.

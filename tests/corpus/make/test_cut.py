@@ -455,5 +455,5 @@ def test_foreign_folders_are_not_written_to(interviews, tmp_path, write_audio):
         cut_corpus(corpus, tmp_path / "mine" / "letter.txt", n_jobs=1)
     for language in ("de", "es"):
         write_audio(tmp_path / "silent" / language / "a.wav", np.zeros(SR * 5), SR)
-    with pytest.raises(CorpusError, match="no recording gave an utterance"):
+    with pytest.raises(CorpusError, match="no recording yields an utterance"):
         cut_corpus(read_corpus(tmp_path / "silent"), tmp_path / "none", n_jobs=1)
