@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langid_fastai.cli.options import ALL_CORES, OF_THE_SPLIT, ChannelOption, JobsOption
+from langid_fastai.cli.options import ALL_CORES, OF_THE_SPLIT, JobsOption, channel_option
 from langid_fastai.cli.output import exit_if_failed, say
 from langid_fastai.cli.signature import with_settings
 from langid_fastai.corpus.make.settings import CutRules
@@ -23,7 +23,7 @@ def cut(
     ],
     rules: CutRules,
     corpus: CorpusSettings,
-    channel: ChannelOption = None,
+    channel: Annotated[str | None, channel_option("the mean of all channels")] = None,
     jobs: JobsOption = ALL_CORES,
 ) -> None:
     """Cut long recordings into utterances at pauses.

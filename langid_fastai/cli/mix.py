@@ -32,7 +32,7 @@ def mix(
         typer.Option(
             "--levels",
             metavar="DB,DB",
-            help="Range of the level of each other speaker relative to the first, in dB.",
+            help="Range of the levels of further speakers relative to the first, in dB.",
         ),
     ] = "-5,5",
     overlap_range: Annotated[

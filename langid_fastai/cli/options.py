@@ -55,15 +55,6 @@ LicenseOption = Annotated[
 LogOption = Annotated[
     Log | None, typer.Option(help="Also log training to this tool, which must be installed.")
 ]
-ChannelOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="CHANNEL",
-        help="Channel to use: left, right, a channel number (the first is 1), or each, to process "
-        "every channel separately.",
-        show_default="the mean of all channels",
-    ),
-]
 JobsOption = Annotated[
     int, typer.Option("--jobs", help="Number of worker processes; -1 uses all cores.")
 ]
@@ -77,6 +68,16 @@ DaskOption = Annotated[
         "tcp://host:8786.",
     ),
 ]
+
+
+def channel_option(default: str) -> Any:
+    """Return the option `channel`; its help describes the default in these words."""
+    return typer.Option(
+        metavar="CHANNEL",
+        help="Channel to use: left, right, a channel number (the first is 1), or each, to process "
+        "every channel separately.",
+        show_default=default,
+    )
 
 
 def parse_labels(

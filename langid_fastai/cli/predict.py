@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from langid_fastai.cli.bulk import BulkSettings, write_table
-from langid_fastai.cli.options import ChannelOption, parse_labels
+from langid_fastai.cli.options import channel_option, parse_labels
 from langid_fastai.cli.output import (
     Format,
     answer_writer,
@@ -85,7 +85,9 @@ def predict(
             "that the best language is wrong.",
         ),
     ] = False,
-    channel: ChannelOption = None,
+    channel: Annotated[
+        str | None, channel_option("the channel of the model, or the mean of all channels")
+    ] = None,
     timeline: Annotated[
         bool,
         typer.Option("--timeline", help="List segments with their language, start and end time."),
@@ -190,8 +192,8 @@ def export(
 ) -> None:
     """Export a model to ONNX, for faster loading and for other programs (extra `onnx`).
 
-    Writes model.onnx to the model folder and compares its output with PyTorch's. Its input is a
-    waveform. Where onnxruntime is installed, langid predict then uses it on a CPU.
+    Writes model.onnx, which takes waveforms, to the model folder, and compares its output with
+    PyTorch's. Where onnxruntime is installed, langid predict then uses it on a CPU.
     """
     from langid_fastai.inference.onnx_export import export_onnx
 

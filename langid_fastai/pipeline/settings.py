@@ -143,8 +143,8 @@ class TrainSettings:
     )
     weights: str = option(
         "pretrained",
-        help="Initial weights: 'pretrained' (published weights, from ImageNet or from speech), "
-        "'none' (random), a weights file, or a model folder, local or hf:<owner>/<name>.",
+        help="Initial weights: 'pretrained' (published, trained on ImageNet or on speech), 'none' "
+        "(random), a weights file, or a model folder, local or hf:<owner>/<name>.",
     )
     schedule: Literal["seed", "scratch", "speech"] | None = option(
         None,

@@ -40,7 +40,7 @@ class CutRules:
     longest: float = option(15.0, help="Maximum duration of an utterance, in seconds.")
     pause_db: float = option(
         20.0,
-        help="Threshold of a pause: level below the speech level of the recording, in dB.",
+        help="How far below the speech level of the recording a pause is, in dB.",
     )
     min_pause: float = option(0.25, help="Minimum duration of a pause, in seconds.")
 
