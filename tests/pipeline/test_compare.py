@@ -199,7 +199,7 @@ def test_pairs_without_difference_and_of_one_group():
     same = np.array([True, False, True])
     found = compare_paired(same, same, ["a"] * 3)
     assert (found["accuracy"], found["mcnemar_p"], found["accuracy_bootstrap"]) == (0.0, 1.0, None)
-    with pytest.raises(ModelError, match="same recordings"):
+    with pytest.raises(ModelError, match="one value for each recording"):
         compare_paired(same, same[:2], ["a"] * 3)
 
 
