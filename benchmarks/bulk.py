@@ -24,11 +24,13 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 from common import alternate, print_table, ratio
+from joblib import cpu_count
 from memory import MIB, children, peak
 
 from langid_fastai.audio.files import load_audio
 from langid_fastai.corpus.readers.find import find_audio
-from langid_fastai.inference.bulk import _Reader
+from langid_fastai.inference.backends import scoring_threads
+from langid_fastai.inference.bulk import WINDOWS, _Reader
 from langid_fastai.inference.windows import spoken_windows
 from langid_fastai.models.folder import ModelInfo, write_model
 from langid_fastai.models.names import mel_config_for
@@ -67,7 +69,8 @@ def main() -> None:
             print(rows[-1], file=sys.stderr)
             reading.append(measure_reading(arch, models[arch], files, asked.repetitions))
         head = ["network", "recordings", "recordings/s", "of the network alone"]
-        print_table([*head, "× one by one", "× transformers", "largest difference"], rows)
+        head += ["hours of audio per core-hour", "× one by one", "× transformers"]
+        print_table([*head, "largest difference"], rows)
         print("\nReading and making clips, without a network, in recordings a second:\n")
         print_table(["network", "recordings", "1 process", "2 processes", "ratio"], reading)
         if asked.memory:
@@ -79,6 +82,7 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
     """Time one network, and return its row of the table."""
     identifier = LanguageIdentifier.load(model)
     clips = ready_clips(identifier, files)
+    duration = sum(sf.info(file).duration for file in files)
     found: dict[str, list[float]] = {}
 
     def many() -> None:
@@ -89,8 +93,9 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
         found["single"] = [scores_of(identifier(file)) for file in files]
 
     def network() -> None:
-        for i in range(0, len(clips), 8):
-            identifier.engine.score_clips(clips[i : i + 8])
+        batches = np.split(clips, range(WINDOWS, len(clips), WINDOWS))
+        with scoring_threads(identifier.engine) as pool:
+            list(pool.map(identifier.engine.score_clips, batches))
 
     transformers = make_pipeline(identifier.info.mel.sr)
     seconds = alternate(
@@ -108,6 +113,7 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
         f"{len(files):,}",
         f"{len(files) / np.median(seconds['many']):.1f}",
         f"{ratio(seconds['network'], seconds['many']):.2f}",
+        f"{duration / np.median(seconds['many']) / cpu_count():.0f}",
         f"{ratio(seconds['single'], seconds['many']):.2f}",
         f"{ratio(seconds['transformers'], seconds['many']):.2f}",
         f"{difference:.1g}",

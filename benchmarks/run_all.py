@@ -19,8 +19,17 @@ from common import describe_machine
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
-# Order of the sections, by importance to users.
-BENCHMARKS = ("export", "training", "cached", "first_prediction", "memory", "scale")
+# Script and options of each section, in order of importance to users.
+BENCHMARKS = {
+    "export": "export.py",
+    "training": "training.py",
+    "training_fp32": "training.py --precision fp32",
+    "cached": "cached.py",
+    "first_prediction": "first_prediction.py",
+    "bulk": "bulk.py",
+    "memory": "memory.py",
+    "scale": "scale.py",
+}
 BEGIN = "<!-- {} -->\n"
 
 
@@ -39,16 +48,15 @@ def main() -> None:
 def run(name: str) -> str:
     """Run a benchmark in a new process; return its section with a description of the machine."""
     began = time.monotonic()
-    command = [sys.executable, "-W", "ignore", str(FOLDER / f"{name}.py")]
+    script, *options = BENCHMARKS[name].split()
+    command = [sys.executable, "-W", "ignore", str(FOLDER / script), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     minutes = (time.monotonic() - began) / 60
-    gpu = (
-        "" if torch.cuda.is_available() else "- No GPU was at hand: nothing here was seen on one.\n"
-    )
+    gpu = "" if torch.cuda.is_available() else "- No GPU: nothing here was measured on one.\n"
     return (
         f"{done.stdout.strip()}\n\n<details><summary>{date.today()}, in {minutes:.1f} minutes, by "
-        f"<code>python benchmarks/{name}.py</code> on:</summary>\n\n{describe_machine()}\n{gpu}\n"
-        "</details>"
+        f"<code>python benchmarks/{BENCHMARKS[name]}</code> on:</summary>\n\n"
+        f"{describe_machine()}\n{gpu}\n</details>"
     )
 
 
@@ -66,8 +74,9 @@ def read_sections() -> dict[str, str]:
 def write_results(sections: dict[str, str]) -> None:
     """Write all sections, in the order of `BENCHMARKS`."""
     head = (
-        "# Benchmarks\n\nWritten by `make bench`. Our path and the alternative run in turns, since "
-        "a shared machine drifts: believe the ratios more than the times.\n"
+        "# Benchmarks\n\nWritten by `make bench`. This library and the alternative are timed in "
+        "alternation, since the speed of a shared machine varies: the ratios are more reliable "
+        "than the times.\n"
     )
     body = [f"{BEGIN.format(name)}{sections[name]}\n" for name in BENCHMARKS if name in sections]
     RESULTS.write_text("\n".join([head, *body]), encoding="utf-8")

@@ -1,6 +1,6 @@
 """Compare training with the plain fastai script of the source project, on the same images.
 
-    python benchmarks/training.py [--arch resnet152] [--images 48] [--repetitions 3]
+    python benchmarks/training.py [--arch resnet152] [--images 48] [--precision fp32]
 
 Plain: `vision_learner`, float32, default memory layout, features of the frozen body computed in
 every epoch. Ours: `langid-train`, with and without `--cache-frozen`. Epochs of each kind are timed
@@ -50,12 +50,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48, help="number of training images")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--precision", default="auto", help="of ours, e.g. fp32")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_images(Path(folder), asked.images)
         plain = plain_learner(Path(folder), asked.arch, asked.batch_size)
         dls = make_dataloaders(folder, batch_size=asked.batch_size)
-        ours = language_learner(dls, asked.arch, weights="none")
+        ours = language_learner(dls, asked.arch, weights="none", precision=asked.precision)
         for learn in (plain, ours):
             learn.remove_cb(learn.progress)
             learn.logger = lambda *_: None

@@ -7,8 +7,8 @@
 Conventions: scores differ by at most 1e-5 from those of recordings predicted one by one.
 Predictions are in the order of the files. A batch contains windows of several recordings. A long
 recording is sent in pieces, and a worker process waits until its piece is received, so memory use
-depends neither on the number of recordings nor on their lengths. A separate thread runs the
-network, while the caller's thread collects batches.
+depends neither on the number of recordings nor on their lengths. Separate threads run the network,
+while the caller's thread collects batches.
 
 Contents: `Request`, the options; `Prediction`, the result for one recording; `predict_files`, on
 this machine; `predict_on_cluster`, on a Dask cluster; `default_batch`.
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from langid_fastai.errors import AudioError
-from langid_fastai.inference.backends import Engine
+from langid_fastai.inference.backends import Engine, scoring_threads
 from langid_fastai.inference.inputs import opened
 from langid_fastai.inference.posterior import Answer, Choice, answers_of, mean_log_probs
 from langid_fastai.inference.timeline import Segment, hops_to_score, segments_of
@@ -50,8 +50,6 @@ __all__ = [
 # Number of windows that a worker sends at once, and of windows scored at once on a CPU.
 WINDOWS = 8
 GPU_BATCH = 64
-# Number of batches being scored or waiting. With two, the next is always ready.
-BATCHES_AHEAD = 2
 
 
 class Prediction(NamedTuple):
@@ -127,8 +125,9 @@ def predict_files(
     first = 0
     with (
         closing(streamed(reader, enumerate(files), n_jobs=n_jobs)) as items,
-        _Batches(engine.score_clips, batch_size) as batches,
+        scoring_threads(engine) as pool,
     ):
+        batches = _Batches(pool, engine.score_clips, batch_size)
         for (number, path), item in items:
             recording = recordings.setdefault(number, _Recording(path))
             if isinstance(item, _Piece):
@@ -136,7 +135,7 @@ def predict_files(
                 batches.add(recording, item.clips)
             else:
                 recording.end(item)
-            batches.collect(BATCHES_AHEAD)
+            batches.collect(engine.n_threads + 1)  # the next batch is always ready
             if len(recordings) > AHEAD and recordings[first].is_read:
                 batches.finish()  # files without clips fill no batch
             while first in recordings and recordings[first].is_done:
@@ -295,20 +294,15 @@ class _Recording:
 
 
 class _Batches:
-    """Collect clips of several recordings into batches, and score them in a thread."""
+    """Collect clips of several recordings into batches, and score them in threads."""
 
-    def __init__(self, score: Callable[[np.ndarray], np.ndarray], size: int) -> None:
-        self.score, self.size = score, size
+    def __init__(
+        self, pool: ThreadPoolExecutor, score: Callable[[np.ndarray], np.ndarray], size: int
+    ) -> None:
+        self.pool, self.score, self.size = pool, score, size
         self.waiting: list[tuple[_Recording, np.ndarray]] = []
         self.n_waiting = 0
         self.running: deque[tuple[Future[np.ndarray], list[tuple[_Recording, int]]]] = deque()
-
-    def __enter__(self) -> _Batches:
-        self.thread = ThreadPoolExecutor(max_workers=1)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.thread.shutdown(cancel_futures=True)
 
     def add(self, recording: _Recording, clips: np.ndarray | None) -> None:
         """Add clips, and start scoring the batches that are full."""
@@ -336,5 +330,5 @@ class _Batches:
     def _start(self) -> None:
         clips = np.concatenate([clips for _, clips in self.waiting])
         owners = [(recording, len(clips)) for recording, clips in self.waiting]
-        self.running.append((self.thread.submit(self.score, clips), owners))
+        self.running.append((self.pool.submit(self.score, clips), owners))
         self.waiting, self.n_waiting = [], 0

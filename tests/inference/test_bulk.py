@@ -2,9 +2,12 @@
 
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from distributed import LocalCluster
 
 from langid_fastai.errors import AudioError, ModelError, RunError
@@ -28,8 +31,6 @@ def model(tmp_path_factory):
 
 
 def make_model(folder, arch, kind):
-    import torch
-
     torch.manual_seed(0)
     mel = MelConfig(SR, 1.0, 256, 128, 32, kind=kind)
     info = ModelInfo(arch, VOCAB, mel, calibration=Calibration(0.3, 0.9, 0.05, 40))
@@ -132,6 +133,24 @@ def test_batches_are_full_and_of_several_recordings(tmp_path, write_audio):
     assert sizes == [8, 8, 4]
 
 
+def test_batches_are_scored_at_the_same_time_with_one_thread_of_torch_each(files):
+    both = threading.Barrier(2, timeout=60)
+    n_threads = set()
+
+    def score(windows):
+        both.wait()
+        n_threads.add(torch.get_num_threads())
+        return np.zeros((len(windows), 3), dtype=np.float32)
+
+    before = torch.get_num_threads()
+    identifier = identifier_of(score, n_threads=2)
+    list(identifier.predict_many(files[:1] * 4, jobs=1, batch_size=1, top_k=1))
+    assert n_threads == {1}
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == before
+
+
 def test_a_model_that_diverged_is_reported(tmp_path, write_audio, tone):
     file = write_audio(tmp_path / "a.wav", tone(440, SR), SR)
     identifier = identifier_of(lambda windows: np.full((len(windows), 3), np.nan, np.float32))
@@ -166,9 +185,9 @@ def test_half_precision_is_close(model, files):
         np.testing.assert_allclose([s for _, s in ours], [s for _, s in theirs], atol=0.05)
 
 
-def identifier_of(score):
+def identifier_of(score, **options):
     info = ModelInfo("none", VOCAB, MelConfig(SR, 1.0, 256, 128, 32))
-    return LanguageIdentifier(info, Engine("torch", score))
+    return LanguageIdentifier(info, Engine("torch", score, **options))
 
 
 def test_a_cluster_gives_the_same_and_survives_a_killed_worker(model, files):
