@@ -133,7 +133,16 @@ def test_batches_are_full_and_of_several_recordings(tmp_path, write_audio):
     assert sizes == [8, 8, 4]
 
 
-def test_batches_are_scored_at_the_same_time_with_one_thread_of_torch_each(files):
+@pytest.fixture
+def three_threads():
+    """The number of torch's threads, which is 1 in the other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+def test_batches_are_scored_at_the_same_time_with_one_thread_of_torch_each(files, three_threads):
     both = threading.Barrier(2, timeout=60)
     n_threads = set()
 
@@ -142,13 +151,19 @@ def test_batches_are_scored_at_the_same_time_with_one_thread_of_torch_each(files
         n_threads.add(torch.get_num_threads())
         return np.zeros((len(windows), 3), dtype=np.float32)
 
-    before = torch.get_num_threads()
     identifier = identifier_of(score, n_threads=2)
     list(identifier.predict_many(files[:1] * 4, jobs=1, batch_size=1, top_k=1))
     assert n_threads == {1}
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == three_threads
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(torch.get_num_threads).result() == before
+        assert pool.submit(torch.get_num_threads).result() == three_threads
+
+
+def test_several_threads_give_the_answers_of_each_alone(model, files, three_threads):
+    identifier = LanguageIdentifier.load(model)
+    assert (identifier.engine.name, identifier.engine.n_threads) == ("torch", three_threads)
+    found = list(identifier.predict_many(files, jobs=1, batch_size=3, top_k=2))
+    assert_same(found, one_by_one(identifier, files, top_k=2))
 
 
 def test_a_model_that_diverged_is_reported(tmp_path, write_audio, tone):
