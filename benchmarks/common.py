@@ -28,7 +28,7 @@ def describe_machine() -> str:
     instructions = torch.backends.cpu.get_cpu_capability()
     return (
         f"- {devices}; {joblib.cpu_count()} cores usable, {memory:.0f} GiB of memory; CPU "
-        f"instructions {instructions}, training in {pick_precision(torch.device('cpu'))}\n"
+        f"instructions {instructions}, trains in {pick_precision(torch.device('cpu'))} by default\n"
         f"- {platform.system()} {platform.release()}\n"
         f"- {versions}"
     )

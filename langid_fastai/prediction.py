@@ -273,7 +273,7 @@ class LanguageIdentifier:
         top_k, candidates, prior, unknown : as in `__call__`
         channel : as in `__call__`, but not "each"
         jobs : number of processes that read files; -1 for all cores, 1 for this process
-        batch_size : number of windows scored at once; by default, 8 on a CPU and 64 on a GPU
+        batch_size : number of windows in a batch; by default, 8 on a CPU and 64 on a GPU
         device : ``cpu``, ``cuda`` or ``cuda:1``; by default, a GPU if there is one
         precision : number format of the network; ``bf16``, or ``fp16`` on a GPU, changes scores in
             the third decimal

@@ -37,7 +37,7 @@ class BulkSettings:
         -1, panel=PANEL, help="Number of processes that read recordings; -1 uses all cores."
     )
     batch_size: int | None = option(
-        None, panel=PANEL, shown="8; 64 on a GPU", help="Number of clips scored at once."
+        None, panel=PANEL, shown="8; 64 on a GPU", help="Number of clips in a batch."
     )
     device: str | None = option(
         None,

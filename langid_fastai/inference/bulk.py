@@ -47,7 +47,7 @@ __all__ = [
     "predict_on_cluster",
 ]
 
-# Number of windows that a worker sends at once, and of windows scored at once on a CPU.
+# Number of windows that a worker sends at once, and of windows in a batch on a CPU.
 WINDOWS = 8
 GPU_BATCH = 64
 
@@ -114,7 +114,7 @@ def predict_files(
     engine, mel : engine and `MelConfig` of the model
     request : options
     n_jobs : number of processes that read files; -1 for all cores, 1 for the calling process
-    batch_size : number of windows scored at once
+    batch_size : number of windows in a batch; `engine` scores several batches at once
 
     Raises
     ------
@@ -183,7 +183,7 @@ def _predict_one(task: tuple[int, str], *, identifier: Loaded, request: Request)
 
 
 def default_batch(engine: Engine) -> int:
-    """Return the number of windows to score at once."""
+    """Return the default number of windows in a batch."""
     return GPU_BATCH if engine.on_gpu else WINDOWS
 
 

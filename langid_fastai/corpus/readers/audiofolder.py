@@ -6,8 +6,8 @@ https://huggingface.co/docs/datasets/audio_dataset::
     data/train/metadata.csv      file_name,label,…        or metadata.jsonl, one object per line
 
 `file_name` is relative to the folder of the table. The class is the first of the columns `LABELS`
-that the table has, otherwise the folder. Splits are given by folder names
-or a column `split`.
+that the table has, otherwise the folder. Splits are given by folder names or a
+column `split`.
 """
 
 from __future__ import annotations
