@@ -2,7 +2,7 @@
 #               REAL_SPEECH=folder also tests it on real recordings of its languages
 # make test     environment, install, all checks and tests
 # make site     environment, install, the documentation, in site/
-# make bench    environment, install, all benchmarks; writes benchmarks/RESULTS.md (half an hour)
+# make bench    environment, install, all benchmarks; writes benchmarks/RESULTS.md (an hour)
 # make soak     kills export, training, crawl and what makes corpora, 30 times each (half an hour)
 # make fuzz     exports 20 000 damaged recordings; FUZZ_SEED=1 for others (half an hour)
 # make versions install with the base requirements and use it, on each Python that is found

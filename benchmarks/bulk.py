@@ -40,7 +40,7 @@ from langid_fastai.utils.parallel import streamed
 
 VOCAB = ("de", "en", "es")
 N_FILES = {"speech_embedding": 400, "resnet18": 100, "resnet152": 30}
-# Enough that the start of the processes, about a second, does not count.
+# Reading these takes 10 s or more, so that the start of the processes, 1 s, counts little.
 N_READ = 2_000
 N_MEMORY = (1_000, 10_000)
 

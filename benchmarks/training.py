@@ -61,7 +61,8 @@ def main() -> None:
             learn.remove_cb(learn.progress)
             learn.logger = lambda *_: None
         seconds = clock_all(plain, ours, asked)
-        print(f"## Training {asked.arch}, {HEAD.epochs} + {N_FULL} + {REFREEZE.epochs} epochs\n")
+        epochs = f"{HEAD.epochs} + {N_FULL} + {REFREEZE.epochs} epochs"
+        print(f"## Training {asked.arch}, {epochs}, {ours.precision}\n")
         print(
             f"{asked.images} training and {asked.images // 3} validation images of "
             f"{' × '.join(map(str, MelConfig().shape))}, batches of {asked.batch_size}, ours in "

@@ -88,14 +88,19 @@ class Engine:
     clip_of : function from a window, float32 (n_samples,), to a clip, the input of the network such
         as an image; can be pickled; None if the input of the network is the window
     on_gpu : whether the network runs on a GPU, where larger batches are faster
-    n_threads : number of batches to score at the same time, see `scoring_threads`
     """
 
     name: Literal["onnx", "torch"]
     score_clips: Callable[[np.ndarray], np.ndarray]
     clip_of: Callable[[np.ndarray], np.ndarray] | None = None
     on_gpu: bool = False
-    n_threads: int = 1
+
+    @property
+    def n_threads(self) -> int:
+        """Number of batches to score at the same time, see `scoring_threads`."""
+        if self.name == "onnx" or self.on_gpu:
+            return 1
+        return sys.modules["torch"].get_num_threads()
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """Score windows, float32 (n, n_samples), in both steps."""
@@ -162,20 +167,17 @@ def scoring_threads(engine: Engine) -> Iterator[ThreadPoolExecutor]:
     """Start threads that score batches; at the end, batches that were not begun are cancelled.
 
     With torch on a CPU, each thread scores another batch on one core: 1.5 times as fast for a small
-    network (``speech_embedding``, 2 cores) as all cores working on one batch.
+    network (``speech_embedding``, 2 cores) as all cores working on one batch. Until the end, torch
+    uses one core in new threads of the program.
     """
-    is_torch = engine.n_threads > 1
-    pool = ThreadPoolExecutor(engine.n_threads, initializer=one_thread if is_torch else None)
-    if is_torch:
-        import torch
-
-        n_threads = torch.get_num_threads()
+    n_threads = engine.n_threads
+    pool = ThreadPoolExecutor(n_threads, initializer=one_thread if n_threads > 1 else None)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        if is_torch:
-            torch.set_num_threads(n_threads)  # new threads get the number that was set last
+        if n_threads > 1:
+            sys.modules["torch"].set_num_threads(n_threads)
 
 
 def onnx_metadata(info: ModelInfo, tensors: str) -> dict[str, str]:
@@ -235,7 +237,7 @@ def torch_engine(
     clip_of = None if is_sound else partial(feature_image, config=info.mel)
     if place.type != "cpu":  # on a GPU, the caller chooses the batch size
         return Engine("torch", score, clip_of, on_gpu=True)
-    return Engine("torch", _in_batches(score, info.mel), clip_of, n_threads=torch.get_num_threads())
+    return Engine("torch", _in_batches(score, info.mel), clip_of)
 
 
 def _device(name: str | None, precision: Precision) -> torch.device:

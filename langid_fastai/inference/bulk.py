@@ -127,7 +127,7 @@ def predict_files(
         closing(streamed(reader, enumerate(files), n_jobs=n_jobs)) as items,
         scoring_threads(engine) as pool,
     ):
-        batches = _Batches(pool, engine.score_clips, batch_size)
+        batches = _Batches(pool, engine, batch_size)
         for (number, path), item in items:
             recording = recordings.setdefault(number, _Recording(path))
             if isinstance(item, _Piece):
@@ -135,7 +135,7 @@ def predict_files(
                 batches.add(recording, item.clips)
             else:
                 recording.end(item)
-            batches.collect(engine.n_threads + 1)  # the next batch is always ready
+            batches.collect(batches.n_threads + 1)  # the next batch is always ready
             if len(recordings) > AHEAD and recordings[first].is_read:
                 batches.finish()  # files without clips fill no batch
             while first in recordings and recordings[first].is_done:
@@ -296,22 +296,17 @@ class _Recording:
 class _Batches:
     """Collect clips of several recordings into batches, and score them in threads."""
 
-    def __init__(
-        self, pool: ThreadPoolExecutor, score: Callable[[np.ndarray], np.ndarray], size: int
-    ) -> None:
-        self.pool, self.score, self.size = pool, score, size
+    def __init__(self, pool: ThreadPoolExecutor, engine: Engine, size: int) -> None:
+        self.pool, self.score, self.size = pool, engine.score_clips, size
+        self.n_threads = engine.n_threads
         self.waiting: list[tuple[_Recording, np.ndarray]] = []
         self.n_waiting = 0
         self.running: deque[tuple[Future[np.ndarray], list[tuple[_Recording, int]]]] = deque()
 
     def add(self, recording: _Recording, clips: np.ndarray | None) -> None:
         """Add clips, and start scoring the batches that are full."""
-        while clips is not None and len(clips):
-            some, clips = np.split(clips, [self.size - self.n_waiting])
-            self.waiting.append((recording, some))
-            self.n_waiting += len(some)
-            if self.n_waiting == self.size:
-                self._start()
+        if clips is not None:
+            self._add(recording, clips, self.size)
 
     def collect(self, n_running: int) -> None:
         """Add scores to their recordings, and wait until at most `n_running` batches are left."""
@@ -322,10 +317,22 @@ class _Batches:
                 recording.scores += [next(scores) for _ in range(n)]
 
     def finish(self) -> None:
-        """Score the remaining clips."""
+        """Score the remaining clips, divided among the threads."""
+        remaining, size = self.waiting, -(-self.n_waiting // self.n_threads)
+        self.waiting, self.n_waiting = [], 0
+        for recording, clips in remaining:
+            self._add(recording, clips, size)
         if self.waiting:
             self._start()
         self.collect(0)
+
+    def _add(self, recording: _Recording, clips: np.ndarray, size: int) -> None:
+        while len(clips):
+            some, clips = np.split(clips, [size - self.n_waiting])
+            self.waiting.append((recording, some))
+            self.n_waiting += len(some)
+            if self.n_waiting == size:
+                self._start()
 
     def _start(self) -> None:
         clips = np.concatenate([clips for _, clips in self.waiting])

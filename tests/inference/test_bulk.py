@@ -151,12 +151,23 @@ def test_batches_are_scored_at_the_same_time_with_one_thread_of_torch_each(files
         n_threads.add(torch.get_num_threads())
         return np.zeros((len(windows), 3), dtype=np.float32)
 
-    identifier = identifier_of(score, n_threads=2)
+    identifier = identifier_of(score)
     list(identifier.predict_many(files[:1] * 4, jobs=1, batch_size=1, top_k=1))
     assert n_threads == {1}
     assert torch.get_num_threads() == three_threads
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(torch.get_num_threads).result() == three_threads
+
+
+def test_the_last_windows_are_divided_among_the_threads(files, three_threads):
+    sizes = []
+
+    def score(windows):
+        sizes.append(len(windows))
+        return np.zeros((len(windows), 3), dtype=np.float32)
+
+    list(identifier_of(score).predict_many(files[:1] * 15, jobs=1, batch_size=8, top_k=1))
+    assert sorted(sizes) == [1, 3, 3, 8]
 
 
 def test_several_threads_give_the_answers_of_each_alone(model, files, three_threads):
@@ -200,9 +211,9 @@ def test_half_precision_is_close(model, files):
         np.testing.assert_allclose([s for _, s in ours], [s for _, s in theirs], atol=0.05)
 
 
-def identifier_of(score, **options):
+def identifier_of(score):
     info = ModelInfo("none", VOCAB, MelConfig(SR, 1.0, 256, 128, 32))
-    return LanguageIdentifier(info, Engine("torch", score, **options))
+    return LanguageIdentifier(info, Engine("torch", score))
 
 
 def test_a_cluster_gives_the_same_and_survives_a_killed_worker(model, files):
