@@ -212,7 +212,7 @@ def contradicting_labels(index: pd.DataFrame, *, label: str = LANGUAGE) -> str |
     paths = known.loc[known["digest"] == n_labels.index[n_labels > 1][0], "path"]
     return (
         f"{count(int((n_labels > 1).sum()), 'recording')} labelled with two {noun(label, 2)}, e.g. "
-        f"{list_some(list(paths), 2)}; one label of each is wrong: remove it from the corpus"
+        f"{list_some(list(paths), 2)}; remove the file with the wrong label"
     )
 
 

@@ -148,7 +148,7 @@ BAD = {
     "text.wav": (lambda wav: b"I am not sound\n" * 99, "Format not recognised.*ffmpeg"),
     "page.mp3": (lambda wav: b"<html>404</html>" * 99, "Format not recognised.*ffmpeg"),
     "no header.raw": (lambda wav: wav[44:], "raw samples have no header"),
-    "5 Hz.wav": (lambda wav: wav[:24] + struct.pack("<I", 5) + wav[28:], "sampling rate 5 Hz"),
+    "5 Hz.wav": (lambda wav: wav[:24] + struct.pack("<I", 5) + wav[28:], "sampling rate is 5 Hz"),
 }
 
 

@@ -143,7 +143,7 @@ def test_same_audio_in_two_languages_is_reported():
     ]
     warning = contradicting_labels(make_index(rows))
     assert warning.startswith(
-        "1 recording labelled with two languages, e.g. de/a.wav, en/a.wav; one of"
+        "1 recording labelled with two languages, e.g. de/a.wav, en/a.wav; remove the file with"
     )
     assert contradicting_labels(make_index(rows[1:])) is None
     assert contradicting_labels(make_index([{"path": "a.wav", "language": "de"}])) is None
