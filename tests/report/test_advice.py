@@ -49,6 +49,7 @@ def advice_after(metrics):
         ("resnet152", "pretrained", 2.6, False),  # twice this is above 5 h
         ("speech_embedding", "pretrained", 0.3, False),
         ("hf:owner/encoder", "pretrained", 0.3, False),
+        ("resnet18", "downloads/resnet18.pth", 0.3, True),
         ("resnet18", "runs/other/model", 0.3, False),  # perhaps trained on speech
     ],
 )
