@@ -40,7 +40,7 @@ from langid_fastai.utils.parallel import streamed
 
 VOCAB = ("de", "en", "es")
 N_FILES = {"speech_embedding": 400, "resnet18": 100, "resnet152": 30}
-# Reading these takes 10 s or more, so that the start of the processes, 1 s, counts little.
+# Reading them takes at least 10 s, much longer than the start of the processes, 1 s.
 N_READ = 2_000
 N_MEMORY = (1_000, 10_000)
 

@@ -50,7 +50,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48, help="number of training images")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--precision", default="auto", help="of ours, e.g. fp32")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help="arithmetic of langid-train: auto, fp32 or bf16; the plain script uses fp32",
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_images(Path(folder), asked.images)

@@ -75,8 +75,8 @@ def with_settings(
                     own[name] = {each: plain[each] for each in names if plain[each] is not None}
             command(**own)
 
-        # Typer reads it; mypy does not know that functions accept it.
-        called.__signature__ = inspect.Signature(list(_moved(options, after).values()))  # type: ignore[attr-defined]
+        signature = inspect.Signature(list(_moved(options, after).values()))
+        called.__signature__ = signature  # type: ignore[attr-defined]  # functions accept it; Typer reads it
         called.__annotations__ = {name: p.annotation for name, p in options.items()}
         del called.__wrapped__  # or typer would read the original signature
         return called

@@ -176,7 +176,7 @@ def scoring_threads(engine: Engine) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        if n_threads > 1:
+        if n_threads > 1:  # torch gives new threads the number that was set last
             sys.modules["torch"].set_num_threads(n_threads)
 
 

@@ -26,7 +26,7 @@ MEASURED = (
 FEW_GROUPS = 10
 MAX_RATIO = 4  # most to least training audio of the languages
 MIN_FALL = 0.02  # training was too short if the loss falls by this fraction in the last epoch
-STATE_FILES = (".pth", ".safetensors")  # suffixes of files with weights
+WEIGHT_SUFFIXES = (".pth", ".safetensors")
 N_NAMED = 5  # maximum number of languages named in a sentence
 
 
@@ -40,7 +40,7 @@ def expectation(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     hours = _hours(corpus)
     classes = f"{len(hours)} {label_words(corpus)['nouns']}"
     amount = f"{_amount(sum(hours.values()))} of training audio in {classes}"
-    is_measured = plan["arch"] == SPEECH_EMBEDDING or _is_not_of_speech(plan)
+    is_measured = plan["arch"] == SPEECH_EMBEDDING or _lacks_speech_weights(plan)
     if sum(hours.values()) < LITTLE_HOURS and is_measured:
         return f"{amount}; in our tests, {MEASURED}"
     return amount
@@ -107,7 +107,7 @@ def shortfall(metrics: Mapping[str, Any]) -> str:
 
 def _about_audio(corpus: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
     hours = sum(_hours(corpus).values())
-    if hours < LITTLE_HOURS and _is_not_of_speech(plan):
+    if hours < LITTLE_HOURS and _lacks_speech_weights(plan):
         yield (
             f"with {_amount(hours)} of speech, a body trained on speech is usually far more "
             f"accurate: --arch {SPEECH_EMBEDDING}"
@@ -157,11 +157,11 @@ def _listed(names: list[str], hours: Mapping[str, float]) -> str:
     return some if len(names) <= N_NAMED else f"{some} and {len(names) - N_NAMED} others"
 
 
-def _is_not_of_speech(plan: Mapping[str, Any]) -> bool:
+def _lacks_speech_weights(plan: Mapping[str, Any]) -> bool:
     """Return whether a network starts from scratch or, most likely, from weights of ImageNet."""
     arch, weights = str(plan["arch"]), str(plan["weights"])
     # A file of weights, unlike a model folder, is of torchvision or timm.
-    is_candidate = weights in (*PUBLISHED, "none") or weights.endswith(STATE_FILES)
+    is_candidate = weights in (*PUBLISHED, "none") or weights.endswith(WEIGHT_SUFFIXES)
     return is_candidate and arch != SPEECH_EMBEDDING and not arch.startswith("hf:")
 
 

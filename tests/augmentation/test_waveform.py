@@ -199,7 +199,7 @@ def test_seed_recording_and_variant_all_matter(speech):
 
 def test_global_generators_are_restored(speech, monkeypatch):
     def fail(y, sr):
-        raise ValueError(f"drawn {random.random()} and {np.random.random()}")  # noqa: NPY002
+        raise ValueError(f"drawn {random.random()} and {np.random.random()}")  # noqa: NPY002  # the generator that is restored
 
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
