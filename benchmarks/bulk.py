@@ -32,7 +32,8 @@ from langid_fastai.corpus.readers.find import find_audio
 from langid_fastai.inference.backends import scoring_threads
 from langid_fastai.inference.bulk import WINDOWS, _Reader
 from langid_fastai.inference.windows import spoken_windows
-from langid_fastai.models.folder import ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.names import mel_config_for
 from langid_fastai.models.networks import build_network
 from langid_fastai.prediction import LanguageIdentifier

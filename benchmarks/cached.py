@@ -23,7 +23,8 @@ from fastai.learner import Learner
 
 import langid_fastai as lf
 from langid_fastai.corpus.demo import make_demo
-from langid_fastai.models.folder import ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import ModelInfo
 
 BODY_EPOCHS, BODY_VOICES = 20, 36
 CONFIG = lf.MelConfig(sr=16_000, n_fft=1024, hop_length=512)

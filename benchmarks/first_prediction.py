@@ -27,7 +27,8 @@ from fastai.vision.learner import vision_learner
 from torchvision import models
 
 from langid_fastai.inference.onnx_export import export_onnx
-from langid_fastai.models.folder import ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig, mel_image, write_png
 

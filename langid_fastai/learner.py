@@ -41,8 +41,9 @@ from langid_fastai.clips.export import SUFFIXES
 from langid_fastai.clips.waveforms import clip_kind, read_waveform, takes_waveforms
 from langid_fastai.errors import ModelError, RunError
 from langid_fastai.models.encoder_info import arch_name
-from langid_fastai.models.folder import ModelInfo, validate_vocab, write_model
+from langid_fastai.models.folder import write_model
 from langid_fastai.models.hub_encoder import encoder_of, stored_state
+from langid_fastai.models.model_info import ModelInfo, validate_vocab
 from langid_fastai.models.names import image_differences
 from langid_fastai.models.networks import build_network, layer_groups, load_network
 from langid_fastai.preprocessing import MelConfig

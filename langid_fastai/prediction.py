@@ -42,8 +42,9 @@ from langid_fastai.inference.inputs import Audio, each_channel, name_of, named, 
 from langid_fastai.inference.posterior import UNKNOWN, Answer, Choice, answers_of, mean_log_probs
 from langid_fastai.inference.timeline import Segment, find_segments
 from langid_fastai.inference.windows import spoken_windows
-from langid_fastai.models.folder import ModelInfo, model_hash, read_info
+from langid_fastai.models.folder import model_hash, read_info
 from langid_fastai.models.hub import is_hub_name
+from langid_fastai.models.model_info import ModelInfo
 
 if TYPE_CHECKING:
     from langid_fastai.inference.bulk import Prediction

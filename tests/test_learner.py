@@ -14,7 +14,8 @@ from langid_fastai.learner import (
     make_dataloaders,
     save_learner,
 )
-from langid_fastai.models.folder import ModelInfo, read_info, write_model
+from langid_fastai.models.folder import read_info, write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.preprocessing import MelConfig
 
 

@@ -18,7 +18,8 @@ from langid_fastai.evaluation.calibration import choose_threshold
 from langid_fastai.inference.backends import Engine
 from langid_fastai.inference.windows import windows_of
 from langid_fastai.learner import load_learner, make_dataloaders
-from langid_fastai.models.folder import Calibration, ModelInfo, read_info, write_info, write_model
+from langid_fastai.models.folder import read_info, write_info, write_model
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.pipeline.run_folder import Run
 from langid_fastai.prediction import BATCH, LanguageIdentifier

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from langid_fastai.app.result import Limits, Result
 from langid_fastai.errors import LangidError
 from langid_fastai.inference.posterior import UNKNOWN
-from langid_fastai.models.folder import ModelInfo
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.preprocessing import MelConfig
 
 __all__ = ["STYLE", "about_html", "error_html", "result_html", "sentence"]

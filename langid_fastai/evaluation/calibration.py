@@ -35,7 +35,7 @@ from langid_fastai.evaluation.metrics import (
     reliability,
 )
 from langid_fastai.evaluation.scores import average_clips, encode
-from langid_fastai.models.folder import Calibration
+from langid_fastai.models.model_info import Calibration
 
 __all__ = [
     "apply_temperature",

@@ -37,7 +37,8 @@ import numpy as np
 
 from langid_fastai.audio.levels import remove_offset
 from langid_fastai.errors import ModelError, first_line
-from langid_fastai.models.folder import ModelInfo, file_hash, model_folder, tensors_hash
+from langid_fastai.models.folder import file_hash, model_folder, tensors_hash
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.dependencies import needs
 from langid_fastai.utils.environment import find_device

@@ -33,7 +33,7 @@ from langid_fastai.inference.inputs import opened
 from langid_fastai.inference.posterior import Answer, Choice, answers_of, mean_log_probs
 from langid_fastai.inference.timeline import Segment, hops_to_score, segments_of
 from langid_fastai.inference.windows import spoken_windows
-from langid_fastai.models.folder import ModelInfo
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.cluster import on_cluster
 from langid_fastai.utils.parallel import AHEAD, TaskEnd, streamed

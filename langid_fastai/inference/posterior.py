@@ -24,7 +24,7 @@ import numpy as np
 
 from langid_fastai.errors import ModelError, SilentError
 from langid_fastai.inference.windows import are_pauses
-from langid_fastai.models.folder import UNKNOWN, ModelInfo
+from langid_fastai.models.model_info import UNKNOWN, ModelInfo
 
 __all__ = ["UNKNOWN", "Answer", "Choice", "answers_of", "mean_log_probs"]
 

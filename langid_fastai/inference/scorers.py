@@ -22,7 +22,7 @@ from langid_fastai.clips.image_kinds import (
     delta_kernel,
 )
 from langid_fastai.mel_config import DELTA_WIDTH
-from langid_fastai.models.folder import ModelInfo
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.preprocessing import MelConfig, hann_window, mel_filters
 
 __all__ = ["ImageScorer", "SoundScorer", "WaveformScorer", "make_scorer"]

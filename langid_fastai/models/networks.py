@@ -31,9 +31,10 @@ from torch.overrides import TorchFunctionMode
 
 from langid_fastai.clips.waveforms import RAW_ARCHS, takes_waveforms
 from langid_fastai.errors import ModelError, first_line
-from langid_fastai.models.folder import ModelInfo, read_info, read_shapes, read_tensors
+from langid_fastai.models.folder import read_info, read_shapes, read_tensors
 from langid_fastai.models.hub import fetch_model, is_hub_name
 from langid_fastai.models.hub_encoder import build_hub_network, new_hub_network
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.names import PUBLISHED, SPEECH_EMBEDDING
 from langid_fastai.models.raw_waveform import build_raw_network
 from langid_fastai.models.spectrogram_cnn import ARCH, build_spectrogram_cnn, is_spectrogram_cnn

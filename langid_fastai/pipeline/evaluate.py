@@ -32,7 +32,8 @@ from langid_fastai.corpus.measure import measure_audio, summarize_corpus
 from langid_fastai.corpus.readers.kaggle import holds_published_test
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.errors import CorpusError, RunError
-from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash
+from langid_fastai.models.folder import read_info, tensors_hash
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.pipeline.run_folder import Run, default_folder
 from langid_fastai.pipeline.settings import CorpusSettings
 from langid_fastai.utils.environment import library_versions

@@ -21,7 +21,6 @@ from pathlib import Path
 from langid_fastai.errors import ModelError
 from langid_fastai.models.encoder_info import arch_name
 from langid_fastai.models.folder import (
-    ModelInfo,
     file_hash,
     model_folder,
     read_info,
@@ -29,6 +28,7 @@ from langid_fastai.models.folder import (
     write_info,
 )
 from langid_fastai.models.hub import MODEL_FILES, PREFIX, hub_errors, hub_name, is_hub_name
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.names import PUBLISHED
 from langid_fastai.utils.dependencies import needs
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # torch and fastai take seconds to import
     from torch import nn
 
     from langid_fastai.callbacks.distributed import Launch
-    from langid_fastai.models.folder import Calibration
+    from langid_fastai.models.model_info import Calibration
 
 __all__ = [
     "make_network",
@@ -94,8 +94,8 @@ def make_network(
         from fastai.torch_core import set_seed
 
         from langid_fastai.callbacks.precision import pick_device, pick_precision
-        from langid_fastai.models.folder import validate_vocab
         from langid_fastai.models.hub_encoder import encoder_of
+        from langid_fastai.models.model_info import validate_vocab
         from langid_fastai.models.networks import build_network
 
     name, stages = choose_stages(settings)

@@ -18,7 +18,7 @@ from langid_fastai.app import result
 from langid_fastai.app.answer_html import _spectrogram, about_html, error_html, result_html
 from langid_fastai.app.result import Limits, Result, identify_file
 from langid_fastai.errors import AudioError, RunError
-from langid_fastai.models.folder import Calibration, ModelInfo
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, mel_image
 

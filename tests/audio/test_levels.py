@@ -17,7 +17,7 @@ from langid_fastai.corpus.split import split_corpus
 from langid_fastai.errors import AudioError
 from langid_fastai.inference.backends import Engine
 from langid_fastai.inference.scorers import ImageScorer, WaveformScorer
-from langid_fastai.models.folder import ModelInfo
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, mel_image
 

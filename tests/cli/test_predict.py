@@ -11,7 +11,8 @@ import torch
 
 import langid_fastai as lf
 from langid_fastai import cli
-from langid_fastai.models.folder import Calibration, ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig

@@ -9,7 +9,8 @@ import pytest
 
 from langid_fastai import cli
 from langid_fastai.inference import bulk
-from langid_fastai.models.folder import Calibration, ModelInfo, read_info, write_info, write_model
+from langid_fastai.models.folder import read_info, write_info, write_model
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig
 

@@ -16,7 +16,8 @@ import torch
 from langid_fastai import cli
 from langid_fastai.audio.files import load_audio
 from langid_fastai.inference.timeline_formats import rounded, to_labels, to_rttm
-from langid_fastai.models.folder import Calibration, ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig

@@ -26,7 +26,8 @@ from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.evaluation.baseline import row_statistics, score_baseline
 from langid_fastai.inference.onnx_export import export_onnx
 from langid_fastai.inference.scorers import ImageScorer, WaveformScorer
-from langid_fastai.models.folder import ModelInfo, read_info, write_info, write_model
+from langid_fastai.models.folder import read_info, write_info, write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, mel_image, mel_scale, power_to_db, stft_power

@@ -18,7 +18,7 @@ from langid_fastai.evaluation.calibration import (
     measure_calibration,
     measure_unknown,
 )
-from langid_fastai.models.folder import Calibration
+from langid_fastai.models.model_info import Calibration
 
 VOCAB = ("de", "en", "es")
 

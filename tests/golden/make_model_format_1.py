@@ -13,7 +13,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from langid_fastai.models.folder import FORMAT_VERSION, ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import FORMAT_VERSION, ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.utils.environment import library_versions

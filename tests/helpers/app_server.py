@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import torch
 
-from langid_fastai.models.folder import Calibration, ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig
 

@@ -13,7 +13,8 @@ from distributed import LocalCluster
 from langid_fastai.errors import AudioError, ModelError, RunError
 from langid_fastai.inference.backends import Engine
 from langid_fastai.inference.onnx_export import export_onnx
-from langid_fastai.models.folder import Calibration, ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig

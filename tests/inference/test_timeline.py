@@ -15,7 +15,7 @@ from langid_fastai.inference.backends import Engine
 from langid_fastai.inference.posterior import Choice
 from langid_fastai.inference.timeline import find_segments
 from langid_fastai.inference.windows import hop_windows, windows_of
-from langid_fastai.models.folder import Calibration, ModelInfo
+from langid_fastai.models.model_info import Calibration, ModelInfo
 from langid_fastai.prediction import BATCH, LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig
 

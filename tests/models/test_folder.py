@@ -12,10 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from langid_fastai.errors import ModelError
 from langid_fastai.models.folder import (
-    FORMAT_VERSION,
     MAX_JSON,
-    Calibration,
-    ModelInfo,
     read_info,
     read_model,
     read_shapes,
@@ -23,6 +20,7 @@ from langid_fastai.models.folder import (
     tensors_hash,
     write_model,
 )
+from langid_fastai.models.model_info import FORMAT_VERSION, Calibration, ModelInfo
 from langid_fastai.models.networks import build_network, load_network
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig

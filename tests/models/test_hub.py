@@ -13,8 +13,9 @@ from hub_models import save_encoder
 from langid_fastai.errors import ModelError
 from langid_fastai.learner import load_learner  # noqa: F401  # imported once, not in a test
 from langid_fastai.models.encoder_info import read_encoder
-from langid_fastai.models.folder import ModelInfo, read_info, write_model
+from langid_fastai.models.folder import read_info, write_model
 from langid_fastai.models.hub import fetch_model, hub_name, is_hub_name
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.names import mel_config_for
 from langid_fastai.models.networks import build_network, load_network
 from langid_fastai.prediction import LanguageIdentifier

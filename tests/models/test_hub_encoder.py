@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from langid_fastai.clips.waveforms import takes_waveforms
 from langid_fastai.errors import AudioError, ModelError
 from langid_fastai.models.encoder_info import arch_name, read_encoder
-from langid_fastai.models.folder import ModelInfo, read_info, read_shapes, write_model
+from langid_fastai.models.folder import read_info, read_shapes, write_model
 from langid_fastai.models.hub_encoder import encoder_of, stored_state
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.names import mel_config_for, weights_words
 from langid_fastai.models.networks import build_network, layer_groups, load_network
 from langid_fastai.models.schedules import default_schedule

@@ -15,7 +15,8 @@ from fastai.vision.learner import add_head, create_body, model_meta
 from safetensors.torch import save_file
 
 from langid_fastai.errors import ModelError
-from langid_fastai.models.folder import ModelInfo, read_info, tensors_hash, write_info, write_model
+from langid_fastai.models.folder import read_info, tensors_hash, write_info, write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.networks import (
     BUILDER_OPTIONS,
     _Weightless,

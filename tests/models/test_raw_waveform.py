@@ -7,7 +7,8 @@ from torch import nn
 
 from langid_fastai.clips.waveforms import RAW_ARCHS, clip_kind
 from langid_fastai.errors import ModelError
-from langid_fastai.models.folder import ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.networks import build_network, layer_groups, load_network
 from langid_fastai.models.raw_waveform import LAYERS, build_raw_network, raw_layers
 from langid_fastai.preprocessing import MelConfig

@@ -9,7 +9,8 @@ from torch import nn
 from langid_fastai.errors import ModelError
 from langid_fastai.inference.onnx_export import export_onnx
 from langid_fastai.learner import language_learner, make_dataloaders, save_learner
-from langid_fastai.models.folder import ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.networks import build_network, layer_groups, load_network
 from langid_fastai.models.spectrogram_cnn import (
     MAX_DEPTH,

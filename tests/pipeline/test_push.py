@@ -11,7 +11,8 @@ import torch
 import langid_fastai as lf
 from langid_fastai import cli
 from langid_fastai.errors import ModelError
-from langid_fastai.models.folder import ModelInfo, file_hash, read_info, write_info, write_model
+from langid_fastai.models.folder import file_hash, read_info, write_info, write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.names import mel_config_for
 from langid_fastai.models.networks import build_network
 

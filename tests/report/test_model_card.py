@@ -14,7 +14,8 @@ from markdown_it import MarkdownIt
 from report_fixtures import make_metrics
 
 from langid_fastai.errors import ModelError
-from langid_fastai.models.folder import ModelInfo, write_info, write_model
+from langid_fastai.models.folder import write_info, write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.networks import build_network
 from langid_fastai.preprocessing import MelConfig
 from langid_fastai.report.model_card import write_card

@@ -8,7 +8,8 @@ import pytest
 from langid_fastai import cli
 from langid_fastai.app.result import identify_file
 from langid_fastai.inference.onnx_export import export_onnx
-from langid_fastai.models.folder import ModelInfo, write_model
+from langid_fastai.models.folder import write_model
+from langid_fastai.models.model_info import ModelInfo
 from langid_fastai.models.names import mel_config_for
 from langid_fastai.models.networks import build_network
 from langid_fastai.prediction import LanguageIdentifier
