@@ -43,10 +43,10 @@ bench: $(VENV)/test.done
 
 # The counts of kills are printed.
 soak: $(VENV)/test.done
-	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/system/test_killed.py --kills 30
+	nice -n 15 $(BIN)/pytest -n 0 -q -s --timeout 0 tests/system/test_killed.py --kills 30
 
 fuzz: $(VENV)/test.done
-	nice -n 15 $(BIN)/pytest -n 0 -q -s tests/system/test_fuzz.py --fuzz 20000 --fuzz-seed $(FUZZ_SEED)
+	nice -n 15 $(BIN)/pytest -n 0 -q -s --timeout 0 tests/system/test_fuzz.py --fuzz 20000 --fuzz-seed $(FUZZ_SEED)
 
 # The environments lie outside the checkout: what is tested is what was installed.
 versions:
