@@ -6,8 +6,8 @@ The duration in a file's header is not trusted: audio is read until it ends or e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,13 @@ from langid_fastai.inference.timeline import Segment
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, clips_of, mel_image
 
-__all__ = ["Result", "Limits", "identify_file"]
+__all__ = ["Limits", "Progress", "Result", "identify_file", "unseen"]
+
+Progress = Callable[[str, float], object]
+
+
+def unseen(step: str, done: float) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def identify_file(
     candidates: Sequence[str] = (),
     unknown: bool = False,
     limits: Limits = Limits(),
+    on_progress: Progress = unseen,
 ) -> Result:
     """Identify the language of a file.
 
@@ -88,6 +95,8 @@ def identify_file(
     candidates : possible languages; empty for any
     unknown : answer "unknown" if no language is probable enough, see `LanguageIdentifier`
     limits : limits of an upload; only the duration is checked here
+    on_progress : called with the current step, and the share of the recording for which it is
+        done, 0 to 1
 
     Raises
     ------
@@ -95,20 +104,28 @@ def identify_file(
     ModelError : the model does not know a candidate, or has no threshold for "unknown"
     """
     mel = identifier.info.mel
+
+    def reporting(step: str) -> LanguageIdentifier:
+        return replace(identifier, progress=lambda seconds: on_progress(step, seconds / duration))
+
     try:
+        on_progress("Reading the recording", 0.0)
         y = _read_within(path, mel, limits.max_minutes)
+        duration = len(y) / mel.sr
         among = list(candidates) or None
         n_answers = len(identifier.info.vocab) + 1  # and "unknown"
-        answers = identifier((y, mel.sr), top_k=n_answers, candidates=among, unknown=unknown)
-        timeline = (
-            identifier.timeline((y, mel.sr), candidates=among, unknown=unknown)
-            if len(y) > mel.n_samples
-            else []
+        answers = reporting("Identifying the language")(
+            (y, mel.sr), top_k=n_answers, candidates=among, unknown=unknown
         )
+        timeline = []
+        if len(y) > mel.n_samples:
+            timeline = reporting("Finding the timeline").timeline(
+                (y, mel.sr), candidates=among, unknown=unknown
+            )
     except AudioError as error:
         raise AudioError(_without_names(str(error), path)) from error
     offset, clip = next(found for found in clips_of([y], mel) if not is_silent(found[1], mel.sr))
-    return Result(len(y) / mel.sr, answers, timeline, mel_image(clip, mel), offset)
+    return Result(duration, answers, timeline, mel_image(clip, mel), offset)
 
 
 def _read_within(path: str | Path, mel: MelConfig, max_minutes: float) -> np.ndarray:

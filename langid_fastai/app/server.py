@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langid_fastai.app.guard import Guard
-from langid_fastai.app.result import Limits, Result, identify_file
+from langid_fastai.app.result import Limits, Progress, Result, identify_file, unseen
 from langid_fastai.errors import AudioError, LangidError, RunError
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.utils.dependencies import require
@@ -140,8 +140,17 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
             with gr.Column(min_width=300, scale=2):
                 result = gr.HTML(PLACEHOLDER, apply_default_css=False)
         inputs = [audio, candidates, unknown]
+
+        def show(
+            audio: str | None,
+            candidates: list[str],
+            unknown: bool,
+            progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+        ) -> str:
+            return handlers.show(audio, candidates, unknown, progress)
+
         button.click(
-            handlers.show,
+            show,
             inputs,
             result,
             api_visibility="private",
@@ -173,12 +182,18 @@ class _Handlers:
         self.identifier = identifier
         self.limits = limits
 
-    def show(self, audio: str | None, candidates: list[str], unknown: bool) -> str:
+    def show(
+        self, audio: str | None, candidates: list[str], unknown: bool, progress: gradio.Progress
+    ) -> str:
         """Return the answer as HTML, or the error message if there is no answer."""
         from langid_fastai.app.answer_html import error_html, result_html, sentence
 
+        def on_progress(step: str, done: float) -> None:
+            progress(done, desc=step)
+
         try:
-            return result_html(self._identify(audio, candidates, unknown), self.identifier.info)
+            result = self._identify(audio, candidates, unknown, on_progress)
+            return result_html(result, self.identifier.info)
         except LangidError as error:
             return error_html(sentence(error))
 
@@ -196,11 +211,22 @@ class _Handlers:
             raise gr.Error(sentence(error), print_exception=False) from error
         return {"duration": result.duration, "answers": result.answers, "timeline": result.timeline}
 
-    def _identify(self, audio: str | None, candidates: list[str], unknown: bool) -> Result:
+    def _identify(
+        self,
+        audio: str | None,
+        candidates: list[str],
+        unknown: bool,
+        on_progress: Progress = unseen,
+    ) -> Result:
         if audio is None:
             raise AudioError("choose a file or record something first")
         return identify_file(
-            self.identifier, audio, candidates=candidates, unknown=unknown, limits=self.limits
+            self.identifier,
+            audio,
+            candidates=candidates,
+            unknown=unknown,
+            limits=self.limits,
+            on_progress=on_progress,
         )
 
 

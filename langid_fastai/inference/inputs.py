@@ -65,7 +65,8 @@ def opened(
             raise AudioError("a tuple must be (y, sr); pass several recordings as a list")
         if channel is not None:
             raise AudioError(f"channel={channel!r} is for files: (y, sr) is one channel")
-        yield [_resampled(*audio, mel.sr)]
+        y = _resampled(*audio, mel.sr)
+        yield (y[start : start + mel.n_samples] for start in range(0, len(y), mel.n_samples))
         return
     with _as_file(audio) as file:
         wanted = usual_channel(file, mel.channel) if channel is None else channel

@@ -65,6 +65,17 @@ def test_result_equals_that_of_the_identifier(identifier, sound):
     assert result.image.shape == identifier.info.mel.shape
 
 
+def test_progress_is_the_share_of_the_recording(identifier, sound):
+    shown = []
+    identify_file(identifier, sound(seconds=3.5), on_progress=lambda *step: shown.append(step))
+    clips = [pytest.approx(seconds / 3.5) for seconds in (1, 2, 3, 3.5)]
+    assert shown == [
+        ("Reading the recording", 0.0),
+        *[("Identifying the language", done) for done in clips],
+        *[("Finding the timeline", done) for done in clips],
+    ]
+
+
 def test_one_clip_has_no_timeline(identifier, sound):
     assert identify_file(identifier, sound(seconds=1.0)).timeline == []
 

@@ -157,6 +157,15 @@ def test_prediction_equals_that_of_python(visit, sound, identifier):
     assert page.locator(".strip span").count() == len(segments)
 
 
+def test_progress_of_a_long_recording_is_shown(visit, sound):
+    page = visit()
+    send(page, sound(seconds=240))
+    ask(page)
+    for step in ("Identifying the language", "Finding the timeline"):
+        expect(page.get_by_text(re.compile(rf"{step} - [1-9]\d?\.\d%"))).to_be_visible()
+    answer_of(page)
+
+
 def test_bad_file_is_reported_and_the_page_still_works(visit, sound, tmp_path, identifier):
     page = visit(may_say=[UNPLAYABLE])
     bad = tmp_path / "bad.wav"
