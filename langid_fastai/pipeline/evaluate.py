@@ -1,13 +1,12 @@
-"""Test a trained run: on its test split, under harder conditions, and on another corpus.
+"""Test a trained run, on its test split and on another corpus.
 
 ::
 
     assess_test(run, learn)              test, calibration, unknown, baseline
-    assess_robustness(run, learn)        robustness: noise, telephone, MP3, speed, shorter clips
     assess_other(run, learn, settings)   other: a second corpus, compared with the run's own test
     write_pages(run)                     the report and the model card
 
-Each of the first three writes its sections into ``metrics.json``. Sections of earlier calls are
+Each of the first two writes its sections into ``metrics.json``. Sections of earlier calls are
 kept as long as the model and the split are the same. All scores are calibrated with the model's
 temperature; only the section `calibration` shows scores with and without calibration.
 """
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "assess_test",
-    "assess_robustness",
     "assess_other",
     "clips_to_test",
     "keep_sections",
@@ -57,8 +55,6 @@ __all__ = [
 
 # Sections of separate, long tests; they are kept until the model or the split changes.
 LASTING = ("robustness", "other", "hub", "cross_validation")
-# Number of clips scored at a time; their images take some megabytes.
-CHUNK = 256
 
 
 def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
@@ -115,34 +111,6 @@ def assess_test(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]
     if held_out_scores is not None:
         _write_predictions(run.folder / "predictions_held_out.csv", *held_out_scores, info)
     return keep_sections(run, metrics)
-
-
-def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
-    """Repeat the test under harder conditions; add section `robustness` to the metrics.
-
-    Returns
-    -------
-    metrics : the content of ``metrics.json``
-    """
-    from langid_fastai.evaluation.robustness import degraded_clips, measure_conditions
-
-    info, corpus = read_info(run.model), run.corpus()
-    known, _ = clips_to_test(run, corpus, info)
-    rows: list[dict[str, Any]] = []
-    log_probs: list[np.ndarray] = []
-    chunks = degraded_clips(corpus.root, known, info.mel, chunk=CHUNK, n_jobs=n_jobs)
-    with Steps("robustness", len(known), "clips") as steps:
-        for chunk in chunks:
-            log_probs.append(evaluation.predict_images(learn, [png for *_, png in chunk]))
-            rows += [{"condition": condition, "row": row} for condition, row, _ in chunk]
-            steps.advance(n=len({row for _, row, _ in chunk}))
-    table = pd.DataFrame(rows)
-    scores = evaluation.apply_temperature(np.concatenate(log_probs), info.calibration.temperature)
-    by_condition = {
-        str(condition): (known.iloc[table["row"].iloc[at]].reset_index(drop=True), scores[at])
-        for condition, at in table.groupby("condition", sort=False).indices.items()
-    }
-    return keep_sections(run, {"robustness": measure_conditions(by_condition, info.vocab)})
 
 
 def assess_other(

@@ -349,7 +349,9 @@ def evaluate_run(
         metrics = evaluate.assess_test(run, learn, n_jobs=n_jobs)
         try:
             if robustness:
-                metrics = evaluate.assess_robustness(run, learn, n_jobs=n_jobs)
+                from langid_fastai.pipeline.robustness import assess_robustness
+
+                metrics = assess_robustness(run, learn, n_jobs=n_jobs)
             if other is not None:
                 metrics = evaluate.assess_other(run, learn, other, n_jobs=n_jobs)
             if against is not None:

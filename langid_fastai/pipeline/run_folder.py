@@ -12,6 +12,7 @@
       metrics.json         everything that was measured
       predictions.csv      one row per test recording
       report.html          the report, with curves.png and confusion.png
+      robustness/          scores of an unfinished test under harder conditions
       other/<corpus>/      images and predictions of a second corpus
       folds/<k>/<fold>/    cross-validation: history and scores of each fold
 

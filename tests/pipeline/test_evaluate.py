@@ -14,8 +14,9 @@ from tones import make_tones
 from langid_fastai import cli
 from langid_fastai.clips.export import read_clips
 from langid_fastai.corpus.index import read_index
+from langid_fastai.evaluation.scores import predict_images
 from langid_fastai.models.folder import read_info
-from langid_fastai.pipeline import cross_validate
+from langid_fastai.pipeline import cross_validate, robustness
 from langid_fastai.report import page
 
 
@@ -269,6 +270,46 @@ def test_a_corpus_that_cannot_be_checked_for_leaks_is_refused(run, elsewhere, la
     code, _, err = langid("evaluate", run, "--corpus", elsewhere, command=cli.main)
     assert code == 1
     assert "restore the corpus of the run" in err
+
+
+def test_an_interrupted_robustness_test_resumes(run, langid, monkeypatch):
+    """Each clip is scored once, and the results are those of an undisturbed test."""
+    argv = ["evaluate", run, "--robustness", "--jobs", 1]
+    assert langid(*argv, command=cli.main)[0] == 0
+    undisturbed = read_metrics(run)["robustness"]
+    monkeypatch.setattr(robustness, "CHUNK", 1)  # one clip at a time
+    monkeypatch.setattr(robustness, "SECONDS_BETWEEN_FILES", 0.0)
+    scored = []
+
+    def predict(n_left):
+        def predict_or_stop(learn, images):
+            if len(scored) == n_left:
+                raise KeyboardInterrupt
+            scored.append(images)
+            return predict_images(learn, images)
+
+        return predict_or_stop
+
+    with monkeypatch.context() as patch:
+        for n_left in (3, 5, 9999):
+            patch.setattr(robustness, "predict_images", predict(n_left))
+            code = langid(*argv, command=cli.main)[0]
+            assert code == (130 if n_left < 9999 else 0)
+    assert len(scored) == undisturbed["n_clips"] > 5
+    assert read_metrics(run)["robustness"] == undisturbed
+    assert not (run / "robustness").exists()
+
+
+def test_scores_of_another_model_are_removed(run, langid, monkeypatch):
+    kept = run / "robustness"
+    kept.mkdir()
+    (kept / "identity.json").write_text('{"model": "another"}')
+    (kept / "0.csv").write_text("condition,row,de,es\nclean,0,-0.1,-9\n")
+    argv = ["evaluate", run, "--robustness", "--jobs", 1]
+    assert langid(*argv, command=cli.main)[0] == 0
+    metrics = read_metrics(run)
+    accuracy = metrics["robustness"]["conditions"][0]["accuracy"]
+    assert accuracy == metrics["test"]["clips"]["accuracy"]
 
 
 def test_missing_recordings_only_prevent_robustness(run, corpus, langid, tmp_path):
