@@ -78,9 +78,7 @@ def main() -> None:
         head = ["network", "recordings", "recordings/s", "of the network alone"]
         head += ["hours of audio per core-hour", "× one by one", "× transformers"]
         print_table([*head, "largest difference"], rows)
-        print(
-            "\nReading and making clips, without a network, in recordings a second from the first one on:\n"
-        )
+        print("\nReading and making clips, without a network, in recordings a second:\n")
         print_table(
             ["network", "recordings", "1 process", "2 processes", "ratio"], reading.values()
         )
@@ -132,7 +130,10 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
 
 
 def measure_reading(arch: str, model: Path, files: list[str], repetitions: int) -> list[str]:
-    """Time reading and cutting into clips, without a network, in one process and in two."""
+    """Time reading and cutting into clips, without a network, in one process and in two.
+
+    The clock starts with the first clip, when the processes have started.
+    """
     identifier = LanguageIdentifier.load(model)
     reader = _Reader(identifier.info.mel, identifier.engine.clip_of, False, None)
 

