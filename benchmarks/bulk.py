@@ -63,7 +63,7 @@ def main() -> None:
         scratch = Path(folder)
         originals = find_recordings(asked.recordings, scratch)
         models = {arch: make_model(scratch / arch, arch) for arch in asked.archs}
-        print("## Bulk prediction\n\nThe start of the reading processes, about 1 s, is included.\n")
+        print("## Bulk prediction\n\nThe start of the reading processes is included, about 1 s.\n")
         rows, reading = [], {}
         for arch in asked.archs:
             n = max(2, round(asked.scale * N_FILES[arch]))
@@ -78,7 +78,7 @@ def main() -> None:
         head = ["network", "recordings", "recordings/s", "of the network alone"]
         head += ["hours of audio per core-hour", "× one by one", "× transformers"]
         print_table([*head, "largest difference"], rows)
-        print("\nReading and making clips, without a network, in recordings a second:\n")
+        print("\nReading and making clips, without network and start of processes, recordings/s:\n")
         print_table(
             ["network", "recordings", "1 process", "2 processes", "ratio"], reading.values()
         )
@@ -92,7 +92,7 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
     identifier = LanguageIdentifier.load(model)
     clips = ready_clips(identifier, files)
     duration = sum(sf.info(file).duration for file in files)
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[list[float]]] = {}
 
     def many() -> None:
         predictions = identifier.predict_many(files, device="cpu")
@@ -132,7 +132,8 @@ def measure(arch: str, model: Path, files: list[str], repetitions: int) -> list[
 def measure_reading(arch: str, model: Path, files: list[str], repetitions: int) -> list[str]:
     """Time reading and cutting into clips, without a network, in one process and in two.
 
-    The clock starts with the first clip, when the processes have started.
+    The clock starts with the first clip, when the processes have started. The first of the rounds
+    is not counted.
     """
     identifier = LanguageIdentifier.load(model)
     reader = _Reader(identifier.info.mel, identifier.engine.clip_of, False, None)
@@ -145,8 +146,8 @@ def measure_reading(arch: str, model: Path, files: list[str], repetitions: int) 
             pass
         return time.perf_counter() - began
 
-    rounds = [(clock(1), clock(2)) for _ in range(repetitions)]
-    one, two = zip(*rounds, strict=True)
+    rounds = [(clock(1), clock(2)) for _ in range(1 + repetitions)]
+    one, two = zip(*rounds[1:], strict=True)
     rates = [f"{len(files) / np.median(seconds):.0f}" for seconds in (one, two)]
     return [arch, f"{len(files):,}", *rates, f"{ratio(one, two):.2f}"]
 

@@ -30,6 +30,7 @@ import scipy.fft
 import soundfile as sf
 from common import alternate, print_table, ratio
 from joblib import Parallel, cpu_count, delayed
+from librosa.display import specshow
 from matplotlib import pyplot as plt
 from memory import children, peak
 from PIL import Image
@@ -78,8 +79,8 @@ def print_one_core(folder: Path, clips: list[Path], repetitions: int) -> None:
     images = [mel_image(load_audio(clip)[: CONFIG.n_samples]) for clip in clips]
     paths = {
         "decoding, `soundfile.read`": lambda: [sf.read(clip, dtype="float32") for clip in clips],
-        "FFTs, `scipy.fft.rfft`": lambda: [transform_frames() for _ in clips],
-        "PNG encoding, Pillow at its fastest": lambda: [encode_with_pillow(i) for i in images],
+        "FFTs, `scipy.fft.rfft`": lambda: list(map(transform_frames, range(len(clips)))),
+        "PNG encoding, Pillow at its fastest": lambda: list(map(encode_with_pillow, images)),
         "PNG encoding, ours": lambda: [encode_png(image) for image in images],
         OURS: lambda: export_images(corpus, new(folder), CONFIG, n_jobs=1),
         "librosa and Pillow": lambda: draw_with_pillow(clips, new(folder)),
@@ -108,7 +109,7 @@ def print_one_core(folder: Path, clips: list[Path], repetitions: int) -> None:
     )
 
 
-def transform_frames() -> None:
+def transform_frames(_: int) -> None:
     """Compute the FFTs of as many frames as a clip has."""
     frames = np.zeros((FRAMES_AT_ONCE, CONFIG.n_fft), dtype=np.float32)
     n_frames = CONFIG.shape[1]
@@ -134,7 +135,7 @@ def draw_with_pyplot(clips: list[Path], folder: Path) -> None:
     """Make figures with matplotlib, as in tutorials."""
     for clip in clips:
         figure, axes = plt.subplots()
-        librosa.display.specshow(mel_by_librosa(clip), sr=CONFIG.sr, ax=axes)
+        specshow(mel_by_librosa(clip), sr=CONFIG.sr, ax=axes)
         axes.set_axis_off()
         figure.savefig(folder / f"{clip.stem}.png")
         plt.close(figure)

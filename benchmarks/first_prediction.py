@@ -129,7 +129,8 @@ def made_up_speech() -> np.ndarray:
     """Make ten seconds of a buzz that rises and falls like syllables, with noise."""
     t = np.arange(CONFIG.n_samples) / CONFIG.sr
     buzz = (np.mod(120 * t, 1.0) - 0.5) * (0.5 + 0.5 * np.sin(6 * np.pi * t)) ** 2
-    return np.float32(0.5 * buzz + 0.01 * np.random.default_rng(0).standard_normal(len(t)))
+    noise = np.random.default_rng(0).standard_normal(len(t))
+    return (0.5 * buzz + 0.01 * noise).astype(np.float32)
 
 
 if __name__ == "__main__":

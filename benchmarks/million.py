@@ -22,6 +22,7 @@ from made import voxlingua_names
 from langid_fastai.clips.export import Place, Recording, export_images, read_clips
 from langid_fastai.corpus.index import index_hash, read_index, validate_index, write_index
 from langid_fastai.corpus.measure import summarize_corpus
+from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.voxlingua107 import read_voxlingua107
 from langid_fastai.corpus.split import audit_split, split_corpus
 from langid_fastai.preprocessing import MelConfig
@@ -29,7 +30,7 @@ from langid_fastai.preprocessing import MelConfig
 N = 2_500_000
 LIMIT = 10 * 2**30  # bytes
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class Answers(Place):
@@ -64,7 +65,7 @@ def main(n: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
     rows: list[tuple[str, str, str]] = []
 
-    def timed(what: str, run: Callable[[], Found]) -> Found:
+    def timed(what: str, run: Callable[[], Result]) -> Result:
         began = time.process_time()
         found = run()
         seconds = time.process_time() - began
@@ -75,7 +76,8 @@ def main(n: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         table, images = Path(folder, "index.csv"), Path(folder, "images")
-        corpus = timed("names → index", lambda: read_voxlingua107(Path(folder), voxlingua_names(n)))
+        found = Found(Path(folder), voxlingua_names(n))
+        corpus = timed("names → index", lambda: read_voxlingua107(found))
         corpus = corpus.with_index(corpus.index.assign(duration=9.5, sr=16_000.0, digest=""))
         timed("write the index", lambda: write_index(corpus.index, table))
         corpus = corpus.with_index(timed("read it", lambda: read_index(table)))

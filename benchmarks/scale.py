@@ -39,6 +39,7 @@ from langid_fastai.corpus.index import (
     write_index,
 )
 from langid_fastai.corpus.measure import measure_audio, summarize_corpus
+from langid_fastai.corpus.readers.find import Found
 from langid_fastai.corpus.readers.recognise import read_corpus
 from langid_fastai.corpus.readers.voxlingua107 import read_voxlingua107
 from langid_fastai.corpus.split import audit_split, split_corpus
@@ -55,7 +56,7 @@ VOXLINGUA_CLIPS, VOXLINGUA_HOURS = 2_500_000, 6_628
 BATCH_SIZE, N_BATCHES = 64, 50
 MEL = MelConfig(sr=8_000, clip_seconds=1.0, n_mels=16)  # settings of the images, which are small
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def main() -> None:
@@ -125,8 +126,8 @@ def time_run(folder: Path, n: int) -> tuple[dict[str, float], float]:
 def time_index(n: int) -> dict[str, float]:
     """Return the seconds of each step on an index of n recordings, without files."""
     timed = Stopwatch()
-    names = voxlingua_names(n)
-    corpus = timed("read names", lambda: read_voxlingua107(Path(), names))
+    found = Found(Path(), voxlingua_names(n))
+    corpus = timed("read names", lambda: read_voxlingua107(found))
     timed("validate", lambda: validate_index(corpus.index))
     corpus = corpus.with_index(corpus.index.assign(duration=9.5, sr=16_000.0, digest=""))
     timed("5 folds, balanced", lambda: make_folds(corpus, 5))
@@ -152,7 +153,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, name: str, run: Callable[[], Found]) -> Found:
+    def __call__(self, name: str, run: Callable[[], Result]) -> Result:
         """Run a step up to five times, or once if it takes long; store the fastest time."""
         times: list[float] = []
         while len(times) < 5 and sum(times) < 1.5:

@@ -20,12 +20,12 @@ from langid_fastai.inference.timeline import Segment
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.preprocessing import MelConfig, clips_of, mel_image
 
-__all__ = ["Limits", "Progress", "Result", "identify_file", "unseen"]
+__all__ = ["Limits", "Progress", "Result", "identify_file", "no_progress"]
 
 Progress = Callable[[str, float], object]
 
 
-def unseen(step: str, done: float) -> None:
+def no_progress(step: str, done: float) -> None:
     """Show no progress."""
 
 
@@ -85,7 +85,7 @@ def identify_file(
     candidates: Sequence[str] = (),
     unknown: bool = False,
     limits: Limits = Limits(),
-    on_progress: Progress = unseen,
+    on_progress: Progress = no_progress,
 ) -> Result:
     """Identify the language of a file.
 
@@ -95,8 +95,8 @@ def identify_file(
     candidates : possible languages; empty for any
     unknown : answer "unknown" if no language is probable enough, see `LanguageIdentifier`
     limits : limits of an upload; only the duration is checked here
-    on_progress : called with the current step, and the share of the recording for which it is
-        done, 0 to 1
+    on_progress : called with the current step, and the share of the recording that it has begun,
+        0 to 1
 
     Raises
     ------

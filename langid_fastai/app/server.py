@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langid_fastai.app.guard import Guard
-from langid_fastai.app.result import Limits, Progress, Result, identify_file, unseen
+from langid_fastai.app.result import Limits, Progress, Result, identify_file, no_progress
 from langid_fastai.errors import AudioError, LangidError, RunError
 from langid_fastai.prediction import LanguageIdentifier
 from langid_fastai.utils.dependencies import require
@@ -216,7 +216,7 @@ class _Handlers:
         audio: str | None,
         candidates: list[str],
         unknown: bool,
-        on_progress: Progress = unseen,
+        on_progress: Progress = no_progress,
     ) -> Result:
         if audio is None:
             raise AudioError("choose a file or record something first")

@@ -44,7 +44,7 @@ def _run(command: typer.Typer) -> NoReturn:
         command()
     except SystemExit as end:  # typer raises this after Ctrl-C
         if end.code == STOPPED:
-            print("stopped; repeat the command to resume from here", file=sys.stderr)
+            print("stopped; repeat the command to continue with what is saved", file=sys.stderr)
         raise
     except Exception as error:
         line = _explain(error)

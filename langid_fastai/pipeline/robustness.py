@@ -1,7 +1,7 @@
 """Repeat the test of a run under harder conditions: noise, telephone, MP3, speed, shorter clips.
 
 Until the test is complete, its scores are kept in ``robustness/`` of the run folder, so a command
-that was killed resumes. Scores of another model, split or version are removed.
+that was killed resumes. Scores of another model, split or version of a library are removed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from langid_fastai.errors import RunError
 from langid_fastai.evaluation.calibration import apply_temperature
 from langid_fastai.evaluation.robustness import (
     available_conditions,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["assess_robustness"]
 
 CHUNK = 256  # number of images scored at a time; they take some megabytes
-SECONDS_BETWEEN_FILES = 30.0  # work that is lost at most
+SECONDS_BETWEEN_FILES = 30.0  # this and one chunk are lost at most
 
 
 def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str, Any]:
@@ -54,36 +55,39 @@ def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str
 
     Raises
     ------
-    AudioError : a recording is missing or has changed
+    AudioError : a recording whose clips are still to be scored is missing or has changed
+    RunError : a file of scores is damaged
     """
     info, corpus = read_info(run.model), run.corpus()
     known, _ = clips_to_test(run, corpus, info)
     kept = _Kept(
         run.folder / "robustness",
         {
-            "model": tensors_hash(run.model),
+            "tensors": tensors_hash(run.model),
+            "mel": info.mel.to_dict(),
             "clips": hashlib.blake2b(known.to_csv().encode(), digest_size=8).hexdigest(),
             "conditions": [condition.name for condition in available_conditions(info.mel)],
-            "version": library_versions()["langid_fastai"],
+            "versions": library_versions(),
         },
     )
     rest = np.setdiff1d(np.arange(len(known)), kept.rows())
     chunks = degraded_clips(corpus.root, known.iloc[rest], info.mel, chunk=CHUNK, n_jobs=n_jobs)
+    log_prob_columns = [f"log_prob_{i}" for i in range(len(info.vocab))]
     with Steps("robustness", len(known), "clips") as steps:
         if len(rest) < len(known):
             steps.advance(n=len(known) - len(rest))
         for chunk in chunks:
             log_probs = predict_images(learn, [png for *_, png in chunk])
-            scores = pd.DataFrame(log_probs, columns=list(info.vocab))
-            scores.insert(0, "condition", [condition for condition, *_ in chunk])
-            scores.insert(1, "row", rest[[row for _, row, _ in chunk]])
+            scores = pd.DataFrame(log_probs, columns=log_prob_columns)
+            scores["condition"] = [condition for condition, *_ in chunk]
+            scores["row"] = rest[[row for _, row, _ in chunk]]
             kept.add(scores)
             steps.advance(n=scores["row"].nunique())
     by_condition = {
         str(condition): (
             known.iloc[scores["row"]].reset_index(drop=True),
             apply_temperature(
-                scores[list(info.vocab)].to_numpy(np.float32), info.calibration.temperature
+                scores[log_prob_columns].to_numpy(np.float32), info.calibration.temperature
             ),
         )
         for condition, scores in kept.table().groupby("condition", sort=False)
@@ -106,11 +110,12 @@ class _Kept:
         self.folder = folder
         note = folder / "identity.json"
         if read_json(note) != identity:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir()
             write_json(note, identity)
         sweep(folder)
-        self.tables = [pd.read_csv(file) for file in folder.glob("*.csv")]
+        self.tables = [self._read(file) for file in folder.glob("*.csv")]
         self.n_files = self.n_written = len(self.tables)
         self.written = time.monotonic()
 
@@ -122,6 +127,14 @@ class _Kept:
                 pd.concat(self.tables[self.n_written :]).to_csv(unfinished, index=False)
             self.n_files, self.n_written = self.n_files + 1, len(self.tables)
             self.written = time.monotonic()
+
+    def _read(self, file: Path) -> pd.DataFrame:
+        try:
+            return pd.read_csv(file)
+        except ValueError as error:  # of an interrupted disk; a killed process leaves none
+            raise RunError(
+                f"{file}: damaged ({error}); delete {self.folder}, and repeat the command"
+            ) from error
 
     def rows(self) -> np.ndarray:
         """Return the rows of the clips that have scores."""

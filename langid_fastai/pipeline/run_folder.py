@@ -17,7 +17,8 @@
       folds/<k>/<fold>/    cross-validation: history and scores of each fold
 
 A step with other settings in the same folder is refused, so that all files of a folder come from
-one run. The steps are in `langid_fastai.pipeline.prepare`, `train` and `evaluate`.
+one run. The steps are in `langid_fastai.pipeline`: `prepare`, `train`, `evaluate`, `robustness` and
+`cross_validate`.
 """
 
 from __future__ import annotations

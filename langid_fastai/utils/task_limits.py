@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,8 +32,10 @@ __all__ = [
 
 LIMIT = 300.0  # s; a clip needs a hundredth of this
 MEMORY = 4 * 2**30  # bytes; a process that makes images needs a twentieth of this
-M_TRIM_THRESHOLD = -1  # an option of `mallopt` in glibc; by default, 128 KiB are kept
-KEPT = 64 * 2**20  # bytes
+# Options of `mallopt` in glibc, https://www.man7.org/linux/man-pages/man3/mallopt.3.html, and the
+# number of bytes set. By default, both are 128 KiB at first.
+M_TRIM_THRESHOLD, KEPT = -1, 64 * 2**20
+M_MMAP_THRESHOLD, LARGEST = -3, 32 * 2**20
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -53,19 +54,14 @@ class TaskFailure:
 
 
 def alive(items: Iterable[Task]) -> Iterator[Task]:
-    """Yield `items`, and keep restarting the time limit of a task; for use inside `work`.
+    """Yield `items`, and restart the time limit of a task with each; for use inside `work`.
 
     Parameters
     ----------
     items : steps of a long task, e.g. the blocks of a recording
     """
-    restarted = time.monotonic()
     for item in items:
-        now = time.monotonic()
-        # Not with each item: it starts a thread, 40 µs, and a second of audio is read in 1 ms.
-        if _watch and now - restarted > _watch[0] / 100:
-            restart_time_limit()
-            restarted = now
+        restart_time_limit()
         yield item
 
 
@@ -104,7 +100,11 @@ def too_large(memory: int) -> TaskFailure:
 
 @contextmanager
 def limited(limits: tuple[float, int], traceback_file: str = os.devnull) -> Iterator[None]:
-    """Limit tasks in the block: time (s), from `restart_time_limit` on, and memory (bytes)."""
+    """Limit tasks in the block: time (s), from `restart_time_limit` on, and memory (bytes).
+
+    From then on, also after the block, the process keeps freed memory.
+    """
+    _keep_freed_memory()
     with Path(traceback_file).open("w") as file, _memory_limit(limits[1]):
         _watch[:] = [limits[0], file]
         try:
@@ -116,7 +116,6 @@ def limited(limits: tuple[float, int], traceback_file: str = os.devnull) -> Iter
 @contextmanager
 def _memory_limit(memory: int) -> Iterator[None]:
     """Limit the memory of this process inside the block."""
-    _keep_freed_memory()
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -135,4 +134,6 @@ def _memory_limit(memory: int) -> Iterator[None]:
 def _keep_freed_memory() -> None:
     """Keep freed memory instead of returning it to the system: clips are read 15 % faster."""
     with suppress(OSError, AttributeError):  # another system than Linux with glibc
-        ctypes.CDLL("libc.so.6").mallopt(M_TRIM_THRESHOLD, KEPT)
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST)  # otherwise fixed at its current value

@@ -281,9 +281,12 @@ def test_an_interrupted_robustness_test_resumes(run, langid, monkeypatch):
     monkeypatch.setattr(robustness, "SECONDS_BETWEEN_FILES", 0.0)
     scored = []
 
-    def predict(n_left):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def predict(n_before):
         def predict_or_stop(learn, images):
-            if len(scored) == n_left:
+            if len(scored) == n_before:
                 raise KeyboardInterrupt
             scored.append(images)
             return predict_images(learn, images)
@@ -291,20 +294,37 @@ def test_an_interrupted_robustness_test_resumes(run, langid, monkeypatch):
         return predict_or_stop
 
     with monkeypatch.context() as patch:
-        for n_left in (3, 5, 9999):
-            patch.setattr(robustness, "predict_images", predict(n_left))
-            code = langid(*argv, command=cli.main)[0]
-            assert code == (130 if n_left < 9999 else 0)
-    assert len(scored) == undisturbed["n_clips"] > 5
+        for n_before in (3, 5, undisturbed["n_clips"]):
+            patch.setattr(robustness, "predict_images", predict(n_before))
+            if n_before == undisturbed["n_clips"]:
+                patch.setattr(robustness, "measure_conditions", interrupt)
+            assert langid(*argv, command=cli.main)[0] == 130
+            assert len(scored) == n_before
+    monkeypatch.setattr(robustness, "predict_images", interrupt)  # there is nothing left to score
+    assert langid(*argv, command=cli.main)[0] == 0
     assert read_metrics(run)["robustness"] == undisturbed
     assert not (run / "robustness").exists()
 
 
-def test_scores_of_another_model_are_removed(run, langid, monkeypatch):
+def test_damaged_scores_are_named(run, langid, monkeypatch):
+    monkeypatch.setattr(robustness, "SECONDS_BETWEEN_FILES", 0.0)
+    argv = ["evaluate", run, "--robustness", "--jobs", 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(robustness, "measure_conditions", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            langid(*argv, command=cli.main)
+    (run / "robustness" / "0.csv").write_text("")
+    code, _, err = langid(*argv, command=cli.main)
+    assert code == 1
+    assert "0.csv: damaged" in err
+    assert "delete" in err
+
+
+def test_scores_of_another_model_are_removed(run, langid):
     kept = run / "robustness"
     kept.mkdir()
     (kept / "identity.json").write_text('{"model": "another"}')
-    (kept / "0.csv").write_text("condition,row,de,es\nclean,0,-0.1,-9\n")
+    (kept / "0.csv").write_text("log_prob_0,log_prob_1,condition,row\n-9,-0.1,clean,0\n")
     argv = ["evaluate", run, "--robustness", "--jobs", 1]
     assert langid(*argv, command=cli.main)[0] == 0
     metrics = read_metrics(run)
