@@ -317,7 +317,7 @@ def test_an_interrupt_prints_how_to_resume(corpus, langid, tmp_path, monkeypatch
     monkeypatch.setattr("langid_fastai.pipeline.prepare.export_images", interrupt)
     code, _, err = langid(corpus, "--out", tmp_path / "out", *QUICK)
     assert code == 130
-    assert "repeat the command to resume" in err
+    assert "repeat the command to continue" in err
 
 
 def test_a_folder_that_is_not_a_run_is_refused(corpus, langid, tmp_path):
