@@ -3,11 +3,14 @@
     python benchmarks/run_all.py [export training …]
 
 If names are given, only those are run, and the sections of the others are kept. Run nothing else
-on the machine meanwhile.
+on the machine meanwhile. On a CPU with bfloat16, one without it is measured by::
+
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/run_all.py training_fp32
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -31,6 +34,8 @@ BENCHMARKS = {
     "scale": "scale.py",
 }
 BEGIN = "<!-- {} -->\n"
+# Environment variables that restrict torch to older instructions of the CPU.
+RESTRICTIONS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 
 def main() -> None:
@@ -52,10 +57,11 @@ def run(name: str) -> str:
     command = [sys.executable, "-W", "ignore", str(FOLDER / script), *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     minutes = (time.monotonic() - began) / 60
+    restricted = "".join(f"{n}={os.environ[n]} " for n in RESTRICTIONS if n in os.environ)
     gpu = "" if torch.cuda.is_available() else "- No GPU: nothing here was measured on one.\n"
     return (
         f"{done.stdout.strip()}\n\n<details><summary>{date.today()}, in {minutes:.1f} minutes, by "
-        f"<code>python benchmarks/{BENCHMARKS[name]}</code> on:</summary>\n\n"
+        f"<code>{restricted}python benchmarks/{BENCHMARKS[name]}</code> on:</summary>\n\n"
         f"{describe_machine()}\n{gpu}\n</details>"
     )
 
