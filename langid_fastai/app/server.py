@@ -145,9 +145,11 @@ def make_page(identifier: LanguageIdentifier, limits: Limits = Limits()) -> grad
             audio: str | None,
             candidates: list[str],
             unknown: bool,
-            progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+            progress: gr.Progress = gr.Progress(),  # Gradio finds it by its default
         ) -> str:
-            return handlers.show(audio, candidates, unknown, progress)
+            return handlers.show(
+                audio, candidates, unknown, lambda step, done: progress(done, desc=step)
+            )
 
         button.click(
             show,
@@ -183,13 +185,10 @@ class _Handlers:
         self.limits = limits
 
     def show(
-        self, audio: str | None, candidates: list[str], unknown: bool, progress: gradio.Progress
+        self, audio: str | None, candidates: list[str], unknown: bool, on_progress: Progress
     ) -> str:
         """Return the answer as HTML, or the error message if there is no answer."""
         from langid_fastai.app.answer_html import error_html, result_html, sentence
-
-        def on_progress(step: str, done: float) -> None:
-            progress(done, desc=step)
 
         try:
             result = self._identify(audio, candidates, unknown, on_progress)

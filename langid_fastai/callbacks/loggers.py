@@ -72,7 +72,8 @@ class MLflowCallback(Callback):
         import mlflow
 
         names, values = self.recorder.metric_names, self.recorder.log
-        numbers = {k: float(v) for k, v in zip(names, values) if k not in ("epoch", "time")}  # noqa: B905  # the time is not there yet
+        pairs = zip(names, values, strict=False)  # the last name, the time, has no value yet
+        numbers = {name: float(x) for name, x in pairs if name not in ("epoch", "time")}
         mlflow.log_metrics(numbers, step=self.step)
         self.step += 1
 

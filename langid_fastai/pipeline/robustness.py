@@ -83,15 +83,13 @@ def assess_robustness(run: Run, learn: Learner, *, n_jobs: int = -1) -> dict[str
             scores["row"] = rest[[row for _, row, _ in chunk]]
             kept.add(scores)
             steps.advance(n=scores["row"].nunique())
-    by_condition = {
-        str(condition): (
+    by_condition = {}
+    for condition, scores in kept.table().groupby("condition", sort=False):
+        log_probs = scores[log_prob_columns].to_numpy(np.float32)
+        by_condition[str(condition)] = (
             known.iloc[scores["row"]].reset_index(drop=True),
-            apply_temperature(
-                scores[log_prob_columns].to_numpy(np.float32), info.calibration.temperature
-            ),
+            apply_temperature(log_probs, info.calibration.temperature),
         )
-        for condition, scores in kept.table().groupby("condition", sort=False)
-    }
     metrics = keep_sections(run, {"robustness": measure_conditions(by_condition, info.vocab)})
     shutil.rmtree(kept.folder)
     return metrics

@@ -71,7 +71,7 @@ def on_cluster(
             try:
                 results = future.result()
             except KilledWorker:  # the batch crashed several workers
-                results = [run_alone(work, task, limits) for task in batch]
+                results = [run_alone(work, task) for task in batch]
             yield from zip(batch, results, strict=True)
             if batch := next(batches, ()):
                 done.add(future := client.submit(_batch, work, batch, limits, pure=False))

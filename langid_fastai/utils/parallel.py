@@ -15,11 +15,10 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
@@ -111,7 +110,7 @@ def in_processes(
         except BrokenProcessPool:
             for number in sorted(in_flight):
                 task = in_flight.pop(number)
-                yield task, run_alone(work, task, limits)
+                yield task, run_alone(work, task)
 
 
 def streamed(
@@ -270,18 +269,11 @@ def _run_streaming(
         faulthandler.cancel_dump_traceback_later()
 
 
-def run_alone(
-    work: Callable[[Task], Result], task: Task, limits: tuple[float, int]
-) -> Result | TaskFailure:
+def run_alone(work: Callable[[Task], Result], task: Task) -> Result | TaskFailure:
     """Run a task alone in a new process, since it may have crashed another."""
-    with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(n_jobs=2)
-    with TemporaryDirectory() as folder:
-        traceback = Path(folder, "traceback.txt")
-        try:
-            [(_, result)] = parallel([delayed(guarded)(work, 0, task, limits, str(traceback))])
-        except BrokenProcessPool:
-            if traceback.exists() and traceback.stat().st_size:  # written on a timeout
-                return TaskFailure(f"not done after {limits[0]:g} s")
-            return TaskFailure("the process that read it crashed")
-    return result
+    with closing(streamed(partial(_only_item, work), [task], n_jobs=2)) as items:
+        return next(item for _, item in items if not isinstance(item, TaskEnd))
+
+
+def _only_item(work: Callable[[Task], Result], task: Task) -> Iterator[Result]:
+    yield work(task)

@@ -71,7 +71,7 @@ def restart_time_limit() -> None:
         faulthandler.dump_traceback_later(_watch[0], exit=True, file=_watch[1])
 
 
-# Time limit of the running task, s, and file for its traceback on a timeout.
+# Time limit of the running task, s, and the null device, for its traceback on a timeout.
 _watch: list[Any] = []
 
 
@@ -80,10 +80,9 @@ def guarded(
     number: int,
     task: Task,
     limits: tuple[float, int],
-    traceback_file: str = os.devnull,
 ) -> tuple[int, Result | TaskFailure]:
     """Run one task within the limits, and return its number and result."""
-    with limited(limits, traceback_file):
+    with limited(limits):
         restart_time_limit()
         try:
             return number, work(task)
@@ -99,13 +98,13 @@ def too_large(memory: int) -> TaskFailure:
 
 
 @contextmanager
-def limited(limits: tuple[float, int], traceback_file: str = os.devnull) -> Iterator[None]:
+def limited(limits: tuple[float, int]) -> Iterator[None]:
     """Limit tasks in the block: time (s), from `restart_time_limit` on, and memory (bytes).
 
     From then on, also after the block, the process keeps freed memory.
     """
     _keep_freed_memory()
-    with Path(traceback_file).open("w") as file, _memory_limit(limits[1]):
+    with Path(os.devnull).open("w") as file, _memory_limit(limits[1]):
         _watch[:] = [limits[0], file]
         try:
             yield

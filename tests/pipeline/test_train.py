@@ -310,7 +310,7 @@ def test_a_file_in_place_of_the_run_folder_is_refused(corpus, langid, tmp_path):
     assert "is a file" in err
 
 
-def test_an_interrupt_prints_how_to_resume(corpus, langid, tmp_path, monkeypatch):
+def test_an_interrupt_prints_how_to_continue(corpus, langid, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
