@@ -21,32 +21,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.pool import ThreadPool
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from langid_fastai.corpus import SYNC_FOLDER
+from langid_fastai.corpus.s3_objects import (
+    ChangedError,
+    S3Object,
+    as_object,
+    download,
+    endpoint_of,
+    file_md5,
+    open_bucket,
+    refusal,
+)
 from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
 from langid_fastai.utils.dependencies import needs
 from langid_fastai.utils.files import UNFINISHED, cache_folder, read_json, write_whole
 from langid_fastai.utils.progress import track
-from langid_fastai.utils.text import count, is_one_line
+from langid_fastai.utils.text import count
 
 with needs("s3", "s3://", CorpusError):
     import s3fs  # noqa: F401  # used by fsspec to open s3://
 
 __all__ = ["Synced", "fetch_corpus", "sync_corpus"]
 
-ADDRESS = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
-MD5 = re.compile(r"[0-9a-f]{32}")
 TABLES = (".csv", ".tsv")
 N_THREADS = 8  # small files mostly wait for the server
 LONGEST_STANDSTILL = 3600.0  # s; a partial download that has not grown for this long is removed
@@ -75,21 +82,6 @@ class Synced:
         deleted = f", {self.n_deleted} deleted" if self.n_deleted else ""
         copied = f"{count(self.n_copied, 'file')} ({self.n_bytes / 1e6:.1f} MB)"
         return [f"copied     {copied} to {target}; {self.n_kept} already there{deleted}"]
-
-
-class ChangedError(Exception):
-    """Raised if a file or object cannot be copied, for example because it has changed."""
-
-
-class S3Object(NamedTuple):
-    """An object: its size in bytes, and its ETag without the quotes.
-
-    The ETag is the MD5 of an object uploaded in one part and not encrypted by a key service; for a
-    multipart upload it is another hash, with a hyphen. It changes whenever the object changes.
-    """
-
-    size: int
-    etag: str
 
 
 def sync_corpus(
@@ -134,7 +126,7 @@ def sync_corpus(
         raise CorpusError(f"{folder} is a file; pass the folder that contains it")
     if not is_download and not folder.exists():
         raise CorpusError(f"{folder}: no such folder")
-    pair = _Pair(folder, _open_bucket(source if is_download else target, endpoint_url))
+    pair = _Pair(folder, open_bucket(source if is_download else target, endpoint_url))
     if not (pair.there if is_download else pair.here):
         raise CorpusError(f"{source}: contains no files")
     return pair.download(delete) if is_download else pair.upload(delete, part_bytes)
@@ -160,8 +152,8 @@ def fetch_corpus(url: str) -> Path:
     """
     above, _, name = url.rstrip("/").rpartition("/")
     is_table = PurePosixPath(name).suffix.lower() in TABLES
-    bucket = _open_bucket(above if is_table else url)
-    service = urlsplit(_endpoint(bucket)).netloc.replace(":", "_")
+    bucket = open_bucket(above if is_table else url)
+    service = urlsplit(endpoint_of(bucket)).netloc.replace(":", "_")
     folder = cache_folder() / "s3" / service / bucket.root
     pair = _Pair(folder, bucket)
     if not pair.there:
@@ -174,92 +166,6 @@ def fetch_corpus(url: str) -> Path:
             f"{path!r}, which {reason}"
         )
     return folder / name if is_table else folder
-
-
-def refusal(name: str) -> str:
-    """Return why an object's name is refused as a path below a folder; empty if it is accepted.
-
-    Examples
-    --------
-    >>> refusal("de/anna/1.wav")
-    ''
-    >>> refusal("../../etc/passwd"), refusal("/etc/passwd"), refusal("C:\\\\x")
-    ('leads out of the folder', 'leads out of the folder', 'leads out of the folder')
-    """
-    if not is_one_line(name):
-        return "contains control characters"
-    windows = PureWindowsPath(name)
-    if windows.drive or {".", "..", ""} & {*name.split("/"), *name.split("\\")}:
-        return "leads out of the folder"
-    return ""
-
-
-def file_md5(path: Path) -> str:
-    """Return the MD5 of a file in hexadecimal, as in S3's ETag.
-
-    It detects accidental changes, not attacks.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _open_bucket(url: str, endpoint_url: str | None = None) -> Store:
-    """Open a folder of a bucket, after checking its address."""
-    match = ADDRESS.fullmatch(url)
-    prefix = (match["prefix"] or "").strip("/") if match else ""
-    if match is None or "::" in prefix or (prefix and refusal(prefix)):
-        raise CorpusError(
-            f"{url!r} must be s3://<bucket>/<folder>, the bucket in lower case and the folder "
-            "without '..', '//', '::' or control characters"
-        )
-    return Store(f"s3://{match['bucket']}/{prefix}", endpoint_url=endpoint_url)
-
-
-def _endpoint(bucket: Store) -> str:
-    with bucket.translated_errors():
-        return bucket.fs.s3.meta.endpoint_url
-
-
-def _as_object(info: dict[str, Any]) -> S3Object:
-    return S3Object(info["size"], info["ETag"].strip('"'))
-
-
-def _download(bucket: Store, name: str, s3_object: S3Object, path: Path) -> None:
-    """Download an object, and check that it is complete and the one that was listed.
-
-    Raises
-    ------
-    ChangedError : the object was deleted or replaced, or damaged in transfer
-    """
-    try:
-        bucket.get(name, path)
-    except CorpusError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            raise ChangedError("was deleted before it was copied") from error
-        raise
-    if not _is_whole(bucket, name, s3_object, path):
-        raise ChangedError("changed while it was copied, or arrived damaged; repeat the command")
-
-
-def _is_whole(bucket: Store, name: str, s3_object: S3Object, path: Path) -> bool:
-    """Return whether a file equals an object, by its MD5.
-
-    Without an MD5, check the size, and that the object has not changed since it was listed.
-    """
-    if path.stat().st_size != s3_object.size:
-        return False
-    if file_md5(path) == s3_object.etag:
-        return True
-    is_md5 = MD5.fullmatch(s3_object.etag) and not _is_encrypted(bucket, name)
-    return not is_md5 and _as_object(bucket.info(name)) == s3_object
-
-
-def _is_encrypted(bucket: Store, name: str) -> bool:
-    """Return whether a key service encrypts the object, so that its ETag is not an MD5."""
-    root, _, key = f"{bucket.root}/{name}".partition("/")
-    with bucket.translated_errors():
-        head = bucket.fs.call_s3("head_object", Bucket=root, Key=key)
-    return "kms" in head.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in head
 
 
 class _Copy(NamedTuple):
@@ -286,8 +192,8 @@ class _Pair:
         # List local files first: those that another command downloads next must not be deleted.
         self.here = {name for name in self._walk() if not _is_hidden(name)}
         there = bucket.list()
-        self.there = {n: _as_object(info) for n, info in there.items() if not _is_hidden(n)}
-        key = hashlib.sha256(f"{_endpoint(bucket)} {bucket.url}".encode()).hexdigest()[:16]
+        self.there = {n: as_object(info) for n, info in there.items() if not _is_hidden(n)}
+        key = hashlib.sha256(f"{endpoint_of(bucket)} {bucket.url}".encode()).hexdigest()[:16]
         self.notes = folder / SYNC_FOLDER / f"{key}.json"
         self.noted = read_json(self.notes)
 
@@ -365,7 +271,7 @@ class _Pair:
         key = hashlib.sha256(name.encode()).hexdigest()
         unfinished = self.notes.parent / f"{key}.{os.getpid()}{UNFINISHED}"
         try:
-            _download(self.bucket, name, s3_object, unfinished)
+            download(self.bucket, name, s3_object, unfinished)
             copied = _Copy(unfinished.stat().st_mtime_ns, s3_object)
             unfinished.replace(target)
         finally:
@@ -378,7 +284,7 @@ class _Pair:
             raise ChangedError(f"{reason}; rename it")
         before = path.stat()
         self.bucket.put(path, name, part_bytes=part_bytes)
-        s3_object = _as_object(self.bucket.info(name))
+        s3_object = as_object(self.bucket.info(name))
         after = path.stat()
         if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, s3_object.size):
             raise ChangedError("changed while it was copied; repeat the command")

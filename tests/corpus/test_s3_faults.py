@@ -12,7 +12,8 @@ from syncing import THERE, content, counts
 
 from langid_fastai import cli
 from langid_fastai.corpus import s3 as s3_module
-from langid_fastai.corpus.s3 import refusal, sync_corpus
+from langid_fastai.corpus.s3 import sync_corpus
+from langid_fastai.corpus.s3_objects import refusal
 from langid_fastai.corpus.store import Store
 from langid_fastai.errors import CorpusError
 
